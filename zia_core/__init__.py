@@ -1,0 +1,48 @@
+"""Zero-init attention (LLaMA-Adapter, arXiv 2303.16199) for transformers and timm models.
+
+Names are resolved on first use: `from zia_core import ZiaError` must not import torch, or every
+command line help would take seconds.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zia_core.adapters import adapter_state_dict, load_adapter, save_adapter
+    from zia_core.attachment import attach, condition, detach, frozen_prompts, zero_init_layers
+    from zia_core.config import ZeroInitConfig
+    from zia_core.errors import ZiaError
+
+_HOME = {
+    "ZeroInitConfig": "config",
+    "ZiaError": "errors",
+    "adapter_state_dict": "adapters",
+    "attach": "attachment",
+    "condition": "attachment",
+    "detach": "attachment",
+    "frozen_prompts": "attachment",
+    "load_adapter": "adapters",
+    "save_adapter": "adapters",
+    "zero_init_layers": "attachment",
+}
+
+__all__ = [
+    "ZeroInitConfig",
+    "ZiaError",
+    "adapter_state_dict",
+    "attach",
+    "condition",
+    "detach",
+    "frozen_prompts",
+    "load_adapter",
+    "save_adapter",
+    "zero_init_layers",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'zia_core' has no attribute {name!r}")
+    value = getattr(import_module(f"zia_core.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

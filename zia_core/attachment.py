@@ -1,0 +1,130 @@
+"""Put zero-init attention on a model, and take it off again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import MethodType
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+from zia_core.config import ZeroInitConfig
+from zia_core.errors import ZiaError
+from zia_core.families import attention_layers, geometry, parameter_dtype
+from zia_core.layer import ZeroInit
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def attach(model: Model, config: ZeroInitConfig | None = None) -> Model:
+    """Freeze a backbone and add prompts and gates to its topmost layers.
+
+    Args:
+        model: a transformers or timm model of a family in `zia_core.families`, or one tower of it.
+        config: the named choices; the paper's by default (K=10, L=30).
+
+    Returns:
+        The same model. Only parameters named `...zero_init.prompt` and `...zero_init.gate` require
+        gradients; at gate_init=0 its outputs are bitwise the backbone's. Prompts are drawn from
+        torch's global generator.
+
+    Raises:
+        ZiaError: unsupported model, more layers asked for than there are, or already attached.
+    """
+    config = config or ZeroInitConfig()
+    if zero_init_layers(model):
+        raise ZiaError(
+            f"{type(model).__name__} already has zero-init attention; call detach(model) first."
+        )
+    layers = attention_layers(model)
+    if config.num_layers > len(layers):
+        raise ZiaError(
+            f"num_layers={config.num_layers} but {type(model).__name__} has {len(layers)} "
+            f"attention layers; ask for at most {len(layers)}."
+        )
+    was_trainable = [name for name, p in model.named_parameters() if p.requires_grad]
+    model.requires_grad_(False)
+    for found in layers[-config.num_layers :]:
+        shape, (device, dtype) = geometry(found), parameter_dtype(found.attention)
+        hook = _hook_class(found.timm)
+        hook(config, shape, device, dtype).install(found.attention)
+    state: Any = model.__dict__
+    state["_zero_init_was_trainable"] = was_trainable
+    if callable(getattr(model, "generate", None)):
+        # A bound method, not a closure: deepcopy rebinds it to the copy.
+        state["generate"] = MethodType(_generate, model)
+    return model
+
+
+def detach(model: Model) -> Model:
+    """Remove prompts, gates and hooks; the backbone is bitwise what it was, trainable flags too."""
+    adapted = [m for m in model.modules() if isinstance(getattr(m, "zero_init", None), ZeroInit)]
+    if not adapted:
+        raise ZiaError(f"{type(model).__name__} has no zero-init attention to detach.")
+    for attention in adapted:
+        layer: Any = attention.zero_init
+        layer.uninstall(attention)
+    was_trainable = set(model.__dict__.pop("_zero_init_was_trainable", ()))
+    model.__dict__.pop("generate", None)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in was_trainable)
+    return model
+
+
+def zero_init_layers(model: nn.Module) -> list[ZeroInit]:
+    """The adapted layers' parameters, lowest layer first."""
+    return [module for module in model.modules() if isinstance(module, ZeroInit)]
+
+
+@contextmanager
+def frozen_prompts(model: Model) -> Iterator[Model]:
+    """Within the block and with autograd off, prompt keys and values are computed once and kept.
+
+    `generate` does this by itself for its own duration; use it around a loop of evaluation passes.
+    """
+    layers = [layer for layer in zero_init_layers(model) if not layer.keep]
+    for layer in layers:
+        layer.keep = True
+    try:
+        yield model
+    finally:
+        for layer in layers:
+            layer.keep, layer.kept = False, None
+
+
+@contextmanager
+def condition(model: Model, image_BC: Tensor | None) -> Iterator[Model]:
+    """Within the block, add one vector per sample to all K prompts of all L layers (eqs 9-10).
+
+    Args:
+        model: an adapted model with hidden prompts.
+        image_BC: [B, C], one row per sample of the batch; a row of zeros is "no image". With
+            gradient checkpointing the backward pass must run inside the block too.
+    """
+    layers = zero_init_layers(model)
+    if not layers:
+        raise ZiaError(f"{type(model).__name__} has no zero-init attention; call attach() first.")
+    for layer in layers:
+        layer.condition = image_BC
+    try:
+        yield model
+    finally:
+        for layer in layers:
+            layer.condition = None
+
+
+def _hook_class(timm: bool) -> Any:
+    """Each library is imported only where its models are."""
+    if timm:
+        from zia_core.timm_hook import TimmZeroInit
+
+        return TimmZeroInit
+    from zia_core.transformers_hook import TransformersZeroInit
+
+    return TransformersZeroInit
+
+
+def _generate(self: Any, *args: Any, **kwargs: Any) -> Any:
+    with frozen_prompts(self):
+        return type(self).generate(self, *args, **kwargs)

@@ -1,0 +1,122 @@
+"""Zero-init attention: the equation.
+
+    out = softmax(q K^T / sqrt(D)) V  +  a(g) * softmax(q K_p^T / sqrt(D)) V_p
+
+The first term is the frozen layer's own attention, by whatever kernel the backbone uses. The second
+is ours: K_p, V_p come from K learned prompts, g is one gate per head that starts at zero (LLaMA-
+Adapter, arXiv 2303.16199, eqs 2-8). The two softmaxes have separate normalisers and the gate may be
+negative, so no bias on a single softmax expresses this.
+
+Shape suffixes: B batch, T queries, S keys of the text, K prompts, H query heads, G key-value heads
+(G < H under grouped-query attention), D head width, C model width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class PromptKV:
+    """Keys and gated values of one layer's prompts for one forward pass.
+
+    Attributes:
+        key: [H, K, D], or [B, H, K, D] where a condition changes the keys of each sample. With the
+            joint softmax [G, K, D], since they then pass through the backbone's own attention.
+        value: the same shape; a(g) is already multiplied in.
+        shift: what a condition adds to every prompt's gated value, [B, H, 1, D], or None.
+    """
+
+    key: Tensor
+    value: Tensor
+    shift: Tensor | None = None
+
+
+def prompt_scores(q_BHTD: Tensor, key_HKD: Tensor, scale: float, softcap: float | None) -> Tensor:
+    """q K_p^T * scale in at least float32, soft-capped if the backbone does so: [B, H, T, K]."""
+    wide = torch.promote_types(q_BHTD.dtype, torch.float32)
+    scores_BHTK = (q_BHTD @ key_HKD.transpose(-1, -2)).to(wide) * scale
+    if softcap is not None:
+        scores_BHTK = torch.tanh(scores_BHTK / softcap) * softcap
+    return scores_BHTK
+
+
+def prompt_term(
+    q_BHTD: Tensor,
+    prompts: PromptKV,
+    scale: float,
+    softcap: float | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """a(g) * softmax(q K_p^T * scale) V_p, unmasked: every query sees all K prompts.
+
+    K is about ten, so this is a plain product: it keeps [B, H, T, K] for the backward pass, where a
+    second fused call would keep one more output [B, H, T, D].
+
+    Args:
+        q_BHTD: queries as the text path sees them (after rotary embedding and query norm).
+        prompts: keys and gated values.
+        scale: the layer's own score scale, 1/sqrt(D) for LLaMA (the paper prints 1/sqrt(C)).
+        softcap: the bound c of scores c*tanh(s/c) in models that have one.
+        dropout: the layer's attention dropout, 0 outside training.
+
+    Returns:
+        [B, H, T, D] in the dtype of the queries.
+    """
+    weights_BHTK = prompt_scores(q_BHTD, prompts.key, scale, softcap).softmax(dim=-1)
+    if dropout > 0.0:
+        weights_BHTK = nn.functional.dropout(weights_BHTK, dropout)
+    weights_BHTK = weights_BHTK.to(q_BHTD.dtype)
+    term_BHTD = weights_BHTK @ prompts.value
+    if prompts.shift is None:
+        return term_BHTD
+    # A row's weights sum to one (dropout aside), so what is added to the value of every prompt is
+    # added to the output.
+    total = weights_BHTK.sum(-1, keepdim=True) if dropout > 0.0 else 1.0
+    return term_BHTD + total * prompts.shift
+
+
+def joint_mix(
+    text_BHTD: Tensor,
+    q_BHTD: Tensor,
+    k_BHSD: Tensor,
+    prompts: PromptKV,
+    scale: float,
+) -> Tensor:
+    """One softmax over prompts and text from the finished text attention (random-init ablation).
+
+    softmax over both = s * text + (1 - s) * prompts with s = Z_text / (Z_text + Z_prompt), where Z
+    are the two normalisers. For unmasked attention whose keys cannot be extended from outside
+    (timm). It computes the text scores a second time; where keys can be extended, they are.
+    """
+    wide = torch.promote_types(q_BHTD.dtype, torch.float32)
+    scores_BHTK = prompt_scores(q_BHTD, prompts.key, scale, None)
+    text_log_z = ((q_BHTD @ k_BHSD.transpose(-1, -2)).to(wide) * scale).logsumexp(-1, keepdim=True)
+    share = torch.sigmoid(text_log_z - scores_BHTK.logsumexp(-1, keepdim=True))
+    prompt_BHTD = scores_BHTK.softmax(-1).to(q_BHTD.dtype) @ prompts.value
+    return (share * text_BHTD + (1.0 - share) * prompt_BHTD).to(text_BHTD.dtype)
+
+
+def joint_mask(
+    attention_mask: Tensor | None, q_BHTD: Tensor, k_BHSD: Tensor, prompts: int, causal: bool
+) -> Tensor | None:
+    """The text's mask with K always-visible columns in front, for keys [prompts; text].
+
+    Args:
+        attention_mask: [B or 1, 1, T, >= S] boolean (True = attend) or additive, or None.
+        q_BHTD: queries, for T.
+        k_BHSD: the text's keys, for S.
+        prompts: K.
+        causal: what None stands for when T > 1; its alignment is upper-left, as in torch's sdpa.
+    """
+    queries, keys = q_BHTD.shape[-2], k_BHSD.shape[-2]
+    if attention_mask is None:
+        if not causal or queries == 1:
+            return None
+        attention_mask = torch.ones(queries, keys, dtype=torch.bool, device=q_BHTD.device).tril()
+        attention_mask = attention_mask[None, None]
+    visible = 1.0 if attention_mask.dtype == torch.bool else 0.0
+    return nn.functional.pad(attention_mask[..., :keys], (prompts, 0), value=visible)

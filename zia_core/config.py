@@ -1,0 +1,74 @@
+"""The named choices of zero-init attention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from math import isfinite
+from typing import Any, Literal, get_args, get_type_hints
+
+from zia_core.errors import ZiaError
+
+
+@dataclass(frozen=True)
+class ZeroInitConfig:
+    """What is attached to a backbone. The defaults are those of the paper's training code.
+
+    Attributes:
+        prompt_length: K, learned prompts in each adapted layer.
+        num_layers: L, adapted layers, counted from the top.
+        prompt_source: ``hidden``: a prompt is a hidden state that goes through the layer's frozen
+            key and value projections (the paper, eqs 3-4). ``key_value``: a prompt *is* a key and a
+            value, as in P-tuning v2, on which the paper builds for RoBERTa.
+        softmax: ``separate``: prompts and words have a softmax each (eq. 7). ``joint``: one softmax
+            over both and no gate. The paper's "rand-init" ablation is not defined in it; this is
+            the reading of the independent re-run arXiv 2502.03029.
+        gate_per: one gate per ``head`` (the paper) or per ``layer`` (PEFT).
+        gate_activation: ``tanh`` (arXiv v3 and the released training code) or ``identity``
+            (arXiv v1, PEFT, LitGPT).
+        gate_init: what every gate starts at. Zero makes step 0 the pretrained model; another value
+            is the second reading of "rand-init".
+        prompt_std: prompts are drawn from N(0, prompt_std^2).
+    """
+
+    prompt_length: int = 10
+    num_layers: int = 30
+    prompt_source: Literal["hidden", "key_value"] = "hidden"
+    softmax: Literal["separate", "joint"] = "separate"
+    gate_per: Literal["head", "layer"] = "head"
+    gate_activation: Literal["tanh", "identity"] = "tanh"
+    gate_init: float = 0.0
+    prompt_std: float = 1.0
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for field in fields(self):
+            value, hint = getattr(self, field.name), hints[field.name]
+            choices = get_args(hint)
+            if choices and value not in choices:
+                raise ZiaError(
+                    f"ZeroInitConfig.{field.name} is {value!r}; choose one of {', '.join(choices)}."
+                )
+            if hint is int and (type(value) is not int or value < 1):
+                raise ZiaError(
+                    f"ZeroInitConfig.{field.name} is {value!r}; it must be a whole number >= 1."
+                )
+            if hint is float and not (isinstance(value, int | float) and isfinite(value)):
+                raise ZiaError(
+                    f"ZeroInitConfig.{field.name} is {value!r}; it must be a finite number."
+                )
+
+    def to_json(self) -> dict[str, Any]:
+        """All choices as JSON values, those at their default included."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> ZeroInitConfig:
+        """The inverse of `to_json`. An unknown name is refused: it may change the method."""
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(record) - known):
+            raise ZiaError(
+                f"Unknown zero-init setting {', '.join(unknown)}; "
+                f"known are {', '.join(sorted(known))}."
+            )
+        return cls(**record)

@@ -1,0 +1,118 @@
+"""The parameters of zero-init attention in one layer, and what they become in a forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from zia_core.attention import PromptKV
+from zia_core.config import ZeroInitConfig
+from zia_core.errors import ZiaError
+
+# Hidden prompts [..., K, C] -> their keys and values [..., G, K, D], by the layer's frozen weights.
+Projection = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The sizes of one attention layer.
+
+    Attributes:
+        width: C, of the hidden states.
+        heads: H query heads.
+        kv_heads: G key-value heads.
+        head_dim: D.
+        linear_scores: scores are linear in the prompts (no key norm, no soft-cap).
+    """
+
+    width: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    linear_scores: bool
+
+
+class ZeroInit(nn.Module):
+    """Prompts and gates of one attention layer; lives at `<attention>.zero_init`.
+
+    Parameters (float32, or float64 on a float64 backbone):
+        prompt: [K, C] for hidden prompts; [2, K, G*D], keys and values, for free ones.
+        gate: [H] or [1]; absent with the joint softmax.
+    """
+
+    def __init__(
+        self, config: ZeroInitConfig, geometry: Geometry, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        super().__init__()
+        self.config, self.geometry = config, geometry
+        length, kv_width = config.prompt_length, geometry.kv_heads * geometry.head_dim
+        hidden = config.prompt_source == "hidden"
+        shape = (length, geometry.width) if hidden else (2, length, kv_width)
+        self.prompt = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        nn.init.normal_(self.prompt, std=config.prompt_std)
+        if config.softmax == "separate":
+            gates = geometry.heads if config.gate_per == "head" else 1
+            start = torch.full((gates,), float(config.gate_init), device=device, dtype=dtype)
+            self.gate = nn.Parameter(start)
+        self.condition: Tensor | None = None  # I of eq. 9, [B, C]; set by `zia_core.condition`
+        self.keep = False  # inside `frozen_prompts`
+        self.kept: tuple[tuple[object, ...], PromptKV] | None = None
+
+    def strength(self) -> Tensor:
+        """a(g): [H] or [1]."""
+        return torch.tanh(self.gate) if self.config.gate_activation == "tanh" else self.gate
+
+    def keys_values(self, project: Projection, dtype: torch.dtype) -> PromptKV:
+        """The prompts' keys and gated values, made once per forward pass.
+
+        They are kept from one pass to the next only inside `frozen_prompts` and with autograd off:
+        a cache that outlives its call would later train on stale, gradient-free prompts.
+        """
+        if not self.keep or torch.is_grad_enabled():
+            return self._compute(project, dtype)
+        # Version counters move with every optimiser step and load, should one happen meanwhile.
+        made_from = (dtype, self.condition, *((p.device, p._version) for p in self.parameters()))
+        if self.kept is None or self.kept[0] != made_from:
+            self.kept = (made_from, self._compute(project, dtype))
+        return self.kept[1]
+
+    def _compute(self, project: Projection, dtype: torch.dtype) -> PromptKV:
+        prompt, condition_BC = self.prompt.to(dtype), self.condition
+        if self.config.prompt_source == "key_value":
+            if condition_BC is not None:
+                raise ZiaError(
+                    "A condition is added to hidden prompts and prompt_source='key_value' has "
+                    "none; use prompt_source='hidden'."
+                )
+            key, value = (
+                part.view(-1, self.geometry.kv_heads, self.geometry.head_dim).transpose(0, 1)
+                for part in prompt
+            )
+        elif condition_BC is None:
+            key, value = project(prompt)
+        elif self.geometry.linear_scores and self.config.softmax == "separate":
+            # W_k (P + I) = W_k P + W_k I adds the same score q.W_k I to all K prompts: their
+            # softmax does not change. Keys stay shared over the batch; W_v I alone is per sample.
+            key, value = project(prompt)
+            image_BC = condition_BC.to(dtype)
+            pair = project(torch.stack([image_BC, torch.zeros_like(image_BC)], dim=-2))[1]
+            shift = pair[..., :1, :] - pair[..., 1:, :]  # takes the projection's bias out again
+            return PromptKV(self._per_head(key), self._gated(value), self._gated(shift))
+        else:
+            key, value = project(prompt + condition_BC.to(dtype)[:, None, :])
+        if self.config.softmax == "joint":
+            return PromptKV(key, value)
+        return PromptKV(self._per_head(key), self._gated(value))
+
+    def _per_head(self, x_GKD: Tensor) -> Tensor:
+        groups = self.geometry.heads // self.geometry.kv_heads
+        return x_GKD if groups == 1 else x_GKD.repeat_interleave(groups, dim=-3)
+
+    def _gated(self, value_GKD: Tensor) -> Tensor:
+        """The gate goes into V_p: K*D products a head, not T*D, and nothing large is kept."""
+        value_HKD = self._per_head(value_GKD)
+        # A float32 product of mixed operands: autograd keeps the half-precision one.
+        return (self.strength()[:, None, None] * value_HKD).to(value_HKD.dtype)

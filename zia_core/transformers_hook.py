@@ -1,0 +1,151 @@
+"""The hook for transformers models: a registered attention function, no copied forward.
+
+An adapted attention module gets a config of its own (a shallow copy) that names our function; the
+model's config is not touched. So masks are made for the implementation that the model had, code
+elsewhere that compares the name with "sdpa" still takes that branch, a sibling model built from the
+same config object is not switched, and `set_attn_implementation` keeps working while attached.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from zia_core.attention import PromptKV, joint_mask, prompt_term
+from zia_core.errors import ZiaError
+from zia_core.families import projection
+from zia_core.layer import ZeroInit
+
+NAME = "zero_init"
+Attended = tuple[Tensor, Tensor | None]
+
+
+class TextPath(nn.Module):
+    """The attention that the layer had before: `base_config` says which, at every call anew."""
+
+    def __init__(self, attention: Any) -> None:
+        super().__init__()
+        self.base_config = attention.config
+        # Eager attention is a function of the model's own file (soft-cap, scaling, ... differ).
+        self.eager: Callable[..., Attended] = sys.modules[
+            type(attention).__module__
+        ].eager_attention_forward
+
+    def forward(self, attention: Any, *args: Any, **kwargs: Any) -> Attended:
+        """Run it; same arguments and results as a registered attention function."""
+        name = self.base_config._attn_implementation
+        function = ALL_ATTENTION_FUNCTIONS.get_interface(name, self.eager)
+        if name not in ("eager", "sdpa", "flex_attention"):
+            # Flash attention looks its own name up in `attention.config`, which now says ours.
+            attention = _WithConfig(attention, self.base_config)
+        return function(attention, *args, **kwargs)
+
+
+class TransformersZeroInit(ZeroInit):
+    """`ZeroInit` that is found by the registered attention function; it keeps the text path."""
+
+    text: TextPath
+
+    def install(self, attention: Any) -> None:
+        """Make a transformers attention module dispatch to `zero_init_attention`."""
+        self.text = TextPath(attention)
+        attention.zero_init = self
+        attention.config = copy.copy(attention.config)
+        # The internal name: the public setter would also switch sub-configs, which the copy shares.
+        attention.config._attn_implementation_internal = NAME
+
+    def uninstall(self, attention: Any) -> None:
+        """Undo `install`."""
+        attention.config = self.text.base_config
+        del attention.zero_init
+
+
+class _WithConfig:
+    """A view of a module with another `config`."""
+
+    def __init__(self, module: nn.Module, config: Any) -> None:
+        self._module, self.config = module, config
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+def zero_init_attention(
+    attention: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Any,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> Attended:
+    """The registered attention function: the text path plus the gated prompt term.
+
+    Args:
+        attention: a module with a `zero_init` child.
+        query: [B, H, T, D], rotated; key, value: [B, G, S, D], cache included.
+        attention_mask: whatever the text path's implementation takes.
+        scaling: score scale, 1/sqrt(D) if None.
+        dropout: attention dropout, on words and prompts alike.
+
+    Returns:
+        [B, T, H, D] and the text path's weights (None unless it returns them).
+    """
+    layer: TransformersZeroInit = attention.zero_init
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    prompts = layer.keys_values(projection(attention), query.dtype)
+    kwargs |= {"scaling": scaling, "dropout": dropout}
+    if layer.config.softmax == "joint":
+        return _joint(attention, query, key, value, attention_mask, prompts, kwargs)
+    text_BTHD, weights = layer.text(attention, query, key, value, attention_mask, **kwargs)
+    term_BHTD = prompt_term(query, prompts, scale, kwargs.get("softcap"), dropout)
+    return text_BTHD + term_BHTD.transpose(1, 2), weights
+
+
+def _joint(
+    attention: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Any,
+    prompts: PromptKV,
+    kwargs: dict[str, Any],
+) -> Attended:
+    """One softmax: prompts become the first keys of the backbone's own attention."""
+    layer: TransformersZeroInit = attention.zero_init
+    name = layer.text.base_config._attn_implementation
+    if name not in ("eager", "sdpa"):
+        raise ZiaError(
+            f"softmax='joint' needs the attention implementation eager or sdpa, not {name}; "
+            "call model.set_attn_implementation('sdpa')."
+        )
+    causal = kwargs.get("is_causal")
+    causal = getattr(attention, "is_causal", True) if causal is None else causal
+    length = layer.config.prompt_length
+    # Eager attention is never causal by itself: without a mask it attends to everything.
+    mask = joint_mask(mask, query, key, length, causal and name == "sdpa")
+    if mask is None:
+        kwargs["is_causal"] = False
+    batch = (query.shape[0], -1, -1, -1)
+    keys = torch.cat([prompts.key.expand(batch), key], dim=-2)
+    values = torch.cat([prompts.value.expand(batch), value], dim=-2)
+    return layer.text(attention, query, keys, values, mask, **kwargs)
+
+
+def _mask_as_sdpa(*args: Any, **kwargs: Any) -> Any:
+    return ALL_MASK_ATTENTION_FUNCTIONS["sdpa"](*args, **kwargs)
+
+
+# A name without a mask function gets no mask at all. No model's config carries ours, but code that
+# builds a mask from an attention module's config must not silently attend to padding.
+AttentionInterface.register(NAME, zero_init_attention)
+AttentionMaskInterface.register(NAME, _mask_as_sdpa)
