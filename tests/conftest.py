@@ -8,6 +8,8 @@ import pytest
 # Numbers of a run depend on the thread count, so the tests fix it before torch starts its pool.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# No test reaches the hub; without this its client would try for half a minute before it says so.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -1,6 +1,7 @@
 """Adapter files: the trained tensors, their config and whose backbone they belong to.
 
-A folder with `adapter.safetensors` (prompts and gates, nothing else) and `adapter_config.json`.
+One file, `adapter.safetensors`: prompts and gates under their names in the model's state dict, and
+in the header what they are. Never a pickle.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from zia_core.attachment import Model, attach, zero_init_layers
@@ -22,8 +23,10 @@ from zia_core.config import ZeroInitConfig
 from zia_core.errors import ZiaError
 from zia_core.families import attention_layers, geometry
 
-WEIGHTS, CONFIG = "adapter.safetensors", "adapter_config.json"
+FILE = "adapter.safetensors"
+METHOD = "zero-init attention"
 SAMPLES_PER_TENSOR = 64
+_HEADER = "zia"
 
 
 def adapter_state_dict(model: nn.Module) -> dict[str, Tensor]:
@@ -34,11 +37,8 @@ def adapter_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """
     if not zero_init_layers(model):
         raise ZiaError(f"{type(model).__name__} has no zero-init attention; call attach() first.")
-    return {
-        name: tensor.detach()
-        for name, tensor in model.state_dict().items()
-        if ".zero_init." in name
-    }
+    state = model.state_dict()
+    return {name: tensor.detach() for name, tensor in state.items() if ".zero_init." in name}
 
 
 def backbone_identity(model: nn.Module) -> dict[str, Any]:
@@ -69,73 +69,25 @@ def backbone_identity(model: nn.Module) -> dict[str, Any]:
     }
 
 
-def save_adapter(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
-    """Write `adapter.safetensors` and `adapter_config.json` into a folder (made if missing).
+def about_adapter(model: nn.Module) -> dict[str, Any]:
+    """What an adapter file says about itself: method, config and backbone."""
+    config = zero_init_layers(model)[0].config
+    return {"method": METHOD, "config": config.to_json(), "backbone": backbone_identity(model)}
 
-    Each file appears whole or not at all. Returns the folder.
+
+def save_adapter(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
+    """Write `adapter.safetensors` into a folder (made if missing); returns the file.
+
+    The file appears whole or not at all.
     """
-    tensors = {name: t.contiguous().cpu() for name, t in adapter_state_dict(model).items()}
+    tensors = adapter_state_dict(model)
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    record = {
-        "method": "zero-init attention",
-        "config": zero_init_layers(model)[0].config.to_json(),
-        "backbone": backbone_identity(model),
-    }
-    _write(target / WEIGHTS, save(tensors))
-    _write(target / CONFIG, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
-    return target
-
-
-def load_adapter(
-    model: Model, folder: str | os.PathLike[str], *, other_backbone: bool = False
-) -> Model:
-    """Load an adapter; attaches first if the model has none.
-
-    Args:
-        model: the backbone that the adapter was trained on, adapted with the same config or bare.
-        folder: what `save_adapter` wrote.
-        other_backbone: accept other weights of the same shape (a quantised copy, say).
-
-    Raises:
-        ZiaError: files missing or damaged, another backbone, another config; names both sides.
-    """
-    source = Path(folder)
-    record, tensors = _read(source)
-    config = ZeroInitConfig.from_json(record["config"])
-    ours, theirs = backbone_identity(model), record["backbone"]
-    differing = [key for key in ours if ours[key] != theirs.get(key)]
-    if other_backbone:
-        differing = [key for key in differing if key not in ("class", "fingerprint")]
-    if differing:
-        raise ZiaError(
-            f"The adapter {source} was trained on {_describe(theirs)}, but this model is "
-            f"{_describe(ours)} (different: {', '.join(differing)}); load the backbone that it "
-            "was trained on."
-        )
-    layers = zero_init_layers(model)
-    if not layers:
-        attach(model, config)
-    elif layers[0].config != config or len(layers) != config.num_layers:
-        raise ZiaError(
-            f"The adapter {source} has {_difference(config, layers[0].config)}; detach the model's "
-            "own prompts first or attach with the adapter's config."
-        )
-    expected = adapter_state_dict(model)
-    if {n: t.shape for n, t in expected.items()} != {n: t.shape for n, t in tensors.items()}:
-        raise ZiaError(
-            f"The tensors in {source / WEIGHTS} are not those that its {CONFIG} describes; "
-            "copy the two files of one adapter together again."
-        )
-    model.load_state_dict(tensors, strict=False)
-    return model
-
-
-def _write(path: Path, payload: bytes) -> None:
+    path = target / FILE
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
-            file.write(payload)
+            file.write(packed(tensors, about_adapter(model)))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -144,27 +96,80 @@ def _write(path: Path, payload: bytes) -> None:
         raise ZiaError(
             f"Cannot write {path}: {error.strerror}; free space or choose another folder."
         ) from error
+    return path
 
 
-def _read(source: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    try:
-        record = json.loads((source / CONFIG).read_text("utf-8"))
-        if not isinstance(record, dict) or not {"config", "backbone"} <= record.keys():
-            raise ValueError("it lacks 'config' or 'backbone'")
-    except FileNotFoundError as error:
-        raise ZiaError(f"There is no adapter in {source}: {CONFIG} is missing.") from error
-    except ValueError as error:
+def load_adapter(
+    model: Model, source: str | os.PathLike[str], *, other_backbone: bool = False
+) -> Model:
+    """Load an adapter; attaches first if the model has none.
+
+    Args:
+        model: the backbone that the adapter was trained on, adapted with the same config or bare.
+        source: the folder that `save_adapter` wrote to, or the file.
+        other_backbone: accept other weights of the same shape (a quantised copy, say).
+
+    Raises:
+        ZiaError: file missing or damaged, another backbone, another config; names both sides.
+    """
+    path = Path(source)
+    path = path / FILE if path.is_dir() else path
+    about, tensors = unpacked(path)
+    if about.get("method") != METHOD:
         raise ZiaError(
-            f"{source / CONFIG} is damaged ({error}); save the adapter again."
-        ) from error
-    try:
-        return record, load_file(source / WEIGHTS)
-    except FileNotFoundError as error:
-        raise ZiaError(f"There is no adapter in {source}: {WEIGHTS} is missing.") from error
-    except SafetensorError as error:
+            f"{path} holds {about.get('method')}, not {METHOD}; load it with its method."
+        )
+    config = ZeroInitConfig.from_json(about["config"])
+    check_backbone(path, about, backbone_identity(model), other_backbone)
+    layers = zero_init_layers(model)
+    if not layers:
+        attach(model, config)
+    elif layers[0].config != config:
         raise ZiaError(
-            f"{source / WEIGHTS} is damaged ({error}); save the adapter again."
-        ) from error
+            f"The adapter {path} has {_difference(config, layers[0].config)}; detach the model's "
+            "own prompts first or attach with the adapter's config."
+        )
+    expected = adapter_state_dict(model)
+    if {n: t.shape for n, t in expected.items()} != {n: t.shape for n, t in tensors.items()}:
+        raise ZiaError(f"{path} lacks tensors that its config describes; save the adapter again.")
+    model.load_state_dict(tensors, strict=False)
+    return model
+
+
+def packed(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
+    """An adapter file as bytes; `about` is JSON and goes into its header."""
+    whole = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    return save(whole, {_HEADER: json.dumps(about, sort_keys=True)})
+
+
+def unpacked(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read an adapter file: what it says about itself, and its tensors."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {})[_HEADER])
+            return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise ZiaError(f"There is no adapter at {path}.") from error
+    except KeyError as error:
+        raise ZiaError(f"{path} is not an adapter: its header says nothing about one.") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ZiaError(f"{path} is damaged ({error}); save the adapter again.") from error
+
+
+def check_backbone(
+    path: Path, about: Mapping[str, Any], ours: Mapping[str, Any], other_weights: bool = False
+) -> None:
+    """Refuse an adapter of another backbone, in a sentence that names both sides."""
+    theirs = about["backbone"]
+    differing = [key for key in ours if ours[key] != theirs.get(key)]
+    if other_weights:
+        differing = [key for key in differing if key not in ("class", "fingerprint")]
+    if differing:
+        raise ZiaError(
+            f"The adapter {path} was trained on {_describe(theirs)}, but this model is "
+            f"{_describe(ours)} (different: {', '.join(differing)}); load the backbone that it "
+            "was trained on."
+        )
 
 
 def _describe(identity: Mapping[str, Any]) -> str:

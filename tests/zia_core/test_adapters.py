@@ -1,27 +1,26 @@
 """Adapter files: round trip, and every refusal with both sides named."""
 
-import json
+import resource
+import signal
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from tests.zia_core.backbones import adapted, build, inputs, output
+from tests.zia_core.backbones import adapted, build, inputs, open_gates, output
 from zia_core import ZeroInitConfig, ZiaError, attach, load_adapter, save_adapter
+from zia_core.adapters import packed, unpacked
 
 
 @pytest.mark.parametrize("family", ["llama-gqa", "bert", "timm"])
 def test_round_trip_onto_a_bare_backbone(family: str, tmp_path: Path) -> None:
     model = adapted(family)
-    save_adapter(model, tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "adapter.safetensors",
-        "adapter_config.json",
-    ]
+    path = save_adapter(model, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["adapter.safetensors"]
     loaded = load_adapter(build(family), tmp_path)
     assert torch.equal(output(loaded, inputs(family)), output(model, inputs(family)))
-    assert len(load_file(tmp_path / "adapter.safetensors")) == 4
+    assert len(load_file(path)) == 4
 
 
 def test_half_precision_copy_of_the_same_backbone(tmp_path: Path) -> None:
@@ -55,26 +54,43 @@ def test_other_config_is_refused_with_both_sides(tmp_path: Path) -> None:
         load_adapter(model, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["adapter.safetensors", "adapter_config.json"])
-def test_missing_and_damaged_files(name: str, tmp_path: Path) -> None:
-    save_adapter(adapted("llama-gqa"), tmp_path)
-    whole = (tmp_path / name).read_bytes()
-    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ZiaError, match=f"{name} is damaged"):
+def test_missing_and_damaged_files(tmp_path: Path) -> None:
+    path = save_adapter(adapted("llama-gqa"), tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ZiaError, match=r"adapter.safetensors is damaged"):
         load_adapter(build("llama-gqa"), tmp_path)
-    (tmp_path / name).unlink()
-    with pytest.raises(ZiaError, match=f"{name} is missing"):
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(ZiaError, match="is not an adapter"):
+        load_adapter(build("llama-gqa"), tmp_path)
+    path.unlink()
+    with pytest.raises(ZiaError, match="There is no adapter at"):
         load_adapter(build("llama-gqa"), tmp_path)
 
 
-def test_mixed_up_files(tmp_path: Path) -> None:
-    save_adapter(adapted("llama-gqa"), tmp_path)
-    path = tmp_path / "adapter_config.json"
-    record = json.loads(path.read_text())
-    record["config"]["prompt_length"] = 6
-    path.write_text(json.dumps(record))
-    with pytest.raises(ZiaError, match="not those that its adapter_config"):
-        load_adapter(build("llama-gqa"), tmp_path)
+def test_missing_tensors(tmp_path: Path) -> None:
+    path = save_adapter(adapted("llama-gqa"), tmp_path)
+    about, tensors = unpacked(path)
+    tensors.popitem()
+    path.write_bytes(packed(tensors, about))
+    with pytest.raises(ZiaError, match="lacks tensors"):
+        load_adapter(build("llama-gqa"), path)
+
+
+def test_a_full_disk_leaves_the_previous_adapter(tmp_path: Path) -> None:
+    path = save_adapter(adapted("llama-gqa"), tmp_path)
+    before = path.read_bytes()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
+    try:
+        with pytest.raises(ZiaError, match=r"Cannot write .*adapter\.safetensors"):
+            save_adapter(open_gates(adapted("llama-gqa"), seed=2), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [p.name for p in tmp_path.iterdir()] == ["adapter.safetensors"]
+    assert path.read_bytes() == before
 
 
 def test_a_model_without_adapter_cannot_be_saved(tmp_path: Path) -> None:

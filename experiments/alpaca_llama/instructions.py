@@ -1,0 +1,97 @@
+"""Instructions that models are asked after training, and whose answers are kept as files."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.harness.datafiles import (
+    DATA_VARIABLE,
+    official_file,
+    parse_json,
+    read_text,
+    text_field,
+    where_looked,
+)
+from zia_core.errors import ZiaError
+
+USER_ORIENTED_FILE = "alpaca/user_oriented_instructions.jsonl"
+USER_ORIENTED_SOURCE = (
+    "https://github.com/yizhongw/self-instruct, human_eval/user_oriented_instructions.jsonl"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """A question to a model, with a person's answer where there is one."""
+
+    id: str
+    instruction: str
+    input: str = ""
+    reference: str | None = None
+
+
+# Our own, one for each kind of request. The paper's nine are shown in its appendix.
+NINE_INSTRUCTIONS = (
+    Instruction("explain", "Explain to a ten-year-old why the sky looks red at sunset."),
+    Instruction("list", "List five things to check before a long bicycle tour."),
+    Instruction(
+        "rewrite",
+        "Rewrite the sentence so that it is polite and half as long.",
+        "You have to send me the figures today because I have been waiting for them for two weeks "
+        "now and nobody has told me anything.",
+    ),
+    Instruction(
+        "code", "Write a Python function that returns the second largest number of a list."
+    ),
+    Instruction(
+        "arithmetic",
+        "A train leaves at 9:40 and arrives at 13:05, and it stands for 25 minutes on the way. For "
+        "how long does it move? Show the steps.",
+    ),
+    Instruction(
+        "email", "Write a short email to a landlord about a heating that has failed for three days."
+    ),
+    Instruction("translate", "Translate into French.", "The library is closed on Mondays."),
+    Instruction("story", "Tell a story of four sentences about a lighthouse and a lost glove."),
+    Instruction(
+        "reason",
+        "Anna is older than Ben, and Carla is younger than Ben. Who is the youngest, and why?",
+    ),
+)
+
+
+def load_user_oriented() -> list[Instruction]:
+    """Return the 252 user-oriented instructions of Self-Instruct, with their reference answers.
+
+    They are read from `$ZIA_DATA/alpaca/user_oriented_instructions.jsonl[.gz]` (official format:
+    one object a line with id, instruction and one instance of input and output). ZiaError, one
+    sentence, if the file is not there or damaged.
+    """
+    path = official_file(USER_ORIENTED_FILE)
+    if path is None:
+        raise ZiaError(
+            f"no user-oriented instructions: {where_looked(USER_ORIENTED_FILE)}; put the file of "
+            f"{USER_ORIENTED_SOURCE} into the folder alpaca/ of ${DATA_VARIABLE}"
+        )
+    return list(_instructions(path))
+
+
+def _instructions(path: Path) -> Iterator[Instruction]:
+    seen = set()
+    # Not splitlines: it also splits at line separators that JSON texts may hold.
+    for number, line in enumerate(read_text(path).rstrip("\n").split("\n"), start=1):
+        where = f"{path}, line {number}"
+        row = parse_json(line, where)
+        identifier = text_field(row, "id", where)
+        instruction = text_field(row, "instruction", where)
+        instances = row.get("instances")
+        if not isinstance(instances, list) or len(instances) != 1:
+            raise ZiaError(f"{where}: 'instances' must be a list with one input and output")
+        if identifier in seen:
+            raise ZiaError(f"{where}: the id {identifier!r:.60} was used before")
+        seen.add(identifier)
+        context, reference = (
+            text_field(instances[0], field, f"{where}, its instance")
+            for field in ("input", "output")
+        )
+        yield Instruction(identifier, instruction, context, reference)

@@ -1,0 +1,255 @@
+"""One run: load, train, evaluate, write down."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments import backbones
+from experiments.alpaca_llama import methods
+from experiments.alpaca_llama.data import Record, fingerprint, load_alpaca
+from experiments.alpaca_llama.evaluate import answers, label_losses, mean_loss
+from experiments.alpaca_llama.features import InstructionDataset, tokenised
+from experiments.alpaca_llama.instructions import (
+    NINE_INSTRUCTIONS,
+    Instruction,
+    load_user_oriented,
+)
+from experiments.alpaca_llama.settings import Settings
+from experiments.alpaca_llama.subsets import select
+from experiments.harness import stored
+from experiments.harness.experiment import Answer, NeedsData
+from experiments.harness.folder import RunFolder
+from experiments.harness.spec import RunSpec
+from experiments.metrics import load_metric
+from zia_core.errors import ZiaError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from zia_core.training import TrainSettings
+
+RESULT_FIELDS: dict[str, Any] = {
+    "tuned_parameters": int,
+    "adapter_bytes": int,
+    "adapter_sha256": str | None,
+    "steps": int,
+    "train_seconds": float,  # optimiser steps alone
+    "tokens_per_s": float | None,  # of training, without padding; None where nothing is trained
+    "peak_memory_bytes": int,
+    "train_loss_first": float | None,
+    "train_loss_last": float | None,
+    "val_loss_start": float,  # nats per response token
+    "val_loss": float,
+    "val_ppl": float,
+    "rouge_l": float | None,  # greedy answers to validation records, in [0, 1]
+    "truncated": int,  # training examples cut at max_length
+}
+
+
+@dataclass
+class AlpacaTask:
+    """Training examples and validation loss, as the engine asks for them."""
+
+    train: InstructionDataset
+    validation: InstructionDataset
+    eval_tokens: int
+
+    def __len__(self) -> int:
+        return len(self.train)
+
+    def length(self, index: int) -> int:
+        """Tokens of an example."""
+        return self.train.length(index)
+
+    def labels(self, index: int) -> int:
+        """Response tokens of an example."""
+        return self.train.labels(index)
+
+    def record_id(self, index: int) -> str:
+        """The row of an example in Alpaca's file."""
+        return self.train.record_id(index)
+
+    def batch(self, indices: Sequence[int]) -> dict[str, "Tensor"]:
+        """Input ids, mask and labels, [B, T] each."""
+        return self.train.batch(indices)
+
+    def loss(self, model: "nn.Module", batch: dict[str, "Tensor"]) -> tuple["Tensor", int]:
+        """Sum of the cross entropies of the response tokens, and their number."""
+        from zia_core.losses import causal_lm_loss
+
+        return causal_lm_loss(model, **batch)
+
+    def evaluate(self, model: "nn.Module") -> dict[str, float]:
+        """Loss per response token of the validation records."""
+        return {"val_loss": mean_loss(label_losses(model, self.validation, self.eval_tokens))}
+
+
+def run(spec: RunSpec, folder: RunFolder) -> None:
+    """Do the run, or what is left of it."""
+    import torch
+
+    from zia_core.adapters import backbone_identity
+    from zia_core.baselines import tuned_parameters
+    from zia_core.engine import Interrupted, train
+    from zia_core.rng import derived_seed
+
+    settings: Settings = spec.settings
+    if settings.device == "cpu":
+        torch.set_num_threads(settings.threads)
+    records = load_alpaca()
+    splits = select(records, spec.data)
+    held_out = splits.validation if settings.validate_on == "validation" else splits.development
+    user_oriented = load_user_oriented() if settings.user_oriented else []
+    model, tokenizer, weights = _backbone(spec)
+    folder.write_environment({"data": {"alpaca": fingerprint(records)}, "weights": weights})
+    task = AlpacaTask(
+        tokenised(splits.train, tokenizer, settings.max_length),
+        tokenised(held_out, tokenizer, settings.max_length),
+        settings.eval_tokens,
+    )
+    identity = backbone_identity(model)
+    torch.manual_seed(derived_seed(spec.seed, "parameters"))
+    model = methods.prepare(model, spec.method, settings)
+    summary = train(model, task, _train_settings(spec, len(task)), folder)
+
+    model.eval()
+    adapter = methods.adapter_file(model, spec.method, identity)
+    if adapter:
+        with folder.writing(stored.ADAPTER) as path:
+            path.write_bytes(adapter)
+    losses = label_losses(model, task.validation, settings.eval_tokens)
+    predictions = [
+        {"set": "validation", "id": task.validation.record_id(i), "loss": loss, "labels": labels}
+        for i, (loss, labels) in enumerate(losses)
+    ]
+    answered = held_out[: settings.answered]
+    asked = [("nine", each) for each in NINE_INSTRUCTIONS]
+    asked += [("user-oriented", each) for each in user_oriented]
+    asked += [("alpaca", _instruction(record)) for record in answered]
+    for decoding in ("greedy", "sampled"):
+        if reason := folder.stop_requested():  # answers take minutes; training is checkpointed
+            raise Interrupted(reason, summary.steps)
+        # Records are answered in the deterministic way only: they are there for ROUGE-L.
+        chosen = [each for each in asked if decoding == "greedy" or each[0] != "alpaca"]
+        texts = answers(
+            model, tokenizer, [each for _, each in chosen], decoding, settings.new_tokens, spec.seed
+        )
+        predictions += [
+            {"set": name, "id": each.id, "decoding": decoding, "output": text}
+            for (name, each), text in zip(chosen, texts, strict=True)
+        ]
+    folder.write_predictions(predictions)
+    val_loss = mean_loss(losses)
+    folder.write_result(
+        {
+            "tuned_parameters": tuned_parameters(model),
+            "adapter_bytes": len(adapter),
+            "adapter_sha256": hashlib.sha256(adapter).hexdigest() if adapter else None,
+            "steps": summary.steps,
+            "train_seconds": summary.seconds,
+            "tokens_per_s": summary.tokens / summary.seconds if summary.seconds else None,
+            "peak_memory_bytes": summary.peak_memory_bytes,
+            "train_loss_first": summary.first_loss,
+            "train_loss_last": summary.last_loss,
+            "val_loss_start": summary.first_evaluation["val_loss"],
+            "val_loss": val_loss,
+            "val_ppl": math.exp(min(val_loss, 700.0)),
+            "rouge_l": _rouge_l(predictions, {str(record.id): record for record in answered}),
+            "truncated": task.train.truncated,
+        }
+    )
+
+
+def rescore(path: Path) -> dict[str, float]:
+    """Recompute from the predictions what follows from them; ROUGE-L needs Alpaca's file beside."""
+    run = stored.load(path)
+    predictions = run.predictions()
+    losses = [(p["loss"], p["labels"]) for p in predictions if p["set"] == "validation"]
+    val_loss = mean_loss(losses)
+    scores = {"val_loss": val_loss, "val_ppl": math.exp(min(val_loss, 700.0))}
+    if run.result["rouge_l"] is None:
+        return scores
+    try:
+        records = load_alpaca()
+    except ZiaError as error:
+        raise NeedsData(f"rouge_l: {error}") from error
+    rouge_l = _rouge_l(predictions, {str(record.id): record for record in records})
+    return scores if rouge_l is None else scores | {"rouge_l": rouge_l}
+
+
+def generate(path: Path, prompts: Sequence[str], device: str) -> Iterator[Answer]:
+    """Answer instructions with and without the adapter of a finished run."""
+    import torch
+
+    from zia_core.adapters import backbone_identity
+
+    run = stored.load(path)
+    spec = RunSpec.from_json(run.config, Settings)
+    settings: Settings = spec.settings
+    if settings.device == "cpu":
+        torch.set_num_threads(settings.threads)
+    asked = [Instruction(str(i), text) for i, text in enumerate(prompts)] or NINE_INSTRUCTIONS
+    model, tokenizer, _ = _backbone(spec, device)
+    plain = list(answers(model, tokenizer, asked, "greedy", settings.new_tokens))
+    identity = backbone_identity(model)
+    model = methods.prepare(model, spec.method, settings).eval()
+    methods.load_trained(model, path / stored.ADAPTER, identity)
+    adapted = answers(model, tokenizer, asked, "greedy", settings.new_tokens)
+    for each, before, after in zip(asked, plain, adapted, strict=True):
+        prompt = f"{each.instruction}\n{each.input}" if each.input else each.instruction
+        yield Answer(prompt, before, after)
+
+
+def _backbone(spec: RunSpec, device: str | None = None) -> Any:
+    import torch
+
+    settings: Settings = spec.settings
+    dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+    return backbones.load(backbones.get(spec.backbone), dtype, device or settings.device)
+
+
+def _train_settings(spec: RunSpec, examples: int) -> "TrainSettings":
+    from zia_core.batching import steps_per_epoch
+    from zia_core.training import TrainSettings
+
+    s: Settings = spec.settings
+    per_epoch = steps_per_epoch(examples, s.batch_size)
+    total = round(s.epochs * per_epoch)
+    return TrainSettings(
+        total_steps=total,
+        batch_size=s.batch_size,
+        peak_lr=s.peak_lr,
+        warmup_steps=round(s.warmup_epochs * per_epoch),
+        min_lr=s.min_lr,
+        weight_decay=s.weight_decay,
+        decay=s.decay,
+        betas=(s.beta1, s.beta2),
+        clip_norm=s.clip_norm,
+        precision=s.precision,
+        loss_reduction=s.loss_reduction,
+        token_budget=s.token_budget,
+        micro_batch_size=s.micro_batch_size,
+        eval_every=math.ceil(total / s.evaluations) if s.evaluations else 0,
+        # Ten a run, and at least one in 500 steps: a checkpoint is small and takes milliseconds.
+        checkpoint_every=max(1, min(500, total // 10)),
+        seed=spec.seed,
+        device=s.device,
+    )
+
+
+def _instruction(record: Record) -> Instruction:
+    return Instruction(str(record.id), record.instruction, record.input, record.output)
+
+
+def _rouge_l(predictions: Sequence[dict[str, Any]], records: dict[str, Record]) -> float | None:
+    answered = [p for p in predictions if p["set"] == "alpaca"]
+    if not answered:
+        return None
+    score = load_metric("rouge_l").compute(
+        predictions=[p["output"] for p in answered],
+        references=[records[p["id"]].output for p in answered],
+    )
+    return None if score is None else float(score["rouge_l"])

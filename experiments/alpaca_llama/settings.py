@@ -1,0 +1,54 @@
+"""Every setting of the experiment that can change a number. The defaults are the paper's recipe.
+
+Sources: [paper] section 4.1 and [code] the released training script, which differ; what neither
+says is [ours].
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of one run; see `runs` for the recipes and profiles that change them."""
+
+    # The method.
+    prompt_length: int = 10  # K [paper]
+    num_layers: int = 30  # L, of LLaMA-7B's 32 [paper]
+    gate_per: Literal["head", "layer"] = "head"  # [paper]
+    gate_activation: Literal["tanh", "identity"] = "tanh"  # [code]; the paper's v1 has none
+    gate_init: float = 0.0  # [paper]
+    softmax: Literal["separate", "joint"] = "separate"  # [paper]; joint: the rand-init ablation
+    lora_rank: int = 8  # Alpaca-LoRA's 4.2M [paper]
+    lora_alpha: float = 16.0  # Alpaca-LoRA's default, as are dropout and targets
+    lora_dropout: float = 0.05
+
+    # The optimisation.
+    batch_size: int = 64  # [paper]; 32 in [code]
+    epochs: float = 5.0  # [paper]
+    warmup_epochs: float = 2.0  # [paper]
+    peak_lr: float = 2.25e-3  # the paper's 9e-3 is for a batch of 256: 9e-3 * 64 / 256
+    min_lr: float = 0.0  # [code]
+    weight_decay: float = 0.02  # [paper]
+    decay: Literal["all", "matrices", "none"] = "all"  # [code] decays prompts and gates alike
+    beta1: float = 0.9  # [code]
+    beta2: float = 0.95  # [code]
+    clip_norm: float | None = None  # [code] clips nothing
+    loss_reduction: Literal["step_labels", "micro_batch_mean"] = "step_labels"  # [ours]
+    token_budget: int | None = 8192  # padded tokens of a micro-batch [ours]
+    micro_batch_size: int | None = None  # examples of a micro-batch; 4 a GPU in [code]
+
+    # The data and the evaluation.
+    max_length: int = 512  # tokens of prompt and response [code]
+    # Settings are chosen on `development`; what is reported is on `validation` [ours].
+    validate_on: Literal["validation", "development"] = "validation"
+    eval_tokens: int = 8192  # padded tokens of an evaluation batch [ours]
+    evaluations: int = 5  # of the validation loss, evenly spaced, besides that at step 0 [ours]
+    new_tokens: int = 512  # at most, of a generated answer [code]
+    answered: int = 200  # validation records that are answered, for ROUGE-L [ours]
+    user_oriented: bool = True  # answer Self-Instruct's 252 user-oriented instructions too [ours]
+
+    # The machine, as far as it changes numbers.
+    device: Literal["cpu", "cuda"] = "cuda"
+    precision: Literal["fp32", "bf16", "bf16-autocast"] = "bf16"  # [ours]; fp16 in [code]
+    threads: int = 1  # of torch on the CPU; a sum over threads is a sum in another order

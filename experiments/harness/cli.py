@@ -1,0 +1,234 @@
+"""The command line `zia`. Everything heavy is imported by the command that needs it."""
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zia_core.errors import ZiaError
+
+app = typer.Typer(
+    help="Plans, runs and reports the experiments of the LLaMA-Adapter paper.",
+    epilog="Add --debug to any command to see where an error comes from.",
+    invoke_without_command=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+# Click's class, which newer typers carry in a copy of their own.
+USAGE_ERROR: Any = typer.BadParameter.__base__
+EXECUTORS = ("inprocess", "local", "slurm")
+PUBLISHED = Path("results/published")
+
+ExperimentName = Annotated[str, typer.Argument(metavar="EXPERIMENT", show_default=False)]
+AnyExperiment = Annotated[
+    str | None, typer.Argument(metavar="EXPERIMENT", help="One experiment; all by default.")
+]
+Profile = Annotated[str, typer.Option(metavar="P", help="mini, small or paper.")]
+Device = Annotated[str, typer.Option(metavar="D", help="auto, cpu or cuda.")]
+Runs = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the runs.")]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder for what is made.")]
+Retry = Annotated[
+    str | None, typer.Option(metavar="failed", help="failed: run again what has failed before.")
+]
+RUNS = Path("results/runs")
+TABLES = Path("results/tables")
+
+
+@app.callback()
+def overview(context: typer.Context) -> None:
+    """Show the commands when none is given."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command("list")
+def list_() -> None:
+    """List the experiments with their profiles, tasks and methods."""
+    from experiments.harness import registry
+
+    for experiment in registry.experiments().values():
+        print(f"{experiment.name} (version {experiment.version}): {experiment.title}")
+        for kind in ("profiles", "tasks", "methods"):
+            print(f"  {kind:<8}  {', '.join(getattr(experiment, kind))}")
+
+
+@app.command()
+def plan(
+    experiment: AnyExperiment = None,
+    profile: Profile = "mini",
+    device: Device = "auto",
+    runs: Runs = RUNS,
+) -> None:
+    """Show the runs of a profile: state and expected cost."""
+    from experiments.harness import plan as planning
+
+    specs = planning.planned(experiment, profile, planning.resolve_device(device))
+    planning.show([planning.inspect(spec, runs) for spec in specs])
+
+
+@app.command()
+def run(
+    experiment: ExperimentName,
+    method: Annotated[str | None, typer.Option(metavar="M", help="A method of `zia list`.")] = None,
+    task: Annotated[str | None, typer.Option(metavar="T", help="A task of `zia list`.")] = None,
+    profile: Profile = "mini",
+    seed: Annotated[int | None, typer.Option(metavar="S", help="Default: the plan's.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated."),
+    ] = None,
+    device: Device = "auto",
+    runs: Runs = RUNS,
+    retry: Retry = None,
+) -> None:
+    """Do one run of the plan here, with a progress bar."""
+    from experiments.harness import executor
+    from experiments.harness import plan as planning
+
+    spec = planning.choose(
+        experiment,
+        profile,
+        planning.resolve_device(device),
+        task=task,
+        method=method,
+        seed=seed,
+        settings=_pairs(settings or []),
+    )
+    raise typer.Exit(executor.in_process([spec], runs, retry_failed=_retry_failed(retry)))
+
+
+@app.command()
+def reproduce(
+    experiment: AnyExperiment = None,
+    profile: Profile = "mini",
+    executor: Annotated[str, typer.Option(metavar="E", help="inprocess.")] = "inprocess",
+    device: Device = "auto",
+    runs: Runs = RUNS,
+    out: Out = TABLES,
+    retry: Retry = None,
+) -> None:
+    """Do all missing runs of a profile, then the tables."""
+    from experiments.harness import executor as execution
+    from experiments.harness import plan as planning
+    from experiments.harness import publish
+    from experiments.harness.registry import check_choice
+
+    check_choice("executor", executor, EXECUTORS)
+    if executor != "inprocess":
+        raise ZiaError(f"the executor {executor} is not there yet; use --executor inprocess")
+    retry_failed = _retry_failed(retry)
+    specs = planning.planned(experiment, profile, planning.resolve_device(device))
+    code = execution.in_process(specs, runs, retry_failed=retry_failed)
+    if code in (execution.EXIT_DONE, execution.EXIT_FAILED):
+        tables(runs, out)
+        for sentence in publish.compare(specs, runs, PUBLISHED):
+            print(sentence)
+    raise typer.Exit(code)
+
+
+@app.command("status")
+def status_(
+    runs: Runs = RUNS,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
+) -> None:
+    """Show every run: state, progress, loss, ETA, host."""
+    from experiments.harness import status
+
+    status.show(runs, watch=watch)
+
+
+@app.command()
+def tables(runs: Runs = RUNS, out: Out = TABLES) -> None:
+    """Make the paper's tables beside ours, from run folders."""
+    from experiments.report.tables import write_tables
+
+    for path in write_tables([runs], out):
+        print(path)
+
+
+@app.command()
+def generate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
+    prompts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="INSTRUCTION", help="Default: the experiment's own."),
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Try a trained adapter beside its backbone."""
+    from experiments.harness import plan as planning
+    from experiments.harness import registry, terminal
+    from experiments.harness.files import read_json
+
+    experiment = registry.get(str(read_json(run / "config.json").get("experiment")))
+    if experiment.generate is None:
+        raise ZiaError(f"{experiment.name} has nothing to generate")
+    for answer in experiment.generate(run, prompts or [], planning.resolve_device(device)):
+        terminal.side_by_side(answer.prompt, answer.backbone, answer.adapted)
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or a folder of runs.")],
+) -> None:
+    """Check run folders, and recompute their metrics."""
+    from experiments.harness import verify as verification
+
+    findings = verification.verify(folder)
+    print(verification.report(findings))
+    raise typer.Exit(1 if any(finding.outcome == "failed" for finding in findings) else 0)
+
+
+def _pairs(settings: list[str]) -> dict[str, str]:
+    """`key=value` texts as a dictionary; the value may contain further equals signs."""
+    for setting in settings:
+        if "=" not in setting:
+            raise typer.BadParameter(f"{setting!r} is not KEY=VALUE", param_hint="--set")
+    return dict(setting.split("=", 1) for setting in settings)
+
+
+def _retry_failed(retry: str | None) -> bool:
+    from experiments.harness.plan import RETRIES
+    from experiments.harness.registry import check_choice
+
+    if retry is not None:
+        check_choice("kind of run to retry", retry, RETRIES)
+    return retry is not None
+
+
+def main() -> None:
+    """Run `zia`: exit code 2 for what was typed wrong, 1 for any other failure to act on."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        sys.exit(app(arguments, prog_name="zia", standalone_mode=False))
+    except USAGE_ERROR as error:
+        sys.exit(_refuse(_with_choices(error), 2))
+    except typer.Abort:  # Ctrl-C while nothing was at stake
+        sys.exit(128 + signal.SIGINT)
+    except ZiaError as error:
+        from experiments.harness.registry import InvalidChoiceError
+
+        if len(arguments) < len(sys.argv) - 1:
+            raise
+        sys.exit(_refuse(str(error), 2 if isinstance(error, InvalidChoiceError) else 1))
+
+
+def _refuse(sentence: str, code: int) -> int:
+    print(f"zia: {sentence}", file=sys.stderr)
+    return code
+
+
+def _with_choices(error: Any) -> str:
+    """The usage error's own sentence; for an unknown command or option, with the known ones."""
+    sentence = str(error.format_message()).rstrip(".")
+    if error.ctx is None or isinstance(error, typer.BadParameter):  # or a missing argument
+        return sentence
+    command = error.ctx.command
+    names = getattr(command, "commands", None) or [
+        name for option in command.params for name in option.opts if name.startswith("--")
+    ]
+    return f"{sentence}; `{error.ctx.command_path}` has: {', '.join(names)}"

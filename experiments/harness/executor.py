@@ -1,0 +1,174 @@
+"""Does runs in this process: one after another, whatever happens to one of them.
+
+A run that is stopped by a signal goes on from its checkpoint when it is asked for again; one that
+failed is not tried again unless that is asked for.
+"""
+
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from experiments.harness import plan, provenance, registry, stored, terminal
+from experiments.harness.folder import RunFolder
+from experiments.harness.ownership import LostOwnershipError
+from experiments.harness.plan import PlannedRun
+from experiments.harness.spec import RunSpec
+from zia_core.errors import ZiaError
+
+EXIT_DONE, EXIT_FAILED = 0, 1
+EXIT_SIGNAL = 128  # plus the signal's number: what a shell expects of a stopped process
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one attempt at a run ended."""
+
+    state: str  # done, failed, preempted, or "busy": another process works on the run
+    reason: str = ""
+    signal: int = 0  # the signal that arrived meanwhile; whoever works off a plan stops there
+
+
+class StopSignals:
+    """SIGINT and SIGTERM while a run goes on.
+
+    The first asks the run to stop at its next step boundary, where it saves a checkpoint; the
+    second stops it at once (KeyboardInterrupt), and what came after the last checkpoint is lost.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.received = 0
+        self._folder = folder
+
+    @property
+    def name(self) -> str:
+        """The name of the received signal, for example SIGTERM."""
+        return signal.Signals(self.received).name if self.received else ""
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle one signal."""
+        if self.received:
+            raise KeyboardInterrupt
+        self.received = number
+        self._folder.request_stop(self.name)
+        _say(f"{self.name}: stopping after this step; a second one stops at once")
+
+    @contextmanager
+    def handled(self) -> Iterator[None]:
+        """Take the signals for the time of the block."""
+        before = {number: signal.signal(number, self) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def run_one(
+    spec: RunSpec, runs_root: Path, show: Callable[[dict[str, Any]], None] | None = None
+) -> Outcome:
+    """Claim the run's folder, do or continue the run, and record how it ended.
+
+    `show` gets the fields of every progress report. Errors of the run itself are recorded and
+    returned; ZiaError is raised only where the folder cannot be claimed or released.
+    """
+    experiment = registry.get(spec.experiment)
+    folder = RunFolder.claim(runs_root, spec, experiment.result_fields, wait=True)
+    if folder is None:
+        path = runs_root / spec.experiment / spec.folder_name
+        if stored.is_done(path, experiment.result_fields):
+            return Outcome("done")
+        return Outcome("busy", "another process works on it")
+    folder.on_progress = show
+    stop = StopSignals(folder)
+    with folder, stop.handled():
+        state, reason = _attempt(experiment.run, spec, folder, stop)
+        try:
+            if state in ("failed", "preempted"):
+                folder.set_status(state, reason)
+        except LostOwnershipError as error:
+            state, reason = "busy", str(error)
+        except ZiaError as error:  # a full disk: what cannot be written down is at least said
+            reason = f"{reason}; {error}"
+    return Outcome(state, reason, stop.received)
+
+
+def _attempt(
+    run: Callable[[RunSpec, RunFolder], None], spec: RunSpec, folder: RunFolder, stop: StopSignals
+) -> tuple[str, str]:
+    """Call the experiment; return the state in which that left the run, and why."""
+    from zia_core.training import Interrupted  # imports torch, as every run does
+
+    try:
+        folder.write_environment(provenance.environment(with_torch=True))
+        run(spec, folder)
+        folder.set_status("done")
+    except Interrupted as interrupted:
+        return "preempted", str(interrupted)
+    except KeyboardInterrupt:
+        return "preempted", f"{stop.name} twice (stopped at once)"
+    except LostOwnershipError as error:
+        return "busy", str(error)
+    except ZiaError as error:
+        return "failed", str(error)
+    except Exception as error:  # a bug or the machine's fault: all of it here, a line in the folder
+        traceback.print_exc()
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        file = Path(place.filename).name
+        return "failed", f"{type(error).__name__}: {error} ({file}, line {place.lineno})"
+    return "done", ""
+
+
+def in_process(specs: Sequence[RunSpec], runs_root: Path, *, retry_failed: bool = False) -> int:
+    """Do every run that is not done, in order; a failed one does not stop the others.
+
+    Returns the exit code: 0 when all are done, 1 if not, or 128 + the signal that ended it all.
+    """
+    if not specs:
+        _say("nothing is planned for this profile yet")
+    not_done: list[str] = []
+    for number, spec in enumerate(specs, start=1):
+        name = f"{spec.experiment}/{spec.folder_name}"
+        print(f"[{number}/{len(specs)}] {name}", flush=True)
+        try:
+            outcome = _do(plan.inspect(spec, runs_root), runs_root, retry_failed)
+        except ZiaError as error:
+            outcome = Outcome("failed", str(error))
+        _report(outcome, runs_root / name)
+        if outcome.state != "done":
+            not_done.append(name)
+        if outcome.signal:
+            return EXIT_SIGNAL + outcome.signal
+    if not_done and len(specs) > 1:
+        _say("\n  ".join([f"not done are {len(not_done)} of {len(specs)} runs:", *not_done]))
+    return EXIT_FAILED if not_done else EXIT_DONE
+
+
+def _do(run: PlannedRun, runs_root: Path, retry_failed: bool) -> Outcome:
+    if run.state == "done":
+        return Outcome("done", "done before")
+    if run.state == "failed" and not retry_failed:
+        return Outcome("failed", f"{run.reason} (before; --retry failed runs it again)")
+    if run.state == "running":
+        print("another process has it; watching for up to a minute whether it works", flush=True)
+    with terminal.progress() as show:
+        return run_one(run.spec, runs_root, lambda fields: show(**fields))
+
+
+def _report(outcome: Outcome, folder: Path) -> None:
+    if outcome.state == "done":
+        result = terminal.result_line(stored.load(folder).result)
+        terminal.console().print(f"{outcome.reason or 'done'}: {result}", markup=False)
+    else:
+        goes_on = "; the same command goes on from there" if outcome.state == "preempted" else ""
+        _say(f"{outcome.state}: {outcome.reason}{goes_on}")
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)

@@ -1,0 +1,252 @@
+"""The folder of one run, as its only writer sees it.
+
+Every write is made by the owner of the run: a process that was stopped and overtaken raises
+LostOwnershipError instead. Whole files are prepared in the owner's own folder and renamed into
+place; metrics and timing are appended, and cut back to the checkpoint when a run goes on.
+"""
+
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from gzip import GzipFile
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from experiments.harness import stored
+from experiments.harness.files import canonical_json, read_json, write_errors
+from experiments.harness.journal import RunJournal
+from experiments.harness.ownership import Ownership
+from experiments.harness.spec import NAME, RunSpec
+from zia_core.errors import ZiaError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+STATUS_EVERY_S = 2.0
+# The keys of environment.json that a run must not change between two attempts.
+FINGERPRINTS = ("data", "weights")
+
+
+class RunFolder:
+    """The right and the means to write one run; the engine's Journal.
+
+    Made by `claim`; as a context manager it releases the run at the end.
+    """
+
+    def __init__(
+        self, ownership: Ownership, spec: RunSpec, result_fields: Mapping[str, Any]
+    ) -> None:
+        self.path = ownership.folder
+        self.spec = spec
+        self.on_progress: Callable[[dict[str, Any]], None] | None = None
+        self._ownership = ownership
+        self._journal = RunJournal(ownership, spec.identity)
+        self._result_fields = result_fields
+        self._status = stored.read_status(self.path)
+        self._status_written = 0.0
+        self._environment: dict[str, Any] = {}
+        self._stop_reason: str | None = None
+
+    @classmethod
+    def claim(
+        cls,
+        runs: Path,
+        spec: RunSpec,
+        result_fields: Mapping[str, Any],
+        *,
+        stale_after_s: float = 60.0,
+        wait: bool = False,
+    ) -> Self | None:
+        """Open or create `<runs>/<experiment>/<folder_name>/` and begin an attempt at its run.
+
+        Returns None if the run is done, or if another process works on it (`wait` watches that
+        process: see Ownership.claim). `result_fields` are the keys that result.json must have and
+        their types.
+
+        Raises:
+            ZiaError: the folder's config.json describes another run, or a file is corrupt.
+        """
+        path = runs / spec.experiment / spec.folder_name
+        config = path / stored.CONFIG
+        if config.exists():
+            _refuse_other_run(config, spec)
+        ownership = Ownership.claim(path, stale_after_s=stale_after_s, wait=wait)
+        if ownership is None:
+            return None
+        try:
+            # Looked at only now: the previous owner may have finished a moment ago.
+            if stored.is_done(path, result_fields):
+                ownership.release()
+                return None
+            run = cls(ownership, spec, result_fields)
+            if not config.exists():
+                ownership.write_json(stored.CONFIG, spec.to_json())
+            run._begin_attempt()
+        except BaseException:
+            ownership.release()
+            raise
+        return run
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._journal.close()
+        self._ownership.release()
+
+    # The engine's Journal
+
+    def metrics(self, record: dict[str, Any]) -> None:
+        """Append to metrics.jsonl: {"step": ..., ...}, nothing that depends on the clock."""
+        self._journal.append(stored.METRICS, record)
+
+    def timing(self, record: dict[str, Any]) -> None:
+        """Append to timing.jsonl: {"step": ..., "seconds": ..., ...}."""
+        self._journal.append(stored.TIMING, record)
+
+    def save_checkpoint(
+        self, step: int, tensors: "Mapping[str, Tensor]", state: Mapping[str, Any]
+    ) -> None:
+        """Store the checkpoint of `step`; `state` is JSON. The two newest are kept."""
+        self._journal.save(step, tensors, state)
+
+    def load_checkpoint(self) -> "tuple[int, dict[str, Tensor], dict[str, Any]] | None":
+        """Return step, tensors and state of the newest undamaged checkpoint, None if there is none.
+
+        Metrics and timing are cut back to where they were then. ZiaError if all are damaged.
+        """
+        return self._journal.load()
+
+    def stop_requested(self) -> str | None:
+        """Why the run should stop at the next step boundary; None if it should go on."""
+        return self._stop_reason
+
+    def request_stop(self, reason: str) -> None:
+        """Ask for a checkpoint and the end at the next step boundary; safe in a signal handler."""
+        self._stop_reason = reason
+
+    def progress(self, **fields: Any) -> None:
+        """Show where the run is (step, total, loss, ...); status.json follows every 2 seconds."""
+        self._status["progress"] = fields
+        if self.on_progress:
+            self.on_progress(fields)
+        if time.monotonic() - self._status_written >= STATUS_EVERY_S:
+            self._write_status()
+
+    # The other files
+
+    @property
+    def adapter_path(self) -> Path:
+        """Where the adapter lies once it was written: `with folder.writing(stored.ADAPTER)`."""
+        return self.path / stored.ADAPTER
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Give a temporary path to write; it becomes the file `name` when the block succeeds."""
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not the name of a file inside the run's folder")
+        with self._ownership.writing(name) as temporary:
+            yield temporary
+
+    def write_predictions(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Write predictions.jsonl.gz: ids and outputs only; equal records give equal bytes."""
+        with (
+            self.writing(stored.PREDICTIONS) as temporary,
+            write_errors(self.path / stored.PREDICTIONS),
+            temporary.open("wb") as file,
+            GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
+        ):
+            for record in records:
+                packed.write(canonical_json(record).encode() + b"\n")
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Write result.json; ZiaError if a required field is missing, of a wrong type, or NaN."""
+        stored.check_result(result, self._result_fields, self.path / stored.RESULT)
+        self._ownership.write_json(stored.RESULT, dict(result))
+
+    def write_environment(self, fields: Mapping[str, Any]) -> None:
+        """Add `fields` to the environment of this attempt and write environment.json.
+
+        Its keys "data" and "weights" are fingerprints: a run that has a checkpoint refuses to go
+        on with others than it began with.
+        """
+        path = self.path / stored.ENVIRONMENT
+        before = read_json(path) if path.exists() and self._journal.checkpoints() else {}
+        began_with = {key: before[key] for key in FINGERPRINTS if key in before}
+        for key, value in began_with.items():
+            if key in fields and fields[key] != value:
+                raise ZiaError(
+                    f"{key} changed since the run in {self.path} began, from "
+                    f"{canonical_json(value)} to {canonical_json(fields[key])}: bring it back, or "
+                    "delete the run's folder to begin again"
+                )
+        self._environment |= fields
+        # Should this attempt be killed before it has looked at its data, the first look counts.
+        self._ownership.write_json(stored.ENVIRONMENT, self._environment | began_with)
+        if "git" in fields:
+            self._status["attempts"][-1]["git_sha"] = (fields["git"] or {}).get("sha")
+            self._write_status()
+
+    def set_status(self, state: str, reason: str | None = None) -> None:
+        """Set the state, for failed and preempted with the reason; all but running end the attempt.
+
+        "done" needs a valid result.json, and removes the checkpoints.
+        """
+        if state not in stored.STATES:
+            raise ValueError(f"{state!r} is not one of {stored.STATES}")
+        if state == "done":
+            result = self.path / stored.RESULT
+            stored.check_result(read_json(result), self._result_fields, result)
+        self._status |= {"state": state, "reason": reason}
+        if state != "running":
+            self._status["attempts"][-1] |= {"ended": _now(), "end": state}
+        self._write_status()
+        if state == "done":
+            shutil.rmtree(self.path / stored.CHECKPOINT, ignore_errors=True)
+
+    def _begin_attempt(self) -> None:
+        for attempt in self._status["attempts"]:
+            # It was killed or overtaken, and nobody saw when.
+            attempt["end"] = attempt["end"] or "lost"
+        self._status["attempts"].append(
+            {
+                "owner": self._ownership.number,
+                "started": _now(),
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "git_sha": None,
+                "ended": None,
+                "end": None,
+            }
+        )
+        self.set_status("running")
+
+    def _write_status(self) -> None:
+        self._ownership.write_json(stored.STATUS, self._status)
+        self._status_written = time.monotonic()
+
+
+def _refuse_other_run(config: Path, spec: RunSpec) -> None:
+    try:
+        identity = RunSpec.from_json(read_json(config), type(spec.settings)).identity
+    except ZiaError as error:
+        raise ZiaError(f"{config} is not the config of this run: {error}") from error
+    if identity != spec.identity:
+        raise ZiaError(
+            f"{config} was edited: it describes the run {identity}, its folder is named "
+            f"{spec.identity}; restore it or delete the folder"
+        )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

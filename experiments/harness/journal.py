@@ -1,0 +1,118 @@
+"""Metrics, timing and checkpoints of a run, kept in step with one another.
+
+A checkpoint says how far the logs had come when it was taken, to the byte. So a run that goes on
+from it continues logs that are exactly those of an uninterrupted run, whatever was appended (or
+torn) between the checkpoint and the interruption.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.harness.files import AppendLog, replacing, write_errors
+from experiments.harness.ownership import Ownership
+from experiments.harness.stored import CHECKPOINT, METRICS, TIMING
+from zia_core.errors import ZiaError
+
+if TYPE_CHECKING:  # torch would make the command line slow to start
+    from torch import Tensor
+
+LOGS = (METRICS, TIMING)
+CHECKPOINTS_KEPT = 2
+
+
+class RunJournal:
+    """The logs and checkpoints of the run folder that `ownership` owns."""
+
+    def __init__(self, ownership: Ownership, identity: str) -> None:
+        self._ownership = ownership
+        self._identity = identity
+        self._checkpoints = ownership.folder / CHECKPOINT
+        self._logs: dict[str, AppendLog] = {}
+
+    def append(self, name: str, record: dict[str, Any]) -> None:
+        """Add a record, which has a whole number "step", to the log `name`."""
+        if not isinstance(record.get("step"), int):
+            raise ValueError(f"a record of {name} needs a whole number 'step': {record}")
+        with self._ownership.guarding():
+            self._opened_logs()[name].append(record)
+
+    def checkpoints(self) -> list[Path]:
+        """The files of all checkpoints, oldest first."""
+        return sorted(self._checkpoints.glob("step-*.safetensors"))
+
+    def save(self, step: int, tensors: "Mapping[str, Tensor]", state: Mapping[str, Any]) -> None:
+        """Store the checkpoint of `step`; the two newest are kept."""
+        from zia_core.checkpoint import write_checkpoint
+
+        path = self._checkpoints / f"step-{step:08d}.safetensors"
+        with self._ownership.guarding():
+            logs = self._opened_logs()
+            for log in logs.values():
+                log.sync()
+            place: dict[str, Any] = {
+                "run": self._identity,
+                "step": step,
+                "log_bytes": {name: log.size for name, log in logs.items()},
+                "engine": dict(state),
+            }
+            with write_errors(path):
+                path.parent.mkdir(exist_ok=True)
+            with replacing(path, staging=self._ownership.staging) as temporary:
+                write_checkpoint(temporary, tensors, place)
+            # One of a later step is damaged, or the run would have begun from it.
+            kept = [other for other in self.checkpoints() if other <= path][-CHECKPOINTS_KEPT:]
+            for other in self.checkpoints():
+                if other not in kept:
+                    other.unlink(missing_ok=True)
+
+    def load(self) -> "tuple[int, dict[str, Tensor], dict[str, Any]] | None":
+        """Return step, tensors and state of the newest undamaged checkpoint; cut the logs to it.
+
+        None, and empty logs, if there is no checkpoint. ZiaError if all are damaged (a run never
+        silently begins again), or if the checkpoint or the logs are not this run's.
+        """
+        from zia_core.checkpoint import read_checkpoint
+
+        damage: ZiaError | None = None
+        for path in reversed(self.checkpoints()):
+            try:
+                tensors, place = read_checkpoint(path)
+            except ZiaError as error:
+                damage = damage or error
+                continue
+            if place.get("run") != self._identity:
+                raise ZiaError(f"{path} is not a checkpoint of this run: delete it")
+            self._start_logs(place["log_bytes"])
+            return place["step"], tensors, place["engine"]
+        if damage:
+            raise ZiaError(
+                f"no checkpoint in {self._checkpoints} can be read ({damage}); delete that folder "
+                "to begin the run again from step 0"
+            )
+        self._start_logs({})
+        return None
+
+    def close(self) -> None:
+        """Close the logs."""
+        for log in self._logs.values():
+            log.close()
+        self._logs = {}
+
+    def _opened_logs(self) -> dict[str, AppendLog]:
+        if not self._logs:  # no checkpoint was asked for, so the run begins at its beginning
+            self._start_logs({})
+        return self._logs
+
+    def _start_logs(self, sizes: Mapping[str, int]) -> None:
+        self.close()
+        for name in LOGS:
+            path, size = self._ownership.folder / name, sizes.get(name, 0)
+            kept = path.read_bytes()[:size] if path.exists() else b""
+            if len(kept) != size or (kept and not kept.endswith(b"\n")):
+                raise ZiaError(
+                    f"{path} is not as it was at the newest checkpoint: restore it, or delete "
+                    "the run's folder to begin again"
+                )
+            with self._ownership.guarding():
+                self._logs[name] = AppendLog(path, kept, staging=self._ownership.staging)

@@ -1,0 +1,146 @@
+"""What there is to do: the runs of a profile, and which of them are done, missing or failed."""
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+from experiments.harness import registry, stored, terminal
+from experiments.harness.experiment import Estimate
+from experiments.harness.registry import InvalidChoiceError, check_choice
+from experiments.harness.spec import RunSpec
+from experiments.harness.status import IDENTITY_SHOWN, current_state, run_name
+from zia_core.errors import ZiaError
+
+COLUMNS = ("run", "id", "state", "hours", "GB", "source")
+DEVICES = ("auto", "cpu", "cuda")
+RETRIES = ("failed",)
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run of a plan, and what its folder says."""
+
+    spec: RunSpec
+    state: str  # as `current_state`, or "missing", or "invalid": called done without its result
+    reason: str
+    estimate: Estimate
+
+
+def resolve_device(device: str) -> str:
+    """ "cpu" or "cuda"; "auto" takes the GPU if there is one.
+
+    Torch is asked (and imported, which takes seconds) only where the machine shows a GPU at all.
+    """
+    check_choice("device", device, DEVICES)
+    if device == "cpu" or (device == "auto" and not _shows_gpu()):
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "cuda":
+        raise ZiaError("device cuda: torch finds no GPU here; use --device cpu")
+    return "cpu"
+
+
+def _shows_gpu() -> bool:
+    drivers = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA, WSL, AMD
+    return any(Path(driver).exists() for driver in drivers) or bool(shutil.which("nvidia-smi"))
+
+
+def planned(experiment: str | None, profile: str, device: str) -> list[RunSpec]:
+    """Every run of the profile, of one experiment or of all that have the profile.
+
+    Raises InvalidChoiceError, which lists the valid ones, for an unknown experiment or profile.
+    """
+    known = registry.experiments()
+    chosen = list(known.values()) if experiment is None else [registry.get(experiment)]
+    profiles = sorted({profile for one in chosen for profile in one.profiles})
+    check_choice("profile", profile, profiles, of=experiment or "")
+    return [spec for one in chosen if profile in one.profiles for spec in one.plan(profile, device)]
+
+
+def inspect(spec: RunSpec, runs_root: Path) -> PlannedRun:
+    """Look at the run's folder under `runs_root`; ZiaError if its status cannot be read."""
+    experiment = registry.get(spec.experiment)
+    folder = runs_root / spec.experiment / spec.folder_name
+    state, reason = "missing", ""
+    if folder.exists():
+        state, reason = current_state(folder), stored.read_status(folder)["reason"] or ""
+        if state == "done" and not stored.is_done(folder, experiment.result_fields):
+            state = "invalid"
+    return PlannedRun(spec, state, reason, experiment.estimate(spec))
+
+
+def choose(
+    experiment: str,
+    profile: str,
+    device: str,
+    *,
+    task: str | None = None,
+    method: str | None = None,
+    seed: int | None = None,
+    settings: Mapping[str, str],
+) -> RunSpec:
+    """The one run that `zia run` asks for: the first of the plan that fits, with its changes.
+
+    `seed` may be any; `settings` are the `--set key=value` pairs. Whatever is not one of the valid
+    choices raises InvalidChoiceError.
+    """
+    owner = registry.get(experiment)
+    specs = planned(experiment, profile, device)
+    if task is not None:
+        check_choice("task", task, owner.tasks, of=experiment)
+        specs = [spec for spec in specs if spec.task == task]
+    if method is not None:
+        check_choice("method", method, owner.methods, of=experiment)
+        specs = [spec for spec in specs if spec.method == method]
+    if not specs:
+        raise InvalidChoiceError(
+            f"profile {profile!r} of {experiment} plans no run of that method and task; "
+            f"`zia plan {experiment} --profile {profile}` lists its runs"
+        )
+    spec = next((spec for spec in specs if spec.seed == seed), specs[0])
+    try:
+        spec = spec.with_settings(settings)
+        return spec if seed is None else replace(spec, seed=seed)
+    except ZiaError as error:
+        raise InvalidChoiceError(str(error)) from error
+
+
+def show(runs: Sequence[PlannedRun]) -> None:
+    """Print every planned run with its state and expected cost, and what is left to do."""
+    output = terminal.console()
+    for (experiment, profile), group in groupby(
+        runs, key=lambda run: (run.spec.experiment, run.spec.profile)
+    ):
+        output.print(f"{experiment}, profile {profile}\n")
+        output.print(terminal.table(COLUMNS, [_row(run) for run in group]))
+        output.print()
+    output.print(_summary(runs))
+
+
+def _row(run: PlannedRun) -> list[str]:
+    return [
+        run_name(run.spec.method, run.spec.task, run.spec.seed),
+        run.spec.identity[:IDENTITY_SHOWN],
+        run.state,
+        terminal.number(run.estimate.hours, ".2f"),
+        terminal.number(run.estimate.memory_gb, ".1f"),
+        run.estimate.source,
+    ]
+
+
+def _summary(runs: Sequence[PlannedRun]) -> str:
+    """For example "3 planned: 1 done, 2 missing; 0.40 hours to go"."""
+    if not runs:
+        return "nothing is planned for this profile yet"
+    states = ", ".join(f"{n} {state}" for state, n in Counter(run.state for run in runs).items())
+    hours = [run.estimate.hours for run in runs if run.state != "done"]
+    left = [f"{sum(filter(None, hours)):.2f} hours to go"] if any(hours) else []
+    if unknown := hours.count(None):
+        left.append(f"{unknown} of unknown length")
+    return "; ".join([f"{len(runs)} planned: {states}", *left])

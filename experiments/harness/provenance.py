@@ -1,0 +1,118 @@
+"""Where numbers come from: code, packages, machine, data and weights.
+
+This is recorded beside a run and is no part of its identity.
+"""
+
+import functools
+import hashlib
+import os
+import platform
+import socket
+import subprocess
+from collections.abc import Iterable
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+from experiments.harness.files import sha256_file
+from zia_core.errors import ZiaError
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def environment(*, with_torch: bool) -> dict[str, Any]:
+    """Return code, packages and machine as JSON, without paths or user names.
+
+    `with_torch` adds the torch build, its threads and the GPUs, and imports torch for it.
+    """
+    return {
+        "git": git_state(PROJECT),
+        # A package removed halfway has no name any more.
+        "packages": dict(sorted((d.name, d.version) for d in distributions() if d.name)),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+        "cpu": {"model": _cpu_model(), "cores": os.cpu_count(), "usable_cores": _usable_cores()},
+        "torch": _torch() if with_torch else None,
+    }
+
+
+def git_state(project: Path) -> dict[str, Any] | None:
+    """Return {"sha", "dirty", "diff_sha256"} of the checkout `project`; None if it is none.
+
+    `sha` is None before the first commit. The diff is that of all tracked files to HEAD, followed
+    by the untracked files that git does not ignore; its hash is None in a clean checkout.
+    """
+    git = functools.partial(_git, project)
+    top = git("rev-parse", "--show-toplevel")
+    # A copy installed inside somebody else's repository has no state of its own.
+    if top is None or Path(os.fsdecode(top.rstrip(b"\n"))).resolve() != project.resolve():
+        return None
+    sha = git("rev-parse", "--verify", "--quiet", "HEAD")
+    diff = git("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--binary", "HEAD") or b""
+    untracked = git("ls-files", "--others", "--exclude-standard", "-z") or b""
+    for name in sorted(filter(None, untracked.split(b"\0"))):
+        path = project / os.fsdecode(name)
+        # An untracked link may lead anywhere, also nowhere: only its name counts.
+        content = "" if path.is_symlink() or not path.is_file() else sha256_file(path)
+        diff += name + b"\0" + content.encode() + b"\n"
+    return {
+        "sha": sha.decode().strip() if sha else None,
+        "dirty": bool(diff),
+        "diff_sha256": hashlib.sha256(diff).hexdigest() if diff else None,
+    }
+
+
+def data_fingerprint(path: Path) -> str:
+    """Return the SHA-256 of a data file; of a folder, that of its files' names and SHA-256s."""
+    if not path.is_dir():
+        return sha256_file(path)
+    files = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
+    listing = "".join(f"{sha256_file(path / name)}  {name}\n" for name in files)
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def weights_fingerprint(files: Iterable[Path]) -> dict[str, str]:
+    """Return the SHA-256 of each weight file by its name: the identity of a backbone."""
+    fingerprints: dict[str, str] = {}
+    for file in files:
+        if file.name in fingerprints:
+            raise ZiaError(f"two weight files of one backbone are named {file.name}")
+        fingerprints[file.name] = sha256_file(file)
+    return fingerprints
+
+
+def _git(project: Path, *arguments: str) -> bytes | None:
+    """What git prints, None if there is no git or it refuses."""
+    # GIT_DIR and its like, set inside a hook, would make git look at another repository.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "--no-optional-locks", "-C", str(project), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, env=clean, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor()
+
+
+def _usable_cores() -> int | None:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _torch() -> dict[str, Any]:
+    import torch
+
+    return {
+        "version": torch.__version__,
+        "cuda": torch.version.cuda,
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }

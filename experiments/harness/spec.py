@@ -1,0 +1,143 @@
+"""What a run is: everything that can change one of its numbers, and the identity made from it.
+
+The identity is a hash of what *differs from the defaults*, so a setting that is added later, its
+default being the old behaviour, leaves the identities of all earlier runs as they are.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from typing import Any, Self, get_type_hints
+
+from experiments.harness.files import canonical_json
+from experiments.harness.typed import conform, conform_fields, parse
+from zia_core.errors import ZiaError
+
+IDENTITY_DIGITS = 16
+SLUG_LENGTH = 80
+# One path component that starts with a letter or digit: never "..", hidden, or a path.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}")
+EXPERIMENT_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run of one experiment.
+
+    `settings` is an instance of the experiment's frozen dataclass, whose fields all have defaults
+    and hold numbers, texts, booleans, None or tuples of these. Paths, hosts, numbers of workers and
+    the executor are not part of a run.
+    """
+
+    experiment: str
+    version: int
+    task: str
+    method: str
+    backbone: str
+    data: str
+    profile: str
+    seed: int
+    settings: Any
+
+    def __post_init__(self) -> None:
+        for field, kind in _TEXT_AND_NUMBERS.items():
+            conform(kind, getattr(self, field), f"{field} of a run")
+        if not EXPERIMENT_NAME.fullmatch(self.experiment):
+            raise ZiaError(
+                f"experiment {self.experiment!r:.60} is not a name: use at most 40 lower-case "
+                "letters, digits and _, beginning with a letter"
+            )
+        for field in ("task", "method", "profile"):
+            if not NAME.fullmatch(getattr(self, field)):
+                raise ZiaError(
+                    f"{field} {getattr(self, field)!r:.60} is not a name: use at most 40 letters, "
+                    "digits and ._+-, beginning with a letter or digit"
+                )
+        if not 0 <= self.seed < 2**32:  # what every random number generator in use accepts
+            raise ZiaError(f"seed {self.seed} must be between 0 and 2**32 - 1")
+        if not is_dataclass(self.settings) or isinstance(self.settings, type):
+            raise TypeError(f"settings must be an instance of a dataclass, not {self.settings!r}")
+        # 1 and 1.0 in a float field are one run, so the settings are kept in one form.
+        object.__setattr__(self, "settings", _conformed(type(self.settings), vars(self.settings)))
+
+    @property
+    def identity(self) -> str:
+        """16 hex digits of the SHA-256 of what this run is, minus settings left at their default.
+
+        The settings are compared as canonical JSON, where True and 1, or 1 and "1", differ.
+        """
+        defaults = asdict(type(self.settings)())
+        changed = {
+            name: value
+            for name, value in asdict(self.settings).items()
+            if canonical_json(value) != canonical_json(defaults[name])
+        }
+        text = canonical_json({**self.to_json(), "settings": changed})
+        return hashlib.sha256(text.encode()).hexdigest()[:IDENTITY_DIGITS]
+
+    @property
+    def slug(self) -> str:
+        """The readable part of the folder's name: [a-z0-9.-], at most 80 characters."""
+        model = self.backbone.rstrip("/").rsplit("/", 1)[-1]
+        end = f"-{_slugified(self.profile)}-s{self.seed}"
+        start = _slugified(f"{self.method}-{self.task}-{model}")[: SLUG_LENGTH - len(end)]
+        return start.rstrip("-.") + end
+
+    @property
+    def folder_name(self) -> str:
+        """The name of the run's folder, `<slug>-<identity>`."""
+        return f"{self.slug}-{self.identity}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the complete run, resolved: every setting with its value."""
+        return {
+            **{f.name: getattr(self, f.name) for f in fields(self)},
+            "settings": asdict(self.settings),
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any], settings_type: type) -> Self:
+        """Return the run that `to_json` described.
+
+        A setting that is not in `stored` was added since, and its default is the old behaviour.
+        An unknown setting, or a field that is missing or of a wrong type, is a ZiaError.
+        """
+        _refuse_unknown(stored, [f.name for f in fields(cls)], "field of a run")
+        values = conform_fields(_TEXT_AND_NUMBERS, stored, "the run's config")
+        settings = stored.get("settings")
+        if not isinstance(settings, Mapping):
+            raise ZiaError("the run's config: settings must be an object with names and values")
+        return cls(**values, settings=_conformed(settings_type, settings))
+
+    def with_settings(self, changes: Mapping[str, str]) -> Self:
+        """Return the run with settings changed as `--set key=value` says."""
+        kinds = get_type_hints(type(self.settings))
+        _refuse_unknown(changes, sorted(asdict(self.settings)), "setting")
+        parsed = {
+            name: parse(kinds[name], text, f"setting {name}") for name, text in changes.items()
+        }
+        return replace(self, settings=replace(self.settings, **parsed))
+
+
+_TEXT_AND_NUMBERS = {
+    name: kind for name, kind in get_type_hints(RunSpec).items() if name != "settings"
+}
+
+
+def _conformed(settings_type: type, values: Mapping[str, object]) -> Any:
+    kinds = get_type_hints(settings_type)
+    _refuse_unknown(values, [f.name for f in fields(settings_type)], "setting")
+    return settings_type(
+        **{name: conform(kinds[name], value, f"setting {name}") for name, value in values.items()}
+    )
+
+
+def _refuse_unknown(given: Mapping[str, object], valid: list[str], what: str) -> None:
+    for name in given:
+        if name not in valid:
+            raise ZiaError(f"{name!r:.60} is no {what}; there are: {', '.join(valid)}")
+
+
+def _slugified(text: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower())

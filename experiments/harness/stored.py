@@ -1,0 +1,115 @@
+"""Reading run folders: what is there, in which state, and whether it is done.
+
+A reader never writes and needs no ownership; a run that is being worked on is read as it stands.
+"""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.harness.files import read_json, read_lines
+from experiments.harness.typed import conform_fields
+from zia_core.errors import ZiaError
+
+STATES = ("pending", "running", "preempted", "failed", "done")
+
+CONFIG, ENVIRONMENT, STATUS, RESULT = (
+    "config.json",
+    "environment.json",
+    "status.json",
+    "result.json",
+)
+METRICS, TIMING, PREDICTIONS = "metrics.jsonl", "timing.jsonl", "predictions.jsonl.gz"
+ADAPTER, CHECKPOINT = "adapter.safetensors", "checkpoint"
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """One run folder as its files describe it; files that are not there yet are empty."""
+
+    path: Path
+    config: dict[str, Any]
+    status: dict[str, Any]
+    environment: dict[str, Any]
+    result: dict[str, Any]
+
+    @property
+    def state(self) -> str:
+        """One of STATES."""
+        return str(self.status["state"])
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The records of metrics.jsonl, in order."""
+        return read_lines(self.path / METRICS)
+
+    def timing(self) -> list[dict[str, Any]]:
+        """The records of timing.jsonl, in order."""
+        return read_lines(self.path / TIMING)
+
+    def predictions(self) -> list[dict[str, Any]]:
+        """The records of predictions.jsonl.gz, in order; ZiaError if the file is damaged."""
+        path = self.path / PREDICTIONS
+        try:
+            with gzip.open(path, "rt", encoding="utf-8") as file:
+                return [json.loads(line) for line in file]
+        except (OSError, EOFError, zlib.error, ValueError) as error:
+            raise ZiaError(f"{path} is missing or damaged ({error})") from error
+
+
+def load(path: Path) -> StoredRun:
+    """Read one run folder; ZiaError names the file that is missing, corrupt or inconsistent."""
+
+    def optional(name: str) -> dict[str, Any]:
+        return read_json(path / name) if (path / name).exists() else {}
+
+    return StoredRun(
+        path=path,
+        config=read_json(path / CONFIG),
+        status=read_status(path),
+        environment=optional(ENVIRONMENT),
+        result=optional(RESULT),
+    )
+
+
+def folders(runs: Path) -> list[Path]:
+    """Every run folder `<runs>/<experiment>/<run>/` that has begun (has a config), sorted."""
+    return sorted(config.parent for config in runs.glob(f"*/*/{CONFIG}"))
+
+
+def states(runs: Path) -> Iterator[StoredRun]:
+    """Read every run folder under `runs`, in the order of their names."""
+    return map(load, folders(runs))
+
+
+def read_status(path: Path) -> dict[str, Any]:
+    """The status of the run folder `path`: state, reason, attempts, progress."""
+    file = path / STATUS
+    if not file.exists():
+        return {"state": "pending", "reason": None, "attempts": [], "progress": {}}
+    status = read_json(file)
+    kinds = {"state": str, "attempts": list, "progress": dict}
+    if status.get("state") not in STATES or not all(
+        isinstance(status.get(key), kind) for key, kind in kinds.items()
+    ):
+        raise ZiaError(f"{file} is not the status of a run: restore or delete it")
+    return status
+
+
+def check_result(result: Mapping[str, Any], required: Mapping[str, Any], where: Path) -> None:
+    """Raise ZiaError unless every required field is there and of its type (`float | None`, ...)."""
+    conform_fields(required, result, str(where))
+
+
+def is_done(path: Path, required: Mapping[str, Any]) -> bool:
+    """Whether the run in `path` is finished: its status says so and its result is valid."""
+    try:
+        if read_status(path)["state"] != "done":
+            return False
+        check_result(read_json(path / RESULT), required, path / RESULT)
+    except ZiaError:
+        return False
+    return True

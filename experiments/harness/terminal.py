@@ -1,0 +1,124 @@
+"""What the command line draws: a progress bar and tables, at 80 columns, plain when piped."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # rich costs a tenth of a second, which `zia --help` does not need to pay
+    from rich.console import Console
+
+STYLES = {
+    "done": "green",
+    "running": "cyan",
+    "preempted": "yellow",
+    "interrupted": "yellow",
+    "failed": "red",
+    "needs data": "yellow",
+    "ok": "green",
+}
+NUMBERS = frozenset({"step", "loss", "ETA", "hours", "GB"})
+FOLDED = frozenset({"run", "host", "source", "detail"})
+LINES_WITHOUT_TERMINAL = 20  # progress lines of one run in a log file
+
+
+def console() -> "Console":
+    """A console on stdout: colours in a terminal only, and 80 columns in a pipe."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=False)
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as `0:03:10`; a dash where it is not known."""
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def number(value: float | None, pattern: str) -> str:
+    """The number by a format pattern; a dash where it is not known."""
+    return "-" if value is None else format(value, pattern)
+
+
+def result_line(result: Mapping[str, Any]) -> str:
+    """The numbers of a result, for example `val_loss 2.012, train_seconds 301.2`."""
+    numbers = {name: value for name, value in result.items() if type(value) in (int, float)}
+    return ", ".join(
+        f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:.4g}"
+        for name, value in numbers.items()
+    )
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
+    """A rich table of texts, without vertical lines.
+
+    Where the terminal is narrow, the columns in FOLDED take several lines; all others keep their
+    width.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in columns:
+        drawn.add_column(
+            name,
+            justify="right" if name in NUMBERS else "left",
+            no_wrap=name not in FOLDED,
+            overflow="fold",
+        )
+    for row in rows:
+        drawn.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+    return drawn
+
+
+def measures(fields: dict[str, Any]) -> str:
+    """Loss, learning rate, speed and remaining time of a training step in one short line."""
+    return (
+        f"loss {number(fields.get('loss'), '.4f')}  lr {number(fields.get('lr'), '.1e')}  "
+        f"{number(fields.get('tokens_per_s'), '.0f')} tok/s  ETA {duration(fields.get('eta_s'))}"
+    )
+
+
+@contextmanager
+def progress() -> Iterator[Callable[..., None]]:
+    """Yield `show(step=, total=, loss=, lr=, tokens_per_s=, eta_s=)`.
+
+    In a terminal that moves a bar; elsewhere it prints about twenty plain lines a run.
+    """
+    output = console()
+    if not output.is_terminal:
+        yield _plain_progress
+        return
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("{task.fields[text]}")
+    with Progress(*columns, console=output, expand=True) as bar:
+        task = bar.add_task("", total=None, text="starting")
+
+        def show(**fields: Any) -> None:
+            bar.update(task, completed=fields["step"], total=fields["total"], text=measures(fields))
+
+        yield show
+
+
+def _plain_progress(**fields: Any) -> None:
+    step, total = fields["step"], fields["total"]
+    every = max(1, total // LINES_WITHOUT_TERMINAL)
+    if step % every == 0 or step == total:
+        print(f"step {step}/{total}  {measures(fields)}", flush=True)
+
+
+def side_by_side(prompt: str, left: str, right: str) -> None:
+    """Print a prompt, and below it the backbone's answer beside the adapter's."""
+    from rich.table import Table
+    from rich.text import Text
+
+    output = console()
+    output.print(Text(prompt, style="bold"))
+    drawn = Table("backbone", "with adapter", expand=True, show_lines=True)
+    drawn.columns[0].ratio = drawn.columns[1].ratio = 1
+    drawn.add_row(Text(left), Text(right))
+    output.print(drawn)

@@ -1,0 +1,67 @@
+"""The paper's numbers as data, transcribed as printed (arXiv 2303.16199; v3 is ICLR 2024).
+
+One JSON file a table. A cell that the paper prints in two ways is there twice; the first one is
+shown in our tables and the other ones below them. Confidence: A read in the authors' pdf or code,
+B in a machine conversion of the published text.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_type_hints
+
+from experiments.harness.files import read_json
+from experiments.harness.typed import conform_fields
+from zia_core.errors import ZiaError
+
+
+@dataclass(frozen=True)
+class PaperCell:
+    """One number of a table; `value` is None where the paper prints "-"."""
+
+    row: str
+    column: str
+    value: float | None
+    unit: str  # as printed, not interpreted: the "M" of 4.7M is MiB, that of 4.9M is MB
+    version: str
+    source: str
+    confidence: Literal["A", "B"]
+
+    @property
+    def printed(self) -> str:
+        """The cell as the paper prints it: "4.7M", "1.5 hours"."""
+        if self.value is None:
+            return "-"
+        return f"{self.value:g}{'' if len(self.unit) == 1 else ' '}{self.unit}"
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """A table of the paper, and under which conditions its numbers were obtained."""
+
+    title: str
+    conditions: str
+    cells: tuple[PaperCell, ...]
+
+    def rows(self) -> list[str]:
+        """Return the rows in the paper's order."""
+        return list(dict.fromkeys(cell.row for cell in self.cells))
+
+    def find(self, row: str, column: str) -> list[PaperCell]:
+        """Return what the paper prints there, the number to compare with first."""
+        return [cell for cell in self.cells if (cell.row, cell.column) == (row, column)]
+
+
+def paper_table(name: str) -> PaperTable:
+    """Return the table in `<name>.json`; ZiaError if there is none or a cell is not well formed."""
+    path = Path(__file__).with_name(f"{name}.json")
+    stored = conform_fields(
+        {"title": str, "conditions": str, "cells": list}, read_json(path), str(path)
+    )
+    kinds = get_type_hints(PaperCell)
+    cells = []
+    for number, cell in enumerate(stored.pop("cells")):
+        where = f"{path}, cell {number}"
+        if not isinstance(cell, dict):
+            raise ZiaError(f"{where} must be a JSON object with {', '.join(kinds)}")
+        cells.append(PaperCell(**conform_fields(kinds, cell, where)))
+    return PaperTable(**stored, cells=tuple(cells))

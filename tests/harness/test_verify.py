@@ -1,0 +1,143 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from experiments.harness import registry, stored
+from experiments.harness.executor import run_one
+from experiments.harness.publish import publish
+from experiments.harness.verify import report, verify
+from tests.harness import toy
+from zia_core.errors import ZiaError
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a finished run of the toy, with the references beside it."""
+    monkeypatch.setattr(registry, "experiments", toy.only_toy)
+    monkeypatch.setenv(toy.REFERENCES, "there")
+    run_one(toy.spec(), tmp_path / "runs")
+    return tmp_path / "runs" / "toy" / toy.spec().folder_name
+
+
+def outcomes(path: Path) -> dict[str, str]:
+    return {finding.check: finding.outcome for finding in verify(path)}
+
+
+CHECKS = ("identity", "status", "log", "hashes", "result", "metrics")
+
+
+def test_a_finished_run_passes(run: Path) -> None:
+    assert outcomes(run) == dict.fromkeys(CHECKS, "ok")
+    assert report(verify(run.parent.parent)).splitlines() == [
+        f"toy/{run.name}",
+        f"  identity  ok          {toy.spec().identity}",
+        "  status    ok          done",
+        "  log       ok          6 steps",
+        "  hashes    ok          not published",
+        "  result    ok          2 fields",
+        "  metrics   ok          score",
+        "checks: 6 ok",
+    ]
+
+
+def test_without_references_the_metrics_need_data(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(toy.REFERENCES)
+    assert outcomes(run) == dict.fromkeys(CHECKS, "ok") | {"metrics": "needs data"}
+    assert "  metrics   needs data  set $ZIA_TOY_REFERENCES\n" in report(verify(run))
+
+
+def test_an_unfinished_run_is_checked_as_far_as_it_is(run: Path) -> None:
+    run_one(toy.spec(stop_at=3), run.parent.parent)
+    unfinished = run.parent / toy.spec(stop_at=3).folder_name
+    assert outcomes(unfinished) == dict.fromkeys(CHECKS[:4], "ok")
+
+
+def edit(name: str, change: Callable[[dict], object]) -> Callable[[Path], object]:
+    """A change to a JSON file of the run folder."""
+
+    def apply(run: Path) -> None:
+        value = json.loads((run / name).read_text())
+        change(value)
+        (run / name).write_text(json.dumps(value))
+
+    return apply
+
+
+def edit_lines(change: Callable[[list[str]], list[str]]) -> Callable[[Path], object]:
+    """A change to the lines of metrics.jsonl: first the evaluation at step 0, then six steps."""
+
+    def apply(run: Path) -> None:
+        path = run / stored.METRICS
+        path.write_text("".join(change(path.read_text().splitlines(keepends=True))))
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("tamper", "check", "said"),
+    [
+        (edit("config.json", lambda c: c.update(seed=4)), "identity", "describes the run toy/add"),
+        (edit("config.json", lambda c: c.update(colour=1)), "identity", "'colour'"),
+        (edit("config.json", lambda c: c.update(experiment="b")), "identity", "experiment 'b'"),
+        (edit("status.json", lambda s: s.update(state="great")), "status", "status.json"),
+        (edit("status.json", lambda s: s.update(state="failed")), "status", "a result.json"),
+        (lambda run: (run / "result.json").unlink(), "status", "no result.json"),
+        (edit_lines(lambda lines: lines[:3] + lines[4:]), "log", "step 3 is missing"),
+        (edit_lines(lambda lines: lines[:-1]), "log", "has 5 steps, but the finished run has 6"),
+        (edit_lines(lambda lines: [*lines, lines[0]]), "log", "line 8: step 0 after step 6"),
+        (edit_lines(lambda lines: [*lines[:2], "{\n", *lines[2:]]), "log", "line 3"),
+        (edit("result.json", lambda r: r.pop("steps")), "result", "lacks steps"),
+        (edit("result.json", lambda r: r.update(score="0.75")), "result", "score"),
+        (
+            edit("result.json", lambda r: r.update(score=0.7500001)),
+            "metrics",
+            "score is 0.7500001, but the predictions give 0.75",
+        ),
+        (lambda run: (run / "predictions.jsonl.gz").write_bytes(b"\x1f\x8b"), "metrics", "damaged"),
+    ],
+)
+def test_every_tampering_is_named(
+    run: Path, tamper: Callable[[Path], object], check: str, said: str
+) -> None:
+    tamper(run)
+    failed = {f.check: f.detail for f in verify(run) if f.outcome == "failed"}
+    assert said in failed[check]
+    assert f"  {check:<10}failed      " in report(verify(run))
+
+
+def test_a_renamed_folder_is_named(run: Path) -> None:
+    moved = run.rename(run.with_name(run.name[:-1] + ("0" if run.name[-1] != "0" else "1")))
+    assert outcomes(moved)["identity"] == "failed"
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        lambda path: (path / "timing.jsonl").write_bytes(b""),
+        lambda path: (path / "timing.jsonl").unlink(),
+        lambda path: (path / "more.json").write_text("{}"),
+    ],
+)
+def test_published_files_are_exactly_those_that_were_published(
+    run: Path, tmp_path: Path, tamper: Callable[[Path], object]
+) -> None:
+    (published,) = publish(run.parent.parent, tmp_path / "published")
+    assert outcomes(published)["hashes"] == "ok"
+    tamper(published)
+    assert outcomes(published)["hashes"] == "failed"
+
+
+def test_an_experiment_may_keep_no_predictions(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without = {"toy": replace(toy.EXPERIMENT, rescore=None)}
+    monkeypatch.setattr(registry, "experiments", lambda: without)
+    assert outcomes(run)["metrics"] == "ok"
+
+
+def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ZiaError, match="there is no run in"):
+        verify(tmp_path)

@@ -1,0 +1,114 @@
+"""One checkpoint is one safetensors file: whole or absent, and damaged bytes are noticed.
+
+Tensors are stored as they are; everything else (the step, running sums) is JSON in the file's
+header, beside a SHA-256 of the complete file. Nothing is ever unpickled.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO, TypeAlias
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from zia_core.errors import ZiaError
+
+JSON: TypeAlias = "Mapping[str, JSON] | Sequence[JSON] | str | int | float | bool | None"
+
+# The digest covers the header that holds it, so it is computed with this in its place. The key
+# cannot occur a second time: in JSON, a quote inside any other string is preceded by a backslash.
+_DIGEST_KEY = b'"sha256":"'
+_NO_DIGEST = b"0" * 64
+_BLOCK = 1 << 20
+
+
+def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, JSON]) -> None:
+    """Replace `path` by a checkpoint, atomically and durably.
+
+    The bytes go into a folder `<name>.<random>.tmp` beside it, are flushed to the disk, and take
+    the name `path` only then; whoever kills the process leaves the previous file untouched (and
+    perhaps that folder). `state` must be JSON without NaN.
+
+    Raises:
+        ZiaError: the file could not be written (disk full, no permission); the previous file
+            stays and the temporary folder is removed.
+    """
+    header = {"sha256": _NO_DIGEST.decode(), "state": json.dumps(state, allow_nan=False)}
+    try:
+        with TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.", suffix=".tmp") as folder:
+            temporary = Path(folder, path.name)
+            # save_file makes files that only their owner may read; an ordinary one has the mode
+            # that the umask asks for.
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            save_file({k: t.detach().contiguous() for k, t in tensors.items()}, temporary, header)
+            temporary.chmod(mode)
+            with temporary.open("r+b") as file:
+                digest_at = _digest_position(file)
+                digest = _digest(file, digest_at)
+                file.seek(digest_at)
+                file.write(digest)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        _sync_folder(path.parent)
+    except (OSError, SafetensorError) as error:
+        raise ZiaError(f"could not write the checkpoint {path}: {error}") from error
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors (on the CPU) and the state that `write_checkpoint` stored.
+
+    Raises:
+        ZiaError: the file is missing, or any of its bytes is not what was written.
+    """
+    try:
+        with path.open("rb") as file:
+            digest_at = _digest_position(file)
+            file.seek(digest_at)
+            if file.read(len(_NO_DIGEST)) != _digest(file, digest_at):
+                raise ValueError("its contents do not match its SHA-256")
+        with safe_open(path, framework="pt") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            return tensors, json.loads(opened.metadata()["state"])
+    except FileNotFoundError:
+        raise ZiaError(f"there is no checkpoint {path}") from None
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ZiaError(f"the checkpoint {path} is damaged: {error}") from error
+
+
+def _digest_position(file: BinaryIO) -> int:
+    """Offset of the digest's 64 characters: after 8 bytes of header length, inside the header."""
+    file.seek(0)
+    header_length = int.from_bytes(file.read(8), "little")
+    if header_length > os.fstat(file.fileno()).st_size:
+        raise ValueError("it is shorter than its header says")
+    key_at = file.read(header_length).find(_DIGEST_KEY)
+    if key_at < 0:
+        raise ValueError("it has no SHA-256")
+    return 8 + key_at + len(_DIGEST_KEY)
+
+
+def _digest(file: BinaryIO, digest_at: int) -> bytes:
+    """SHA-256 in hex of the file with `_NO_DIGEST` where the digest stands."""
+    file.seek(0)
+    sha256 = hashlib.sha256(file.read(digest_at))
+    sha256.update(_NO_DIGEST)
+    file.seek(len(_NO_DIGEST), os.SEEK_CUR)
+    while block := file.read(_BLOCK):
+        sha256.update(block)
+    return sha256.hexdigest().encode()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,54 @@
+"""Causal language-model loss that computes vocabulary logits only where there is a label."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+IGNORED = -100
+
+
+def label_positions(labels: Tensor) -> Tensor:
+    """Bool (B, T): True at position t when token t + 1 is a label (not -100); last column False."""
+    positions = torch.zeros_like(labels, dtype=torch.bool)
+    positions[:, :-1] = labels[:, 1:] != IGNORED
+    return positions
+
+
+def causal_lm_losses(
+    model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None, labels: Tensor
+) -> Tensor:
+    """The cross entropy of every label, in the order of `label_positions`: (labels,).
+
+    All inputs are (B, T); `labels` is unshifted, -100 where a token is not to be predicted (the
+    first column never is). Instruction tuning has labels on about a third of its tokens, so the
+    (tokens, vocabulary) logits, the largest tensor of a small model, shrink accordingly.
+    `model` is a transformers causal language model, bare or wrapped by PEFT. The trunk runs
+    without the outer forward; of what that adds besides the head, Gemma's soft-cap is applied.
+    The result is in float32 (float64 if the model is).
+    """
+    # PEFT wrappers forward `base_model` to their own inner object, hence the bare model first.
+    outer: Any = model
+    bare = outer.get_base_model() if hasattr(outer, "get_base_model") else outer
+    hidden = bare.base_model(
+        input_ids=input_ids, attention_mask=attention_mask, use_cache=False
+    ).last_hidden_state
+    positions = label_positions(labels)
+    logits = bare.get_output_embeddings()(hidden[positions])
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    softcap = getattr(bare.config.get_text_config(), "final_logit_softcapping", None)
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
+    return functional.cross_entropy(logits, labels[:, 1:][positions[:, :-1]], reduction="none")
+
+
+def causal_lm_loss(
+    model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None, labels: Tensor
+) -> tuple[Tensor, int]:
+    """The sum of `causal_lm_losses`, a scalar, and the number of labels.
+
+    The sum of no labels is 0, and still has a gradient.
+    """
+    losses = causal_lm_losses(model, input_ids, attention_mask, labels)
+    return losses.sum(), len(losses)

@@ -1,0 +1,30 @@
+"""The largest memory that a run needed."""
+
+import resource
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+_PROCESS = Path("/proc/self")
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Begin a new measurement, so that a run does not inherit the peak of the one before it."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):  # Linux only; elsewhere the peak is that of the whole process
+        (_PROCESS / "clear_refs").write_text("5")
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Bytes allocated by torch on a GPU; on a CPU the resident set of the process, weights too."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    with suppress(OSError):
+        for line in (_PROCESS / "status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, KiB elsewhere

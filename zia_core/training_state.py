@@ -1,0 +1,96 @@
+"""What a training run must keep to go on as if never interrupted, as named tensors and back.
+
+Only what training changes: the trainable parameters, AdamW's state and the random generators. The
+frozen backbone, the order of the examples and the learning rate follow from the run's settings.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from zia_core.errors import ZiaError
+from zia_core.rng import restore_rng, rng_state
+
+
+def training_tensors(
+    parameters: Mapping[str, Parameter], optimizer: Optimizer
+) -> dict[str, Tensor]:
+    """The state as `model.<name>`, `optim.<name>.<entry>` and `rng.<generator>`.
+
+    Parameters and moments are not copied: write them before the next step.
+    """
+    parts: dict[str, Mapping[str, Tensor]] = {
+        "model": parameters,
+        "optim": optimizer_tensors(optimizer, parameters),
+        "rng": rng_state(),
+    }
+    return {f"{part}.{k}": v.detach() for part in parts for k, v in parts[part].items()}
+
+
+def restore_training(
+    tensors: Mapping[str, Tensor], parameters: Mapping[str, Parameter], optimizer: Optimizer
+) -> None:
+    """Put what `training_tensors` gave back into the parameters, the optimiser and the generators.
+
+    Raises:
+        ZiaError: the tensors' parameter names or shapes are not the model's; nothing was changed.
+    """
+    saved = _part(tensors, "model")
+    _refuse_other_model(saved, parameters)
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(saved[name])
+    restore_optimizer(optimizer, parameters, _part(tensors, "optim"))
+    restore_rng(_part(tensors, "rng"))
+
+
+def optimizer_tensors(
+    optimizer: Optimizer, parameters: Mapping[str, Parameter]
+) -> dict[str, Tensor]:
+    """The optimiser's state as `<parameter name>.<entry>`, e.g. `gate.exp_avg`, `gate.step`.
+
+    Empty before the first step. Hyper-parameters are not included: they come from the settings.
+    """
+    return {
+        f"{name}.{entry}": value
+        for name, parameter in parameters.items()
+        for entry, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def restore_optimizer(
+    optimizer: Optimizer, parameters: Mapping[str, Parameter], tensors: Mapping[str, Tensor]
+) -> None:
+    """Undo `optimizer_tensors`: the next step is the one the saved optimiser would have made."""
+    for key, value in tensors.items():
+        name, _, entry = key.rpartition(".")
+        parameter = parameters[name]
+        # AdamW keeps its step counter on the CPU; its moments have the parameter's device, and its
+        # memory layout, on which the order of floating-point operations may depend.
+        own = (
+            value.clone()
+            if entry == "step"
+            else torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
+        )
+        optimizer.state[parameter][entry] = own
+
+
+def _refuse_other_model(saved: Mapping[str, Tensor], parameters: Mapping[str, Parameter]) -> None:
+    for name in sorted(saved.keys() | parameters.keys()):
+        theirs, ours = (
+            f"shape {tuple(held[name].shape)}" if name in held else "nothing"
+            for held in (saved, parameters)
+        )
+        if theirs != ours:
+            raise ZiaError(
+                f"the checkpoint is another model's: for {name} it has {theirs}, "
+                f"this model has {ours}"
+            )
+
+
+def _part(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    prefix = f"{part}."
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
