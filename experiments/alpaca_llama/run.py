@@ -56,6 +56,7 @@ class AlpacaTask:
     train: InstructionDataset
     validation: InstructionDataset
     eval_tokens: int
+    losses: list[tuple[float, int]] | None = None  # of the last evaluation, by validation record
 
     def __len__(self) -> int:
         return len(self.train)
@@ -84,7 +85,8 @@ class AlpacaTask:
 
     def evaluate(self, model: "nn.Module") -> dict[str, float]:
         """Loss per response token of the validation records."""
-        return {"val_loss": mean_loss(label_losses(model, self.validation, self.eval_tokens))}
+        self.losses = label_losses(model, self.validation, self.eval_tokens)
+        return {"val_loss": mean_loss(self.losses)}
 
 
 def run(spec: RunSpec, folder: RunFolder) -> None:
@@ -120,7 +122,8 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     if adapter:
         with folder.writing(stored.ADAPTER) as path:
             path.write_bytes(adapter)
-    losses = label_losses(model, task.validation, settings.eval_tokens)
+    # None: all steps were done before this attempt, their last evaluation included.
+    losses = task.losses or label_losses(model, task.validation, settings.eval_tokens)
     predictions = [
         {"set": "validation", "id": task.validation.record_id(i), "loss": loss, "labels": labels}
         for i, (loss, labels) in enumerate(losses)
