@@ -15,7 +15,7 @@ def parameter_groups(
     """Split the parameters that require a gradient into a decayed and an undecayed group.
 
     `decay` names what is decayed. "all": everything, prompts and gates included, as the released
-    code does (its rule exempts only 1-D parameters, and its gates are 4-D; paper.md 3.1).
+    code does (its rule exempts only 1-D parameters, and its gates are 4-D).
     "matrices": only parameters of two dimensions or more, so prompts but neither gates, norms nor
     biases. "none": nothing. An empty group is left out.
     """
@@ -35,7 +35,7 @@ def parameter_groups(
 def learning_rate(
     step: int, *, peak: float, warmup_steps: int, total_steps: int, minimum: float = 0.0
 ) -> float:
-    """Linear warm-up from 0, then half a cosine from `peak` to `minimum` (paper.md 3.1).
+    """Linear warm-up from 0, then half a cosine from `peak` to `minimum`.
 
     `step` counts from 0, so with a warm-up the first step's rate is 0 and only AdamW's moments
     move, and the last step, `total_steps - 1`, is one short of `minimum`: the released code's
@@ -48,5 +48,5 @@ def learning_rate(
 
 
 def scaled_peak(base_lr: float, batch_size: int) -> float:
-    """The peak rate for an effective batch: base * batch / 256 (paper.md 3.1, issue 90)."""
+    """The peak rate for an effective batch: base * batch / 256 (the authors, their issue 90)."""
     return base_lr * batch_size / 256

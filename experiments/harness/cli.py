@@ -122,6 +122,9 @@ def reproduce(
         raise ZiaError(f"the executor {executor} is not there yet; use --executor inprocess")
     retry_failed = _retry_failed(retry)
     specs = planning.planned(experiment, profile, planning.resolve_device(device))
+    if not specs:
+        print(f"The profile {profile} has no runs yet; these are the tables of {PUBLISHED}.")
+        return tables(PUBLISHED, out)
     code = execution.in_process(specs, runs, retry_failed=retry_failed)
     if code in (execution.EXIT_DONE, execution.EXIT_FAILED):
         tables(runs, out)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -199,6 +200,18 @@ def test_reproduce_does_what_is_missing_and_compares_with_the_evidence(zia: Zia)
     assert all((RUNS / "toy" / run.folder_name).is_dir() for run in toy.EXPERIMENT.plan("", ""))
     assert any(Path("results/tables").iterdir())
     assert "step 0: eval {'score': 0.0} (published {'score': 0.5})" in out.splitlines()[-1]
+
+
+def test_reproduce_without_runs_makes_the_published_tables(
+    zia: Zia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = replace(toy.EXPERIMENT, plan=lambda profile, device: [])
+    monkeypatch.setattr(registry, "experiments", lambda: {"toy": empty})
+    code, out, _ = zia("reproduce")
+    assert code == 0
+    assert out.startswith("The profile mini has no runs yet; these are the tables of ")
+    assert out.splitlines()[1:] == ["results/tables/efficiency.md", "results/tables/efficiency.csv"]
+    assert not RUNS.exists()
 
 
 def test_debug_shows_where_an_error_comes_from(zia: Zia, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,7 +95,7 @@ def test_logits_loss_and_gradients(golden: dict[str, np.ndarray]) -> None:
     logits = model(input_ids=torch.from_numpy(golden["examples"])).logits
     close(logits, golden["logits"])
     labels = torch.from_numpy(golden["labels"])
-    # The released code masks with token 0 (paper.md section 4); ours never does.
+    # The released code masks with token 0; ours never does.
     loss = nn.functional.cross_entropy(
         logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=0
     )

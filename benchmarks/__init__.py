@@ -1,0 +1,1 @@
+"""Speed and memory: ours against the peers, in one process, interleaved."""
