@@ -154,7 +154,7 @@ def _one_sentence(backbone: Backbone) -> Iterator[None]:
             f"{backbone.hub} cannot be reached ({type(error).__name__}); put the model into that "
             f"folder, set ${WEIGHTS_VARIABLE}, or connect to the network"
         ) from error
-    except (SafetensorError, OSError, ValueError, LookupError, struct.error) as error:
+    except (SafetensorError, OSError, ValueError, LookupError, ImportError, struct.error) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ZiaError(
             f"the weights of {backbone.name} in {folder} cannot be loaded ({reason[0]:.200}): "

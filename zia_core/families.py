@@ -28,7 +28,6 @@ TRANSFORMERS = {
     "BertSelfAttention",
     "RobertaSelfAttention",
     "ViTAttention",
-    "ViTSelfAttention",  # transformers < 5.20
     "CLIPAttention",
 }
 TIMM = {"Attention"}

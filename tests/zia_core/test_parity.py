@@ -1,7 +1,12 @@
 """Forward and gradients against the naive float64 reference, for every family and choice."""
 
+from typing import Any
+
 import pytest
 import torch
+from transformers import AttentionInterface
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tests.zia_core.backbones import (
     BUILD,
@@ -13,6 +18,7 @@ from tests.zia_core.backbones import (
     output,
     references,
 )
+from zia_core import ZiaError
 
 CHOICES = {
     "paper": {},
@@ -83,3 +89,38 @@ def test_implementations_agree(family: str, softmax: str) -> None:
         results.append(output(model, batch))
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)  # eager: softmax in float32
     assert not torch.equal(*results)  # two kernels, not one twice
+
+
+def test_flex_attention_stays_in_use() -> None:
+    """Its mask is a block mask, which only the right text path can read."""
+    model = adapted("llama-gqa")
+    batch = inputs("llama-gqa", padded=True)
+    expected = output(model, batch)
+    model.set_attn_implementation("flex_attention")
+    with torch.no_grad():
+        torch.testing.assert_close(output(model, batch), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_registered_attention_sees_its_own_name() -> None:
+    """Flash attention looks its version up in the module's config, where our name stands."""
+    seen = []
+
+    def recording(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        seen.append((module.config._attn_implementation, module.layer_idx, module.training))
+        return ALL_ATTENTION_FUNCTIONS["sdpa"](module, *args, **kwargs)
+
+    AttentionInterface.register("recording", recording)
+    AttentionMaskInterface.register("recording", ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+    model = adapted("llama-gqa")
+    batch = inputs("llama-gqa", padded=True)
+    expected = output(model, batch)
+    model.set_attn_implementation("recording")
+    assert torch.equal(output(model, batch), expected)
+    assert seen == [("recording", layer, False) for layer in range(3)]
+
+
+def test_joint_softmax_names_the_implementations_that_it_needs() -> None:
+    model = adapted("llama-gqa", softmax="joint")
+    model.set_attn_implementation("flex_attention")
+    with pytest.raises(ZiaError, match="eager or sdpa, not flex_attention"):
+        output(model, inputs("llama-gqa"))
