@@ -38,7 +38,7 @@ RESULT_FIELDS: dict[str, Any] = {
     "steps": int,
     "train_seconds": float,  # optimiser steps alone
     "tokens_per_s": float | None,  # of training, without padding; None where nothing is trained
-    "peak_memory_bytes": int,
+    "peak_memory_bytes": int | None,  # of training
     "train_loss_first": float | None,
     "train_loss_last": float | None,
     "val_loss_start": float,  # nats per response token
@@ -154,7 +154,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
             "steps": summary.steps,
             "train_seconds": summary.seconds,
             "tokens_per_s": summary.tokens / summary.seconds if summary.seconds else None,
-            "peak_memory_bytes": summary.peak_memory_bytes,
+            "peak_memory_bytes": summary.peak_memory_bytes or None,
             "train_loss_first": summary.first_loss,
             "train_loss_last": summary.last_loss,
             "val_loss_start": summary.first_evaluation["val_loss"],
