@@ -1,0 +1,37 @@
+"""What zero-init attention is compared with, behind the same interface: a model in, a model out.
+
+Each function freezes the backbone except for what its method trains. On models with a task head
+(an image classifier, a question-answering head) the head is trained too, as in all tables that
+compare these methods; `train_head` does the same for zero-init attention.
+"""
+
+from zia_core.baselines.adaption_prompt import adaption_prompt
+from zia_core.baselines.bitfit import bitfit
+from zia_core.baselines.head import head_parameters, train_head
+from zia_core.baselines.houlsby import houlsby
+from zia_core.baselines.lora import lora
+from zia_core.baselines.lora_encoder import lora_encoder
+from zia_core.baselines.p_tuning_v2 import p_tuning_v2, prefix_dropout
+from zia_core.baselines.prompt_tuning import prompt_tuning
+from zia_core.baselines.side_tuning import side_tuning
+from zia_core.baselines.vpt import vpt
+from zia_core.baselines.whole import frozen, full, linear_probe, tuned_parameters
+
+__all__ = [
+    "adaption_prompt",
+    "bitfit",
+    "frozen",
+    "full",
+    "head_parameters",
+    "houlsby",
+    "linear_probe",
+    "lora",
+    "lora_encoder",
+    "p_tuning_v2",
+    "prefix_dropout",
+    "prompt_tuning",
+    "side_tuning",
+    "train_head",
+    "tuned_parameters",
+    "vpt",
+]

@@ -1,0 +1,29 @@
+"""PEFT's port of LLaMA-Adapter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from zia_core.errors import ZiaError
+
+
+def adaption_prompt(model: nn.Module, prompt_length: int = 10, num_layers: int = 30) -> Any:
+    """PEFT's port of LLaMA-Adapter: one scalar gate per layer, without tanh.
+
+    It recomputes queries and adds its prompt term behind a second output projection; the function
+    is that of `ZeroInitConfig(gate_per="layer", gate_activation="identity")`.
+
+    Raises:
+        ZiaError: PEFT does not know the model's type.
+    """
+    from peft import AdaptionPromptConfig, get_peft_model
+
+    config = AdaptionPromptConfig(
+        adapter_len=prompt_length, adapter_layers=num_layers, task_type="CAUSAL_LM"
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise ZiaError(f"PEFT's AdaptionPrompt does not take this model: {error}.") from error

@@ -1,0 +1,23 @@
+"""BitFit (arXiv 2106.10199): the biases that the model has, and nothing else of it."""
+
+from __future__ import annotations
+
+from zia_core.attachment import Model
+from zia_core.baselines.precision import refuse_half
+from zia_core.baselines.whole import linear_probe
+
+
+def bitfit(model: Model) -> Model:
+    """Train every bias term (linear layers', norms', patch projection's) and the task head.
+
+    102,912 biases in a ViT-B/16; the BIAS row of VPT's tables.
+
+    Raises:
+        ZiaError: the model has no task head, or is in half precision.
+    """
+    refuse_half(model, "BitFit")
+    linear_probe(model)
+    for name, parameter in model.named_parameters():
+        if name.rpartition(".")[2] == "bias":
+            parameter.requires_grad_(True)
+    return model

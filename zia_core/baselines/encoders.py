@@ -1,0 +1,103 @@
+"""Where the parts of an encoder are that baselines hook: blocks, sublayers, image input, norm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from zia_core.errors import ZiaError
+
+# How to find, in a block, the modules whose outputs are what attention and MLP add to the residual
+# stream: behind the projection back to the model's width, before the skip connection is added.
+_SUBLAYERS: dict[str, Callable[[Any], tuple[nn.Module, nn.Module]]] = {
+    "Block": lambda block: (block.attn, block.mlp),  # timm
+    "ViTLayer": lambda block: (block.attention.o_proj, block.mlp),
+    "BertLayer": lambda block: (block.attention.output.dropout, block.output.dropout),
+    "RobertaLayer": lambda block: (block.attention.output.dropout, block.output.dropout),
+}
+
+
+@dataclass(frozen=True)
+class ImageEncoder:
+    """The parts of a ViT.
+
+    Attributes:
+        patches: the module that is called with the images [B, channels, H, W].
+        channels: of the images.
+        image_size: (H, W) in pixels that the model was built for.
+        patch_size: pixels of a token, down and across.
+        width: C, of the hidden states.
+        blocks: lowest first; called with [B, N, C].
+        norm: behind the last block (may be an identity).
+        prefix_tokens: tokens before the patches: CLS, registers.
+    """
+
+    patches: nn.Module
+    channels: int
+    image_size: tuple[int, int]
+    patch_size: tuple[int, int]
+    width: int
+    blocks: list[nn.Module]
+    norm: nn.Module
+    prefix_tokens: int
+
+
+def blocks(model: nn.Module) -> list[nn.Module]:
+    """The transformer blocks of a timm ViT or a transformers ViT, BERT or RoBERTa, lowest first.
+
+    Raises:
+        ZiaError: the model has none of these.
+    """
+    found = [
+        module
+        for module in model.modules()
+        if type(module).__name__ in _SUBLAYERS
+        and type(module).__module__.split(".")[0] in ("timm", "transformers")
+    ]
+    if not found:
+        raise ZiaError(
+            f"{type(model).__name__} is no encoder that this baseline knows; it takes a timm ViT "
+            "or a transformers ViT, BERT or RoBERTa."
+        )
+    return found
+
+
+def sublayer_outputs(block: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """The modules that give the attention's and the MLP's output [B, T, C] in one of `blocks`."""
+    return _SUBLAYERS[type(block).__name__](block)
+
+
+def image_encoder(model: Any) -> ImageEncoder:
+    """The parts of a timm or transformers ViT.
+
+    Raises:
+        ZiaError: it is neither.
+    """
+    if isinstance(getattr(model, "patch_embed", None), nn.Module):
+        tower, norm, prefix_tokens = model, model.norm, model.num_prefix_tokens
+        patches = tower.patch_embed
+        projection, (rows, columns) = patches.proj, patches.grid_size
+        height, width = patches.img_size
+        patch_size = (height // rows, width // columns)
+    elif isinstance(getattr(model, "vit", None), nn.Module):
+        tower, norm, prefix_tokens = model.vit, model.vit.layernorm, 1
+        patches = tower.embeddings.patch_embeddings
+        projection, patch_size = patches.projection, patches.patch_size
+        height, width = patches.image_size
+    else:
+        raise ZiaError(f"{type(model).__name__} is no timm or transformers ViT classifier.")
+    # Before the projection there may be a convolutional stem, which then sees the image first.
+    first = next(module for module in patches.modules() if isinstance(module, nn.Conv2d))
+    return ImageEncoder(
+        patches=patches,
+        channels=first.in_channels,
+        image_size=(height, width),
+        patch_size=patch_size,
+        width=projection.out_channels,
+        blocks=blocks(tower),
+        norm=norm,
+        prefix_tokens=prefix_tokens,
+    )

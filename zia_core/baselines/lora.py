@@ -1,0 +1,35 @@
+"""LoRA (arXiv 2106.09685) on a language model: PEFT's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+
+def lora(
+    model: nn.Module,
+    rank: int = 8,
+    alpha: float = 16.0,
+    dropout: float = 0.05,
+    targets: Sequence[str] = ("q_proj", "v_proj"),
+) -> Any:
+    """LoRA on some of the linear layers; the defaults are Alpaca-LoRA's.
+
+    At LLaMA-7B's shape rank 8 on q and v is the paper's 4.2M parameters (Table 1). Starts at the
+    pretrained model, since B is zero.
+
+    Returns:
+        A `peft.PeftModel`; A and B are float32 whatever the backbone's precision.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=int(alpha),
+        lora_dropout=dropout,
+        target_modules=list(targets),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)

@@ -1,0 +1,93 @@
+"""P-tuning v2 (Liu et al., arXiv 2110.07602): free keys and values in every layer."""
+
+from __future__ import annotations
+
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import nn
+
+from zia_core.attachment import Model, attach, zero_init_layers
+from zia_core.attention import PromptKV
+from zia_core.baselines.head import task_head, train_head
+from zia_core.config import ZeroInitConfig
+from zia_core.errors import ZiaError
+from zia_core.families import attention_layers
+from zia_core.layer import Projection
+
+
+class PrefixDropout(nn.Dropout):
+    """Dropout of a layer's prefix, a mask per sample; lives at `<attention>.zero_init.dropout`."""
+
+    batch = 1  # samples in the pass that is under way
+
+    def see_batch(self, attention: nn.Module, args: tuple[Any, ...], kwargs: Any) -> None:
+        """Before the attention, which is called with hidden states [B, T, C]."""
+        hidden = args[0] if args else kwargs["hidden_states"]
+        self.batch = len(hidden)
+
+
+def p_tuning_v2(model: Model, prompt_length: int = 16, dropout: float = 0.1) -> Model:
+    """A prefix of K keys and values in every layer, one softmax over prefix and words, no gate.
+
+    It is this core's joint softmax on free prompts. Trained are the prefix, drawn from N(0, 1), and
+    the task head. 16 prompts in RoBERTa-large are 24*2*16*1024 = 786,432 parameters.
+
+    The released code passes the prefix as `past_key_values`, by which transformers shifted the
+    words' positions by K, and sets the backbone's hidden dropout to the prefix's; neither is done
+    here.
+
+    Args:
+        model: a model of `zia_core.families` with a task head.
+        prompt_length: K; the released SQuAD runs use 16 (v1.1) and 8 (v2.0).
+        dropout: on the prefix; 0.2 in those runs.
+
+    Raises:
+        ZiaError: unsupported model, or one without a task head.
+    """
+    task_head(model)  # refuse a model without one before changing it
+    config = ZeroInitConfig(
+        prompt_length=prompt_length,
+        num_layers=len(attention_layers(model)),
+        prompt_source="key_value",
+        softmax="joint",
+    )
+    return train_head(prefix_dropout(attach(model, config), dropout))
+
+
+def prefix_dropout(model: Model, dropout: float) -> Model:
+    """P-tuning v2's prefix dropout, also for zero-init attention built on it (free prompts).
+
+    Keys and values are dropped element by element in training mode, independently per sample.
+
+    Args:
+        model: adapted with `prompt_source="key_value"`.
+        dropout: the share that is zeroed; the rest is scaled up by 1 / (1 - dropout).
+
+    Raises:
+        ZiaError: no zero-init attention, or hidden prompts.
+    """
+    layers = zero_init_layers(model)
+    if not layers or layers[0].config.prompt_source != "key_value":
+        raise ZiaError("Prefix dropout is for free prompts; attach with prompt_source='key_value'.")
+    for module in model.modules():
+        layer = getattr(module, "zero_init", None)
+        if isinstance(layer, nn.Module):
+            drop = PrefixDropout(dropout).train(model.training)
+            layer.add_module("dropout", drop)
+            # First of all: timm's prompts are made in a hook of the same kind.
+            module.register_forward_pre_hook(drop.see_batch, prepend=True, with_kwargs=True)
+            # A bound method, not a closure: deepcopy rebinds it to the copy.
+            layer.__dict__["keys_values"] = MethodType(_dropped, layer)
+    return model
+
+
+def _dropped(self: Any, project: Projection, dtype: torch.dtype) -> PromptKV:
+    prompts: PromptKV = type(self).keys_values(self, project, dtype)
+    drop: PrefixDropout = self.dropout
+    if not drop.training or drop.p == 0.0:
+        return prompts
+    # A gated value is the gate times the value, so dropping it is dropping the value.
+    shape = (drop.batch, -1, -1, -1)
+    return PromptKV(drop(prompts.key.expand(shape)), drop(prompts.value.expand(shape)))

@@ -1,0 +1,49 @@
+"""Float32 islands in a half-precision backbone: what is trained there would lose its updates."""
+
+from __future__ import annotations
+
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zia_core.errors import ZiaError
+
+
+def is_half(module: nn.Module) -> bool:
+    """Whether any parameter has fewer than 32 bits."""
+    return any(p.is_floating_point() and p.itemsize < 4 for p in module.parameters())
+
+
+def compute_in_float32(module: nn.Module, *, back: bool = False) -> None:
+    """Convert a half-precision module to float32, and its inputs at every call.
+
+    Args:
+        module: called with tensors, gives one tensor; left alone if it is not in half precision.
+        back: give the output in the input's dtype, as the layers behind it need.
+    """
+    if not is_half(module):
+        return
+    module.float()
+    # A bound method, not a closure: deepcopy rebinds it to the copy.
+    module.__dict__["forward"] = MethodType(_wide_and_back if back else _wide, module)
+
+
+def _wide(self: nn.Module, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    wide = x.to(next(self.parameters()).dtype)
+    return type(self).forward(self, wide, *args, **kwargs)
+
+
+def _wide_and_back(self: nn.Module, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return _wide(self, x, *args, **kwargs).to(x.dtype)
+
+
+def refuse_half(model: nn.Module, method: str) -> None:
+    """Refuse a method that trains parts of the backbone's own layers in half precision."""
+    if is_half(model):
+        dtype = next(p.dtype for p in model.parameters() if p.itemsize < 4)
+        raise ZiaError(
+            f"{method} trains parameters inside the backbone's layers, which are in {dtype}; load "
+            f"the model in {torch.float32} (precision bf16-autocast computes in bfloat16)."
+        )

@@ -1,0 +1,97 @@
+"""Prompt tuning (Lester et al., arXiv 2104.08691) of a BERT or RoBERTa with a task head.
+
+PEFT has it, but gives question answering the logits of prompts and words together, so that spans
+are off by K, drops BERT's segments, and hands sequence classification the first prompt in the place
+of CLS. Here the prompts' outputs are dropped behind the last layer; otherwise the function is
+PEFT's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zia_core.attachment import Model
+from zia_core.baselines.whole import linear_probe
+from zia_core.errors import ZiaError
+from zia_core.families import parameter_dtype
+
+
+class SoftPrompt(nn.Module):
+    """Learned word embeddings in front of the input; lives at `<base model>.soft_prompt`.
+
+    Parameters (float32 or more):
+        prompt: [K, C].
+    """
+
+    def __init__(self, length: int, words: nn.Embedding, positions: nn.Embedding) -> None:
+        super().__init__()
+        device, dtype = parameter_dtype(words)
+        chosen = torch.randperm(words.num_embeddings, device=device)[:length]
+        self.prompt = nn.Parameter(words.weight.detach()[chosen].to(dtype))
+        # RoBERTa counts positions from behind its padding index.
+        padding = positions.padding_idx
+        self.most_words = (
+            positions.num_embeddings - length - (0 if padding is None else padding + 1)
+        )
+
+    def insert(
+        self, base: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[()], dict[str, Any]]:
+        """Before the base model: K embeddings, visible and of segment 0, in front of the words."""
+        kwargs = dict(kwargs)
+        ids = args[0] if args else kwargs.pop("input_ids", None)
+        words = kwargs.get("inputs_embeds")
+        words_BTC: Tensor = base.get_input_embeddings()(ids) if words is None else words
+        batch, length, K = *words_BTC.shape[:2], len(self.prompt)
+        if len(args) > 1 or kwargs.get("position_ids") is not None:
+            raise ZiaError("Prompt tuning numbers the positions itself; leave position_ids out.")
+        if length > self.most_words:
+            raise ZiaError(
+                f"{K} prompts and {length} words are more than the model has positions for; use "
+                f"at most {self.most_words} words."
+            )
+        mask = kwargs.get("attention_mask")
+        mask_BT = words_BTC.new_ones(batch, length, dtype=torch.long) if mask is None else mask
+        kwargs["attention_mask"] = nn.functional.pad(mask_BT, (K, 0), value=1)
+        if kwargs.get("token_type_ids") is not None:
+            kwargs["token_type_ids"] = nn.functional.pad(kwargs["token_type_ids"], (K, 0))
+        prompt_BKC = self.prompt.to(words_BTC.dtype).expand(batch, -1, -1)
+        kwargs["inputs_embeds"] = torch.cat([prompt_BKC, words_BTC], dim=1)
+        return (), kwargs
+
+    def remove(self, encoder: nn.Module, args: Any, output: Any) -> Any:
+        """Behind the last layer: the words' hidden states, [B, K + T, C] -> [B, T, C]."""
+        output.last_hidden_state = output.last_hidden_state[:, len(self.prompt) :]
+        return output
+
+
+def prompt_tuning(model: Model, prompt_length: int = 20) -> Model:
+    """K learned input embeddings; the prompts and the task head are trained.
+
+    Prompts start at the embeddings of words sampled from the vocabulary, one of the paper's
+    choices. They take part in position and segment embeddings like words, so the words' positions
+    shift by K; it does not start at the pretrained model.
+
+    Args:
+        model: a transformers BERT or RoBERTa with a task head.
+        prompt_length: K; the paper's default is 100.
+
+    Raises:
+        ZiaError: another kind of model, or one without a task head.
+    """
+    base: Any = getattr(model, "base_model", model)
+    embeddings: Any = getattr(base, "embeddings", None)
+    if not hasattr(embeddings, "word_embeddings") or not hasattr(base, "encoder"):
+        raise ZiaError(
+            f"Prompt tuning takes a transformers BERT or RoBERTa with a task head, not "
+            f"{type(model).__name__}."
+        )
+    linear_probe(model)
+    prompt = SoftPrompt(prompt_length, embeddings.word_embeddings, embeddings.position_embeddings)
+    base.soft_prompt = prompt
+    base.register_forward_pre_hook(prompt.insert, with_kwargs=True)
+    base.encoder.register_forward_hook(prompt.remove)
+    return model

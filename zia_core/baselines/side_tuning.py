@@ -1,0 +1,92 @@
+"""Side-tuning (Zhang et al., arXiv 1912.13503) of an image classifier."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zia_core.attachment import Model
+from zia_core.baselines.encoders import image_encoder
+from zia_core.baselines.head import task_head
+from zia_core.baselines.whole import linear_probe
+from zia_core.errors import ZiaError
+from zia_core.families import parameter_dtype
+
+_CHANNELS = (32, 64, 128, 256)
+
+
+class SideTuning(nn.Module):
+    """alpha * B(x) + (1 - alpha) * W S(x), alpha = sigmoid(a); lives at `<model>.side_tuning`.
+
+    Parameters:
+        network: S, from images to features.
+        projection: W, [C, features], no bias.
+        alpha: a, a scalar.
+    """
+
+    def __init__(self, network: nn.Module, features: int, width: int) -> None:
+        super().__init__()
+        self.network = network
+        device, dtype = parameter_dtype(network)
+        self.projection = nn.Linear(features, width, bias=False, device=device, dtype=dtype)
+        self.alpha = nn.Parameter(torch.zeros((), device=device, dtype=dtype))
+        self.image: Tensor | None = None  # of the pass that is under way
+
+    def see_image(self, patches: nn.Module, args: tuple[Tensor]) -> None:
+        """Before the patch projection: [B, channels, H, W]."""
+        self.image = args[0]
+
+    def blend(self, head: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Before the head: the backbone's pooled features [B, C], blended with the side's."""
+        assert self.image is not None
+        image, self.image = self.image, None
+        side: Tensor = self.projection(self.network(image.to(self.alpha.dtype)).flatten(1))
+        share = torch.sigmoid(self.alpha)
+        return (share * args[0] + (1.0 - share) * side, *args[1:])
+
+
+def side_tuning(model: Model, network: nn.Module | None = None) -> Model:
+    """A small network beside the frozen backbone; the head sees a learned blend of both.
+
+    The blend starts at one half of each, so not at the pretrained model's output. VPT's SIDETUNE
+    row has the convolutions of an ImageNet-pretrained AlexNet as side network, 9.5M parameters with
+    the projection; the one that is built here by default is small, knows nothing and takes images
+    of any size.
+
+    Args:
+        model: a timm or transformers ViT with a task head.
+        network: called with the images, gives features [B, ...]; four convolutions if None. It is
+            trained, so it must not keep statistics in buffers.
+
+    Raises:
+        ZiaError: no ViT, no task head, or a side network with buffers.
+    """
+    encoder = image_encoder(model)
+    if network is not None and any(True for _ in network.buffers()):
+        raise ZiaError(
+            f"The side network {type(network).__name__} keeps buffers, which are not saved with "
+            "what is trained; use one without batch norm."
+        )
+    linear_probe(model)
+    device, dtype = parameter_dtype(encoder.patches)
+    side = network or _convolutions(encoder.channels)
+    side = side.to(device=device, dtype=dtype).requires_grad_(True)
+    with torch.no_grad():
+        size = (1, encoder.channels, *encoder.image_size)
+        features = side(torch.zeros(size, device=device, dtype=dtype)).numel()
+    tuning = SideTuning(side, features, encoder.width)
+    encoder.patches.register_forward_pre_hook(tuning.see_image)
+    task_head(model).register_forward_pre_hook(tuning.blend)
+    model.add_module("side_tuning", tuning.train(model.training))
+    return model
+
+
+def _convolutions(channels: int) -> nn.Module:
+    """[B, channels, H, W] -> [B, 256, 1, 1]: four strided convolutions, then the mean."""
+    layers: list[nn.Module] = []
+    for width in _CHANNELS:
+        layers += [nn.Conv2d(channels, width, 3, stride=2, padding=1), nn.ReLU()]
+        channels = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1))
