@@ -1,0 +1,217 @@
+"""A task's images and labels, from the folder layout that the field shares.
+
+`$ZIA_DATA/vtab/<task>/` holds images (by custom in `images/`) and four lists, each line of which
+is an image's path in that folder, a space, and its label from 0: `train800.txt`, `val200.txt`,
+`train800val200.txt`, `test.txt`. The customary export writes every image once per list, as a JPEG
+of its own, so the same image has another path in the third list than in the first two.
+"""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal
+
+from experiments.harness.datafiles import DATA_VARIABLE, read_text
+from experiments.vtab_vit.tasks import Task
+from zia_core.errors import ZiaError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FOLDER = "vtab"
+Split = Literal["train", "val", "train_val", "test"]
+LISTS: dict[Split, str] = {
+    "train": "train800.txt",
+    "val": "val200.txt",
+    "train_val": "train800val200.txt",
+    "test": "test.txt",
+}
+# What two lists of which may not name the same image, since one is trained on and one is not.
+_APART: tuple[tuple[Split, ...], ...] = (("train", "val", "test"), ("train_val", "test"))
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One line of a list: an image and its label."""
+
+    name: str  # the path in the task's folder, with slashes: what predictions are filed under
+    label: int
+    path: Path
+    where: str  # the list and the line, for messages
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """The examples of a task, in the order of its lists.
+
+    Settings are chosen by training on `train` and looking at `val`; what is reported was trained
+    on `train_val`, which is both together, and evaluated once on `test`.
+    """
+
+    task: Task
+    folder: Path
+    train: tuple[Example, ...]
+    val: tuple[Example, ...]
+    train_val: tuple[Example, ...]
+    test: tuple[Example, ...]
+
+    def split(self, name: Split) -> tuple[Example, ...]:
+        """The examples of one list."""
+        return {
+            "train": self.train,
+            "val": self.val,
+            "train_val": self.train_val,
+            "test": self.test,
+        }[name]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a task's files hold, from one pass over all of them."""
+
+    fingerprint: str  # 64 hex digits; another image, label, path or order gives others
+    shared: int  # test images whose file is, to the byte, a training image's too
+
+
+def load_task(task: Task, folder: Path | None = None) -> TaskData:
+    """Read and check the lists of `task` in `folder` (default: `$ZIA_DATA/vtab/<task>`).
+
+    Every listed image is opened as far as its header.
+
+    Raises:
+        ZiaError: one sentence that names the file and the line: a list or an image is missing, a
+            line is not a path and a label, a label is not one of the task's, a path leaves the
+            folder, an image is none, a list has another length than the task's, an image is listed
+            twice or is both trained and tested on, or `train800val200.txt` is not the other two.
+    """
+    root = folder or _task_folder(task)
+    lists = {split: _read_list(root, split, task) for split in LISTS}
+    for group in _APART:
+        seen: dict[str, str] = {}
+        for example in (example for split in group for example in lists[split]):
+            if first := seen.get(example.name):
+                raise ZiaError(
+                    f"{example.where} lists the image {example.name} again, after {first}: "
+                    "every image must be in one part of the data, once"
+                )
+            seen[example.name] = example.where
+    labels = {split: Counter(example.label for example in lists[split]) for split in LISTS}
+    if labels["train"] + labels["val"] != labels["train_val"]:
+        raise ZiaError(
+            f"{root / LISTS['train_val']} has other labels than {LISTS['train']} and "
+            f"{LISTS['val']} together: write the three lists from the same examples"
+        )
+    return TaskData(task, root, lists["train"], lists["val"], lists["train_val"], lists["test"])
+
+
+def read_image(example: Example) -> "Image":
+    """The decoded image in RGB; ZiaError names the file and the line if it cannot be decoded."""
+    with _opened(example) as image:
+        return image.convert("RGB")
+
+
+def contents(data: TaskData) -> Contents:
+    """Hash every listed file: the fingerprint, and how many test images are training images.
+
+    Some public sets do repeat images across their parts, so that is counted and not refused.
+    """
+    digests: dict[str, str] = {}
+    for split in LISTS:
+        for example in data.split(split):
+            if example.name not in digests:
+                with _readable(example):
+                    content = example.path.read_bytes()
+                digests[example.name] = hashlib.sha256(content).hexdigest()
+    listing = "".join(
+        f"{split}\t{example.name}\t{example.label}\t{digests[example.name]}\n"
+        for split in LISTS
+        for example in data.split(split)
+    )
+    trained = {digests[example.name] for example in data.train + data.val + data.train_val}
+    shared = sum(digests[example.name] in trained for example in data.test)
+    return Contents(hashlib.sha256(listing.encode()).hexdigest(), shared)
+
+
+def _task_folder(task: Task) -> Path:
+    data = os.environ.get(DATA_VARIABLE)
+    folder = Path(data or "", FOLDER, task.name)
+    if data and folder.is_dir():
+        return folder
+    fault = (
+        f"{folder} does not exist (${DATA_VARIABLE})" if data else f"${DATA_VARIABLE} is not set"
+    )
+    raise ZiaError(
+        f"no data for the task {task.name}: {fault}; put the task's images and lists, in the "
+        f"customary VTAB-1k layout, into the folder {FOLDER}/{task.name} of ${DATA_VARIABLE}"
+    )
+
+
+def _read_list(root: Path, split: Split, task: Task) -> tuple[Example, ...]:
+    path = root / LISTS[split]
+    lines = read_text(path).split("\n")
+    examples = tuple(
+        _example(root, line, f"{path}, line {number}", task)
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+    )
+    expected = {"train": task.train, "val": task.val, "test": task.test}
+    length = expected.get(split, task.train + task.val)
+    if len(examples) != length:
+        raise ZiaError(
+            f"{path} lists {len(examples)} images where {task.name} has {length}: fetch the lists "
+            "again, or the numbers are not those of this task"
+        )
+    for example in examples:
+        with _opened(example):
+            pass
+    return examples
+
+
+def _example(root: Path, line: str, where: str, task: Task) -> Example:
+    name, _, label = line.strip().rpartition(" ")
+    if not name or not (label.isascii() and label.isdigit()):
+        raise ZiaError(f"{where} must be an image's path, a space and a label, not {line!r:.80}")
+    if int(label) >= task.classes:
+        raise ZiaError(
+            f"{where} has the label {label}: {task.name} has {task.classes} classes, "
+            f"0 to {task.classes - 1}"
+        )
+    relative = PurePosixPath(name.strip())
+    if relative.is_absolute() or ".." in relative.parts or "\0" in name:
+        raise ZiaError(f"{where} names {name!r:.80}, outside the task's folder: give a path in it")
+    return Example(relative.as_posix(), int(label), root / relative, where)
+
+
+@contextmanager
+def _opened(example: Example) -> "Iterator[Image]":
+    """The image as far as its header; its pixels are decoded when somebody asks for them."""
+    from PIL import Image
+
+    with _readable(example), Image.open(example.path) as image:
+        yield image
+
+
+@contextmanager
+def _readable(example: Example) -> Iterator[None]:
+    """Every way in which an image file can be missing or broken, as one sentence."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ZiaError(
+            f"{example.where} names the image {example.path}, which is missing: put it there or "
+            "fetch the images again"
+        ) from error
+    # What Pillow raises for damaged files of one format or another.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        known = not isinstance(error, UnidentifiedImageError)
+        reason = getattr(error, "strerror", None) or (str(error) if known else "no image format")
+        raise ZiaError(
+            f"{example.path}, which {example.where} names, cannot be read as an image ({reason}): "
+            "fetch it again"
+        ) from error

@@ -1,0 +1,115 @@
+"""A small pre-norm ViT of our own, and the folder in which its weights are released.
+
+It is a timm VisionTransformer for 32 x 32 images, trained on CIFAR-10 by `pretrain`. It stands in
+where ViT-B/16 would be too slow; it is not an ImageNet-21k model and its rows say so.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from experiments.harness.files import read_json, sha256_file
+from experiments.harness.typed import conform_fields
+from zia_core.errors import ZiaError
+
+if TYPE_CHECKING:
+    from timm.models import VisionTransformer
+
+WEIGHTS, CARD = "model.safetensors", "card.json"
+MAX_BYTES = 6_000_000  # of a released weight file
+
+
+@dataclass(frozen=True)
+class ViTShape:
+    """Sizes of the model; each of the (image_size / 4)^2 tokens is of `dim` channels."""
+
+    dim: int = 128
+    depth: int = 6
+    heads: int = 4
+    mlp_ratio: int = 4
+    image_size: int = 32
+    classes: int = 10
+
+
+def build(shape: ViTShape) -> "VisionTransformer":
+    """A randomly initialised model: input [B, 3, S, S], output [B, classes].
+
+    Instead of one 4 x 4 patch projection, two 3 x 3 convolutions, the first of stride 2, and a
+    2 x 2 projection make the tokens (Xiao et al. 2021, "Early convolutions help transformers see
+    better"): a small ViT then needs far fewer epochs. They have no batch norm, whose statistics
+    would go on changing in a frozen backbone that is in train mode.
+    """
+    from timm.layers.hybrid_embed import HybridEmbed
+    from timm.models import VisionTransformer
+    from torch import nn
+
+    half = shape.dim // 2
+    stem = nn.Sequential(
+        nn.Conv2d(3, half, 3, stride=2, padding=1),
+        nn.GELU(),
+        nn.Conv2d(half, half, 3, padding=1),
+        nn.GELU(),
+    )
+    return VisionTransformer(
+        img_size=shape.image_size,
+        patch_size=2,  # of the stem's output, so 4 pixels
+        embed_layer=partial(HybridEmbed, backbone=stem),
+        embed_dim=shape.dim,
+        depth=shape.depth,
+        num_heads=shape.heads,
+        mlp_ratio=shape.mlp_ratio,
+        num_classes=shape.classes,
+    )
+
+
+def write_weights(model: "VisionTransformer", path: Path) -> None:
+    """Write all parameters to `path` as bfloat16 safetensors; ZiaError above 6 MB."""
+    import torch
+    from safetensors.torch import save
+
+    tensors = {
+        name: tensor.detach().to("cpu", torch.bfloat16).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    content = save(tensors)
+    if len(content) > MAX_BYTES:
+        raise ZiaError(
+            f"the weights take {len(content):,} bytes, more than the {MAX_BYTES:,} of a release: "
+            "lower dim or depth"
+        )
+    path.write_bytes(content)
+
+
+def card(shape: ViTShape, weights: Path, facts: Mapping[str, Any]) -> str:
+    """Return the text of the card that lies beside `weights`: shape, hash, and `facts`."""
+    described = {"shape": asdict(shape), "sha256": sha256_file(weights), **facts}
+    return json.dumps(described, indent=2, allow_nan=False) + "\n"
+
+
+def load(folder: Path) -> tuple["VisionTransformer", dict[str, Any]]:
+    """Return the model in `folder`, in float32 and eval mode, and its card.
+
+    ZiaError if a file is missing or damaged, or if the weights are not those of the card.
+    """
+    described = read_json(folder / CARD)
+    where = str(folder / CARD)
+    sizes = conform_fields(get_type_hints(ViTShape), described.get("shape") or {}, where)
+    if sha256_file(folder / WEIGHTS) != described.get("sha256"):
+        raise ZiaError(f"{folder / WEIGHTS} is not the file that {where} describes: fetch both")
+    return read_weights(ViTShape(**sizes), folder / WEIGHTS), described
+
+
+def read_weights(shape: ViTShape, path: Path) -> "VisionTransformer":
+    """Return the model with the weights in `path`, in float32 and eval mode."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    model = build(shape)
+    try:
+        model.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ZiaError(f"{path} does not hold the weights of {shape}: fetch it again") from error
+    return model.eval()

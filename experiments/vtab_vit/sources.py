@@ -1,0 +1,244 @@
+"""Image sets in other layouts, as lists of encoded images: what `convert` can start from.
+
+Images stay as they are encoded; arrays become PNG. Where a set has no 800/200 lists, they are the
+first images of its training part in the order of a hash of their names, so that they depend neither
+on the order of the files nor on a random generator.
+"""
+
+import csv
+import gzip
+import hashlib
+import importlib.util
+import io
+import math
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.harness.datafiles import parse_json, read_text
+from experiments.vtab_vit.tasks import Task
+from zia_core.errors import ZiaError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+INSTALLED = "scikit-learn"  # as the source of the digits: the file of the installed package
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An image file that is not written yet; `name` is its path below `images/`."""
+
+    name: str
+    label: int
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The three parts of a task."""
+
+    train: list[Encoded]
+    val: list[Encoded]
+    test: list[Encoded]
+
+
+@dataclass(frozen=True)
+class JpegArrays:
+    """JPEG files joined in one array, as `cifar10_{train,test}_jpeg.npz` has them."""
+
+    jpeg: "NDArray[np.uint8]"
+    offsets: "NDArray[np.int64]"  # [N + 1]
+    labels: "NDArray[np.uint8]"  # [N]
+    order: "NDArray[np.int32]"  # the indices of the images, by a hash of their names
+
+    def file(self, index: int) -> bytes:
+        """The JPEG file of one image."""
+        return self.jpeg[self.offsets[index] : self.offsets[index + 1]].tobytes()
+
+
+def caltech101(folder: Path, task: Task) -> Lists:
+    """`images_96.zip` and `splits.json.gz` with the lists vtab_train800, vtab_val200, test."""
+    return _zipped(folder, "vtab_train800", "vtab_val200", "test")
+
+
+def dtd10(folder: Path, task: Task) -> Lists:
+    """`images_96.zip` and `splits.json.gz` with the lists train640, val160, test."""
+    return _zipped(folder, "train640", "val160", "test")
+
+
+def cifar10(folder: Path, task: Task) -> Lists:
+    """`cifar10_train_jpeg.npz` and `cifar10_test_jpeg.npz`; the lists follow their stored order."""
+    train, test = (
+        read_jpeg_arrays(folder / f"cifar10_{part}_jpeg.npz") for part in ("train", "test")
+    )
+
+    def encoded(arrays: JpegArrays, part: str, indices: Sequence[int]) -> list[Encoded]:
+        return [
+            Encoded(f"{part}/{i:05d}.jpg", int(arrays.labels[i]), arrays.file(i)) for i in indices
+        ]
+
+    order = train.order.tolist()
+    return Lists(
+        encoded(train, "train", order[: task.train]),
+        encoded(train, "train", order[task.train : task.train + task.val]),
+        encoded(test, "test", range(len(test.labels))),
+    )
+
+
+def digits(file: Path, task: Task) -> Lists:
+    """scikit-learn's `digits.csv.gz`: 64 values from 0 to 16 and a label a line.
+
+    The values are spread over 0 to 255. The images that are in neither list are the test set.
+    """
+    path = _installed_digits() if str(file) == INSTALLED else file
+    import numpy as np
+
+    rows = list(csv.reader(read_text(path).splitlines()))
+    for number, row in enumerate(rows, start=1):
+        if len(row) != 65 or not all(value.removesuffix(".0").isdecimal() for value in row):
+            raise ZiaError(f"{path}, line {number} is not 64 values and a label: fetch it again")
+    table = np.array(rows, dtype=np.float64)
+    if table[:, :64].max() > 16:
+        raise ZiaError(f"{path} holds values above 16, so it is not the digits: fetch it again")
+    images = np.rint(table[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)
+    every = [
+        Encoded(f"{i:04d}.png", int(label), _png(image))
+        for i, (image, label) in enumerate(zip(images, table[:, 64], strict=True))
+    ]
+    ordered = [every[i] for i in _hash_order("digits", len(every))]
+    known = task.train + task.val
+    rest = sorted(ordered[known:], key=lambda encoded: encoded.name)
+    return Lists(ordered[: task.train], ordered[task.train : known], rest)
+
+
+def fashion_mnist(folder: Path, task: Task) -> Lists:
+    """The four idx files of Fashion-MNIST (or MNIST), as its authors and Debian ship them."""
+    parts = []
+    for part, name in (("train", "train"), ("test", "t10k")):
+        images = read_idx(folder / f"{name}-images-idx3-ubyte.gz", 3)
+        path = folder / f"{name}-labels-idx1-ubyte.gz"
+        labels = read_idx(path, 1)
+        if len(labels) != len(images):
+            raise ZiaError(f"{path} has {len(labels)} labels for {len(images)} images: fetch both")
+        parts.append((part, images, labels))
+
+    def encoded(which: int, indices: Sequence[int]) -> list[Encoded]:
+        part, images, labels = parts[which]
+        return [Encoded(f"{part}/{i:05d}.png", int(labels[i]), _png(images[i])) for i in indices]
+
+    order = _hash_order("fashion_mnist/train", len(parts[0][1]))
+    return Lists(
+        encoded(0, order[: task.train]),
+        encoded(0, order[task.train : task.train + task.val]),
+        encoded(1, range(len(parts[1][1]))),
+    )
+
+
+# What each kind of source makes, and how it is read: from its folder, digits from their file.
+SOURCES: dict[str, tuple[str, Callable[[Path, Task], Lists]]] = {
+    "caltech101": ("caltech101_96", caltech101),
+    "dtd10": ("dtd10_96", dtd10),
+    "cifar10": ("cifar10", cifar10),
+    "digits": ("digits", digits),
+    "fashion_mnist": ("fashion_mnist", fashion_mnist),
+}
+
+
+def read_jpeg_arrays(path: Path) -> JpegArrays:
+    """Read an npz of JPEG files; ZiaError if it is missing, damaged or lacks an array."""
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            names = ("jpeg", "offsets", "labels", "order_sha256")
+            read = JpegArrays(*(arrays[name] for name in names))
+    except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise ZiaError(f"cannot read the images in {path} ({error}): fetch it again") from error
+    whole = len(read.offsets) == len(read.labels) + 1 and read.offsets[-1] == len(read.jpeg)
+    if not whole or sorted(read.order.tolist()) != list(range(len(read.labels))):
+        raise ZiaError(f"the arrays in {path} do not fit one another: fetch it again")
+    return read
+
+
+def read_idx(path: Path, dimensions: int) -> "NDArray[np.uint8]":
+    """Read a gzip idx file of bytes, the format of MNIST.
+
+    Two zero bytes, 8 for unsigned bytes, the number of dimensions; the size of each, 4 bytes, the
+    highest first; the values. ZiaError for anything else.
+    """
+    import numpy as np
+
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ZiaError(f"{path} is not a complete gzip file ({error}): fetch it again") from error
+    except OSError as error:
+        raise ZiaError(f"cannot read {path}: {error.strerror}") from error
+    start = 4 + 4 * dimensions
+    shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4)]
+    if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) != start + math.prod(shape):
+        raise ZiaError(
+            f"{path} is not an idx file of bytes in {dimensions} dimensions: fetch it again"
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _zipped(folder: Path, train: str, val: str, test: str) -> Lists:
+    """Images in `images_96.zip` at CLASS/FILE, listed by `splits.json.gz`."""
+    path = folder / "splits.json.gz"
+    splits = parse_json(read_text(path), str(path))
+    for key in ("classes", train, val, test):
+        if not isinstance(splits, dict) or not isinstance(splits.get(key), list):
+            raise ZiaError(f"{path} must be a JSON object with a list {key!r}: fetch it again")
+    labels = {name: label for label, name in enumerate(splits["classes"])}
+    archive = folder / "images_96.zip"
+    with _zip_errors(archive), zipfile.ZipFile(archive) as images:
+
+        def encoded(key: str) -> list[Encoded]:
+            found = []
+            for name in splits[key]:
+                parts = str(name).split("/")
+                label = labels.get(parts[0])
+                if label is None or ".." in parts:
+                    raise ZiaError(f"{path} lists {name!r:.80} in {key}, which is of no class")
+                found.append(Encoded(name, label, images.read(name)))
+            return found
+
+        return Lists(encoded(train), encoded(val), encoded(test))
+
+
+@contextmanager
+def _zip_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyError as error:
+        raise ZiaError(f"{path} lacks an image that is listed: {error.args[0]}") from error
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise ZiaError(f"cannot read the images in {path} ({error}): fetch it again") from error
+
+
+def _installed_digits() -> Path:
+    spec = importlib.util.find_spec("sklearn")  # found, not imported: that would take a second
+    if spec is None or spec.origin is None:
+        raise ZiaError(f"{INSTALLED} is not installed: install it, or give its digits.csv.gz")
+    return Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
+
+
+def _hash_order(prefix: str, n: int) -> list[int]:
+    """Return range(n) by the SHA-256 of "PREFIX/INDEX"."""
+    return sorted(range(n), key=lambda i: hashlib.sha256(f"{prefix}/{i}".encode()).digest())
+
+
+def _png(image: "NDArray[np.uint8]") -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    # Not compressed: the bytes, and so the fingerprint, are the same whatever zlib Pillow has.
+    Image.fromarray(image).save(buffer, "PNG", compress_level=0)
+    return buffer.getvalue()
