@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.alpaca_llama.arrow_cache import cached
 from experiments.alpaca_llama.data import Record, fingerprint
 from experiments.alpaca_llama.templates import PROMPT_INPUT, PROMPT_NO_INPUT, prompt_text
+from experiments.harness.arrow_cache import cached
 from experiments.harness.files import canonical_json
 from zia_core.errors import ZiaError
 

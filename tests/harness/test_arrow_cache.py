@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
-from experiments.alpaca_llama.arrow_cache import cached
+from experiments.harness.arrow_cache import cached
 from zia_core.errors import ZiaError
 
 

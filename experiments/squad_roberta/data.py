@@ -1,0 +1,159 @@
+"""SQuAD v1.1 and v2.0: the official JSON in `$ZIA_DATA`, or the hub; and their validation split.
+
+The dev sets serve as test sets (the official ones are hidden), so nothing may be chosen on them:
+5 % of the training paragraphs are held out for choices, by a hash of their text alone.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from experiments.harness.datafiles import DATA_VARIABLE, official_file, text_field, where_looked
+from experiments.harness.files import canonical_json
+from experiments.metrics.squad.official import Entry, Version, answers_of, entries
+from zia_core.errors import ZiaError
+
+Part = Literal["train", "dev"]
+Split = Literal["train", "validation"]
+
+HUB: dict[Version, tuple[str, str]] = {  # name and revision
+    "1.1": ("rajpurkar/squad", "7b6d24c440a36b6815f21b70d25016731768db1f"),
+    "2.0": ("rajpurkar/squad_v2", "3ffb306f725f7d2ce8394bc1873b24868140c412"),
+}
+HUB_SPLITS: dict[Part, str] = {"train": "train", "dev": "validation"}
+
+
+class Answer(NamedTuple):
+    """An answer and where it begins, in characters of the context."""
+
+    text: str
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question about a paragraph; without answers, it cannot be answered from it."""
+
+    id: str
+    text: str
+    context: str
+    answers: tuple[Answer, ...]
+
+    @property
+    def split(self) -> Split:
+        """The part of the training data that the question is in: that of its paragraph.
+
+        So no text is in both parts, and a paragraph is in the same part in v1.1 and v2.0.
+        """
+        percent = int(hashlib.sha256(self.context.encode()).hexdigest()[:16], 16) % 100
+        return "validation" if percent < 5 else "train"
+
+
+def load_squad(version: Version, part: Part, file: str | None = None) -> list[Question]:
+    """Return the questions in the file's order.
+
+    From `$ZIA_DATA/squad/<part>-v<version>.json[.gz]`, or else from the hub; `file` names another
+    file of that folder in the official format (a subset), which the hub cannot replace.
+
+    ZiaError, one sentence with file and record, as of `entries`, and for a file of the other
+    version, an empty context or answer, an answer that is not at its offset, and an unanswerable
+    question that has answers; or if there is neither a file nor a hub.
+    """
+    name = f"squad/{file or f'{part}-v{version}.json'}"
+    path = official_file(name)
+    if path is not None:
+        return list(_from_file(path, version))
+    if file is not None:
+        raise ZiaError(f"no file of SQuAD: {where_looked(name)}; put it there")
+    return list(_from_hub(_hub_rows(version, part, name), HUB[version][0], version))
+
+
+def fingerprint(questions: Sequence[Question]) -> str:
+    """Return 64 hex digits that tell these questions, in this order, from any others."""
+    digest = hashlib.sha256()
+    for question in questions:
+        row = [question.id, question.text, question.context, question.answers]
+        digest.update(canonical_json(row).encode())
+    return digest.hexdigest()
+
+
+def _from_file(path: Path, version: Version) -> Iterator[Question]:
+    for entry in entries(path, version):
+        answers = answers_of(entry)
+        _check_version(entry, version, len(answers))
+        context = text_field(entry.paragraph, "context", entry.where)
+        text = text_field(entry.question, "question", entry.where)
+        spans = [(answer["text"], answer.get("answer_start")) for answer in answers]
+        yield _question(entry.id, text, context, spans, version, entry.where)
+
+
+def _check_version(entry: Entry, version: Version, answers: int) -> None:
+    impossible = entry.question.get("is_impossible")
+    if version == "1.1":
+        if impossible is not None:
+            raise ZiaError(
+                f"{entry.where} has a field 'is_impossible', so it is of SQuAD 2.0, not 1.1: "
+                "load it as version 2.0"
+            )
+    elif not isinstance(impossible, bool):
+        raise ZiaError(
+            f"{entry.where} has no field 'is_impossible' with true or false, as every question of "
+            "SQuAD 2.0: load a file of SQuAD 1.1 as version 1.1"
+        )
+    elif impossible != (answers == 0):
+        raise ZiaError(
+            f"{entry.where} has 'is_impossible' {str(impossible).lower()} but {answers} answers: "
+            "one of the two is wrong"
+        )
+
+
+def _from_hub(rows: Iterable[Any], name: str, version: Version) -> Iterator[Question]:
+    for number, row in enumerate(rows):
+        answers = zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True)
+        where = f"{name}, record {number} (id {row['id']})"
+        yield _question(row["id"], row["question"], row["context"], answers, version, where)
+
+
+def _hub_rows(version: Version, part: Part, name: str) -> Iterable[Any]:
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+
+    hub_name, revision = HUB[version]
+    try:
+        rows: Iterable[Any] = load_dataset(hub_name, revision=revision, split=HUB_SPLITS[part])
+    except (OSError, DatasetsError) as error:  # the hub's connection errors are OSErrors
+        raise ZiaError(
+            f"no SQuAD data: {where_looked(name)}, and the hub's {hub_name} cannot be loaded "
+            f"({type(error).__name__}); put {Path(name).name} into the folder squad/ of "
+            f"${DATA_VARIABLE}, or connect to the network"
+        ) from error
+    return rows
+
+
+def _question(
+    identity: str,
+    text: str,
+    context: str,
+    answers: Iterable[tuple[str, object]],
+    version: Version,
+    where: str,
+) -> Question:
+    if not context.strip():
+        raise ZiaError(f"{where}: the context is empty, so there is nothing to find an answer in")
+    checked = []
+    for number, (answer, start) in enumerate(answers):
+        if not answer.strip():
+            raise ZiaError(f"{where}: the text of answer {number} is empty")
+        if type(start) is not int or start < 0 or not context.startswith(answer, start):
+            raise ZiaError(
+                f"{where}: the context does not have answer {number}, {answer!r:.60}, at its "
+                f"answer_start {start!r:.20}: repair the record or fetch the file again"
+            )
+        checked.append(Answer(answer, start))
+    if not checked and version == "1.1":
+        raise ZiaError(
+            f"{where} has no answer, which only SQuAD 2.0 allows: load it as version 2.0"
+        )
+    return Question(identity, text, context, tuple(checked))
