@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from experiments.metrics.cli import app as score
 from zia_core.errors import ZiaError
 
 app = typer.Typer(
@@ -17,6 +18,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(score, name="score")
 
 # Click's class, which newer typers carry in a copy of their own.
 USAGE_ERROR: Any = typer.BadParameter.__base__

@@ -21,7 +21,7 @@ def load_metric(name: str) -> "EvaluationModule":
     away with the process.
     """
     folder = Path(__file__).parent
-    names = sorted(path.parent.name for path in folder.glob("*/*.py") if path.stem != "__init__")
+    names = sorted(path.stem for path in folder.glob("*/*.py") if path.stem == path.parent.name)
     if name not in names:
         raise ZiaError(f"no metric named {name!r:.60}; there are: {', '.join(names)}")
     import evaluate

@@ -32,7 +32,7 @@ def test_no_predictions_are_refused() -> None:
 
 
 def test_an_unknown_metric_is_answered_with_the_valid_ones() -> None:
-    with pytest.raises(ZiaError, match="no metric named 'bleurt'; there are: rouge_l"):
+    with pytest.raises(ZiaError, match=r"no metric named 'bleurt'; there are: .*rouge_l"):
         load_metric("bleurt")
 
 

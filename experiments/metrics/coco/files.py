@@ -1,0 +1,105 @@
+"""Caption scores from COCO's own files: results and annotations.
+
+Results: [{"image_id": 42, "caption": "a cat on a mat"}], one caption an image. Annotations, with
+further fields that are not read: {"images": [{"id": 42}], "annotations": [{"image_id": 42,
+"caption": "A cat sits on a mat."}]}.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from experiments.harness.datafiles import parse_json, read_text, text_field
+from experiments.metrics.coco.ptb import tokenize
+from experiments.metrics.coco.scorer import score
+from zia_core.errors import ZiaError
+
+ImageId = int | str  # COCO's are numbers, those of data sets brought into its format may be names
+
+
+def score_files(results: Path, annotations: Path) -> tuple[dict[str, float], list[str]]:
+    """Return the scores by their official names, and a remark where not every image has a caption.
+
+    As officially, the images of the results are scored. ZiaError as of the two readers, and for a
+    caption whose image the annotations do not have, or have without a reference.
+    """
+    captions = read_results(results)
+    references = read_annotations(annotations)
+    for place, image in enumerate(captions):
+        where = f"{results}, record {place}"
+        if image not in references:
+            raise ZiaError(
+                f"{where}: the image {image!r} is not in {annotations}: "
+                "leave its caption out, or give the annotations of these images"
+            )
+        if not references[image]:
+            raise ZiaError(
+                f"{where}: the image {image!r} has no reference caption in {annotations}: "
+                "leave its caption out, or give annotations that have one"
+            )
+    scores = score(
+        [tokenize(caption) for caption in captions.values()],
+        [[tokenize(text) for text in references[image]] for image in captions],
+    )
+    remarks = []
+    if len(captions) < len(references):
+        remarks.append(
+            f"{len(captions):,} of {len(references):,} images are scored: "
+            f"{results} has no caption for the others."
+        )
+    return scores, remarks
+
+
+def read_results(path: Path) -> dict[ImageId, str]:
+    """Return the caption by image, in the file's order.
+
+    ZiaError, naming the record, for a file of another form and for an image that comes twice.
+    """
+    records = parse_json(read_text(path), str(path))
+    if not isinstance(records, list) or not records:
+        raise ZiaError(
+            f"{path} must be a list [{{'image_id': ..., 'caption': ...}}] with at least one record"
+        )
+    captions: dict[ImageId, str] = {}
+    for place, record in enumerate(records):
+        where = f"{path}, record {place}"
+        caption = text_field(record, "caption", where)
+        image = _image_id(record, "image_id", where)
+        if image in captions:
+            raise ZiaError(f"{where}: a second caption for image {image!r}: give one an image")
+        captions[image] = caption
+    return captions
+
+
+def read_annotations(path: Path) -> dict[ImageId, list[str]]:
+    """Return the reference captions by image, in the file's order; [] where there is none.
+
+    ZiaError, naming the record, for a file of another form and for a caption without its image.
+    """
+    root = parse_json(read_text(path), str(path))
+    if not isinstance(root, dict) or not all(
+        isinstance(root.get(name), list) for name in ("images", "annotations")
+    ):
+        raise ZiaError(
+            f"{path} must be an object with the lists 'images' and 'annotations', "
+            "as COCO's caption files are"
+        )
+    references: dict[ImageId, list[str]] = {}
+    for place, image in enumerate(root["images"]):
+        references[_image_id(image, "id", f"{path}, images[{place}]")] = []
+    for place, annotation in enumerate(root["annotations"]):
+        where = f"{path}, annotations[{place}]"
+        caption = text_field(annotation, "caption", where)
+        image_id = _image_id(annotation, "image_id", where)
+        if image_id not in references:
+            raise ZiaError(
+                f"{where}: its image {image_id!r} is not under 'images': add it or drop the caption"
+            )
+        references[image_id].append(caption)
+    return references
+
+
+def _image_id(record: Any, field: str, where: str) -> ImageId:
+    value = record.get(field) if isinstance(record, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ZiaError(f"{where} must be a JSON object with a field {field!r}, the image's id")
+    return value

@@ -1,0 +1,106 @@
+"""ScienceQA's accuracy by class, by the rules of the official scorer (Lu et al., 2022, section 5).
+
+The columns of the paper's table 2: three subjects, three kinds of context, two groups of grades,
+and the average. A question with a hint *and* an image is in TXT and in IMG.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from zia_core.errors import ZiaError
+
+LETTERS = "ABCDE"
+NAMED = 3  # ids in an error message
+# The official expression as it stands: the unescaped full stop takes any one character.
+ANSWER = re.compile(r"The answer is ([A-Z]).")
+
+
+class Question(NamedTuple):
+    """What the scores need of a problem; `answer` is an index into its `choices` options."""
+
+    choices: int
+    answer: int
+    subject: str
+    topic: str
+    grade: int
+    has_text: bool  # the hint is not empty
+    has_image: bool
+
+
+class Class(NamedTuple):
+    """One column of the table."""
+
+    column: str  # the paper's name
+    key: str  # the official scorer's
+    holds: Callable[[Question], bool]
+
+
+CLASSES = (
+    Class("NAT", "acc_natural", lambda q: q.subject == "natural science"),
+    Class("SOC", "acc_social", lambda q: q.subject == "social science"),
+    Class("LAN", "acc_language", lambda q: q.subject == "language science"),
+    Class("TXT", "acc_has_text", lambda q: q.has_text),
+    Class("IMG", "acc_has_image", lambda q: q.has_image),
+    Class("NO", "acc_no_context", lambda q: not q.has_text and not q.has_image),
+    Class("G1-6", "acc_grade_1_6", lambda q: 1 <= q.grade <= 6),
+    Class("G7-12", "acc_grade_7_12", lambda q: 7 <= q.grade <= 12),
+    Class("Avg", "acc_average", lambda q: True),
+)
+_NAMES = """
+punctuation literacy-in-science verbs pronouns civics culture word-study economics physics
+units-and-measurement science-and-engineering-practices reading-comprehension global-studies grammar
+figurative-language us-history writing-strategies world-history reference-skills biology
+earth-science phonological-awareness capitalization chemistry vocabulary geography
+"""
+TOPICS = _NAMES.split()
+
+
+def parse_answer(output: str, choices: int) -> int | None:
+    """Return the option that a text chooses, as an index; None where it cannot be parsed.
+
+    By the official rule "The answer is X." must be there exactly once, and X be an option's letter.
+    (Officially an option was then drawn at random; here, no answer is a wrong answer.)
+    """
+    letters = ANSWER.findall(output)
+    options = LETTERS[:choices]
+    return options.index(letters[0]) if len(letters) == 1 and letters[0] in options else None
+
+
+def score(
+    questions: Mapping[str, Question], predictions: Mapping[str, int | None]
+) -> dict[str, float]:
+    """Return accuracy in percent by class and topic (a class without a question is left out).
+
+    Then `correct`, `count`, and `unparsable`, the number of predictions that are None: those count
+    as wrong. ZiaError unless the predictions are for exactly these questions.
+    """
+    for ids, what in (
+        (questions.keys() - predictions.keys(), "questions have no prediction"),
+        (predictions.keys() - questions.keys(), "predictions are for unknown questions"),
+    ):
+        if ids:
+            raise ZiaError(f"{len(ids):,} {what}: {named(ids)}; give one prediction a question")
+    if not questions:
+        raise ZiaError("there is no question to score: give at least one")
+    right = {pid: predictions[pid] == question.answer for pid, question in questions.items()}
+    groups = {
+        column.key: [right[pid] for pid, question in questions.items() if column.holds(question)]
+        for column in CLASSES
+    }
+    for topic in TOPICS:
+        groups[f"acc_{topic}"] = [right[pid] for pid, q in questions.items() if q.topic == topic]
+    counts = {
+        "correct": sum(right.values()),
+        "count": len(right),
+        "unparsable": sum(index is None for index in predictions.values()),
+    }
+    return {key: 100 * sum(group) / len(group) for key, group in groups.items() if group} | counts
+
+
+def named(ids: set[str]) -> str:
+    """The first few ids, numbers in their order, for a message."""
+    first = sorted(
+        ids, key=lambda pid: (not pid.isdecimal(), int(pid) if pid.isdecimal() else 0, pid)
+    )
+    return ", ".join(first[:NAMED]) + (", ..." if len(ids) > NAMED else "")
