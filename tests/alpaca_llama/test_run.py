@@ -13,8 +13,10 @@ from safetensors.torch import load_file
 from experiments import backbones
 from experiments.alpaca_llama import runs
 from experiments.alpaca_llama.experiment import EXPERIMENT
+from experiments.alpaca_llama.settings import Settings
 from experiments.harness import stored, verify
 from experiments.harness.executor import run_one
+from experiments.harness.spec import RunSpec
 from experiments.report.efficiency import efficiency_table
 from tests.alpaca_llama import world
 from zia_core import ZiaError, load_adapter, zero_init_layers
@@ -185,8 +187,10 @@ def test_plans() -> None:
             assert len({spec.identity for spec in specs}) == len(specs)
 
 
-def test_identities_of_published_runs_do_not_move() -> None:
+def test_identities_of_published_runs_do_not_move(repository: Path) -> None:
     """A new setting must keep them: its default is the old behaviour."""
-    first = runs.plan("paper", "cuda")[0]
-    assert (first.method, first.seed) == ("zero-init", 0)
-    assert first.identity == "d61716082220c9ac"
+    published = stored.folders(repository / "results" / "published")
+    assert {path.name.rpartition("-")[2] for path in published} >= {"1f61c4769e083299"}
+    for path in published:
+        spec = RunSpec.from_json(stored.load(path).config, Settings)
+        assert path.name == spec.folder_name

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from zia_core import ZeroInitConfig, adapter_state_dict, attach
+from zia_core import ZeroInitConfig, adapter_state_dict, attach, baselines
 from zia_core.attention import prompt_term
 from zia_core.layer import Geometry, ZeroInit
 
@@ -44,6 +44,14 @@ def test_forward_flops_at_7b_shape() -> None:
     assert adapted - base == L * (2 * K * C * 2 * C + 2 * 2 * T * K * C)
     assert (adapted - base) / base < 0.005  # 0.33 %; PEFT's AdaptionPrompt: 22.7 %
     assert base == pytest.approx(6.903e12, rel=1e-3)
+
+
+def test_forward_flops_of_peft_at_7b_shape() -> None:
+    """AdaptionPrompt runs q, v and o projection a second time: 3 of a layer's about 12 C^2."""
+    model = llama_7b()
+    base = forward_flops(model)
+    theirs = forward_flops(baselines.adaption_prompt(model, 10, 30))
+    assert (theirs - base) / base == pytest.approx(0.227, abs=0.001)
 
 
 @pytest.mark.parametrize(
