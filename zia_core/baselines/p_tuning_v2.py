@@ -34,9 +34,8 @@ def p_tuning_v2(model: Model, prompt_length: int = 16, dropout: float = 0.1) -> 
     It is this core's joint softmax on free prompts. Trained are the prefix, drawn from N(0, 1), and
     the task head. 16 prompts in RoBERTa-large are 24*2*16*1024 = 786,432 parameters.
 
-    The released code passes the prefix as `past_key_values`, by which transformers shifted the
-    words' positions by K, and sets the backbone's hidden dropout to the prefix's; neither is done
-    here.
+    Words keep their positions and the backbone its own dropout; code that passes a prefix as
+    `past_key_values` may shift the former by K.
 
     Args:
         model: a model of `zia_core.families` with a task head.
