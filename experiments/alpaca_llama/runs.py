@@ -126,7 +126,8 @@ def _spec(
 def estimate(spec: RunSpec) -> Estimate:
     """What a run costs, as far as anybody has measured it."""
     if spec.data == REDUCED_DATA:
-        hours, memory_gb = {"frozen": (0.03, 2.1), "full": (0.19, 5.5)}.get(spec.method, (0.12, 3.9))
+        measured = {"frozen": (0.03, 2.1), "full": (0.19, 5.5)}
+        hours, memory_gb = measured.get(spec.method, (0.12, 3.9))
         return Estimate(hours, memory_gb, "measured, 2 cores")
     if spec.profile == "paper":
         return Estimate(8.0, 21.0, "paper, 8 A100")
