@@ -47,6 +47,16 @@ def test_eval_train_eval(family: str) -> None:
         assert torch.equal(after, output(copy.deepcopy(model), inputs(family)))
 
 
+def test_training_inside_the_frozen_block_still_reaches_the_prompts() -> None:
+    """What was kept without autograd must not be used with it."""
+    model, batch = adapted("llama-gqa"), inputs("llama-gqa")
+    with frozen_prompts(model):
+        with torch.no_grad():
+            output(model, batch)
+        output(model, batch).square().mean().backward()
+    assert all(layer.prompt.grad.abs().min() > 0 for layer in zero_init_layers(model))
+
+
 def test_zero_gates_train_first_then_prompts() -> None:
     """d out/d prompt is multiplied by a(0) = 0: step 1 moves gates only, step 2 both."""
     model = attach(build("llama-gqa"), CONFIG)
