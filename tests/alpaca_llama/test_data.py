@@ -42,7 +42,7 @@ def test_records_are_read_in_order_plain_or_packed(folder: Path, name: str) -> N
     ]
 
 
-GOOD = gzip.compress(json.dumps([ROW] * 50).encode())
+GOOD = gzip.compress(json.dumps([ROW] * 50).encode(), mtime=0)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ GOOD = gzip.compress(json.dumps([ROW] * 50).encode())
         ("alpaca_data.json.gz", b"[{}]", "alpaca_data.json.gz is not a complete gzip file"),
         ("alpaca_data.json.gz", GOOD[:30] + b"\0\0" + GOOD[32:], "not a complete gzip file"),
         ("alpaca_data.json", b"", "alpaca_data.json is empty"),
-        ("alpaca_data.json.gz", gzip.compress(b" \n"), "alpaca_data.json.gz is empty"),
+        ("alpaca_data.json.gz", gzip.compress(b" \n", mtime=0), "alpaca_data.json.gz is empty"),
         ("alpaca_data.json.gz", b"", "alpaca_data.json.gz is empty"),
         ("alpaca_data.json", b'[{"instruction": "\xff"}]', "is not UTF-8 text (byte 18)"),
         ("alpaca_data.json", b'[\n{"a": }]', "is not valid JSON (line 2, column 7"),

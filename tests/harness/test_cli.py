@@ -234,6 +234,9 @@ def child(tmp_path: Path, repository: Path) -> Iterator[Callable[..., subprocess
             cwd=tmp_path,
             env=os.environ | {"PYTHONPATH": str(repository), "COLUMNS": "80", "TERM": "xterm"},
             text=True,
+            # A shell lets its background jobs ignore SIGINT, and that is inherited: tests that run
+            # in the background would wait for a Ctrl-C that never arrives.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             **({"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams),
         )
         children.append(process)
@@ -254,7 +257,7 @@ def test_a_signal_from_outside_preempts_the_run(
     while not (line := zia.stdout.readline()).startswith("step"):
         assert line
     zia.send_signal(number)
-    _, err = zia.communicate()
+    _, err = zia.communicate(timeout=60)
     assert zia.returncode == 128 + number
     assert f"preempted: {number.name} (stopped after step" in err
     assert "Traceback" not in err
@@ -275,7 +278,7 @@ def test_watch_redraws_in_a_terminal_until_ctrl_c(
     while b"1.7107" not in drawn:
         drawn += os.read(ours, 4096)
     watching.send_signal(signal.SIGINT)
-    assert watching.wait() == 0
+    assert watching.wait(timeout=60) == 0
     os.close(ours)
     assert b"\x1b" in drawn
 
