@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.harness.datafiles import parse_json, read_text
+from experiments.vision.jpeg_arrays import JpegArrays, read_jpeg_arrays
 from experiments.vtab_vit.tasks import Task
 from zia_core.errors import ZiaError
 
@@ -46,20 +47,6 @@ class Lists:
     train: list[Encoded]
     val: list[Encoded]
     test: list[Encoded]
-
-
-@dataclass(frozen=True)
-class JpegArrays:
-    """JPEG files joined in one array, as `cifar10_{train,test}_jpeg.npz` has them."""
-
-    jpeg: "NDArray[np.uint8]"
-    offsets: "NDArray[np.int64]"  # [N + 1]
-    labels: "NDArray[np.uint8]"  # [N]
-    order: "NDArray[np.int32]"  # the indices of the images, by a hash of their names
-
-    def file(self, index: int) -> bytes:
-        """The JPEG file of one image."""
-        return self.jpeg[self.offsets[index] : self.offsets[index + 1]].tobytes()
 
 
 def caltech101(folder: Path, task: Task) -> Lists:
@@ -148,22 +135,6 @@ SOURCES: dict[str, tuple[str, Callable[[Path, Task], Lists]]] = {
     "digits": ("digits", digits),
     "fashion_mnist": ("fashion_mnist", fashion_mnist),
 }
-
-
-def read_jpeg_arrays(path: Path) -> JpegArrays:
-    """Read an npz of JPEG files; ZiaError if it is missing, damaged or lacks an array."""
-    import numpy as np
-
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            names = ("jpeg", "offsets", "labels", "order_sha256")
-            read = JpegArrays(*(arrays[name] for name in names))
-    except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise ZiaError(f"cannot read the images in {path} ({error}): fetch it again") from error
-    whole = len(read.offsets) == len(read.labels) + 1 and read.offsets[-1] == len(read.jpeg)
-    if not whole or sorted(read.order.tolist()) != list(range(len(read.labels))):
-        raise ZiaError(f"the arrays in {path} do not fit one another: fetch it again")
-    return read
 
 
 def read_idx(path: Path, dimensions: int) -> "NDArray[np.uint8]":

@@ -1,5 +1,6 @@
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,8 @@ from PIL import Image
 
 from experiments.harness.folder import RunFolder
 from experiments.harness.stored import load
-from experiments.vtab_vit import small_vit
-from experiments.vtab_vit.convert import write_task
-from experiments.vtab_vit.data import load_task, read_image
-from experiments.vtab_vit.pretrain import RESULT_FIELDS, pretraining, run
-from experiments.vtab_vit.pretrain_task import (
+from experiments.pretrain_vit.run import RESULT_FIELDS, pretraining, run
+from experiments.pretrain_vit.task import (
     Pretraining,
     Settings,
     augmented,
@@ -22,9 +20,13 @@ from experiments.vtab_vit.pretrain_task import (
     guesses,
     normalised,
 )
-from experiments.vtab_vit.protocols import get
-from experiments.vtab_vit.small_vit import ViTShape
-from experiments.vtab_vit.sources import cifar10, read_jpeg_arrays
+from experiments.vision import small_vit
+from experiments.vision.jpeg_arrays import read_jpeg_arrays
+from experiments.vision.protocols import get
+from experiments.vision.small_vit import ViTShape
+from experiments.vtab_vit.convert import write_task
+from experiments.vtab_vit.data import load_task, read_image
+from experiments.vtab_vit.sources import cifar10
 from experiments.vtab_vit.tasks import Task
 from zia_core import ZeroInitConfig, attach
 from zia_core.engine import Interrupted
@@ -151,7 +153,7 @@ def test_every_augmented_image_is_a_crop_of_the_padded_one() -> None:
     padded = torch.nn.functional.pad(images.float(), (2, 2, 2, 2), mode="reflect")
     torch.manual_seed(0)
     seen = set()
-    for image, whole in zip(augmented(images, 2), padded, strict=True):
+    for image, whole in zip(augmented(images, 2, 0.0), padded, strict=True):
         found = [
             (top, left, mirrored)
             for top in range(5)
@@ -166,8 +168,17 @@ def test_every_augmented_image_is_a_crop_of_the_padded_one() -> None:
     assert len(seen) > 45  # of 50, in 200 draws
 
 
+def test_the_stated_share_of_images_is_gray() -> None:
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (400, 3, 8, 8), dtype=torch.uint8)
+    gray = (augmented(images, 2, 0.25).std(dim=1) < 1e-3).all(dim=(1, 2))
+    assert 70 < gray.sum() < 130  # of 400
+    assert not (augmented(images, 2, 0.0).std(dim=1) < 1e-3).all(dim=(1, 2)).any()
+
+
 def test_mixing_keeps_target_distributions(files: Path) -> None:
-    task = Pretraining(read_jpeg_arrays(files / "cifar10_train_jpeg.npz"), TINY)
+    mixing = replace(TINY, mix_probability=0.5)
+    task = Pretraining(read_jpeg_arrays(files / "cifar10_train_jpeg.npz"), mixing)
     np.random.seed(0)
     torch.manual_seed(0)
     sizes = set()
@@ -192,12 +203,14 @@ def test_the_default_model_fits_a_release_and_takes_zero_init(tmp_path: Path) ->
     torch.manual_seed(0)
     model = small_vit.build(ViTShape()).eval()
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    # Stem 3*64*9+64 + 64*64*9+64, projection 64*128*4+128; class token 128, positions 65*128;
-    # a block 12*128^2 + 13*128; last norm 2*128; head 128*10+10.
+    # Stem of 3 x 3 convolutions, 2 x 2 projection; class token, positions of 16 tokens and it;
+    # a block 12*128^2 + 13*128; last norm; head.
+    stem = (3 * 32 * 9 + 32) + (32 * 64 * 9 + 64) + (64 * 128 * 9 + 128)
+    tokens = (4 * 128 * 128 + 128) + 128 + 17 * 128
     blocks = 6 * (12 * 128**2 + 13 * 128)
-    assert parameters == 1_792 + 36_928 + 32_896 + 128 + 8_320 + blocks + 256 + 1_290 == 1_271_242
+    assert parameters == stem + tokens + blocks + 256 + 1_290 == 1_352_394
     small_vit.write_weights(model, tmp_path / small_vit.WEIGHTS)
-    assert (tmp_path / small_vit.WEIGHTS).stat().st_size < 2.6e6
+    assert (tmp_path / small_vit.WEIGHTS).stat().st_size < 2.8e6
     images = torch.randn(2, 3, 32, 32)
     before = model(images)
     assert torch.equal(attach(model, ZeroInitConfig(num_layers=4, prompt_length=5))(images), before)

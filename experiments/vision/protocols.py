@@ -5,11 +5,9 @@ a table names the protocol of its rows. None augments.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from experiments.vtab_vit.data import Example, read_image
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
@@ -100,22 +98,6 @@ def get(name: str, resolution: int = 224) -> Protocol:
     if resolution < 1:
         raise ZiaError(f"resolution={resolution} is not a number of pixels: give 1 or more")
     return replace(PROTOCOLS[name], resolution=resolution)
-
-
-def pixels(examples: Sequence[Example], protocol: Protocol) -> "Tensor":
-    """Decode and preprocess a batch: float32 [N, 3, R, R].
-
-    Memory: 4 * 3 * R^2 bytes an image, so 0.6 GB for 1,000 images at 224 and 12 MB at 32.
-
-    Raises:
-        ZiaError: an image cannot be decoded.
-    """
-    import torch
-
-    batch = torch.empty(len(examples), 3, protocol.resolution, protocol.resolution)
-    for row, example in enumerate(examples):
-        batch[row] = protocol(read_image(example))
-    return batch
 
 
 def _to_tensor(image: "Image") -> "Tensor":

@@ -15,15 +15,17 @@ from experiments.harness.datafiles import DATA_VARIABLE
 from experiments.harness.files import sha256_file
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
-from experiments.vtab_vit import protocols, small_vit
-from experiments.vtab_vit.pretrain_task import Pretraining, Settings, decode, guesses
-from experiments.vtab_vit.sources import read_jpeg_arrays
+from experiments.pretrain_vit.task import Pretraining, Settings, decode, guesses
+from experiments.vision import protocols, small_vit
+from experiments.vision.jpeg_arrays import read_jpeg_arrays
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
     from zia_core.training import TrainSettings
 
-VERSION = 1
+NAME, VERSION = "pretrain_vit", 1
+# Of its own: the weights are released, so no profile of the paper's experiments trains them again.
+PROFILE = "pretrain"
 FILES = ("cifar10_train_jpeg.npz", "cifar10_test_jpeg.npz")
 TASK = "cifar10"
 
@@ -43,13 +45,13 @@ RESULT_FIELDS: Mapping[str, Any] = {
 def pretraining(seed: int = 0, settings: Settings | None = None) -> RunSpec:
     """The run that trains the model."""
     return RunSpec(
-        experiment="pretrain_vit",
+        experiment=NAME,
         version=VERSION,
         task=TASK,
         method="full",
         backbone="small-vit",
         data="full",
-        profile="small",
+        profile=PROFILE,
         seed=seed,
         settings=settings or Settings(),
     )

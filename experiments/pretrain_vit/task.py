@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from experiments.vtab_vit import protocols
-from experiments.vtab_vit.small_vit import ViTShape
-from experiments.vtab_vit.sources import JpegArrays
+from experiments.vision import protocols
+from experiments.vision.jpeg_arrays import JpegArrays
+from experiments.vision.small_vit import TOKEN_PIXELS, ViTShape
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
@@ -23,18 +23,19 @@ class Settings:
     heads: int = 4
     mlp_ratio: int = 4
 
-    epochs: float = 30.0
+    epochs: float = 32.0
     warmup_epochs: float = 2.0
     batch_size: int = 128
-    peak_lr: float = 1e-3
+    peak_lr: float = 2e-3
     min_lr: float = 1e-5
     weight_decay: float = 0.05
     clip_norm: float = 1.0
 
     crop_padding: int = 4  # pixels, mirrored at the edge
+    gray_probability: float = 0.1  # of an image: so that it knows images without colour
     mixup_alpha: float = 0.2
     cutmix_alpha: float = 1.0
-    mix_probability: float = 0.5  # of a batch; half of the mixed ones are CutMix
+    mix_probability: float = 0.2  # of a batch; half of the mixed ones are CutMix
     label_smoothing: float = 0.1
 
     protocol: str = "vpt"  # at 32 pixels, where it is the normalisation alone
@@ -44,7 +45,7 @@ class Settings:
 
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Literal["fp32", "bf16-autocast"] = "fp32"
-    threads: int = 2
+    threads: int = 1
 
     @property
     def shape(self) -> ViTShape:
@@ -80,7 +81,7 @@ class Pretraining:
 
     def length(self, index: int) -> int:
         """Tokens of an image, the class token included."""
-        return (self.settings.shape.image_size // 4) ** 2 + 1
+        return (self.settings.shape.image_size // TOKEN_PIXELS) ** 2 + 1
 
     def labels(self, index: int) -> int:
         """One label an image."""
@@ -92,9 +93,12 @@ class Pretraining:
 
     def batch(self, indices: Sequence[int]) -> dict[str, "Tensor"]:
         """Augmented, normalised and mixed images [B, 3, S, S] and target distributions [B, C]."""
-        images = augmented(self._images[list(indices)], self.settings.crop_padding)
+        settings = self.settings
+        images = augmented(
+            self._images[list(indices)], settings.crop_padding, settings.gray_probability
+        )
         mixed, targets = self._mix(
-            normalised(images, self.settings.protocol), self._labels[list(indices)]
+            normalised(images, settings.protocol), self._labels[list(indices)]
         )
         return {"images": mixed, "targets": targets}
 
@@ -136,8 +140,11 @@ def normalised(images: "Tensor", protocol: str) -> "Tensor":
     return (images / 255 - mean) / std
 
 
-def augmented(images: "Tensor", padding: int) -> "Tensor":
-    """Random crops of the padded images [N, 3, S, S], half of them mirrored; float32, 0 to 255."""
+def augmented(images: "Tensor", padding: int, gray_probability: float) -> "Tensor":
+    """Random crops of the padded images [N, 3, S, S], half of them mirrored; float32, 0 to 255.
+
+    A share of `gray_probability` loses its colours.
+    """
     import torch
     from torch.nn.functional import pad
 
@@ -149,7 +156,9 @@ def augmented(images: "Tensor", padding: int) -> "Tensor":
     cropped = padded.permute(0, 2, 3, 1)[
         torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]
     ]
-    return cropped.permute(0, 3, 1, 2).contiguous()
+    channels_first = cropped.permute(0, 3, 1, 2).contiguous()
+    gray = channels_first.mean(dim=1, keepdim=True)
+    return torch.where(torch.rand(n, 1, 1, 1) < gray_probability, gray, channels_first)
 
 
 def guesses(model: "nn.Module", images: "Tensor", settings: Settings) -> "Tensor":

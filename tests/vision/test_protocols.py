@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from experiments.vision.protocols import PROTOCOLS, get
 from experiments.vtab_vit.data import load_task
-from experiments.vtab_vit.protocols import PROTOCOLS, get, pixels
+from experiments.vtab_vit.pixels import pixels
 from tests.vtab_vit.folders import TINY, grey, png, write_tiny
 from zia_core.errors import ZiaError
 
