@@ -1,7 +1,7 @@
 """Adapter files: the trained tensors, their config and whose backbone they belong to.
 
-One file, `adapter.safetensors`: prompts and gates under their names in the model's state dict, and
-in the header what they are. Never a pickle.
+One file, `adapter.safetensors`: prompts and gates under their names in the model's state dict, with
+the task head where one is trained beside them, and in the header what they are. Never a pickle.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from zia_core.attachment import Model, attach, zero_init_layers
 from zia_core.config import ZeroInitConfig
 from zia_core.errors import ZiaError
 from zia_core.families import attention_layers, geometry
+from zia_core.head import find_head, train_head, trained_head
 
 FILE = "adapter.safetensors"
 METHOD = "zero-init attention"
@@ -30,15 +31,20 @@ _HEADER = "zia"
 
 
 def adapter_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """Prompts and gates by their names in the model's state dict.
+    """Prompts, gates and a trained task head by their names in the model's state dict.
 
     Raises:
         ZiaError: the model has none.
     """
     if not zero_init_layers(model):
         raise ZiaError(f"{type(model).__name__} has no zero-init attention; call attach() first.")
+    head = trained_head(model)
     state = model.state_dict()
-    return {name: tensor.detach() for name, tensor in state.items() if ".zero_init." in name}
+    return {
+        name: tensor.detach()
+        for name, tensor in state.items()
+        if ".zero_init." in name or name in head
+    }
 
 
 def backbone_identity(model: nn.Module) -> dict[str, Any]:
@@ -47,12 +53,15 @@ def backbone_identity(model: nn.Module) -> dict[str, Any]:
     The fingerprint is a hash over every weight's name and shape and 64 of its values, evenly
     spaced and rounded to bfloat16: two checkpoints of one architecture differ in it, the same
     checkpoint loaded in float32 or bfloat16 does not, and 7B parameters take well under a second.
+    A task head is left out: it is new with every task, and trained.
     """
     layers = attention_layers(model)
     shape = geometry(layers[-1])
+    head = find_head(model)
+    of_head = set() if head is None else {id(parameter) for parameter in head.parameters()}
     digest = hashlib.sha256()
     for name, weight in sorted(model.named_parameters()):
-        if ".zero_init." in name:
+        if ".zero_init." in name or id(weight) in of_head:
             continue
         step = max(1, weight.numel() // SAMPLES_PER_TENSOR)
         values = weight.detach().flatten()[::step][:SAMPLES_PER_TENSOR]
@@ -104,6 +113,8 @@ def load_adapter(
 ) -> Model:
     """Load an adapter; attaches first if the model has none.
 
+    A file with a task head loads that too, and trains it from there on.
+
     Args:
         model: the backbone that the adapter was trained on, adapted with the same config or bare.
         source: the folder that `save_adapter` wrote to, or the file.
@@ -129,9 +140,15 @@ def load_adapter(
             f"The adapter {path} has {_difference(config, layers[0].config)}; detach the model's "
             "own prompts first or attach with the adapter's config."
         )
+    if any(".zero_init." not in name for name in tensors) and find_head(model) is not None:
+        train_head(model)
     expected = adapter_state_dict(model)
     if {n: t.shape for n, t in expected.items()} != {n: t.shape for n, t in tensors.items()}:
-        raise ZiaError(f"{path} lacks tensors that its config describes; save the adapter again.")
+        raise ZiaError(
+            f"{path} does not hold the tensors of this model with its config "
+            f"({_misfits(expected, tensors)}); build the model for the same task, or save the "
+            "adapter again."
+        )
     model.load_state_dict(tensors, strict=False)
     return model
 
@@ -177,6 +194,20 @@ def _describe(identity: Mapping[str, Any]) -> str:
         f"{identity.get('class')} with {identity.get('layers')} layers of width "
         f"{identity.get('width')} (weights {identity.get('fingerprint')})"
     )
+
+
+def _misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """What is in one of the two alone or of another shape, in a few words."""
+    differing = [
+        f"{name}: {_shape(found.get(name))} instead of {_shape(expected.get(name))}"
+        for name in sorted(expected.keys() | found.keys())
+        if _shape(expected.get(name)) != _shape(found.get(name))
+    ]
+    return differing[0] + (f" and {len(differing) - 1} more" if len(differing) > 1 else "")
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return "nothing" if tensor is None else str(tuple(tensor.shape))
 
 
 def _difference(file: ZeroInitConfig, model: ZeroInitConfig) -> str:

@@ -24,12 +24,11 @@ from experiments.harness.experiment import Answer, NeedsData
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
 from experiments.metrics import load_metric
+from experiments.optimisation import train_settings
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from zia_core.training import TrainSettings
 
 RESULT_FIELDS: dict[str, Any] = {
     "tuned_parameters": int,
@@ -97,6 +96,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     from zia_core.baselines import tuned_parameters
     from zia_core.engine import Interrupted, train
     from zia_core.rng import derived_seed
+    from zia_core.trained import pack_trained
 
     settings: Settings = spec.settings
     if settings.device == "cpu":
@@ -115,10 +115,10 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     identity = backbone_identity(model)
     torch.manual_seed(derived_seed(spec.seed, "parameters"))
     model = methods.prepare(model, spec.method, settings)
-    summary = train(model, task, _train_settings(spec, len(task)), folder)
+    summary = train(model, task, train_settings(settings, spec.seed, len(task)), folder)
 
     model.eval()
-    adapter = methods.adapter_file(model, spec.method, identity)
+    adapter = pack_trained(model, spec.method, identity)
     if adapter:
         with folder.writing(stored.ADAPTER) as path:
             path.write_bytes(adapter)
@@ -188,6 +188,7 @@ def generate(path: Path, prompts: Sequence[str], device: str) -> Iterator[Answer
     import torch
 
     from zia_core.adapters import backbone_identity
+    from zia_core.trained import load_trained
 
     run = stored.load(path)
     spec = RunSpec.from_json(run.config, Settings)
@@ -199,7 +200,7 @@ def generate(path: Path, prompts: Sequence[str], device: str) -> Iterator[Answer
     plain = list(answers(model, tokenizer, asked, "greedy", settings.new_tokens))
     identity = backbone_identity(model)
     model = methods.prepare(model, spec.method, settings).eval()
-    methods.load_trained(model, path / stored.ADAPTER, identity)
+    load_trained(model, path / stored.ADAPTER, identity)
     adapted = answers(model, tokenizer, asked, "greedy", settings.new_tokens)
     for each, before, after in zip(asked, plain, adapted, strict=True):
         prompt = f"{each.instruction}\n{each.input}" if each.input else each.instruction
@@ -212,35 +213,6 @@ def _backbone(spec: RunSpec, device: str | None = None) -> Any:
     settings: Settings = spec.settings
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
     return backbones.load(backbones.get(spec.backbone), dtype, device or settings.device)
-
-
-def _train_settings(spec: RunSpec, examples: int) -> "TrainSettings":
-    from zia_core.batching import steps_per_epoch
-    from zia_core.training import TrainSettings
-
-    s: Settings = spec.settings
-    per_epoch = steps_per_epoch(examples, s.batch_size)
-    total = round(s.epochs * per_epoch)
-    return TrainSettings(
-        total_steps=total,
-        batch_size=s.batch_size,
-        peak_lr=s.peak_lr,
-        warmup_steps=round(s.warmup_epochs * per_epoch),
-        min_lr=s.min_lr,
-        weight_decay=s.weight_decay,
-        decay=s.decay,
-        betas=(s.beta1, s.beta2),
-        clip_norm=s.clip_norm,
-        precision=s.precision,
-        loss_reduction=s.loss_reduction,
-        token_budget=s.token_budget,
-        micro_batch_size=s.micro_batch_size,
-        eval_every=math.ceil(total / s.evaluations) if s.evaluations else 0,
-        # Ten a run, and at least one in 500 steps: a checkpoint is small and takes milliseconds.
-        checkpoint_every=max(1, min(500, total // 10)),
-        seed=spec.seed,
-        device=s.device,
-    )
 
 
 def _instruction(record: Record) -> Instruction:

@@ -7,9 +7,11 @@ says is [ours].
 from dataclasses import dataclass
 from typing import Literal
 
+from experiments.optimisation import Optimisation
+
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Optimisation):
     """Settings of one run; see `runs` for the recipes and profiles that change them."""
 
     # The method.
@@ -28,27 +30,16 @@ class Settings:
     epochs: float = 5.0  # [paper]
     warmup_epochs: float = 2.0  # [paper]
     peak_lr: float = 2.25e-3  # the paper's 9e-3 is for a batch of 256: 9e-3 * 64 / 256
-    min_lr: float = 0.0  # [code]
-    weight_decay: float = 0.02  # [paper]
-    decay: Literal["all", "matrices", "none"] = "all"  # [code] decays prompts and gates alike
-    beta1: float = 0.9  # [code]
-    beta2: float = 0.95  # [code]
-    clip_norm: float | None = None  # [code] clips nothing
-    loss_reduction: Literal["step_labels", "micro_batch_mean"] = "step_labels"  # [ours]
+    # Inherited: min_lr 0, decay of prompts and gates alike, betas, no clipping [code]; weight_decay
+    # 0.02 [paper]; loss_reduction [ours]; micro_batch_size, 4 a GPU in [code].
     token_budget: int | None = 8192  # padded tokens of a micro-batch [ours]
-    micro_batch_size: int | None = None  # examples of a micro-batch; 4 a GPU in [code]
 
     # The data and the evaluation.
     max_length: int = 512  # tokens of prompt and response [code]
     # Settings are chosen on `development`; what is reported is on `validation` [ours].
     validate_on: Literal["validation", "development"] = "validation"
     eval_tokens: int = 8192  # padded tokens of an evaluation batch [ours]
-    evaluations: int = 5  # of the validation loss, evenly spaced, besides that at step 0 [ours]
     new_tokens: int = 512  # at most, of a generated answer [code]
     answered: int = 200  # validation records that are answered, for ROUGE-L [ours]
     user_oriented: bool = True  # answer Self-Instruct's 252 user-oriented instructions too [ours]
-
-    # The machine, as far as it changes numbers.
-    device: Literal["cpu", "cuda"] = "cuda"
-    precision: Literal["fp32", "bf16", "bf16-autocast"] = "bf16"  # [ours]; fp16 in [code]
-    threads: int = 1  # of torch on the CPU; a sum over threads is a sum in another order
+    # Inherited too: 5 evaluations of the validation loss, and bf16, which is fp16 in [code].

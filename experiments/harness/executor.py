@@ -30,7 +30,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Outcome:
     """How one attempt at a run ended."""
 
-    state: str  # done, failed, preempted, or "busy": another process works on the run
+    # done, failed, preempted; "busy": another process works on the run; "waiting": for another run
+    state: str
     reason: str = ""
     signal: int = 0  # the signal that arrived meanwhile; whoever works off a plan stops there
 
@@ -128,10 +129,13 @@ def _attempt(
 def in_process(specs: Sequence[RunSpec], runs_root: Path, *, retry_failed: bool = False) -> int:
     """Do every run that is not done, in order; a failed one does not stop the others.
 
+    Runs that one of them requires are done before it, whether they were asked for or not.
+
     Returns the exit code: 0 when all are done, 1 if not, or 128 + the signal that ended it all.
     """
     if not specs:
         _say("nothing is planned for this profile yet")
+    specs = _with_requirements(specs)
     not_done: list[str] = []
     for number, spec in enumerate(specs, start=1):
         name = f"{spec.experiment}/{spec.folder_name}"
@@ -155,10 +159,33 @@ def _do(run: PlannedRun, runs_root: Path, retry_failed: bool) -> Outcome:
         return Outcome("done", "done before")
     if run.state == "failed" and not retry_failed:
         return Outcome("failed", f"{run.reason} (before; --retry failed runs it again)")
+    if missing := _unfinished_requirement(run.spec, runs_root):
+        return Outcome("waiting", missing)
     if run.state == "running":
         print("another process has it; watching for up to a minute whether it works", flush=True)
     with terminal.progress() as show:
         return run_one(run.spec, runs_root, lambda fields: show(**fields))
+
+
+def _with_requirements(specs: Sequence[RunSpec]) -> list[RunSpec]:
+    """Each run once, behind those that it requires."""
+    ordered: dict[str, RunSpec] = {}
+    for spec in specs:
+        for needed in [*registry.get(spec.experiment).requires(spec), spec]:
+            ordered.setdefault(needed.identity, needed)
+    return list(ordered.values())
+
+
+def _unfinished_requirement(spec: RunSpec, runs_root: Path) -> str:
+    """Say which required run is not done and how to go on; nothing if all are."""
+    for needed in registry.get(spec.experiment).requires(spec):
+        state = plan.inspect(needed, runs_root).state
+        if state != "done":
+            return (
+                f"it needs the run {needed.experiment}/{needed.folder_name}, which is {state}: "
+                "get that done first"
+            )
+    return ""
 
 
 def _report(outcome: Outcome, folder: Path) -> None:

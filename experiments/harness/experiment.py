@@ -34,6 +34,10 @@ class Answer:
     adapted: str
 
 
+def _nothing(spec: RunSpec) -> list[RunSpec]:
+    return []
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One experiment of the paper, as the harness sees it.
@@ -42,6 +46,8 @@ class Experiment:
     `device` is "cpu" or "cuda". The first run of the plan is what `zia run` takes by default.
     `run(spec, folder)` does one run: it writes metrics, predictions and the result through `folder`
     and goes on from the folder's checkpoint where there is one.
+    `requires(spec)` names the runs whose results that run reads, through `folder.result_of`: they
+    are done before it, and it waits while one of them is not.
     `rescore(path)` recomputes, from `predictions.jsonl.gz` in a run folder, those fields of its
     `result.json` that follow from predictions; None where an experiment keeps no predictions.
     `generate(path, prompts, device)` answers prompts with the finished run in `path`, with and
@@ -61,3 +67,4 @@ class Experiment:
     estimate: Callable[[RunSpec], Estimate]
     rescore: Callable[[Path], dict[str, float]] | None = None
     generate: Callable[[Path, Sequence[str], str], Iterable[Answer]] | None = None
+    requires: Callable[[RunSpec], list[RunSpec]] = _nothing

@@ -145,6 +145,16 @@ class RunFolder:
 
     # The other files
 
+    def result_of(self, spec: RunSpec, result_fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the result of another run, in the same folder of runs, that this one requires.
+
+        ZiaError if that run is not done.
+        """
+        path = self.path.parents[1] / spec.experiment / spec.folder_name
+        if not stored.is_done(path, result_fields):
+            raise ZiaError(f"the run {path}, whose result is needed, is not done: do it first")
+        return read_json(path / stored.RESULT)
+
     @property
     def adapter_path(self) -> Path:
         """Where the adapter lies once it was written: `with folder.writing(stored.ADAPTER)`."""

@@ -9,19 +9,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments.harness.datafiles import DATA_VARIABLE
 from experiments.harness.files import sha256_file
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
+from experiments.optimisation import train_settings
 from experiments.pretrain_vit.task import Pretraining, Settings, decode, guesses
 from experiments.vision import protocols, small_vit
 from experiments.vision.jpeg_arrays import read_jpeg_arrays
 from zia_core.errors import ZiaError
-
-if TYPE_CHECKING:
-    from zia_core.training import TrainSettings
 
 NAME, VERSION = "pretrain_vit", 1
 # Of its own: the weights are released, so no profile of the paper's experiments trains them again.
@@ -77,7 +75,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     task = Pretraining(training, settings)
     torch.manual_seed(derived_seed(spec.seed, "parameters"))
     model = small_vit.build(settings.shape).to(settings.device)
-    summary = train(model, task, _train_settings(spec, len(task)), folder)
+    summary = train(model, task, train_settings(settings, spec.seed, len(task), 100), folder)
 
     with folder.writing(small_vit.WEIGHTS) as path:
         small_vit.write_weights(model, path)
@@ -119,29 +117,3 @@ def _file(name: str) -> Path:
     if not data or not path.exists():
         raise ZiaError(f"no CIFAR-10: put {name} into the folder cifar10/ of ${DATA_VARIABLE}")
     return path
-
-
-def _train_settings(spec: RunSpec, examples: int) -> "TrainSettings":
-    from zia_core.batching import steps_per_epoch
-    from zia_core.training import TrainSettings
-
-    s: Settings = spec.settings
-    per_epoch = steps_per_epoch(examples, s.batch_size)
-    total = round(s.epochs * per_epoch)
-    return TrainSettings(
-        total_steps=total,
-        batch_size=s.batch_size,
-        peak_lr=s.peak_lr,
-        warmup_steps=round(s.warmup_epochs * per_epoch),
-        min_lr=s.min_lr,
-        weight_decay=s.weight_decay,
-        decay="matrices",
-        betas=(0.9, 0.999),
-        clip_norm=s.clip_norm,
-        precision=s.precision,
-        micro_batch_size=s.batch_size,
-        eval_every=max(1, total // s.evaluations),
-        checkpoint_every=max(1, total // 100),
-        seed=spec.seed,
-        device=s.device,
-    )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from experiments.optimisation import Optimisation
 from experiments.vision import protocols
 from experiments.vision.jpeg_arrays import JpegArrays
 from experiments.vision.small_vit import TOKEN_PIXELS, ViTShape
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Optimisation):
     """Everything that can change a number of the recipe; all of it is our choice."""
 
     dim: int = 128
@@ -26,10 +27,13 @@ class Settings:
     epochs: float = 32.0
     warmup_epochs: float = 2.0
     batch_size: int = 128
-    peak_lr: float = 2e-3
+    peak_lr: float | None = 2e-3
     min_lr: float = 1e-5
-    weight_decay: float = 0.05
-    clip_norm: float = 1.0
+    weight_decay: float | None = 0.05
+    decay: Literal["all", "matrices", "none"] = "matrices"
+    beta2: float = 0.999
+    clip_norm: float | None = 1.0
+    micro_batch_size: int | None = 128
 
     crop_padding: int = 4  # pixels, mirrored at the edge
     gray_probability: float = 0.1  # of an image: so that it knows images without colour
@@ -44,8 +48,7 @@ class Settings:
     evaluations: int = 10
 
     device: Literal["cpu", "cuda"] = "cpu"
-    precision: Literal["fp32", "bf16-autocast"] = "fp32"
-    threads: int = 1
+    precision: Literal["fp32", "bf16", "bf16-autocast"] = "fp32"
 
     @property
     def shape(self) -> ViTShape:

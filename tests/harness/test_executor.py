@@ -159,3 +159,34 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_result(
     assert "environment.json: File too large" in str(status(tmp_path)["reason"])
     assert not list(tmp_path.glob(f"*/*/{stored.RESULT}"))
     assert in_process([toy.spec(), toy.spec(seed=1)], tmp_path, retry_failed=True) == 0
+
+
+def test_required_runs_come_first_and_are_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seed 1 reads the result of seed 0, which is done first although only seed 1 is asked for."""
+    read = []
+
+    def run(spec: RunSpec, folder: RunFolder) -> None:
+        if spec.seed == 1:
+            read.append(folder.result_of(toy.spec(), toy.EXPERIMENT.result_fields)["score"])
+        elif fails:
+            raise ZiaError("no luck")
+        toy.run(spec, folder)
+
+    changed = replace(
+        toy.EXPERIMENT, run=run, requires=lambda spec: [toy.spec()] if spec.seed == 1 else []
+    )
+    monkeypatch.setattr(registry, "experiments", lambda: {"toy": changed})
+    fails = True
+    assert in_process([toy.spec(seed=1)], tmp_path / "a") == 1
+    assert "waiting: it needs the run toy/add-sum" in capsys.readouterr().err
+    assert not (tmp_path / "a" / "toy" / toy.spec(seed=1).folder_name).exists()
+    folder = RunFolder.claim(tmp_path / "a", toy.spec(seed=2), {})
+    assert folder is not None
+    with folder, pytest.raises(ZiaError, match="whose result is needed, is not done"):
+        folder.result_of(toy.spec(), toy.EXPERIMENT.result_fields)
+    fails = False
+    assert in_process([toy.spec(seed=1), toy.spec()], tmp_path / "b") == 0
+    assert read == [0.75]
+    assert "[2/2]" in capsys.readouterr().out

@@ -10,7 +10,10 @@ from safetensors.torch import load_file, save_file
 
 from tests.zia_core.backbones import adapted, build, inputs, open_gates, output
 from zia_core import ZeroInitConfig, ZiaError, attach, load_adapter, save_adapter
-from zia_core.adapters import packed, unpacked
+from zia_core.adapters import backbone_identity, packed, unpacked
+from zia_core.baselines import bitfit
+from zia_core.head import head_parameters, train_head, trained_head
+from zia_core.trained import load_trained, pack_trained
 
 
 @pytest.mark.parametrize("family", ["llama-gqa", "bert", "timm"])
@@ -73,7 +76,7 @@ def test_missing_tensors(tmp_path: Path) -> None:
     about, tensors = unpacked(path)
     tensors.popitem()
     path.write_bytes(packed(tensors, about))
-    with pytest.raises(ZiaError, match="lacks tensors"):
+    with pytest.raises(ZiaError, match=r"zero_init\.prompt: nothing instead of \(5, 48\)"):
         load_adapter(build("llama-gqa"), path)
 
 
@@ -97,3 +100,61 @@ def test_a_model_without_adapter_cannot_be_saved(tmp_path: Path) -> None:
     with pytest.raises(ZiaError, match=r"call attach\(\) first"):
         save_adapter(build("llama-gqa"), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def _classifier(seed: int) -> torch.nn.Module:
+    model = build("timm")
+    torch.manual_seed(seed)
+    model.get_classifier().reset_parameters()  # a head is new with every task
+    return model
+
+
+def test_a_trained_head_is_saved_with_the_adapter_and_is_not_the_backbone(tmp_path: Path) -> None:
+    model = train_head(attach(_classifier(1), ZeroInitConfig(prompt_length=3, num_layers=2)))
+    open_gates(model)
+    with torch.no_grad():
+        model.get_classifier().weight.add_(1.0)
+    save_adapter(model, tmp_path)
+    loaded = load_adapter(_classifier(2), tmp_path)
+    assert torch.equal(output(loaded, inputs("timm")), output(model, inputs("timm")))
+    assert trained_head(loaded).keys() == head_parameters(loaded).keys()
+    loaded = load_adapter(
+        train_head(attach(_classifier(3), ZeroInitConfig(prompt_length=3, num_layers=2))), tmp_path
+    )
+    assert torch.equal(output(loaded, inputs("timm")), output(model, inputs("timm")))
+
+
+def test_a_head_for_another_task_is_refused(tmp_path: Path) -> None:
+    model = train_head(attach(_classifier(1), ZeroInitConfig(prompt_length=3, num_layers=2)))
+    save_adapter(model, tmp_path)
+    other = _classifier(1)
+    other.reset_classifier(17)
+    with pytest.raises(ZiaError, match=r"head\.bias: \(\d+,\) instead of \(17,\)"):
+        load_adapter(other, tmp_path)
+
+
+@pytest.mark.parametrize("zero_init", [True, False])
+def test_what_any_method_trained_comes_back(zero_init: bool, tmp_path: Path) -> None:
+    def prepared(seed: int) -> torch.nn.Module:
+        model = _classifier(seed)
+        if zero_init:
+            return train_head(attach(model, ZeroInitConfig(prompt_length=3, num_layers=2)))
+        return bitfit(model)
+
+    identity = backbone_identity(_classifier(0))
+    model = prepared(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.3)
+    path = tmp_path / "adapter.safetensors"
+    path.write_bytes(pack_trained(model, "some", identity))
+    loaded = prepared(2)
+    load_trained(loaded, path, identity)
+    assert torch.equal(output(loaded, inputs("timm")), output(model, inputs("timm")))
+    with pytest.raises(ZiaError, match="different: fingerprint"):
+        load_trained(prepared(2), path, identity | {"fingerprint": "0"})
+    frozen = build("timm").requires_grad_(False)
+    assert pack_trained(frozen, "frozen", identity) == b""
+    with pytest.raises(ZiaError, match="does not hold the parameters of this run"):
+        load_trained(frozen, path, identity)

@@ -7,7 +7,6 @@ compare these methods; `train_head` does the same for zero-init attention.
 
 from zia_core.baselines.adaption_prompt import adaption_prompt
 from zia_core.baselines.bitfit import bitfit
-from zia_core.baselines.head import head_parameters, train_head
 from zia_core.baselines.houlsby import houlsby
 from zia_core.baselines.lora import lora
 from zia_core.baselines.lora_encoder import lora_encoder
@@ -16,6 +15,7 @@ from zia_core.baselines.prompt_tuning import prompt_tuning
 from zia_core.baselines.side_tuning import side_tuning
 from zia_core.baselines.vpt import vpt
 from zia_core.baselines.whole import frozen, full, linear_probe, tuned_parameters
+from zia_core.head import head_parameters, train_head
 
 __all__ = [
     "adaption_prompt",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from zia_core.attachment import Model
-from zia_core.baselines.precision import refuse_half
 from zia_core.baselines.whole import linear_probe
+from zia_core.precision import refuse_half
 
 
 def bitfit(model: Model) -> Model:

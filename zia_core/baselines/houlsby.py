@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from zia_core.attachment import Model
 from zia_core.baselines.encoders import blocks, sublayer_outputs
-from zia_core.baselines.precision import compute_in_float32
 from zia_core.baselines.whole import linear_probe
 from zia_core.families import parameter_dtype
+from zia_core.precision import compute_in_float32
 
 _INIT_STD = 0.01  # the paper: 1e-2, truncated at two standard deviations
 

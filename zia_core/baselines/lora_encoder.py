@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from zia_core.attachment import Model
-from zia_core.baselines.head import task_head, train_head
 from zia_core.baselines.whole import linear_probe
 from zia_core.errors import ZiaError
 from zia_core.families import Layer, attention_layers, parameter_dtype
+from zia_core.head import task_head, train_head
 
 
 class LowRank(nn.Module):

@@ -10,10 +10,10 @@ from torch import nn
 
 from zia_core.attachment import Model, attach, zero_init_layers
 from zia_core.attention import PromptKV
-from zia_core.baselines.head import task_head, train_head
 from zia_core.config import ZeroInitConfig
 from zia_core.errors import ZiaError
 from zia_core.families import attention_layers
+from zia_core.head import task_head, train_head
 from zia_core.layer import Projection
 
 

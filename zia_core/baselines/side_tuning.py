@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from zia_core.attachment import Model
 from zia_core.baselines.encoders import image_encoder
-from zia_core.baselines.head import task_head
 from zia_core.baselines.whole import linear_probe
 from zia_core.errors import ZiaError
 from zia_core.families import parameter_dtype
+from zia_core.head import task_head
 
 _CHANNELS = (32, 64, 128, 256)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from zia_core.attachment import Model
-from zia_core.baselines.head import train_head
+from zia_core.head import train_head
 
 
 def frozen(model: Model) -> Model:

@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from zia_core.attachment import Model
-from zia_core.baselines.precision import compute_in_float32
 from zia_core.errors import ZiaError
+from zia_core.precision import compute_in_float32
 
 # What transformers calls the heads of its classification and question-answering models.
 _NAMES = ("classifier", "qa_outputs", "score")
@@ -23,15 +23,23 @@ def task_head(model: nn.Module) -> nn.Module:
     Raises:
         ZiaError: there is none.
     """
+    head = find_head(model)
+    if head is None:
+        raise ZiaError(
+            f"{type(model).__name__} has no task head; build the model for its task (timm: "
+            "num_classes=..., transformers: a class such as BertForQuestionAnswering)."
+        )
+    return head
+
+
+def find_head(model: nn.Module) -> nn.Module | None:
+    """`task_head`, or None for a model without one."""
     classifier: Callable[[], Any] | None = getattr(model, "get_classifier", None)
     found = [classifier()] if classifier else [getattr(model, name, None) for name in _NAMES]
     for head in found:
         if isinstance(head, nn.Module) and any(True for _ in head.parameters()):
             return head
-    raise ZiaError(
-        f"{type(model).__name__} has no task head; build the model for its task (timm: "
-        "num_classes=..., transformers: a class such as BertForQuestionAnswering)."
-    )
+    return None
 
 
 def head_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -40,7 +48,18 @@ def head_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     Raises:
         ZiaError: the model has no task head.
     """
-    own = {id(parameter) for parameter in task_head(model).parameters()}
+    return _by_name(model, task_head(model))
+
+
+def trained_head(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The head's parameters that are trained, by name; none where there is no head."""
+    head = find_head(model)
+    own = {} if head is None else _by_name(model, head)
+    return {name: parameter for name, parameter in own.items() if parameter.requires_grad}
+
+
+def _by_name(model: nn.Module, head: nn.Module) -> dict[str, nn.Parameter]:
+    own = {id(parameter) for parameter in head.parameters()}
     return {name: p for name, p in model.named_parameters() if id(p) in own}
 
 

@@ -1,0 +1,56 @@
+"""The fields of result.json that say what was trained and how that went."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from experiments.harness import stored
+from experiments.harness.files import read_lines
+from experiments.harness.folder import RunFolder
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from zia_core.training import TrainSummary
+
+FIELDS: Mapping[str, Any] = {
+    "tuned_parameters": int,  # the task head included
+    "head_parameters": int,
+    "adapter_bytes": int,
+    "adapter_sha256": str | None,
+    "steps": int,
+    "train_seconds": float,  # optimiser steps alone
+    "peak_memory_bytes": int | None,  # of training
+    "train_loss_first": float | None,  # mean over the first tenth of the steps
+    "train_loss_last": float | None,  # mean over the last tenth
+}
+
+
+def loss_ends(losses: Sequence[float]) -> tuple[float | None, float | None]:
+    """The means over the first and the last tenth of the steps, at least one step each."""
+    if not losses:
+        return None, None
+    tenth = max(1, len(losses) // 10)
+    return sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth
+
+
+def training_result(
+    model: "nn.Module", summary: "TrainSummary", adapter: bytes, folder: RunFolder
+) -> dict[str, Any]:
+    """`FIELDS` of a trained model; `adapter` is its file, no bytes where nothing was trained."""
+    from zia_core.baselines import tuned_parameters
+    from zia_core.head import trained_head
+
+    records = read_lines(folder.path / stored.METRICS)
+    first, last = loss_ends([record["loss"] for record in records if "loss" in record])
+    return {
+        "tuned_parameters": tuned_parameters(model),
+        "head_parameters": sum(p.numel() for p in trained_head(model).values()),
+        "adapter_bytes": len(adapter),
+        "adapter_sha256": hashlib.sha256(adapter).hexdigest() if adapter else None,
+        "steps": summary.steps,
+        "train_seconds": summary.seconds,
+        "peak_memory_bytes": summary.peak_memory_bytes or None,
+        "train_loss_first": first,
+        "train_loss_last": last,
+    }

@@ -1,0 +1,47 @@
+"""What any method has trained, as a file, and back onto the same backbone.
+
+For zero-init attention it is the file that `load_adapter` reads; for the baselines one of the same
+kind, whose header names the method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from zia_core.adapters import about_adapter, check_backbone, packed, unpacked
+from zia_core.attachment import zero_init_layers
+from zia_core.errors import ZiaError
+
+
+def pack_trained(model: nn.Module, method: str, backbone: Mapping[str, Any]) -> bytes:
+    """The parameters that require a gradient, as a file; no bytes if there are none.
+
+    Args:
+        model: after training.
+        method: its name, for the file's header.
+        backbone: `backbone_identity` of the bare model, taken before the method changed it.
+    """
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not trained:
+        return b""
+    if zero_init_layers(model):
+        return packed(trained, about_adapter(model))
+    return packed(trained, {"method": method, "backbone": backbone})
+
+
+def load_trained(model: nn.Module, path: Path, backbone: Mapping[str, Any]) -> None:
+    """Load such a file into a model that was prepared for the same method.
+
+    Raises:
+        ZiaError: the file is missing or damaged, or was trained on another backbone.
+    """
+    about, tensors = unpacked(path)
+    check_backbone(path, about, backbone)
+    trained = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
+    if trained != {name: tensor.shape for name, tensor in tensors.items()}:
+        raise ZiaError(f"{path} does not hold the parameters of this run; do the run again")
+    model.load_state_dict(tensors, strict=False)
