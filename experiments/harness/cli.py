@@ -36,6 +36,9 @@ Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder for what is made.
 Retry = Annotated[
     str | None, typer.Option(metavar="failed", help="failed: run again what has failed before.")
 ]
+KeepGoing = Annotated[
+    bool, typer.Option("--keep-going", help="Leave out damaged run folders, and say so.")
+]
 RUNS = Path("results/runs")
 TABLES = Path("results/tables")
 
@@ -147,11 +150,23 @@ def status_(
 
 
 @app.command()
-def tables(runs: Runs = RUNS, out: Out = TABLES) -> None:
+def tables(
+    runs: Runs = RUNS,
+    out: Out = TABLES,
+    keep_going: KeepGoing = False,
+    explain: Annotated[
+        tuple[str, str, str] | None,
+        typer.Option(metavar="TABLE ROW COLUMN", help="Only say which runs are behind a cell."),
+    ] = None,
+) -> None:
     """Make the paper's tables beside ours, from run folders."""
-    from experiments.report.tables import write_tables
+    from experiments.report import tables as report
 
-    for path in write_tables([runs], out):
+    if explain is not None:
+        for line in report.explain([runs], *explain, keep_going=keep_going):
+            print(line)
+        return
+    for path in report.write_tables([runs], out, keep_going=keep_going):
         print(path)
 
 

@@ -1,7 +1,7 @@
 """Numbers, settings and tables as text. A number comes with its standard deviation over seeds."""
 
-from collections.abc import Sequence
-from math import isnan
+from collections.abc import Callable, Sequence
+from math import isnan, nan
 
 NOTHING = "-"  # not measured, or not in the paper
 
@@ -12,6 +12,15 @@ TIME_UNITS = (("h", 3600.0, 7200.0), ("min", 60.0, 120.0), ("s", 1.0, 0.0))
 def number(mean: float, std: float) -> str:
     """Return "1.998 ± 0.012"; the deviation of a single seed (NaN) is left out."""
     return _spread(mean, std, ",.3f")
+
+
+def decimals(places: int) -> Callable[[float, float], str]:
+    """Return a format with so many decimals, for numbers that the paper prints with so many."""
+
+    def fixed(mean: float, std: float) -> str:
+        return _spread(mean, std, f".{places}f")
+
+    return fixed
 
 
 def rate(mean: float, std: float) -> str:
@@ -42,6 +51,19 @@ def duration(mean: float, std: float) -> str:
     return _spread(mean / seconds, std / seconds, ".2f", f" {unit}")
 
 
+def difference(value: float, form: Callable[[float, float], str]) -> str:
+    """Return a difference with its sign, rounded as `form` rounds its two numbers."""
+    text = form(value, nan)
+    if not text.strip("-0."):
+        return text.removeprefix("-")
+    return text if text.startswith("-") else f"+{text}"
+
+
+def seeds(n: int, planned: int | None) -> str:
+    """Return "5", or "3 of 5" while runs are missing."""
+    return str(n) if planned is None or planned <= n else f"{n} of {planned}"
+
+
 def _spread(mean: float, std: float, decimals: str, unit: str = "") -> str:
     if isnan(mean):
         return NOTHING
@@ -50,14 +72,14 @@ def _spread(mean: float, std: float, decimals: str, unit: str = "") -> str:
 
 def setting(value: object) -> str:
     """Return the value of a setting as a reader writes it."""
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return "(" + ", ".join(setting(item) for item in value) + ")"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "none" if value is None else str(value)
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def markdown_table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
     """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join("| " + " | ".join(map(one_line, line)) + " |\n" for line in lines)

@@ -1,26 +1,56 @@
 """All tables, from run folders alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from experiments.harness.files import write_atomic
-from experiments.report.efficiency import efficiency_table
+from experiments.report import efficiency, paper_only, squad, stacked, vtab
+from experiments.report.cells import cells_csv
+from experiments.report.cells import explain as explain_cells
+from experiments.report.document import Document, markdown
+from experiments.report.latex import latex
+from experiments.report.runs import Runs, read_runs
 
-TABLES = {"efficiency": efficiency_table}
+CELLS = "cells.csv"
 
 
-def write_tables(runs: Sequence[Path], out: Path) -> list[Path]:
-    """Write every table as `<out>/<name>.md` and `.csv`, and return their paths.
+def _tables() -> dict[str, Callable[[Runs], Document]]:
+    described = [*vtab.TABLES, *squad.TABLES, *map(paper_only.paper_only, paper_only.WANTED)]
+    stack = {table.name: partial(stacked.build, table) for table in described}
+    return {"efficiency": efficiency.document, **stack}
 
-    A run that is in several of the folders `runs` is taken from the first. Equal run folders give
-    equal bytes.
+
+def documents(roots: Sequence[Path], *, keep_going: bool = False) -> list[Document]:
+    """Return every table.
+
+    A run that is in several of the folders `roots` is taken from the first. ZiaError names a
+    damaged run folder; with `keep_going` it is left out, which its tables say.
+    """
+    runs = read_runs(roots, keep_going=keep_going)
+    return [make(runs) for make in _tables().values()]
+
+
+def write_tables(roots: Sequence[Path], out: Path, *, keep_going: bool = False) -> list[Path]:
+    """Write every table as `<name>.md` and `.tex`, and all cells as `cells.csv`; return the paths.
+
+    Equal run folders give equal bytes.
     """
     # Everything is made before anything is written: a damaged run folder leaves old tables whole.
-    tables = {name: make(runs) for name, make in TABLES.items()}
+    made = documents(roots, keep_going=keep_going)
+    texts = {
+        f"{document.name}{suffix}": form(document)
+        for document in made
+        for suffix, form in ((".md", markdown), (".tex", latex))
+    } | {CELLS: cells_csv(made)}
     out.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, texts in tables.items():
-        for suffix, text in zip((".md", ".csv"), texts, strict=True):
-            write_atomic(out / f"{name}{suffix}", text)
-            written.append(out / f"{name}{suffix}")
-    return written
+    for name, text in texts.items():
+        write_atomic(out / name, text)
+    return [out / name for name in texts]
+
+
+def explain(
+    roots: Sequence[Path], table: str, row: str, column: str, *, keep_going: bool = False
+) -> Iterator[str]:
+    """Say which runs, with which values, are behind a cell."""
+    return explain_cells(documents(roots, keep_going=keep_going), table, row, column)

@@ -17,7 +17,9 @@ from experiments.alpaca_llama.settings import Settings
 from experiments.harness import stored, verify
 from experiments.harness.executor import run_one
 from experiments.harness.spec import RunSpec
-from experiments.report.efficiency import efficiency_table
+from experiments.report import efficiency
+from experiments.report.document import markdown
+from experiments.report.runs import read_runs
 from tests.alpaca_llama import world
 from zia_core import ZiaError, load_adapter, zero_init_layers
 
@@ -135,8 +137,8 @@ def test_another_backbone_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_table(root: Path) -> None:
     for method in ("zero-init", "lora", "frozen"):
         done(root, method)
-    markdown, _ = efficiency_table([root / "runs"])
-    line = next(line for line in markdown.splitlines() if line.startswith("| zero-init"))
+    table = markdown(efficiency.document(read_runs([root / "runs"])))
+    line = next(line for line in table.splitlines() if line.startswith("| zero-init"))
     assert "1.2M" in line
     assert "200" in line  # 2 layers of 3 prompts of width 32 and 4 gates
 

@@ -6,10 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from experiments.report.efficiency import efficiency_table
+from experiments.report import document, efficiency
+from experiments.report.cells import cells_csv
+from experiments.report.runs import read_runs
 from experiments.report.tables import write_tables
 from tests.report.run_folders import write_run
 from zia_core.errors import ZiaError
+
+
+def made(*roots: Path) -> document.Document:
+    return efficiency.document(read_runs(roots))
+
+
+def table(*roots: Path) -> str:
+    return document.markdown(made(*roots))
 
 
 def lines_of(markdown: str, start: str) -> list[list[str]]:
@@ -25,7 +35,7 @@ def section(markdown: str, start: str) -> str:
 
 
 def test_without_runs_the_paper_stands_beside_missing_cells(tmp_path: Path) -> None:
-    markdown, _ = efficiency_table([tmp_path / "absent"])
+    markdown = table(tmp_path / "absent")
     assert lines_of(markdown, "zero-init") == [
         ["zero-init", "LLaMA-Adapter", "1.2M", "missing", "4.7M", "missing", "1 hour", "missing"]
     ]
@@ -37,7 +47,7 @@ def test_without_runs_the_paper_stands_beside_missing_cells(tmp_path: Path) -> N
 def test_seeds_are_averaged_and_every_run_is_named(tmp_path: Path) -> None:
     first = write_run(tmp_path, result={"val_loss": 2.0, "train_seconds": 300.0})
     second = write_run(tmp_path, seed=1, result={"val_loss": 2.1, "train_seconds": 330.0})
-    markdown, table = efficiency_table([tmp_path])
+    markdown = table(tmp_path)
     ours, besides = lines_of(markdown, "zero-init")
     assert ours[2:] == [
         "1.2M",
@@ -52,7 +62,7 @@ def test_seeds_are_averaged_and_every_run_is_named(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert f"Seed 0: done, `{first.name}`. Seed 1: done, `{second.name}`." in markdown
     assert "On 2 threads of Test CPU." in markdown
-    cells = list(csv.DictReader(io.StringIO(table)))
+    cells = list(csv.DictReader(io.StringIO(cells_csv([made(tmp_path)]))))
     [cell] = [c for c in cells if (c["row"], c["column"]) == ("zero-init", "training time")]
     assert (float(cell["mean"]), float(cell["std"])) == (315.0, pytest.approx(21.2132034))
     assert (cell["n"], cell["unit"], cell["profile"]) == ("2", "seconds", "small")
@@ -64,7 +74,7 @@ def test_runs_that_are_not_done_have_no_numbers(tmp_path: Path) -> None:
     write_run(tmp_path, "lora", state="preempted")
     write_run(tmp_path, "full")
     write_run(tmp_path, "full", seed=1, state="failed", reason="full disk")
-    markdown, _ = efficiency_table([tmp_path])
+    markdown = table(tmp_path)
     assert lines_of(markdown, "zero-init")[0][3::2] == ["failed"] * 3
     assert lines_of(markdown, "zero-init")[1][1:] == ["-"] * 5 + ["0", "failed"]
     assert r"Seed 0: failed (loss is nan at step 3 \| x)" in markdown
@@ -78,7 +88,7 @@ def test_a_method_whose_loss_did_not_fall_is_not_trained(tmp_path: Path) -> None
     write_run(tmp_path, "zero-init")
     write_run(tmp_path, "zero-init", seed=1, result={"val_loss": 2.5})
     write_run(tmp_path, "frozen", result={"tuned_parameters": 0, "val_loss": 2.5})
-    markdown, _ = efficiency_table([tmp_path])
+    markdown = table(tmp_path)
     assert lines_of(markdown, "zero-init")[1][-1] == "not trained"
     assert lines_of(markdown, "frozen")[1][-1] == "done"
 
@@ -94,7 +104,7 @@ def test_profiles_data_backbones_and_versions_are_never_mixed(tmp_path: Path) ->
     ]
     for loss, change in enumerate(changes):
         write_run(tmp_path, result={"val_loss": loss / 10}, **change)
-    markdown, _ = efficiency_table([tmp_path])
+    markdown = table(tmp_path)
     parts = markdown.split("\n## ")[1:]
     assert [part.split(":")[0] for part in parts] == ["mini", *["small"] * 4, "paper"]
     after = [lines_of(part.replace(" †", ""), "zero-init")[1][2] for part in parts]
@@ -104,7 +114,7 @@ def test_profiles_data_backbones_and_versions_are_never_mixed(tmp_path: Path) ->
 def test_a_reduced_run_and_a_tuned_backbone_are_marked(tmp_path: Path) -> None:
     write_run(tmp_path, data="reduced-640")
     write_run(tmp_path, profile="paper", backbone="llama-7b")
-    markdown, _ = efficiency_table([tmp_path])
+    markdown = table(tmp_path)
     small, paper = section(markdown, "small"), section(markdown, "paper")
     assert lines_of(small, "zero-init †")[0][3] == "173,070"
     assert "† A reduced run: of the data it saw reduced-640." in small
@@ -117,7 +127,7 @@ def test_other_settings_are_another_row(tmp_path: Path) -> None:
     write_run(tmp_path, "lora", settings={"rank": 8})
     write_run(tmp_path, "lora", settings={"rank": 16, "clip": None})
     write_run(tmp_path, "zero-init", settings={"rank": 16, "clip": True})
-    markdown, _ = efficiency_table([tmp_path])
+    markdown = table(tmp_path)
     assert len(lines_of(markdown, "lora (clip not recorded, rank 8)")) == 2
     assert len(lines_of(markdown, "lora (clip none, rank 16)")) == 2
     assert "- All rows: device cpu, steps 40." in markdown
@@ -128,7 +138,7 @@ def test_times_of_several_machines_have_no_mean(tmp_path: Path) -> None:
     other = {"torch": {"threads": 4, "gpus": ["NVIDIA A100", "NVIDIA A100"]}}
     write_run(tmp_path, settings={"device": "cuda"})
     write_run(tmp_path, seed=1, settings={"device": "cuda"}, environment=other)
-    markdown, _ = efficiency_table([tmp_path])
+    markdown = table(tmp_path)
     ours, besides = lines_of(markdown, "zero-init")
     assert ours[-1] == "several machines"
     assert besides[2] == "2.000 ± 0.000"
@@ -138,7 +148,7 @@ def test_times_of_several_machines_have_no_mean(tmp_path: Path) -> None:
 def test_a_cpu_run_beside_a_gpu_is_a_cpu_run(tmp_path: Path) -> None:
     environment = {"cpu": {"model": "Other CPU"}, "torch": {"threads": 4, "gpus": ["NVIDIA A100"]}}
     write_run(tmp_path, settings={"device": "cpu"}, environment=environment)
-    assert "On 4 threads of Other CPU." in efficiency_table([tmp_path])[0]
+    assert "On 4 threads of Other CPU." in table(tmp_path)
 
 
 def test_a_run_that_is_in_two_folders_counts_once(tmp_path: Path) -> None:
@@ -146,13 +156,13 @@ def test_a_run_that_is_in_two_folders_counts_once(tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "old" / "alpaca_llama" / run.name)
     result = run / "result.json"
     result.write_text(json.dumps(json.loads(result.read_text()) | {"val_loss": 1.5}))
-    markdown, _ = efficiency_table([tmp_path / "new", tmp_path / "old"])
+    markdown = table(tmp_path / "new", tmp_path / "old")
     assert lines_of(markdown, "zero-init")[1][2] == "1.500"
 
 
 def test_other_experiments_are_not_in_the_table(tmp_path: Path) -> None:
     write_run(tmp_path, experiment="another")
-    assert efficiency_table([tmp_path]) == efficiency_table([])
+    assert table(tmp_path) == table()
 
 
 def test_equal_folders_give_equal_bytes(tmp_path: Path) -> None:
@@ -167,7 +177,7 @@ def test_equal_folders_give_equal_bytes(tmp_path: Path) -> None:
         write_tables([tmp_path / root for root in roots], tmp_path / f"out-{name}")
         for name, roots in orders.items()
     ]
-    assert [path.name for path in written[0]] == ["efficiency.md", "efficiency.csv"]
+    assert {"efficiency.md", "efficiency.tex", "cells.csv"} <= {path.name for path in written[0]}
     for first, second in zip(*written, strict=True):
         assert first.read_bytes() == second.read_bytes()
         assert str(tmp_path) not in first.read_text()
@@ -187,8 +197,8 @@ def test_a_damaged_run_is_named_and_old_tables_stay(
 ) -> None:
     run = write_run(tmp_path / "runs")
     out = tmp_path / "out"
-    before = [path.read_bytes() for path in write_tables([tmp_path / "runs"], out)]
+    before = {path: path.read_bytes() for path in write_tables([tmp_path / "runs"], out)}
     (run / file).write_text(content)
     with pytest.raises(ZiaError, match=rf"{run.name}/{sentence}"):
         write_tables([tmp_path / "runs"], out)
-    assert [path.read_bytes() for path in sorted(out.iterdir(), reverse=True)] == before
+    assert {path: path.read_bytes() for path in out.iterdir()} == before

@@ -32,7 +32,7 @@ CELL = (
     ("cell", "sentence"),
     [
         (CELL.replace("1,", '"1",'), "cell 1: value must be a finite number or none"),
-        (CELL.replace('"A"', '"D"'), "cell 1: confidence must be one of A, B"),
+        (CELL.replace('"A"', '"E"'), "cell 1: confidence must be one of A, B, B-, C, I, D"),
         (CELL.replace('"unit": "M", ', ""), "cell 1 lacks unit"),
         ("7", "cell 1 must be a JSON object"),
     ],

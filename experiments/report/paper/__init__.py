@@ -1,8 +1,12 @@
 """The paper's numbers as data, transcribed as printed (arXiv 2303.16199; v3 is ICLR 2024).
 
-One JSON file a table. A cell that the paper prints in two ways is there twice; the first one is
-shown in our tables and the other ones below them. Confidence: A read in the authors' pdf or code,
-B in a machine conversion of the published text.
+One JSON file a table: `title`, `conditions`, `cells`, and `defaults` for what most of its cells
+share. A further table needs a file and no code. A cell that the paper prints in two ways is there
+twice; the first one is shown in our tables and the other ones below them.
+
+Confidence: A read in the authors' pdf or code; B in a machine conversion of the published text,
+whose arithmetic is right; B- the same, where nothing could be checked; C second hand; I inferred
+from A and B; D from memory.
 """
 
 from dataclasses import dataclass
@@ -24,14 +28,14 @@ class PaperCell:
     unit: str  # as printed, not interpreted: the "M" of 4.7M is MiB, that of 4.9M is MB
     version: str
     source: str
-    confidence: Literal["A", "B"]
+    confidence: Literal["A", "B", "B-", "C", "I", "D"]
 
     @property
     def printed(self) -> str:
         """The cell as the paper prints it: "4.7M", "1.5 hours"."""
         if self.value is None:
             return "-"
-        return f"{self.value:g}{'' if len(self.unit) == 1 else ' '}{self.unit}"
+        return f"{self.value:g}{'' if len(self.unit) < 2 else ' '}{self.unit}"
 
 
 @dataclass(frozen=True)
@@ -46,22 +50,34 @@ class PaperTable:
         """Return the rows in the paper's order."""
         return list(dict.fromkeys(cell.row for cell in self.cells))
 
-    def find(self, row: str, column: str) -> list[PaperCell]:
+    def columns(self) -> list[str]:
+        """Return the columns in the paper's order."""
+        return list(dict.fromkeys(cell.column for cell in self.cells))
+
+    def find(self, row: str | None, column: str) -> list[PaperCell]:
         """Return what the paper prints there, the number to compare with first."""
         return [cell for cell in self.cells if (cell.row, cell.column) == (row, column)]
+
+
+def names() -> list[str]:
+    """Return the names of all tables."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.json"))
 
 
 def paper_table(name: str) -> PaperTable:
     """Return the table in `<name>.json`; ZiaError if there is none or a cell is not well formed."""
     path = Path(__file__).with_name(f"{name}.json")
     stored = conform_fields(
-        {"title": str, "conditions": str, "cells": list}, read_json(path), str(path)
+        {"title": str, "conditions": str, "defaults": dict, "cells": list},
+        {"defaults": {}} | read_json(path),
+        str(path),
     )
     kinds = get_type_hints(PaperCell)
+    defaults = stored.pop("defaults")
     cells = []
     for number, cell in enumerate(stored.pop("cells")):
         where = f"{path}, cell {number}"
         if not isinstance(cell, dict):
             raise ZiaError(f"{where} must be a JSON object with {', '.join(kinds)}")
-        cells.append(PaperCell(**conform_fields(kinds, cell, where)))
+        cells.append(PaperCell(**conform_fields(kinds, defaults | cell, where)))
     return PaperTable(**stored, cells=tuple(cells))

@@ -1,0 +1,97 @@
+"""A table as it is written: grids of text under headings, and each number behind them as a cell."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from experiments.report import formats
+
+# A column of text is aligned to the left in LaTeX, a column of numbers to the right.
+TEXT = ("method", "setting", "epochs", "layers", "in the paper", "", "state", "counts")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One run behind a cell, with its value; None where the run has none."""
+
+    folder: str
+    task: str
+    seed: int
+    state: str
+    value: float | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number, the paper's or ours; `std` and `n` are over seeds."""
+
+    source: str  # "ours", or where the paper's number is from
+    row: str
+    column: str
+    mean: float | None
+    unit: str
+    state: str  # "printed", "done", "missing", ...
+    key: dict[str, Any] = field(default_factory=dict)  # profile, backbone, ... of a Section
+    method: str = ""
+    tasks: tuple[str, ...] = ()
+    std: float | None = None
+    n: int | None = None
+    planned: int | None = None
+    difference: float | None = None
+    confidence: str = ""
+    text: str = ""
+    runs: tuple[Source, ...] = ()
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One rectangle of text."""
+
+    header: tuple[str, ...]
+    lines: tuple[tuple[object, ...], ...]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The grids of one profile, backbone and data, with their footnotes."""
+
+    grids: tuple[Grid, ...]
+    title: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Document:
+    """A table: `<name>.md`, `<name>.tex`, and its cells in the file of all cells."""
+
+    name: str
+    title: str
+    intro: str
+    parts: tuple[Part, ...]
+    sources: str
+    cells: tuple[Cell, ...]
+    damaged: tuple[str, ...] = ()  # what was left out, a sentence a run folder
+
+
+def markdown(document: Document) -> str:
+    """Return the document in GitHub's Markdown."""
+    return "\n".join(_blocks(document))
+
+
+def _blocks(document: Document) -> Iterator[str]:
+    yield f"# {document.title}\n"
+    yield document.intro + "\n"
+    for part in document.parts:
+        if part.title:
+            yield f"## {part.title}\n"
+        for grid in part.grids:
+            if grid.caption:
+                yield f"{grid.caption}\n"
+            yield formats.markdown_table(grid.header, grid.lines)
+        if part.notes:
+            yield "".join(f"- {note}\n" for note in part.notes)
+    yield document.sources + "\n"
+    if document.damaged:
+        yield "Left out, because damaged:\n"
+        yield "".join(f"- {formats.one_line(sentence)}\n" for sentence in document.damaged)

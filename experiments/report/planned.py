@@ -1,0 +1,59 @@
+"""How many seeds of a row the plan has, so that a table can say "3 of 5"."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from experiments.harness.files import canonical_json
+from experiments.harness.spec import RunSpec
+from zia_core.errors import ZiaError
+
+if TYPE_CHECKING:
+    from experiments.report.rows import Row
+
+
+class Plans:
+    """The plans of the experiments, each made once."""
+
+    def __init__(self) -> None:
+        self._seeds: dict[tuple[str, str, str], dict[str, set[int]]] = {}
+
+    def seeds(self, row: "Row") -> int | None:
+        """Return the number of seeds that are planned for the runs of `row`, all of one task.
+
+        None where nothing of that kind is planned (any more): a run with changed settings, of an
+        older version, or of an experiment that is not there.
+        """
+        from experiments.harness import registry
+
+        if row.runs.empty:
+            return None
+        run = row.runs.iloc[0]
+        experiment = registry.experiments().get(run["experiment"])
+        if experiment is None:
+            return None
+        names = ("experiment", "version", "task", "method", "backbone", "data", "profile")
+        stored = {name: run[name] for name in names} | {"settings": run["settings"]}
+        # What the frame holds is numpy's.
+        stored |= {"version": int(run["version"]), "seed": int(run["seed"])}
+        try:
+            spec = RunSpec.from_json(stored, experiment.settings)
+        except ZiaError:  # a setting that is no more
+            return None
+        device = str(run["settings"].get("device", "cpu"))
+        key = (experiment.name, spec.profile, device)
+        if key not in self._seeds:
+            planned: dict[str, set[int]] = {}
+            if spec.profile in experiment.profiles:
+                for one in experiment.plan(spec.profile, device):
+                    planned.setdefault(_without_seed(one), set()).add(one.seed)
+            self._seeds[key] = planned
+        seeds = self._seeds[key].get(_without_seed(spec))
+        return None if seeds is None else len(seeds)
+
+
+def _without_seed(spec: RunSpec) -> str:
+    """A run but for its seed, and its backbone, which may depend on this machine's files."""
+    what: dict[str, Any] = {
+        name: getattr(spec, name) for name in ("version", "task", "method", "data", "profile")
+    }
+    return canonical_json(what | {"settings": asdict(spec.settings)})

@@ -1,0 +1,85 @@
+"""SQuAD v1.1 and v2.0 with an encoder (paper Table 7)."""
+
+from collections.abc import Iterator
+
+from experiments.report import formats
+from experiments.report.rows import Column, Section
+from experiments.report.stacked import Block, Table
+
+V1, V2 = "squad-v1.1", "squad-v2.0"
+PERCENT = formats.decimals(1)
+
+
+def _score(field: str, title: str, task: str) -> Column:
+    return Column(field, title, "%", PERCENT, tasks=(task,), compared=True)
+
+
+def notes(section: Section) -> Iterator[str]:
+    """Say what the rows and the scores are."""
+    yield (
+        "Exact match and F1 of the official scorers in percent, mean ± standard deviation (number "
+        "of seeds), after the last epoch; no setting was chosen on the questions that are scored. "
+        "The null threshold of v2.0 is chosen without them too."
+    )
+    yield (
+        "p-tuning-v2 is at the same time the random-init row: one soft-max over prefix and words, "
+        "no gate. head: the task head alone on the frozen encoder."
+    )
+    yield (
+        "not trained: the training loss of a seed did not fall by 20 % (mean of the last tenth of "
+        "the steps against the first)."
+    )
+
+
+TABLES = (
+    Table(
+        name="squad",
+        experiment="squad_roberta",
+        paper="squad",
+        rows=(
+            ("full", "Full"),
+            ("prompt-tuning", "PT (Lester 2021)"),
+            ("p-tuning-v2", "PT2 (Liu 2021a)"),
+            ("zero-init", "Zero-init."),
+            ("lora", None),
+            ("head", None),
+        ),
+        blocks=(
+            Block(
+                (
+                    _score("exact", "1.1 EM", V1),
+                    _score("f1", "1.1 F1", V1),
+                    _score("exact", "2.0 EM", V2),
+                    _score("f1", "2.0 F1", V2),
+                )
+            ),
+            Block(
+                (
+                    _score("has_answer_exact", "HasAns EM", V2),
+                    _score("has_answer_f1", "HasAns F1", V2),
+                    _score("no_answer_exact", "NoAns EM", V2),
+                    _score("no_answer_f1", "NoAns F1", V2),
+                ),
+                "v2.0, by whether the question has an answer",
+                paper=False,
+            ),
+            Block(
+                (
+                    Column("tuned_parameters", "tuned parameters", "parameters", formats.count),
+                    Column("adapter_bytes", "storage", "bytes", formats.storage),
+                    *(
+                        Column(field, f"{version} {title}", "nats", formats.number, tasks=(task,))
+                        for version, task in (("1.1", V1), ("2.0", V2))
+                        for field, title in (
+                            ("val_loss_start", "validation loss before"),
+                            ("val_loss", "after"),
+                        )
+                    ),
+                ),
+                "What was trained, the task head included",
+                paper=False,
+            ),
+        ),
+        notes=notes,
+    ),
+)

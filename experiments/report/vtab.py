@@ -1,0 +1,101 @@
+"""VTAB-1k: means of the task groups (Table 6), the 19 tasks (Table 12), and our small tasks."""
+
+from collections.abc import Iterator
+
+from experiments.report import formats
+from experiments.report.rows import Column, Section
+from experiments.report.stacked import Block, Table
+from experiments.vtab_vit.tasks import SMALL, TASKS
+
+EXPERIMENT = "vtab_vit"
+ROWS = (
+    ("full", "Full"),
+    ("bias", "Bias"),
+    ("adapter", "Adapter"),
+    ("sidetune", "Sidetune"),
+    ("vpt-deep", "VPT"),
+    ("zero-init", "Zero-init."),
+    ("random-init", None),
+    ("vpt-shallow", None),
+    ("lora", None),
+    ("linear", None),
+    ("pixel-probe", None),
+)
+GROUPS = ("Natural", "Specialized", "Structured")
+
+
+def _column(title: str, tasks: tuple[str, ...], places: int) -> Column:
+    return Column(
+        "accuracy", title, "%", formats.decimals(places), scale=100, tasks=tasks, compared=True
+    )
+
+
+def _of_group(group: str) -> tuple[str, ...]:
+    return tuple(task.name for task in TASKS.values() if task.group == group.lower())
+
+
+def notes(section: Section) -> Iterator[str]:
+    """Say by which protocol and which selection the accuracies were obtained."""
+    first = section.begun[0]
+    candidates = {
+        len(settings.get("candidates") or ())
+        for row in section.begun
+        for settings in row.runs["settings"]
+    }
+    yield (
+        f"Top-1 accuracy in percent, mean ± standard deviation (number of seeds). Protocol "
+        f"{first.setting('protocol')}, {first.setting('resolution')} pixels."
+    )
+    yield (
+        "Selection: learning rate and weight decay by accuracy on val200 after training on "
+        f"train800, from {' or '.join(map(str, sorted(candidates)))} candidates a method and task "
+        f"(seed {first.setting('selection_seed')}); then training on the 1,000, and the test set "
+        "scored once, after the last epoch."
+    )
+    yield (
+        "not trained: the training loss of a seed did not fall by 20 % (mean of the last tenth of "
+        "the steps against the first)."
+    )
+
+
+TABLES = (
+    Table(
+        name="vtab_groups",
+        experiment=EXPERIMENT,
+        paper="vtab_groups",
+        rows=ROWS[:-1],
+        blocks=(Block(tuple(_column(group, _of_group(group), 2) for group in GROUPS)),),
+        intro=(
+            "A group's mean is over all of its official tasks, seed by seed; a group that lacks a "
+            "task has none, and our small tasks are in no group."
+        ),
+        only={"phase": "final"},
+        notes=notes,
+    ),
+    Table(
+        name="vtab_tasks",
+        experiment=EXPERIMENT,
+        paper="vtab_tasks",
+        rows=ROWS,
+        blocks=(
+            Block(
+                tuple(_column(task.title, (task.name,), 1) for task in SMALL),
+                "Small tasks: free data, none of VTAB's 19",
+                paper=False,
+                control=("linear", "pixel-probe"),
+            ),
+            *(
+                Block(
+                    tuple(_column(TASKS[name].title, (name,), 1) for name in _of_group(group)),
+                    f"{group} tasks",
+                )
+                for group in GROUPS
+            ),
+        ),
+        intro=(
+            "A small task counts only where a linear probe on the backbone beats one on the pixels."
+        ),
+        only={"phase": "final"},
+        notes=notes,
+    ),
+)
