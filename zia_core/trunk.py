@@ -139,7 +139,8 @@ def _is_random(module: nn.Module) -> bool:
 
 
 def _rates(module: nn.Module) -> Iterator[float]:
-    from timm.layers import DropPath, PatchDropout
+    from timm.layers.drop import DropPath
+    from timm.layers.patch_dropout import PatchDropout
 
     kinds: tuple[tuple[type, str], ...] = (
         (nn.modules.dropout._DropoutNd, "p"),
