@@ -116,10 +116,14 @@ def test_features_do_not_depend_on_who_shares_the_batch() -> None:
     images = torch.randn(IMAGES, 3, 16, 16)
     order = torch.randperm(IMAGES)
     found = trunk(model)
+    sizes: list[int] = []
+    handle = model.patch_embed.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
     features = found.features(model, images, BATCH)
+    handle.remove()
+    assert sizes == [BATCH] * 4  # of another size, a product might add in another order
     assert features.shape == (IMAGES, 17, 48)
     assert torch.equal(found.features(model, images[order], BATCH), features[order])
-    # The last image's batch had to be filled up: here that image is in a full one.
+    # The last image was in a batch that had to be filled up: here it is in a full one.
     assert torch.equal(found.features(model, images[-8:], BATCH), features[-8:])
 
 
