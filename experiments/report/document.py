@@ -87,7 +87,7 @@ def _blocks(document: Document) -> Iterator[str]:
             yield f"## {part.title}\n"
         for grid in part.grids:
             if grid.caption:
-                yield f"{grid.caption}\n"
+                yield f"### {grid.caption}\n"
             yield formats.markdown_table(grid.header, grid.lines)
         if part.notes:
             yield "".join(f"- {note}\n" for note in part.notes)

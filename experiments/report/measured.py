@@ -49,6 +49,8 @@ class Measured:
         if self.column.of_machine and self.machines > 1:
             return "several machines"
         number = self.column.format(self.mean, float("nan") if self.std is None else self.std)
+        if number == formats.NOTHING:
+            return number
         seeds = formats.seeds(len(self.values), self.planned)
         seeds += f", {self.failed} failed" if self.failed else ""
         text = f"{number} ({seeds})"
@@ -87,6 +89,9 @@ def measure(row: Row, column: Column, plans: Plans) -> Measured:
     """Return the column of the row, with its state and the number of planned seeds."""
     import pandas as pd
 
+    row = row.of(column.tasks)
+    if row.runs.empty:  # most cells of a table that has just begun
+        return Measured(column, row.state, pd.Series(dtype=float), None, 0, 0, ())
     tasks = column.tasks or tuple(dict.fromkeys(row.runs["task"]))
     parts = [row.of((task,)) for task in tasks]
     of_seeds = [
@@ -96,7 +101,7 @@ def measure(row: Row, column: Column, plans: Plans) -> Measured:
     table = pd.concat(of_seeds, axis=1) if of_seeds else pd.DataFrame(dtype=float)
     values = table.dropna().mean(axis=1).sort_index()
     planned = [plans.seeds(part) for part in parts]
-    runs = row.of(tasks).runs
+    runs = row.runs
     return Measured(
         column=column,
         state=_worst([part.state for part in parts], len(values)),

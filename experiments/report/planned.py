@@ -15,7 +15,14 @@ class Plans:
     """The plans of the experiments, each made once."""
 
     def __init__(self) -> None:
+        self._plans: dict[tuple[str, str, str], list[RunSpec]] = {}
         self._seeds: dict[tuple[str, str, str], dict[str, set[int]]] = {}
+
+    def tasks(self, row: "Row") -> set[str]:
+        """Return the tasks that are planned in the profile of these runs."""
+        run = row.runs.iloc[0]
+        device = str(run["settings"].get("device", "cpu"))
+        return {spec.task for spec in self._specs(run["experiment"], run["profile"], device)}
 
     def seeds(self, row: "Row") -> int | None:
         """Return the number of seeds that are planned for the runs of `row`, all of one task.
@@ -40,15 +47,27 @@ class Plans:
         except ZiaError:  # a setting that is no more
             return None
         device = str(run["settings"].get("device", "cpu"))
-        key = (experiment.name, spec.profile, device)
-        if key not in self._seeds:
-            planned: dict[str, set[int]] = {}
-            if spec.profile in experiment.profiles:
-                for one in experiment.plan(spec.profile, device):
-                    planned.setdefault(_without_seed(one), set()).add(one.seed)
-            self._seeds[key] = planned
-        seeds = self._seeds[key].get(_without_seed(spec))
+        planned = self._planned(experiment.name, spec.profile, device)
+        seeds = planned.get(_without_seed(spec))
         return None if seeds is None else len(seeds)
+
+    def _planned(self, experiment: str, profile: str, device: str) -> dict[str, set[int]]:
+        key = (experiment, profile, device)
+        if key not in self._seeds:
+            self._seeds[key] = {}
+            for spec in self._specs(*key):
+                self._seeds[key].setdefault(_without_seed(spec), set()).add(spec.seed)
+        return self._seeds[key]
+
+    def _specs(self, experiment: str, profile: str, device: str) -> list[RunSpec]:
+        from experiments.harness import registry
+
+        key = (experiment, profile, device)
+        if key not in self._plans:
+            owner = registry.experiments().get(experiment)
+            known = owner is not None and profile in owner.profiles
+            self._plans[key] = owner.plan(profile, device) if owner and known else []
+        return self._plans[key]
 
 
 def _without_seed(spec: RunSpec) -> str:

@@ -1,7 +1,7 @@
 """Tables whose lines are methods: the paper's numbers, ours below them, and the difference."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from experiments.report import formats
@@ -43,6 +43,7 @@ class Table:
     # Further fields that the results must have; those of the columns and of `fell` are added.
     measured: Mapping[str, Any] = field(default_factory=dict)
     notes: "Callable[[Section], Iterator[str]] | None" = None
+    about_row: "Callable[[Row], str] | None" = None
 
     def fields(self) -> dict[str, Any]:
         """Return every field of result.json that the table reads, with its type."""
@@ -128,7 +129,7 @@ class _Builder:
             shown |= {block.caption for block in blocks}
             if blocks:
                 yield Part(
-                    grids=tuple(self._grid(section, block) for block in blocks),
+                    grids=tuple(self._grid(section, self._shown(section, b)) for b in blocks),
                     title=self._title(section),
                     notes=tuple(self._notes(section)),
                 )
@@ -148,6 +149,20 @@ class _Builder:
         return any(
             not row.of(column.tasks).runs.empty for row in section.rows for column in block.columns
         )
+
+    def _shown(self, section: Section, block: Block) -> Block:
+        """The block without columns of our own that have no runs and that nobody planned."""
+        if block.paper:
+            return block
+        planned = self.plans.tasks(section.begun[0])
+        alone = Block((), paper=False)
+        columns = tuple(
+            column
+            for column in block.columns
+            if planned & set(column.tasks)
+            or self._has_runs(section, replace(alone, columns=(column,)))
+        )
+        return replace(block, columns=columns)
 
     def _title(self, section: Section) -> str:
         key = section.key
@@ -207,19 +222,26 @@ class _Builder:
             yield f"† A reduced run: {section.key['data']}."
         if self.table.notes:
             yield from self.table.notes(section)
+        if section.key["profile"] != "paper":
+            yield (
+                "Backbone and data are not the paper's: a difference is one of models and data as "
+                "much as of methods."
+            )
         varying = section.varying()
         first = section.begun[0]
         common = [name for name in sorted(first.settings) if name not in varying]
-        yield f"All rows: {first.describe(common)}."
+        machines = {machine for row in section.begun for machine in row.runs["hardware"]}
+        yield f"All rows: {first.describe(common)}. On {'; '.join(sorted(machines))}."
         for row in section.begun:
-            own = f"{row.describe(varying)}. " if varying else ""
-            machines = "; ".join(sorted(set(row.runs["hardware"])))
-            failed = [
-                f" {run.task} seed {run.seed}: failed ({formats.one_line(run.reason)})."
+            about = [row.describe(varying)] if varying else []
+            about += [self.table.about_row(row)] if self.table.about_row else []
+            about += [
+                f"{run.task} seed {run.seed} failed ({formats.one_line(run.reason)})"
                 for run in row.runs.itertuples()
                 if run.state == "failed"
             ]
-            yield f"{section.label(row)}: {own}On {machines}.{''.join(failed)}"
+            if any(about):
+                yield f"{section.label(row)}: {'. '.join(filter(None, about))}."
         yield (
             f"The runs behind a number: `zia tables --explain {self.table.name} ROW COLUMN`, "
             "or the column `runs` of cells.csv."

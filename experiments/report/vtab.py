@@ -1,9 +1,10 @@
 """VTAB-1k: means of the task groups (Table 6), the 19 tasks (Table 12), and our small tasks."""
 
 from collections.abc import Iterator
+from math import isnan
 
 from experiments.report import formats
-from experiments.report.rows import Column, Section
+from experiments.report.rows import Column, Row, Section
 from experiments.report.stacked import Block, Table
 from experiments.vtab_vit.tasks import SMALL, TASKS
 
@@ -58,6 +59,19 @@ def notes(section: Section) -> Iterator[str]:
     )
 
 
+def chosen(row: Row) -> str:
+    """Say what the selection chose, by task: learning rate / weight decay."""
+    pairs = {
+        (run.task, f"{run.peak_lr:g} / {run.weight_decay:g}")
+        for run in row.done.itertuples()
+        if not isnan(run.peak_lr)  # nothing is trained
+    }
+    order = list(TASKS)
+    texts = [f"{task} {pair}" for task, pair in sorted(pairs, key=lambda p: order.index(p[0]))]
+    return f"chosen learning rate / weight decay: {', '.join(texts)}" if texts else ""
+
+
+CHOSEN = {"peak_lr": float | None, "weight_decay": float | None}
 TABLES = (
     Table(
         name="vtab_groups",
@@ -70,7 +84,9 @@ TABLES = (
             "task has none, and our small tasks are in no group."
         ),
         only={"phase": "final"},
+        measured=CHOSEN,
         notes=notes,
+        about_row=chosen,
     ),
     Table(
         name="vtab_tasks",
@@ -96,6 +112,8 @@ TABLES = (
             "A small task counts only where a linear probe on the backbone beats one on the pixels."
         ),
         only={"phase": "final"},
+        measured=CHOSEN,
         notes=notes,
+        about_row=chosen,
     ),
 )

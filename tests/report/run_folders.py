@@ -1,10 +1,12 @@
 """Small run folders written by hand, with the files that design and harness agree on."""
 
+import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-RESULT = {
+ALPACA = {
     "tuned_parameters": 173_070,
     "adapter_bytes": 700_000,
     "train_seconds": 300.0,
@@ -14,6 +16,26 @@ RESULT = {
     "val_loss": 2.0,
     "val_ppl": 7.389,
 }
+ENCODER = {
+    "tuned_parameters": 2_082,
+    "head_parameters": 1_930,
+    "adapter_bytes": 8_328,
+    "train_seconds": 20.0,
+    "train_loss_first": 2.3,
+    "train_loss_last": 1.0,
+}
+VTAB = ENCODER | {"accuracy": 0.5, "peak_lr": 0.01, "weight_decay": 1e-4}
+SQUAD = ENCODER | {
+    "exact": 50.0,
+    "f1": 60.0,
+    "has_answer_exact": None,
+    "has_answer_f1": None,
+    "no_answer_exact": None,
+    "no_answer_f1": None,
+    "val_loss_start": 5.9,
+    "val_loss": 2.0,
+}
+RESULTS = {"alpaca_llama": ALPACA, "vtab_vit": VTAB, "squad_roberta": SQUAD}
 ENVIRONMENT = {
     "cpu": {"model": "Test CPU"},
     "torch": {"threads": 2, "gpus": []},
@@ -30,6 +52,7 @@ def write_run(
     result: dict[str, Any] | None = None,
     settings: dict[str, Any] | None = None,
     environment: dict[str, Any] | None = None,
+    losses: Sequence[float] = (),
     **config: Any,
 ) -> Path:
     """Write one run folder and return it; a run that is not done has no result."""
@@ -45,7 +68,8 @@ def write_run(
         "settings": {"device": "cpu", "steps": 40} | (settings or {}),
     } | config
     name = "-".join(str(config[key]) for key in ("method", "backbone", "data", "profile", "seed"))
-    folder = root / config["experiment"] / f"{name}-{sum(map(ord, json.dumps(config))):016x}"
+    identity = hashlib.sha256(json.dumps(config).encode()).hexdigest()[:16]
+    folder = root / config["experiment"] / f"{name}-{identity}"
     folder.mkdir(parents=True)
     files = {
         "config.json": config,
@@ -53,7 +77,48 @@ def write_run(
         "status.json": {"state": state, "reason": reason, "attempts": [], "progress": {}},
     }
     if state == "done":
-        files["result.json"] = RESULT | (result or {})
+        files["result.json"] = RESULTS.get(config["experiment"], ALPACA) | (result or {})
     for file, value in files.items():
         (folder / file).write_text(json.dumps(value))
+    if losses:
+        lines = [{"step": step, "loss": loss} for step, loss in enumerate(losses, start=1)]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
+
+
+def write_vtab(
+    root: Path, method: str, task: str, seed: int, accuracy: float, **changes: Any
+) -> Path:
+    """Write a final run of vtab_vit; `accuracy` in percent."""
+    result = {"accuracy": accuracy / 100} | changes.pop("result", {})
+    final = {
+        "phase": "final",
+        "protocol": "vpt",
+        "resolution": 32,
+        "candidates": [[0.01, 1e-4], [0.1, 0.0]],
+        "selection_seed": 0,
+    }
+    settings = final | changes.pop("settings", {})
+    config = {"experiment": "vtab_vit", "task": task, "backbone": "small-vit"} | changes
+    return write_run(root, method, seed, result=result, settings=settings, **config)
+
+
+def write_squad(
+    root: Path, method: str, task: str, seed: int, exact: float, **changes: Any
+) -> Path:
+    """Write a run of squad_roberta; `exact` in percent."""
+    result = {"exact": exact, "f1": exact + 10} | changes.pop("result", {})
+    config = {"experiment": "squad_roberta", "task": task, "backbone": "minilm-l6"} | changes
+    return write_run(root, method, seed, result=result, **config)
+
+
+def lines_of(markdown: str, start: str) -> list[list[str]]:
+    """The cells of every table line whose first cell is `start`."""
+    lines = [line.strip("| ").split(" | ") for line in markdown.splitlines() if line[:1] == "|"]
+    return [cells for cells in lines if cells[0] == start]
+
+
+def section(markdown: str, start: str) -> str:
+    """The part under the heading that begins with `start`."""
+    [part] = [part for part in markdown.split("\n## ")[1:] if part.startswith(start)]
+    return part

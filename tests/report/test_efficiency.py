@@ -10,7 +10,7 @@ from experiments.report import document, efficiency
 from experiments.report.cells import cells_csv
 from experiments.report.runs import read_runs
 from experiments.report.tables import write_tables
-from tests.report.run_folders import write_run
+from tests.report.run_folders import lines_of, section, write_run
 from zia_core.errors import ZiaError
 
 
@@ -20,18 +20,6 @@ def made(*roots: Path) -> document.Document:
 
 def table(*roots: Path) -> str:
     return document.markdown(made(*roots))
-
-
-def lines_of(markdown: str, start: str) -> list[list[str]]:
-    """The cells of every table line whose first cell is `start`."""
-    lines = [line.strip("| ").split(" | ") for line in markdown.splitlines() if line[:1] == "|"]
-    return [cells for cells in lines if cells[0] == start]
-
-
-def section(markdown: str, start: str) -> str:
-    """The part under the heading that begins with `start`."""
-    [part] = [part for part in markdown.split("\n## ")[1:] if part.startswith(start)]
-    return part
 
 
 def test_without_runs_the_paper_stands_beside_missing_cells(tmp_path: Path) -> None:
