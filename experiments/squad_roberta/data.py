@@ -50,6 +50,16 @@ class Question:
         percent = int(hashlib.sha256(self.context.encode()).hexdigest()[:16], 16) % 100
         return "validation" if percent < 5 else "train"
 
+    @property
+    def digest(self) -> str:
+        """Hex digits that tell this question, with context and answers, from any other."""
+        return hashlib.sha256(self.as_json.encode()).hexdigest()
+
+    @property
+    def as_json(self) -> str:
+        """All of it in one line, always the same for the same question."""
+        return canonical_json([self.id, self.text, self.context, self.answers])
+
 
 def load_squad(version: Version, part: Part, file: str | None = None) -> list[Question]:
     """Return the questions in the file's order.
@@ -74,8 +84,7 @@ def fingerprint(questions: Sequence[Question]) -> str:
     """Return 64 hex digits that tell these questions, in this order, from any others."""
     digest = hashlib.sha256()
     for question in questions:
-        row = [question.id, question.text, question.context, question.answers]
-        digest.update(canonical_json(row).encode())
+        digest.update(question.as_json.encode())
     return digest.hexdigest()
 
 

@@ -1,0 +1,152 @@
+"""The runs of each profile: tasks, methods, seeds, and the runs that a rate is chosen from."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from experiments.harness.experiment import Estimate
+from experiments.harness.spec import RunSpec
+from experiments.squad_roberta.settings import Settings
+from experiments.squad_roberta.subsets import TASKS
+from experiments.subsets import FULL
+
+NAME, VERSION = "squad_roberta", 1
+PROFILES = ("mini", "small", "paper")
+V1, V2 = TASKS
+REDUCED_DATA = "reduced-2000"
+
+# P-tuning v2 is the random-init row too: one soft-max over prefix and words, no gate.
+METHODS = ("full", "prompt-tuning", "p-tuning-v2", "lora", "zero-init", "head")
+SEVERAL = ("p-tuning-v2", "zero-init")  # the pair that the paper's claim is about
+SEEDS = (0, 1, 2, 3, 4)
+
+# What the paper profile changes: P-tuning v2's dropout is the encoder's too; prompts in the input
+# and the bare head get its rate [ours]; LoRA the rate of its scripts for RoBERTa-large; full
+# fine-tuning what transformers' SQuAD example has, with a warm-up [ours].
+PAPER: dict[str, dict[str, Any]] = {
+    "full": {"peak_lr": 3e-5, "batch_size": 12, "epochs": 2.0, "warmup_epochs": 0.12},
+    "prompt-tuning": {},
+    "p-tuning-v2": {"hidden_dropout": 0.2},
+    "lora": {"peak_lr": 3e-4, "warmup_epochs": 0.5},
+    "zero-init": {"hidden_dropout": 0.2},
+    "head": {},
+}
+PAPER_V2 = {"prompt_length": 8, "epochs": 10.0}
+
+# The peak rates that the profile small chooses from, the same number for every method.
+CANDIDATES: dict[str, tuple[float, ...]] = {
+    "full": (5e-5, 2e-4, 8e-4),
+    "prompt-tuning": (5e-3, 2e-2, 8e-2),
+    "p-tuning-v2": (5e-3, 2e-2, 8e-2),
+    "lora": (1e-3, 4e-3, 1.6e-2),
+    "zero-init": (5e-3, 2e-2, 8e-2),
+    "head": (5e-3, 2e-2, 8e-2),
+}
+SMALL: dict[str, Any] = {
+    "peak_lr": None,
+    "prefix_dropout": 0.1,  # as the encoder's own; P-tuning v2's 0.2 is for ten times the epochs
+    "batch_size": 32,
+    "epochs": 3.0,
+    "warmup_epochs": 0.3,
+    "selection_epochs": 0.25,
+    "token_budget": 8192,
+    "precision": "fp32",
+}
+# A named reduced budget for CPUs: 2,000 questions once, in 250 steps of P-tuning v2's 8 windows.
+REDUCED: dict[str, Any] = {
+    "batch_size": 8,
+    "epochs": 1.0,
+    "warmup_epochs": 0.1,
+    "token_budget": 2048,
+    "eval_tokens": 4096,
+    "device": "cpu",
+}
+
+
+def plan(profile: str, device: str) -> list[RunSpec]:
+    """All runs of a profile, those that are reported before those that choose their rates.
+
+    None of `mini` yet. On a CPU `small` is v1.1 alone, with the reduced budget.
+    """
+    if profile == "paper":
+        finals = list(_paper())
+    else:
+        finals = list(_small(device)) if profile == "small" else []
+    selections = {needed.identity: needed for spec in finals for needed in requires(spec)}
+    return [*finals, *selections.values()]
+
+
+def requires(spec: RunSpec) -> list[RunSpec]:
+    """The runs that a run's rate is chosen from, one a candidate; none if it is given."""
+    s: Settings = spec.settings
+    if s.phase == "select" or s.peak_lr is not None:
+        return []
+    warmup = s.warmup_epochs * s.selection_epochs / s.epochs if s.epochs else 0.0
+    return [
+        replace(
+            spec,
+            seed=s.selection_seed,
+            settings=replace(
+                s, phase="select", peak_lr=lr, epochs=s.selection_epochs, warmup_epochs=warmup
+            ),
+        )
+        for lr in s.candidates
+    ]
+
+
+def _paper() -> Iterator[RunSpec]:
+    """RoBERTa-large, with rates from elsewhere: choosing would double the cost."""
+    for task in TASKS:
+        for method, own in PAPER.items():
+            changes = (PAPER_V2 if task == V2 else {}) | own
+            for seed in SEEDS if method in SEVERAL else SEEDS[:3]:
+                yield _spec("paper", task, method, "roberta-large", FULL, seed, changes)
+
+
+def _small(device: str) -> Iterator[RunSpec]:
+    """MiniLM-L6, which is in a package and in the hub."""
+    reduced = device == "cpu"
+    for task in TASKS:
+        if reduced and task == V2:
+            continue
+        for method in METHODS:
+            changes = SMALL | {"candidates": CANDIDATES[method]} | (REDUCED if reduced else {})
+            if task == V2:
+                changes |= {"prompt_length": PAPER_V2["prompt_length"]}
+            several = SEEDS[:3] if reduced else SEEDS
+            few = SEEDS[:1] if reduced else SEEDS[:3]
+            data = REDUCED_DATA if reduced else FULL
+            for seed in several if method in SEVERAL else few:
+                yield _spec("small", task, method, "minilm-l6", data, seed, changes)
+
+
+def _spec(
+    profile: str,
+    task: str,
+    method: str,
+    backbone: str,
+    data: str,
+    seed: int,
+    changes: dict[str, Any],
+) -> RunSpec:
+    return RunSpec(
+        experiment=NAME,
+        version=VERSION,
+        task=task,
+        method=method,
+        backbone=backbone,
+        data=data,
+        profile=profile,
+        seed=seed,
+        settings=replace(Settings(), **changes),
+    )
+
+
+def estimate(spec: RunSpec) -> Estimate:
+    """What a run costs, as far as anybody has measured it."""
+    if spec.data == REDUCED_DATA:
+        training = {"full": 5.6, "head": 2.3, "prompt-tuning": 4.7}.get(spec.method, 4.1)
+        evaluation = 0.4 if spec.settings.phase == "select" else 1.2
+        minutes = training * spec.settings.epochs + evaluation
+        return Estimate(minutes / 60, 1.5, "measured, 1 core")
+    return Estimate(None, None, "not measured")

@@ -1,0 +1,72 @@
+"""Which questions a run sees: all of SQuAD, or a named subset listed in this folder.
+
+A subset's file also names its task and the file of `$ZIA_DATA/squad` that suffices for its training
+questions; the official training set, which holds them too, does where there is no such file.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments import subsets
+from experiments.harness.datafiles import official_file
+from experiments.metrics.squad.official import Version
+from experiments.squad_roberta.data import Part, Question, load_squad
+from zia_core.errors import ZiaError
+
+FOLDER = Path(__file__).parent
+TASKS: dict[str, Version] = {"squad-v1.1": "1.1", "squad-v2.0": "2.0"}
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The questions of a run; everything is chosen on `validation`, a part of the training set."""
+
+    train: list[Question]
+    validation: list[Question]
+    dev: list[Question]
+
+
+def select(task: str, data: str) -> Splits:
+    """Load the questions of the data named `data`, in the order of the files (full) or as listed.
+
+    ZiaError as of `load_squad`, for an unknown name or a subset of another task, and for a listed
+    question that is missing or has another text.
+    """
+    subsets.check_name(data, subsets.subset_names(FOLDER))
+    training = _questions(task, data, "train")
+    if data == subsets.FULL:
+        return Splits(
+            [question for question in training if question.split == "train"],
+            [question for question in training if question.split == "validation"],
+            _questions(task, data, "dev"),
+        )
+    return Splits(
+        _listed(training, data, "train", "train"),
+        _listed(training, data, "validation", "train"),
+        development(task, data),
+    )
+
+
+def development(task: str, data: str) -> list[Question]:
+    """Load the dev questions alone; ZiaError as of `select`."""
+    subsets.check_name(data, subsets.subset_names(FOLDER))
+    questions = _questions(task, data, "dev")
+    return questions if data == subsets.FULL else _listed(questions, data, "dev", "dev")
+
+
+def _questions(task: str, data: str, part: Part) -> list[Question]:
+    file = None
+    if data != subsets.FULL:
+        content = subsets.read_subset(FOLDER, data)
+        if content["task"] != task:
+            raise ZiaError(f"the subset {data} is of {content['task']}, not {task}")
+        if part == "train" and official_file(f"squad/{content['train_file']}"):
+            file = content["train_file"]
+    return load_squad(TASKS[task], part, file)
+
+
+def _listed(questions: list[Question], data: str, split: str, part: Part) -> list[Question]:
+    content = subsets.read_subset(FOLDER, data)
+    by_id = {question.id: question for question in questions}
+    remedy = f"these {part} questions of SQuAD: use the official file, or {content['train_file']}"
+    return subsets.listed(by_id, content[split], data, remedy)
