@@ -41,6 +41,7 @@ KeepGoing = Annotated[
 ]
 RUNS = Path("results/runs")
 TABLES = Path("results/tables")
+FIGURES = Path("results/figures")
 
 
 @app.callback()
@@ -168,6 +169,16 @@ def tables(
         return
     for path in report.write_tables([runs], out, keep_going=keep_going):
         print(path)
+
+
+@app.command()
+def figures(runs: Runs = RUNS, out: Out = FIGURES, keep_going: KeepGoing = False) -> None:
+    """Draw the figures whose runs exist, from run folders."""
+    from experiments.report.figures.all import write_figures
+
+    written, left_out = write_figures([runs], out, keep_going=keep_going)
+    for line in (*written, *left_out):
+        print(line)
 
 
 @app.command()

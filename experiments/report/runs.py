@@ -40,6 +40,10 @@ class Runs:
         """Return the readable runs of one experiment."""
         return [run for run in self.found.values() if run.path.parent.name == experiment]
 
+    def one(self, experiment: str, folder: str) -> StoredRun:
+        """Return the run in that folder."""
+        return self.found[f"{experiment}/{folder}"]
+
     def damaged_of(self, experiment: str) -> tuple[str, ...]:
         """Return the sentences about that experiment's damaged runs."""
         return tuple(

@@ -1,9 +1,10 @@
 """SQuAD v1.1 and v2.0 with an encoder (paper Table 7)."""
 
 from collections.abc import Iterator
+from math import isnan
 
 from experiments.report import formats
-from experiments.report.rows import Column, Section
+from experiments.report.rows import Column, Row, Section
 from experiments.report.stacked import Block, Table
 
 V1, V2 = "squad-v1.1", "squad-v2.0"
@@ -18,8 +19,17 @@ def notes(section: Section) -> Iterator[str]:
     """Say what the rows and the scores are."""
     yield (
         "Exact match and F1 of the official scorers in percent, mean ± standard deviation (number "
-        "of seeds), after the last epoch; no setting was chosen on the questions that are scored. "
-        "The null threshold of v2.0 is chosen without them too."
+        "of seeds), after the last epoch."
+    )
+    settings = [settings for row in section.begun for settings in row.runs["settings"]]
+    tried = sorted({len(s.get("candidates") or ()) for s in settings if s.get("peak_lr") is None})
+    yield (
+        f"Selection: the peak learning rate by validation loss on held-out training questions, "
+        f"from {' or '.join(map(str, tried))} candidates a method and task; the questions that are "
+        "scored chose nothing, nor v2.0's null threshold."
+        if tried
+        else "Selection: none, all settings are given; nor did the questions that are scored "
+        "choose v2.0's null threshold."
     )
     yield (
         "p-tuning-v2 is at the same time the random-init row: one soft-max over prefix and words, "
@@ -29,6 +39,13 @@ def notes(section: Section) -> Iterator[str]:
         "not trained: the training loss of a seed did not fall by 20 % (mean of the last tenth of "
         "the steps against the first)."
     )
+
+
+def chosen(row: Row) -> str:
+    """Say with which peak learning rate the row was trained, by task."""
+    pairs = {(r.task, r.peak_lr) for r in row.done.itertuples() if not isnan(r.peak_lr)}
+    texts = [f"{task} {rate:g}" for task, rate in sorted(pairs)]
+    return f"peak learning rate: {', '.join(texts)}" if texts else ""
 
 
 TABLES = (
@@ -80,6 +97,9 @@ TABLES = (
                 paper=False,
             ),
         ),
+        only={"phase": "final"},
+        measured={"peak_lr": float | None},
         notes=notes,
+        about_row=chosen,
     ),
 )

@@ -26,6 +26,7 @@ ENCODER = {
 }
 VTAB = ENCODER | {"accuracy": 0.5, "peak_lr": 0.01, "weight_decay": 1e-4}
 SQUAD = ENCODER | {
+    "peak_lr": 0.02,
     "exact": 50.0,
     "f1": 60.0,
     "has_answer_exact": None,
@@ -108,8 +109,10 @@ def write_squad(
 ) -> Path:
     """Write a run of squad_roberta; `exact` in percent."""
     result = {"exact": exact, "f1": exact + 10} | changes.pop("result", {})
+    final = {"phase": "final", "candidates": [0.005, 0.02, 0.08], "peak_lr": None}
+    settings = final | changes.pop("settings", {})
     config = {"experiment": "squad_roberta", "task": task, "backbone": "minilm-l6"} | changes
-    return write_run(root, method, seed, result=result, **config)
+    return write_run(root, method, seed, result=result, settings=settings, **config)
 
 
 def lines_of(markdown: str, start: str) -> list[list[str]]:

@@ -41,11 +41,14 @@ def test_both_versions_stand_in_one_row_beside_the_paper(tmp_path: Path) -> None
     below = lines_of(table, "zero-init")[1]
     assert below[1:] == ["40.0 ± 0.0 (2)", "50.0 ± 0.0 (2)", "60.0 ± 0.0 (2)", "70.0 ± 0.0 (2)"]
     assert "p-tuning-v2 is at the same time the random-init row" in table
+    assert "from 3 candidates a method and task" in table
+    assert "zero-init: peak learning rate: squad-v1.1 0.02, squad-v2.0 0.02." in table
     assert "88.1%" in table  # P-tuning v2's own re-implementation, below the table
 
 
 def test_without_v2_there_is_no_block_of_v2(tmp_path: Path) -> None:
     write_squad(tmp_path, "lora", "squad-v1.1", 0, 50.0)
+    write_squad(tmp_path, "lora", "squad-v1.1", 0, 99.0, settings={"phase": "select"})
     table = text(tmp_path)
     assert lines_of(table, "lora")[0][1:] == ["ours", "50.0 (1)", "60.0 (1)", "missing", "missing"]
     assert "HasAns" not in table

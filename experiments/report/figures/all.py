@@ -1,0 +1,56 @@
+"""All figures, from run folders alone."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from experiments.harness.files import write_atomic
+from experiments.report.figures import gates, losses, pareto, style, vtab_tasks
+from experiments.report.figures.shared import Drawn
+from experiments.report.runs import Runs, read_runs
+
+
+class Kind(NamedTuple):
+    """One kind of figure, and what to say where no run has what it needs."""
+
+    title: str
+    draw: Callable[[Runs], Iterator[Drawn]]
+    needs: str
+
+
+KINDS = (
+    Kind("accuracy by VTAB task", vtab_tasks.draw, "finished runs of vtab_vit"),
+    Kind("score against tuned parameters", pareto.draw, "finished runs of two methods"),
+    Kind("training loss", losses.draw, "finished runs with a metrics.jsonl"),
+    Kind(
+        "gates by layer and head",
+        gates.draw,
+        "a finished zero-init run with its adapter.safetensors",
+    ),
+)
+
+
+def write_figures(
+    roots: Sequence[Path], out: Path, *, keep_going: bool = False
+) -> tuple[list[Path], list[str]]:
+    """Write every figure whose runs exist as PNG and PDF; return the paths, and what is left out.
+
+    Equal run folders give equal bytes with one version of matplotlib. ZiaError names a damaged run
+    folder; with `keep_going` it is left out and named among the sentences.
+    """
+    runs = read_runs(roots, keep_going=keep_going)
+    made: dict[str, bytes] = {}
+    left_out = []
+    with style.styled():
+        for kind in KINDS:
+            drawn = list(kind.draw(runs))
+            if all(figure.name == losses.PAPER for figure in drawn):
+                left_out.append(f"left out: {kind.title}, which needs {kind.needs}")
+            for figure in drawn:
+                files = style.files(figure.figure)
+                made |= {f"{figure.name}{suffix}": content for suffix, content in files.items()}
+    left_out += [f"left out, because damaged: {s}" for _, s in sorted(runs.damaged.items())]
+    out.mkdir(parents=True, exist_ok=True)
+    for name, content in made.items():
+        write_atomic(out / name, content)
+    return [out / name for name in made], left_out

@@ -1,0 +1,118 @@
+"""Training loss by step: ours from metrics.jsonl, and the paper's Figure 5 (7 in v3), digitised."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from experiments.report.figures import style
+from experiments.report.figures.shared import (
+    SCORES,
+    Drawn,
+    final_sections,
+    flat,
+    grid,
+    stem,
+    subtitle,
+    tasks,
+    title_of,
+)
+from experiments.report.paper import paper_table
+from experiments.report.rows import Row, Section
+from experiments.report.runs import Runs
+from zia_core.errors import ZiaError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+
+PAPER = "paper-loss-curves"
+BINS = 40  # points of a curve: each is the mean of so many steps
+
+
+def draw(runs: Runs) -> Iterator[Drawn]:
+    """Yield the curves of every section, a panel a task, and those of the paper."""
+    yield Drawn(PAPER, _paper())
+    for experiment in SCORES:
+        for section in final_sections(runs, experiment):
+            figure = _figure(runs, section)
+            if figure is not None:
+                yield Drawn(stem("losses", experiment, section), figure)
+
+
+def _paper() -> "Figure":
+    table = paper_table("loss_curves")
+    figure, panel = style.new(height=2.3)
+    epochs = list(range(1, 31))
+    for row, method in (("zero-init", "zero-init"), ("rand-init", "random-init")):
+        losses = [table.find(row, f"epoch {epoch}")[0].value for epoch in epochs]
+        colour, marker, line = style.look(method)
+        panel.plot(epochs, losses, line, color=colour, marker=marker, markersize=2.5, label=row)
+    style.log_losses(panel)
+    panel.set_xlabel("epoch")
+    panel.set_ylabel("training loss")
+    figure.suptitle("the paper, Fig. 5 of v1: LLaMA-7B on ScienceQA", fontsize=7.5)
+    panel.legend(loc="upper right")
+    return figure
+
+
+def _figure(runs: Runs, section: Section) -> "Figure | None":
+    curves = {
+        task: {
+            section.label(row).removesuffix(" †"): (row.method, curve)
+            for row in section.rows
+            if (curve := _mean_curve(runs, row.of((task,)))) is not None
+        }
+        for task in tasks(section)
+    }
+    curves = {task: of_task for task, of_task in curves.items() if of_task}
+    if not curves:
+        return None
+    down, across = grid(len(curves))
+    rows = len({label for of_task in curves.values() for label in of_task})
+    figure, panels = style.new(
+        height=0.35 + down * (2.1 if across == 1 else 1.45) + 0.15 * ((rows + 2) // 3),
+        nrows=down, ncols=across,
+    )  # fmt: skip
+    shown = list(flat(panels))
+    handles = {}
+    for place, (task, of_task) in enumerate(curves.items()):
+        panel = shown[place]
+        order = style.ordered({method for method, _ in of_task.values()})
+        for label, (method, (steps, losses)) in sorted(
+            of_task.items(), key=lambda item: (order.index(item[1][0]), item[0])
+        ):
+            colour, _, line = style.look(method)
+            [handles[label]] = panel.plot(steps, losses, line, color=colour, linewidth=1.1)
+        style.log_losses(panel)
+        if place >= len(curves) - across:
+            panel.set_xlabel("step")
+        if len(curves) > 1:
+            panel.set_title(title_of(task), loc="left", pad=2)
+    for panel in shown[len(curves) :]:
+        panel.set_visible(False)
+    figure.suptitle(subtitle(section), fontsize=7.5)
+    figure.supylabel("training loss, mean of the seeds", fontsize=7.5)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def _mean_curve(runs: Runs, row: Row) -> "tuple[np.ndarray, np.ndarray] | None":
+    """Steps and losses, averaged over the seeds step by step and then over neighbouring steps."""
+    import numpy as np
+
+    seeds = []
+    for done in row.done.itertuples():
+        run = runs.one(done.experiment, done.folder)
+        try:
+            losses = [record["loss"] for record in run.metrics() if "loss" in record]
+        except ZiaError as error:
+            runs.give_up(run.path, error)
+            continue
+        if losses:
+            seeds.append(losses)
+    if not seeds:
+        return None
+    length = min(map(len, seeds))  # of a seed that was given another number of steps
+    loss = np.mean([losses[:length] for losses in seeds], axis=0)
+    parts = np.array_split(np.arange(length), min(BINS, length))
+    steps = np.array([part.mean() + 1 for part in parts])
+    return steps, np.array([loss[part].mean() for part in parts])

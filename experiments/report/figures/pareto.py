@@ -1,0 +1,110 @@
+"""The score of each method against the number of parameters it tunes."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from experiments.report.figures import style
+from experiments.report.figures.shared import (
+    SCORES,
+    Drawn,
+    Score,
+    final_sections,
+    stem,
+    subtitle,
+    tasks,
+    title_of,
+)
+from experiments.report.measured import Measured, measure
+from experiments.report.planned import Plans
+from experiments.report.rows import Column, Row, Section
+from experiments.report.runs import Runs
+from experiments.vtab_vit.tasks import TASKS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# A loss beyond so many times the frozen backbone's would press all others together.
+OFF_SCALE = 1.5
+NOT_A_METHOD = ("pixel-probe",)  # a control: it does not use the backbone
+
+
+def draw(runs: Runs) -> Iterator[Drawn]:
+    """Yield a figure for each section: over the mean of the VTAB tasks, or for each other task."""
+    for experiment in SCORES:
+        for section in final_sections(runs, experiment):
+            for name, together in _panels(experiment, section):
+                figure = _figure(SCORES[experiment], section, together)
+                if figure is not None:
+                    yield Drawn(stem("parameters", experiment, section, name), figure)
+
+
+def _panels(experiment: str, section: Section) -> Iterator[tuple[str, list[str]]]:
+    if experiment != "vtab_vit":
+        for task in tasks(section):
+            yield task, [task]
+        return
+    for official in (True, False):
+        together = [task for task in tasks(section) if TASKS[task].official is official]
+        if together:
+            yield "vtab" if official else "small", together
+
+
+def _figure(score: Score, section: Section, together: Sequence[str]) -> "Figure | None":
+    mean = Column(score.field, "", "", lambda m, s: "", scale=score.scale, tasks=tuple(together))
+    tuned = Column("tuned_parameters", "", "", lambda m, s: "", tasks=tuple(together))
+    points: list[tuple[Row, float, Measured]] = []
+    frozen: tuple[str, float] | None = None  # a method without parameters
+    for row in _in_order(section):
+        one, size = measure(row, mean, Plans()), measure(row, tuned, Plans())
+        if one.mean is None or size.mean is None or row.method in NOT_A_METHOD:
+            continue
+        if size.mean == 0:
+            frozen = (row.method, one.mean)
+        else:
+            points.append((row, size.mean, one))
+    if len(points) < 2:
+        return None
+    figure, panel = style.new(height=3.1)
+    panel.set_xscale("log")
+    hidden = []
+    for row, parameters, scored in points:
+        height = float(scored.mean or 0)
+        if frozen and not score.higher_is_better and height > OFF_SCALE * frozen[1]:
+            hidden.append(f"{row.method} ({height:.1f})")
+            continue
+        colour, marker, _ = style.look(row.method)
+        trained = scored.state == "done"
+        seeds = [parameters] * len(scored.values)
+        panel.plot(seeds, scored.values, ".", color=colour, markersize=3, alpha=0.6)
+        panel.plot(
+            parameters,
+            height,
+            marker,
+            color=colour,
+            markersize=6.5 if row.method == "zero-init" else 5.5,
+            markerfacecolor=colour if trained else "white",
+            label=section.label(row).removesuffix(" †") + ("" if trained else " (not trained)"),
+        )
+    if frozen:
+        panel.axhline(frozen[1], color="#777777", linestyle=":", linewidth=1, label=frozen[0])
+    panel.set_xlabel("tuned parameters, head included")
+    what = title_of(together[0]) if len(together) == 1 else f"mean of {len(together)} tasks"
+    panel.set_ylabel(score.title)
+    panel.set_title(f"{subtitle(section)}\n{what}", fontsize=7.5)
+    panel.grid(axis="y", linewidth=0.4, color="#DDDDDD")
+    panel.set_axisbelow(True)
+    if hidden:
+        panel.text(
+            0.02,
+            0.02,
+            "off the scale: " + ",\n".join(hidden),
+            transform=panel.transAxes,
+            fontsize=6.5,
+        )
+    style.legend_below(figure, panel, 3)
+    return figure
+
+
+def _in_order(section: Section) -> list[Row]:
+    order = style.ordered({row.method for row in section.rows})
+    return sorted(section.rows, key=lambda row: order.index(row.method))

@@ -1,0 +1,130 @@
+"""How figures look, and how they are written: the same bytes from the same numbers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLUMN = 3.4  # inches: a column of a two-column paper
+RESOLUTION = 220  # dots an inch; 8-point text stays readable when a page shows 350 pixels
+SETTINGS: Any = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "legend.handlelength": 1.4,
+    "legend.columnspacing": 1.0,
+    "legend.handletextpad": 0.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.3,
+    "hatch.linewidth": 0.5,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "zia",
+    "path.simplify": False,
+}
+
+
+class Look(NamedTuple):
+    """How a method is drawn; colours are Okabe and Ito's, and no two methods share all three."""
+
+    colour: str
+    marker: str
+    line: str = "-"
+
+
+LOOKS = {
+    "zero-init": Look("#D55E00", "o"),
+    "random-init": Look("#CC79A7", "X", "--"),
+    "random-init-gate": Look("#CC79A7", "P", ":"),
+    "full": Look("#000000", "s"),
+    "lora": Look("#0072B2", "^"),
+    "bias": Look("#E69F00", "d"),
+    "adapter": Look("#009E73", "v"),
+    "adaption-prompt": Look("#009E73", "h", "--"),
+    "sidetune": Look("#56B4E9", "<", "-."),
+    "vpt-deep": Look("#56B4E9", "D"),
+    "vpt-shallow": Look("#56B4E9", ">", ":"),
+    "p-tuning-v2": Look("#56B4E9", "D", "--"),
+    "prompt-tuning": Look("#E69F00", ">", ":"),
+    "linear": Look("#777777", "p", "--"),
+    "head": Look("#777777", "p", "--"),
+    "frozen": Look("#777777", "*", ":"),
+    "pixel-probe": Look("#BBBBBB", "x", ":"),
+}
+OTHER = Look("#999999", ".", "-")
+
+
+def look(method: str) -> Look:
+    """Return how a method is drawn, the same in every figure."""
+    return LOOKS.get(method, OTHER)
+
+
+def ordered(methods: set[str]) -> list[str]:
+    """Return methods in the order of the legends."""
+    known = list(LOOKS)
+    return sorted(methods, key=lambda m: (known.index(m) if m in known else len(known), m))
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw with these settings, whatever a user's matplotlibrc says."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(SETTINGS)
+        yield
+
+
+def new(width: float = COLUMN, height: float = 2.4, **panels: Any) -> "tuple[Figure, Any]":
+    """Return a figure of so many inches, with its panels; no window, no global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(**panels)
+
+
+def log_losses(panel: "Axes") -> None:
+    """Give a panel a logarithmic axis of losses, with plain numbers at 1, 2 and 5."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    panel.set_yscale("log")
+    low, high = panel.get_ylim()
+    steps = (1.0, 2.0, 5.0) if high < 200 * low else (1.0,)
+    panel.yaxis.set_major_locator(LogLocator(subs=steps))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:g}"))
+    panel.yaxis.set_minor_formatter(NullFormatter())
+
+
+def legend_below(figure: "Figure", panel: "Axes", columns: int = 3) -> None:
+    """Put the legend of a panel under the figure."""
+    handles, labels = panel.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def files(figure: "Figure") -> dict[str, bytes]:
+    """Return the figure as `.png` and `.pdf`, without dates and versions in them."""
+    nothing = {
+        ".png": {"Software": None},
+        ".pdf": dict.fromkeys(("Creator", "Producer", "CreationDate")),
+    }
+    made = {}
+    for suffix, metadata in nothing.items():
+        buffer = BytesIO()
+        figure.savefig(buffer, format=suffix[1:], dpi=RESOLUTION, metadata=metadata)
+        made[suffix] = buffer.getvalue()
+    return made

@@ -1,0 +1,88 @@
+"""VTAB: accuracy by task and method as bars, with every seed as a point."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from experiments.report.figures import style
+from experiments.report.figures.shared import (
+    SCORES,
+    Drawn,
+    final_sections,
+    flat,
+    grid,
+    stem,
+    subtitle,
+    tasks,
+    title_of,
+)
+from experiments.report.measured import measure
+from experiments.report.paper import paper_table
+from experiments.report.planned import Plans
+from experiments.report.rows import Column, Section
+from experiments.report.runs import Runs
+from experiments.report.vtab import ROWS
+from experiments.vtab_vit.tasks import TASKS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+EXPERIMENT = "vtab_vit"
+SCORE = SCORES[EXPERIMENT]
+
+
+def draw(runs: Runs) -> Iterator[Drawn]:
+    """Yield a figure for each group of tasks of each section."""
+    for section in final_sections(runs, EXPERIMENT):
+        for group in dict.fromkeys(TASKS[task].group for task in tasks(section)):
+            of_group = [task for task in tasks(section) if TASKS[task].group == group]
+            yield Drawn(stem("tasks", EXPERIMENT, section, group), _figure(section, of_group))
+
+
+def _figure(section: Section, of_group: list[str]) -> "Figure":
+    rows = {section.label(row).removesuffix(" †"): row for row in section.rows}
+    order = [
+        label
+        for method in style.ordered({r.method for r in section.rows})
+        for label, row in rows.items()
+        if row.method == method
+    ]
+    down, across = grid(len(of_group))
+    figure, panels = style.new(
+        height=0.55 + down * (0.3 + 0.155 * len(order)), nrows=down, ncols=across, sharey=True
+    )
+    paper = paper_table("vtab_tasks")
+    names = {method: name for method, name in ROWS if method and name}
+    shown = list(flat(panels))
+    hatched = False
+    for panel, task in zip(shown, of_group, strict=False):
+        panel.set_title(title_of(task), loc="left", pad=2)
+        column = Column(SCORE.field, task, "%", lambda m, s: "", scale=100, tasks=(task,))
+        for place, label in enumerate(order):
+            row = rows[label]
+            one = measure(row, column, Plans())
+            printed = paper.find(names.get(row.method), TASKS[task].title)
+            if printed and printed[0].value is not None:
+                panel.plot(printed[0].value, place, "|", color="black", markersize=8, zorder=4)
+            if one.mean is None:
+                panel.text(1, place, one.state, va="center", fontsize=6.5, color="#555555")
+                continue
+            trained = one.state == "done"
+            hatched |= not trained
+            panel.barh(
+                place, one.mean, height=0.72, color=style.look(row.method).colour,
+                alpha=0.55 if trained else 0.2, hatch=None if trained else "////",
+                linewidth=0,
+            )  # fmt: skip
+            panel.plot(one.values, [place] * len(one.values), ".", color="black", markersize=2.5)
+            panel.text(max(one.values) + 2, place, f"{one.mean:.1f}", va="center", fontsize=6.5)
+        panel.set_xlim(0, 112)
+        panel.set_xticks([0, 50, 100])
+        panel.set_yticks(range(len(order)), order)
+        panel.set_ylim(len(order) - 0.4, -0.6)
+        panel.tick_params(axis="y", length=0)
+    for panel in shown[len(of_group) :]:
+        panel.set_visible(False)
+    untrained = "; hatched: not trained" if hatched else ""
+    figure.suptitle(subtitle(section), fontsize=7.5)
+    figure.supxlabel(f"{SCORE.title}; points: seeds{untrained}", fontsize=7.5)
+    return figure
