@@ -12,30 +12,40 @@ if TYPE_CHECKING:
     from zia_core.attachment import attach, condition, detach, frozen_prompts, zero_init_layers
     from zia_core.config import ZeroInitConfig
     from zia_core.errors import ZiaError
+    from zia_core.visual.attachment import attach_visual, images, visual_projection
+    from zia_core.visual.config import VisualConfig
 
 _HOME = {
+    "VisualConfig": "visual.config",
     "ZeroInitConfig": "config",
     "ZiaError": "errors",
     "adapter_state_dict": "adapters",
     "attach": "attachment",
+    "attach_visual": "visual.attachment",
     "condition": "attachment",
     "detach": "attachment",
     "frozen_prompts": "attachment",
+    "images": "visual.attachment",
     "load_adapter": "adapters",
     "save_adapter": "adapters",
+    "visual_projection": "visual.attachment",
     "zero_init_layers": "attachment",
 }
 
 __all__ = [
+    "VisualConfig",
     "ZeroInitConfig",
     "ZiaError",
     "adapter_state_dict",
     "attach",
+    "attach_visual",
     "condition",
     "detach",
     "frozen_prompts",
+    "images",
     "load_adapter",
     "save_adapter",
+    "visual_projection",
     "zero_init_layers",
 ]
 

@@ -1,7 +1,8 @@
 """Adapter files: the trained tensors, their config and whose backbone they belong to.
 
 One file, `adapter.safetensors`: prompts and gates under their names in the model's state dict, with
-the task head where one is trained beside them, and in the header what they are. Never a pickle.
+the visual projection and the task head where there is one trained beside them, and in the header
+what they are. Never a pickle.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from zia_core.config import ZeroInitConfig
 from zia_core.errors import ZiaError
 from zia_core.families import attention_layers, geometry
 from zia_core.head import find_head, train_head, trained_head
+from zia_core.visual.attachment import attach_visual, visual_projection
+from zia_core.visual.config import VisualConfig
 
 FILE = "adapter.safetensors"
 METHOD = "zero-init attention"
@@ -31,19 +34,19 @@ _HEADER = "zia"
 
 
 def adapter_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """Prompts, gates and a trained task head by their names in the model's state dict.
+    """Prompts, gates, visual projection and trained head by their names in the state dict.
 
     Raises:
         ZiaError: the model has none.
     """
     if not zero_init_layers(model):
         raise ZiaError(f"{type(model).__name__} has no zero-init attention; call attach() first.")
-    head = trained_head(model)
+    others = trained_head(model).keys() | _visual_names(model)
     state = model.state_dict()
     return {
         name: tensor.detach()
         for name, tensor in state.items()
-        if ".zero_init." in name or name in head
+        if ".zero_init." in name or name in others
     }
 
 
@@ -59,9 +62,10 @@ def backbone_identity(model: nn.Module) -> dict[str, Any]:
     shape = geometry(layers[-1])
     head = find_head(model)
     of_head = set() if head is None else {id(parameter) for parameter in head.parameters()}
+    visual = _visual_names(model)
     digest = hashlib.sha256()
     for name, weight in sorted(model.named_parameters()):
-        if ".zero_init." in name or id(weight) in of_head:
+        if ".zero_init." in name or name in visual or id(weight) in of_head:
             continue
         step = max(1, weight.numel() // SAMPLES_PER_TENSOR)
         values = weight.detach().flatten()[::step][:SAMPLES_PER_TENSOR]
@@ -79,9 +83,10 @@ def backbone_identity(model: nn.Module) -> dict[str, Any]:
 
 
 def about_adapter(model: nn.Module) -> dict[str, Any]:
-    """What an adapter file says about itself: method, config and backbone."""
-    config = zero_init_layers(model)[0].config
-    return {"method": METHOD, "config": config.to_json(), "backbone": backbone_identity(model)}
+    """What an adapter file says about itself: method, configs and backbone."""
+    config, visual = zero_init_layers(model)[0].config, visual_projection(model)
+    about = {"method": METHOD, "config": config.to_json(), "backbone": backbone_identity(model)}
+    return about if visual is None else about | {"visual": visual.config.to_json()}
 
 
 def save_adapter(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
@@ -111,7 +116,7 @@ def save_adapter(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
 def load_adapter(
     model: Model, source: str | os.PathLike[str], *, other_backbone: bool = False
 ) -> Model:
-    """Load an adapter; attaches first if the model has none.
+    """Load an adapter; attaches first if the model has none, the visual projection too.
 
     A file with a task head loads that too, and trains it from there on.
 
@@ -131,6 +136,7 @@ def load_adapter(
             f"{path} holds {about.get('method')}, not {METHOD}; load it with its method."
         )
     config = ZeroInitConfig.from_json(about["config"])
+    visual = VisualConfig.from_json(about["visual"]) if "visual" in about else None
     check_backbone(path, about, backbone_identity(model), other_backbone)
     layers = zero_init_layers(model)
     if not layers:
@@ -140,7 +146,16 @@ def load_adapter(
             f"The adapter {path} has {_difference(config, layers[0].config)}; detach the model's "
             "own prompts first or attach with the adapter's config."
         )
-    if any(".zero_init." not in name for name in tensors) and find_head(model) is not None:
+    present = visual_projection(model)
+    if visual is not None and present is None:
+        attach_visual(model, visual)
+    elif present is not None and present.config != visual:
+        raise ZiaError(
+            f"The adapter {path} has {_visual(visual)} where the model has "
+            f"{_visual(present.config)}; detach the model's own first."
+        )
+    names = adapter_state_dict(model).keys()
+    if not tensors.keys() <= names and find_head(model) is not None:
         train_head(model)
     expected = adapter_state_dict(model)
     if {n: t.shape for n, t in expected.items()} != {n: t.shape for n, t in tensors.items()}:
@@ -194,6 +209,20 @@ def _describe(identity: Mapping[str, Any]) -> str:
         f"{identity.get('class')} with {identity.get('layers')} layers of width "
         f"{identity.get('width')} (weights {identity.get('fingerprint')})"
     )
+
+
+def _visual_names(model: nn.Module) -> set[str]:
+    """The visual projection's parameters as the model names them.
+
+    By module and not by the text: some of CLIP's classes have a frozen part of that name.
+    """
+    projection = visual_projection(model)
+    own = set() if projection is None else {id(p) for p in projection.parameters()}
+    return {name for name, parameter in model.named_parameters() if id(parameter) in own}
+
+
+def _visual(config: VisualConfig | None) -> str:
+    return "no visual projection" if config is None else f"the visual projection {config}"
 
 
 def _misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:

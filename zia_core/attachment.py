@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from zia_core.config import ZeroInitConfig
 from zia_core.errors import ZiaError
 from zia_core.families import attention_layers, geometry, parameter_dtype
-from zia_core.layer import ZeroInit
+from zia_core.layer import Condition, ZeroInit
+from zia_core.visual.projections import VisualProjection
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -65,6 +66,9 @@ def detach(model: Model) -> Model:
     for attention in adapted:
         layer: Any = attention.zero_init
         layer.uninstall(attention)
+    for parent in list(model.modules()):
+        if isinstance(getattr(parent, "visual_projection", None), VisualProjection):
+            del parent.visual_projection
     was_trainable = set(model.__dict__.pop("_zero_init_was_trainable", ()))
     model.__dict__.pop("generate", None)
     for name, parameter in model.named_parameters():
@@ -94,19 +98,37 @@ def frozen_prompts(model: Model) -> Iterator[Model]:
 
 
 @contextmanager
-def condition(model: Model, image_BC: Tensor | None) -> Iterator[Model]:
-    """Within the block, add one vector per sample to all K prompts of all L layers (eqs 9-10).
+def condition(
+    model: Model, vectors: Tensor | None, present: Tensor | None = None
+) -> Iterator[Model]:
+    """Within the block, add vectors of each sample to the prompts of all L layers (eqs 9-10).
+
+    With gradient checkpointing the backward pass must run inside the block too.
 
     Args:
         model: an adapted model with hidden prompts.
-        image_BC: [B, C], one row per sample of the batch; a row of zeros is "no image". With
-            gradient checkpointing the backward pass must run inside the block too.
+        vectors: one vector per sample of the batch for all K prompts, [B, C], or one for each
+            prompt, [B, K, C]; None for no condition.
+        present: bool [B], which samples have vectors; None for all. The others get the output that
+            they have without a condition: to the bit, where the batch is of the same shape.
+
+    Raises:
+        ZiaError: not an adapted model, or vectors of another shape.
     """
     layers = zero_init_layers(model)
     if not layers:
         raise ZiaError(f"{type(model).__name__} has no zero-init attention; call attach() first.")
+    given = None
+    if vectors is not None:
+        length, width = layers[0].config.prompt_length, layers[0].geometry.width
+        if vectors.shape[1:] not in ((width,), (length, width)):
+            raise ZiaError(
+                f"The condition has the shape {tuple(vectors.shape)}; give [B, {width}] or "
+                f"[B, {length}, {width}]."
+            )
+        given = Condition(vectors, present)
     for layer in layers:
-        layer.condition = image_BC
+        layer.condition = given
     try:
         yield model
     finally:

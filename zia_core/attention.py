@@ -28,11 +28,15 @@ class PromptKV:
             joint softmax [G, K, D], since they then pass through the backbone's own attention.
         value: the same shape; a(g) is already multiplied in.
         shift: what a condition adds to every prompt's gated value, [B, H, 1, D], or None.
+        plain: the prompts without a condition, for the samples that have none.
+        conditioned: bool [B, 1, 1, 1], which samples have one; None where `plain` is.
     """
 
     key: Tensor
     value: Tensor
     shift: Tensor | None = None
+    plain: PromptKV | None = None
+    conditioned: Tensor | None = None
 
 
 def prompt_scores(q_BHTD: Tensor, key_HKD: Tensor, scale: float, softcap: float | None) -> Tensor:
@@ -71,12 +75,17 @@ def prompt_term(
         weights_BHTK = nn.functional.dropout(weights_BHTK, dropout)
     weights_BHTK = weights_BHTK.to(q_BHTD.dtype)
     term_BHTD = weights_BHTK @ prompts.value
-    if prompts.shift is None:
-        return term_BHTD
-    # A row's weights sum to one (dropout aside), so what is added to the value of every prompt is
-    # added to the output.
-    total = weights_BHTK.sum(-1, keepdim=True) if dropout > 0.0 else 1.0
-    return term_BHTD + total * prompts.shift
+    if prompts.shift is not None:
+        # A row's weights sum to one (dropout aside), so what is added to the value of every prompt
+        # is added to the output.
+        total = weights_BHTK.sum(-1, keepdim=True) if dropout > 0.0 else 1.0
+        term_BHTD = term_BHTD + total * prompts.shift
+    if prompts.plain is not None and prompts.conditioned is not None:
+        # Products with keys per sample round differently than those with shared keys, so a sample
+        # without a condition takes the term that it has in a batch without any, to the bit.
+        plain_BHTD = prompt_term(q_BHTD, prompts.plain, scale, softcap, dropout)
+        term_BHTD = torch.where(prompts.conditioned, term_BHTD, plain_BHTD)
+    return term_BHTD
 
 
 def joint_mix(

@@ -35,6 +35,27 @@ class Geometry:
     linear_scores: bool
 
 
+@dataclass(frozen=True, eq=False)  # compared by identity: tensors have no truth value
+class Condition:
+    """What is added to the prompts of each sample for the duration of a block.
+
+    Attributes:
+        vectors: [B, C], one vector for all K prompts of a sample (I of eq. 9), or [B, K, C].
+        present: bool [B], which samples have one; None for all. The others' rows are not used.
+    """
+
+    vectors: Tensor
+    present: Tensor | None = None
+
+    def to(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        """The vectors [B, 1 or K, C], and `present` as [B, 1, 1, 1]."""
+        vectors, present = self.vectors.to(dtype), self.present
+        return (
+            vectors if vectors.ndim == 3 else vectors[:, None, :],
+            None if present is None else present[:, None, None, None],
+        )
+
+
 class ZeroInit(nn.Module):
     """Prompts and gates of one attention layer; lives at `<attention>.zero_init`.
 
@@ -57,7 +78,7 @@ class ZeroInit(nn.Module):
             gates = geometry.heads if config.gate_per == "head" else 1
             start = torch.full((gates,), float(config.gate_init), device=device, dtype=dtype)
             self.gate = nn.Parameter(start)
-        self.condition: Tensor | None = None  # I of eq. 9, [B, C]; set by `zia_core.condition`
+        self.condition: Condition | None = None  # set by `zia_core.condition`
         self.keep = False  # inside `frozen_prompts`
         self.kept: tuple[tuple[object, ...], PromptKV] | None = None
 
@@ -79,10 +100,19 @@ class ZeroInit(nn.Module):
             self.kept = (made_from, self._compute(project, dtype))
         return self.kept[1]
 
+    def check_batch(self, samples: int) -> None:
+        """Refuse a condition that is not for a batch of this size."""
+        given = None if self.condition is None else len(self.condition.vectors)
+        if given not in (None, samples):
+            raise ZiaError(
+                f"The condition has {given} rows and the batch {samples} samples; give one row a "
+                "sample (beams and returned sequences count: repeat_interleave)."
+            )
+
     def _compute(self, project: Projection, dtype: torch.dtype) -> PromptKV:
-        prompt, condition_BC = self.prompt.to(dtype), self.condition
+        prompt = self.prompt.to(dtype)
         if self.config.prompt_source == "key_value":
-            if condition_BC is not None:
+            if self.condition is not None:
                 raise ZiaError(
                     "A condition is added to hidden prompts and prompt_source='key_value' has "
                     "none; use prompt_source='hidden'."
@@ -91,21 +121,39 @@ class ZeroInit(nn.Module):
                 part.view(-1, self.geometry.kv_heads, self.geometry.head_dim).transpose(0, 1)
                 for part in prompt
             )
-        elif condition_BC is None:
+        else:
             key, value = project(prompt)
-        elif self.geometry.linear_scores and self.config.softmax == "separate":
+        if self.condition is not None:
+            return self._conditioned(self.condition, project, prompt, key, value)
+        return self._finished(key, value)
+
+    def _finished(self, key_GKD: Tensor, value_GKD: Tensor) -> PromptKV:
+        if self.config.softmax == "joint":
+            return PromptKV(key_GKD, value_GKD)
+        return PromptKV(self._per_head(key_GKD), self._gated(value_GKD))
+
+    def _conditioned(
+        self, condition: Condition, project: Projection, prompt: Tensor, key: Tensor, value: Tensor
+    ) -> PromptKV:
+        """Prompts P + I; `key` and `value` are those of P."""
+        image, present = condition.to(prompt.dtype)
+        separate = self.config.softmax == "separate"
+        if separate and image.shape[1] == 1 and self.geometry.linear_scores:
             # W_k (P + I) = W_k P + W_k I adds the same score q.W_k I to all K prompts: their
             # softmax does not change. Keys stay shared over the batch; W_v I alone is per sample.
-            key, value = project(prompt)
-            image_BC = condition_BC.to(dtype)
-            pair = project(torch.stack([image_BC, torch.zeros_like(image_BC)], dim=-2))[1]
+            pair = project(torch.cat([image, torch.zeros_like(image)], dim=1))[1]
             shift = pair[..., :1, :] - pair[..., 1:, :]  # takes the projection's bias out again
+            if present is not None:
+                shift = torch.where(present, shift, torch.zeros_like(shift))
             return PromptKV(self._per_head(key), self._gated(value), self._gated(shift))
-        else:
-            key, value = project(prompt + condition_BC.to(dtype)[:, None, :])
-        if self.config.softmax == "joint":
-            return PromptKV(key, value)
-        return PromptKV(self._per_head(key), self._gated(value))
+        own_key, own_value = project(prompt + image)  # [B, G, K, D]
+        if present is None:
+            return self._finished(own_key, own_value)
+        if separate:
+            own, plain = self._finished(own_key, own_value), self._finished(key, value)
+            return PromptKV(own.key, own.value, plain=plain, conditioned=present)
+        # Joint: they pass through the backbone's attention behind a copy for every sample anyway.
+        return PromptKV(torch.where(present, own_key, key), torch.where(present, own_value, value))
 
     def _per_head(self, x_GKD: Tensor) -> Tensor:
         groups = self.geometry.heads // self.geometry.kv_heads

@@ -38,6 +38,7 @@ class TimmZeroInit(ZeroInit):
         dropout = attention.attn_drop.p if attention.training else 0.0
         if dropout and self.config.softmax == "joint":
             raise ZiaError("softmax='joint' on a timm model needs attn_drop_rate=0; build it so.")
+        self.check_batch(len(args[0]))
         # The queries' dtype is not known yet; the input's is the one that the weights meet.
         prompts = self.keys_values(timm_projection(attention), args[0].dtype)
         self.passing = {

@@ -102,6 +102,7 @@ def zero_init_attention(
     """
     layer: TransformersZeroInit = attention.zero_init
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    layer.check_batch(len(query))
     prompts = layer.keys_values(projection(attention), query.dtype)
     kwargs |= {"scaling": scaling, "dropout": dropout}
     if layer.config.softmax == "joint":

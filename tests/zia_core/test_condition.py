@@ -53,6 +53,22 @@ def test_a_row_of_zeros_is_no_condition() -> None:
     assert torch.equal(output(model, batch), plain)
 
 
+@pytest.mark.parametrize("softmax", ["separate", "joint"])
+@pytest.mark.parametrize("each_prompt", [False, True])
+def test_rows_that_are_not_present_are_not_used(each_prompt: bool, softmax: str) -> None:
+    model, batch = adapted("llama-gqa", softmax=softmax), inputs("llama-gqa")
+    vectors = image().float()
+    vectors = vectors[:, None].expand(-1, 5, -1) if each_prompt else vectors
+    plain = output(model, batch)
+    with condition(model, vectors):
+        whole = output(model, batch)
+    with condition(model, vectors, torch.tensor([True, False])):
+        mixed = output(model, batch)
+    assert torch.equal(mixed[1], plain[1])
+    assert torch.equal(mixed[0], whole[0])
+    assert not torch.allclose(whole[1], plain[1])
+
+
 def test_generation_with_a_condition() -> None:
     model = adapted("llama-gqa").double()
     ids = inputs("llama-gqa")["input_ids"]

@@ -1,0 +1,1 @@
+"""Image-conditioned prompts: what turns an image's features into vectors on the prompts."""
