@@ -139,6 +139,24 @@ def reproduce(
     raise typer.Exit(code)
 
 
+@app.command()
+def pretrain(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="vit: the small ViT.")],
+    device: Device = "auto",
+    runs: Runs = RUNS,
+    retry: Retry = None,
+) -> None:
+    """Train a backbone of the project's own from scratch."""
+    from experiments.harness import executor, registry
+    from experiments.harness import plan as planning
+
+    prefix = "pretrain_"
+    own = [name for name in registry.experiments() if name.startswith(prefix)]
+    registry.check_choice("model", model, [name.removeprefix(prefix) for name in own])
+    specs = planning.planned(prefix + model, "pretrain", planning.resolve_device(device))
+    raise typer.Exit(executor.in_process(specs, runs, retry_failed=_retry_failed(retry)))
+
+
 @app.command("status")
 def status_(
     runs: Runs = RUNS,

@@ -88,7 +88,7 @@ def load_task(task: Task, folder: Path | None = None) -> TaskData:
             folder, an image is none, a list has another length than the task's, an image is listed
             twice or is both trained and tested on, or `train800val200.txt` is not the other two.
     """
-    root = folder or _task_folder(task)
+    root = folder or task_folder(task)
     lists = {split: _read_list(root, split, task) for split in LISTS}
     for group in _APART:
         seen: dict[str, str] = {}
@@ -106,6 +106,21 @@ def load_task(task: Task, folder: Path | None = None) -> TaskData:
             f"{LISTS['val']} together: write the three lists from the same examples"
         )
     return TaskData(task, root, lists["train"], lists["val"], lists["train_val"], lists["test"])
+
+
+def task_folder(task: Task) -> Path:
+    """`$ZIA_DATA/vtab/<task>`; ZiaError, which says what belongs there, if it does not exist."""
+    data = os.environ.get(DATA_VARIABLE)
+    folder = Path(data or "", FOLDER, task.name)
+    if data and folder.is_dir():
+        return folder
+    fault = (
+        f"{folder} does not exist (${DATA_VARIABLE})" if data else f"${DATA_VARIABLE} is not set"
+    )
+    raise ZiaError(
+        f"no data for the task {task.name}: {fault}; put the task's images and lists, in the "
+        f"customary VTAB-1k layout, into the folder {FOLDER}/{task.name} of ${DATA_VARIABLE}"
+    )
 
 
 def read_image(example: Example) -> "Image":
@@ -134,20 +149,6 @@ def contents(data: TaskData) -> Contents:
     trained = {digests[example.name] for example in data.train + data.val + data.train_val}
     shared = sum(digests[example.name] in trained for example in data.test)
     return Contents(hashlib.sha256(listing.encode()).hexdigest(), shared)
-
-
-def _task_folder(task: Task) -> Path:
-    data = os.environ.get(DATA_VARIABLE)
-    folder = Path(data or "", FOLDER, task.name)
-    if data and folder.is_dir():
-        return folder
-    fault = (
-        f"{folder} does not exist (${DATA_VARIABLE})" if data else f"${DATA_VARIABLE} is not set"
-    )
-    raise ZiaError(
-        f"no data for the task {task.name}: {fault}; put the task's images and lists, in the "
-        f"customary VTAB-1k layout, into the folder {FOLDER}/{task.name} of ${DATA_VARIABLE}"
-    )
 
 
 def _read_list(root: Path, split: Split, task: Task) -> tuple[Example, ...]:

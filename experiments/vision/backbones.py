@@ -1,0 +1,121 @@
+"""Image backbones by name: where their weights are found, and how they are loaded.
+
+`$ZIA_WEIGHTS/<name>/` (default `weights/<name>` in the project) holds `model.safetensors`. The
+small ViT is released with the project, in this package; a folder `$ZIA_WEIGHTS/small-vit` comes
+before that one.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.backbones import WEIGHTS_VARIABLE
+from experiments.harness.provenance import PROJECT, weights_fingerprint
+from experiments.vision import small_vit
+from zia_core.errors import ZiaError
+
+if TYPE_CHECKING:
+    from timm.models import VisionTransformer
+
+RELEASED = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True)
+class ImageBackbone:
+    """A ViT that experiments can be run on; its own classifier is not part of it.
+
+    `architecture` is timm's name of it; None for the small ViT, whose card says what it is.
+    """
+
+    name: str
+    resolution: int
+    architecture: str | None = None
+
+
+_VIT_B16 = "vit_base_patch16_224"
+BACKBONES = {
+    backbone.name: backbone
+    for backbone in (
+        # The original ViT-B/16 of ImageNet-21k: VPT's ViT-B_16.npz, converted by timm.
+        ImageBackbone(f"{_VIT_B16}.orig_in21k", 224, _VIT_B16),
+        # The same model trained again, with augmentation and regularisation (Steiner et al. 2021).
+        ImageBackbone(f"{_VIT_B16}.augreg_in21k", 224, _VIT_B16),
+        ImageBackbone("small-vit", 32),
+    )
+}
+
+
+def get(name: str) -> ImageBackbone:
+    """The backbone of that name; ZiaError lists the known ones."""
+    if name not in BACKBONES:
+        raise ZiaError(f"there is no backbone {name!r:.60}; choose from: {', '.join(BACKBONES)}")
+    return BACKBONES[name]
+
+
+def vit_b16() -> str:
+    """Which ViT-B/16 of ImageNet-21k this machine has: the original one unless only the other."""
+    original, again = f"{_VIT_B16}.orig_in21k", f"{_VIT_B16}.augreg_in21k"
+    only_the_other = _folder(again).is_dir() and not _folder(original).is_dir()
+    return again if only_the_other else original
+
+
+def load(backbone: ImageBackbone) -> tuple["VisionTransformer", dict[str, str]]:
+    """Load a backbone, in float32 and eval mode on the CPU; give it a classifier before use.
+
+    Returns:
+        The model, and the SHA-256 of its weight file by its name.
+
+    Raises:
+        ZiaError: the weights are missing, damaged, or another model's.
+    """
+    folder = _folder(backbone.name)
+    if backbone.architecture is None:
+        folder = folder if folder.is_dir() else RELEASED / backbone.name
+    weights = folder / small_vit.WEIGHTS
+    if not weights.is_file():
+        raise ZiaError(
+            f"no weights of {backbone.name}: {weights} does not exist; {_howto(backbone)}"
+        )
+    if backbone.architecture is None:
+        model, _ = small_vit.load(folder)
+    else:
+        model = _timm(backbone, weights)
+    return model, weights_fingerprint([weights])
+
+
+def _folder(name: str) -> Path:
+    return Path(os.environ.get(WEIGHTS_VARIABLE) or PROJECT / "weights") / name
+
+
+def _howto(backbone: ImageBackbone) -> str:
+    if backbone.architecture is None:
+        return (
+            "fetch the project's files again, or run `zia pretrain vit` and put "
+            f"{small_vit.WEIGHTS} and {small_vit.CARD} of that run there"
+        )
+    return (
+        f"put {small_vit.WEIGHTS} of the hub's timm/{backbone.name} there, or set "
+        f"${WEIGHTS_VARIABLE} to a folder with {backbone.name}/{small_vit.WEIGHTS}"
+    )
+
+
+def _timm(backbone: ImageBackbone, weights: Path) -> "VisionTransformer":
+    import timm
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    assert backbone.architecture is not None
+    model: Any = timm.create_model(backbone.architecture, pretrained=False, num_classes=0)
+    try:
+        tensors = load_file(weights)
+        # Its classifier of 21,843 classes, where it has one, is no part of the backbone.
+        model.load_state_dict(
+            {n: t.float() for n, t in tensors.items() if not n.startswith("head.")}
+        )
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ZiaError(
+            f"{weights} does not hold the weights of {backbone.name} ({error!s:.120}): fetch it "
+            "again"
+        ) from error
+    return model.eval()

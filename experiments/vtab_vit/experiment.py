@@ -1,0 +1,25 @@
+"""The experiment `vtab_vit`: a ViT on VTAB-1k (paper section 4.4, Tables 6 and 12)."""
+
+from experiments.harness.experiment import Experiment
+from experiments.vtab_vit import runs
+from experiments.vtab_vit.methods import METHODS
+from experiments.vtab_vit.run import RESULT_FIELDS, rescore, run
+from experiments.vtab_vit.selection import select_runs
+from experiments.vtab_vit.settings import Settings
+from experiments.vtab_vit.tasks import TASKS
+
+EXPERIMENT = Experiment(
+    name=runs.NAME,
+    version=runs.VERSION,
+    title="image classification by a ViT on VTAB-1k (Tables 6 and 12)",
+    settings=Settings,
+    tasks=tuple(TASKS),
+    methods=METHODS,
+    profiles=runs.PROFILES,
+    result_fields=RESULT_FIELDS,
+    plan=runs.plan,
+    run=run,
+    estimate=runs.estimate,
+    rescore=rescore,
+    requires=select_runs,
+)

@@ -1,0 +1,185 @@
+"""One run: load, choose, train, score once, write down."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments import training_result
+from experiments.harness import stored
+from experiments.harness.experiment import NeedsData
+from experiments.harness.folder import RunFolder
+from experiments.harness.spec import RunSpec
+from experiments.optimisation import train_settings
+from experiments.vision import backbones, protocols
+from experiments.vtab_vit import methods, selection, subsets, tasks
+from experiments.vtab_vit.data import Example, TaskData
+from experiments.vtab_vit.loaded import LoadedTask, loaded
+from experiments.vtab_vit.settings import Settings
+from experiments.vtab_vit.task import Training
+from zia_core.errors import ZiaError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+RESULT_FIELDS: dict[str, Any] = {
+    "accuracy": float,  # share of the scored images whose first guess is right
+    "correct": int,
+    "images": int,  # that were scored
+    "evaluated_on": str,  # "val" in a select run, "test" in a final one
+    "peak_lr": float,  # as chosen
+    "weight_decay": float,
+    "candidates": int,  # that it was chosen from
+    **training_result.FIELDS,
+}
+
+
+def run(spec: RunSpec, folder: RunFolder) -> None:
+    """Do the run, or what is left of it."""
+    import torch
+
+    from zia_core.adapters import backbone_identity
+    from zia_core.engine import train
+    from zia_core.trained import pack_trained
+
+    settings: Settings = spec.settings
+    if settings.device == "cpu":
+        torch.set_num_threads(settings.threads)
+    bare, weights = backbones.load(_backbone(spec))
+    task = tasks.get(spec.task)
+    images = loaded(task)
+    trained_on, scored_on = _parts(images.data, spec)
+    folder.write_environment(
+        {
+            "data": {task.name: images.contents.fingerprint},
+            "weights": weights,
+            "test_images_that_are_training_images": images.contents.shared,
+        }
+    )
+    rate, decay = selection.chosen(spec, folder, RESULT_FIELDS)
+    identity = backbone_identity(bare)
+    model = methods.prepare(
+        bare.to(settings.device), spec.method, task.classes, settings, spec.seed
+    )
+    training = _training(model, images, trained_on, spec)
+    optimisation = replace(settings, peak_lr=rate, weight_decay=decay)
+    # One checkpoint at the end, and one every 500 steps: a reduced run takes seconds.
+    engine_settings = train_settings(optimisation, spec.seed, len(training), checkpoints=1)
+    summary = train(model, training, engine_settings, folder)
+
+    guesses = _guesses(model, images, scored_on, settings, folder, summary.steps)
+    adapter = pack_trained(model, spec.method, identity)
+    with folder.writing(stored.ADAPTER) as path:
+        path.write_bytes(adapter)
+    predictions = [
+        {"id": example.name, "label": guess}
+        for example, guess in zip(scored_on, guesses, strict=True)
+    ]
+    folder.write_predictions(predictions)
+    folder.write_result(
+        {
+            **_scores(predictions, scored_on),
+            "images": len(scored_on),
+            "evaluated_on": "val" if settings.phase == "select" else "test",
+            "peak_lr": rate,
+            "weight_decay": decay,
+            "candidates": max(1, len(settings.candidates)),
+            **training_result.training_result(model, summary, adapter, folder),
+        }
+    )
+
+
+def rescore(path: Path) -> dict[str, float]:
+    """Recompute the accuracy from the predictions, beside the lists of the task."""
+    run = stored.load(path)
+    spec = RunSpec.from_json(run.config, Settings)
+    task = tasks.get(spec.task)
+    try:
+        images = loaded(task)
+    except ZiaError as error:
+        raise NeedsData(str(error)) from error
+    if run.environment.get("data") != {task.name: images.contents.fingerprint}:
+        raise NeedsData(f"{images.data.folder} does not hold the files that the run was made with")
+    return _scores(run.predictions(), _parts(images.data, spec)[1])
+
+
+def _scores(
+    predictions: Sequence[dict[str, Any]], scored_on: Sequence[Example]
+) -> dict[str, float]:
+    guessed = {prediction["id"]: prediction["label"] for prediction in predictions}
+    if len(predictions) != len(scored_on) or guessed.keys() != {each.name for each in scored_on}:
+        raise ZiaError(
+            f"the predictions are not one for each of the {len(scored_on)} images that this run is "
+            "scored on: do the run again"
+        )
+    correct = sum(guessed[example.name] == example.label for example in scored_on)
+    return {"accuracy": correct / len(scored_on), "correct": correct}
+
+
+def _parts(data: TaskData, spec: RunSpec) -> tuple[Sequence[Example], Sequence[Example]]:
+    """What a run is trained on, and what it is scored on."""
+    if spec.settings.phase == "select":
+        return data.train, data.val
+    return data.train_val, subsets.test_images(data.test, spec.data)
+
+
+def _backbone(spec: RunSpec) -> backbones.ImageBackbone:
+    backbone, resolution = backbones.get(spec.backbone), spec.settings.resolution
+    if resolution != backbone.resolution:
+        raise ZiaError(
+            f"resolution={resolution}, but {backbone.name} takes images of {backbone.resolution} "
+            f"pixels a side: set resolution={backbone.resolution}"
+        )
+    return backbone
+
+
+def _training(
+    model: Any, images: LoadedTask, trained_on: Sequence[Example], spec: RunSpec
+) -> Training:
+    """The training set, as images or, where the method allows, as features of the trunk."""
+    import torch
+
+    from zia_core.trunk import trunk
+
+    settings: Settings = spec.settings
+    protocol = protocols.get(settings.protocol, settings.resolution)
+    inputs = images.images(trained_on, protocol)
+    tokens = 1 if spec.method == "pixel-probe" else model.patch_embed.num_patches + 1
+    if not settings.reuse_trunk or spec.method in methods.WITHOUT_TRUNK:
+        return Training(trained_on, inputs, tokens, None)
+    found = trunk(model)
+    with _autocast(settings), torch.no_grad():
+        features = found.features(model, inputs, settings.batch_size)
+    return Training(trained_on, features, tokens, found)
+
+
+def _guesses(
+    model: "nn.Module",
+    images: LoadedTask,
+    scored_on: Sequence[Example],
+    settings: Settings,
+    folder: RunFolder,
+    steps: int,
+) -> list[int]:
+    """The most likely class of every image."""
+    import torch
+
+    from zia_core import frozen_prompts
+    from zia_core.engine import Interrupted
+
+    protocol = protocols.get(settings.protocol, settings.resolution)
+    found: list[int] = []
+    model.eval()
+    with torch.no_grad(), _autocast(settings), frozen_prompts(model):
+        for batch in images.batches(scored_on, protocol, settings.batch_size):
+            if reason := folder.stop_requested():
+                raise Interrupted(reason, steps)
+            found += model(batch.to(settings.device)).argmax(dim=-1).tolist()
+    return found
+
+
+def _autocast(settings: Settings) -> Any:
+    import torch
+
+    enabled = settings.precision == "bf16-autocast"
+    return torch.autocast(settings.device, torch.bfloat16, enabled=enabled)

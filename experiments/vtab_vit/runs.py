@@ -1,0 +1,88 @@
+"""The runs of each profile: for every task and method the candidates, then the final seeds."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from experiments.harness.experiment import Estimate
+from experiments.harness.spec import RunSpec
+from experiments.vision import backbones
+from experiments.vtab_vit import subsets, tasks
+from experiments.vtab_vit.methods import METHODS, candidates
+from experiments.vtab_vit.selection import select_runs
+from experiments.vtab_vit.settings import Settings
+
+NAME, VERSION = "vtab_vit", 1
+PROFILES = ("mini", "small", "paper")
+SEEDS = (42, 44, 82, 100, 800)  # VPT's
+SMALL_TASKS = ("caltech101_96", "dtd10_96", "cifar10", "digits")
+
+# Our small ViT, of 16 patches and 6 blocks. Its images are shrunk with antialiasing, which the
+# "vpt" protocol does not do; the normalisation is the one it was trained with.
+SMALL: dict[str, Any] = {
+    "protocol": "fact",
+    "resolution": 32,
+    "num_layers": 4,  # so that two blocks stay as they are, as in the paper's 30 of 32
+    "visual_prompts": 10,  # as many as zero-init's K; 50 would be three times the patches
+    "bottleneck": 16,  # an eighth of the width; ViT-B/16's 64 are a twelfth
+    "precision": "fp32",
+}
+# A named reduced budget for CPUs: 10 epochs instead of 100, the same tenth of them warm-up, and at
+# most 2,000 test images.
+REDUCED: dict[str, Any] = {"epochs": 10.0, "warmup_epochs": 1.0, "device": "cpu"}
+
+# Forward operations of an image of 224 pixels in ViT-B/16: 2 * 17.6e9; a training step is three
+# forward passes or fewer.
+FORWARD_FLOP = 35.2e9
+ASSUMED_FLOP_PER_S = 100e12  # a third of an A100's peak in bfloat16
+
+
+def plan(profile: str, device: str) -> list[RunSpec]:
+    """All runs of a profile, task by task; none of `mini` yet."""
+    if profile == "paper":
+        names = [task.name for task in tasks.VTAB_1K]
+        compared = [method for method in METHODS if method != "pixel-probe"]
+        return list(_grid("paper", backbones.vit_b16(), subsets.FULL, names, compared, {}))
+    if profile == "small":
+        reduced = device == "cpu"
+        data = subsets.REDUCED if reduced else subsets.FULL
+        changes = SMALL | (REDUCED if reduced else {})
+        return list(_grid("small", "small-vit", data, SMALL_TASKS, METHODS, changes))
+    return []
+
+
+def _grid(
+    profile: str,
+    backbone: str,
+    data: str,
+    names: Sequence[str],
+    methods: Sequence[str],
+    changes: dict[str, Any],
+) -> Iterator[RunSpec]:
+    for task in names:
+        for method in methods:
+            final = RunSpec(
+                experiment=NAME,
+                version=VERSION,
+                task=task,
+                method=method,
+                backbone=backbone,
+                data=data,
+                profile=profile,
+                seed=SEEDS[0],
+                settings=replace(Settings(), candidates=candidates(method), **changes),
+            )
+            yield from select_runs(final)
+            yield from (replace(final, seed=seed) for seed in SEEDS)
+
+
+def estimate(spec: RunSpec) -> Estimate:
+    """What a run costs: measured where it was, by arithmetic for ViT-B/16."""
+    if spec.profile != "paper":
+        return Estimate(None, None, "not measured")
+    task, settings = tasks.get(spec.task), spec.settings
+    select = settings.phase == "select"
+    trained = settings.epochs * (task.train if select else task.train + task.val)
+    forward_passes = 3 * trained + (task.val if select else task.test)
+    hours = forward_passes * FORWARD_FLOP / ASSUMED_FLOP_PER_S / 3600
+    return Estimate(hours, None, "arithmetic, 100 TFLOP/s")

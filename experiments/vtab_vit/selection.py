@@ -1,0 +1,56 @@
+"""Which learning rate and weight decay a final run takes: chosen on val200, never on test."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from experiments.harness.folder import RunFolder
+from experiments.harness.spec import RunSpec
+from experiments.vtab_vit.settings import Settings
+from zia_core.errors import ZiaError
+
+
+def select_runs(spec: RunSpec) -> list[RunSpec]:
+    """The runs that a final run chooses among, one for each candidate; none for any other run."""
+    settings: Settings = spec.settings
+    if settings.phase == "select" or settings.peak_lr is not None:
+        return []
+    return [
+        replace(
+            spec,
+            seed=settings.selection_seed,
+            settings=replace(
+                settings,
+                phase="select",
+                candidates=(),  # one more candidate must not make the others run again
+                selection_seed=Settings.selection_seed,
+                peak_lr=rate,
+                weight_decay=decay,
+            ),
+        )
+        for rate, decay in settings.candidates
+    ]
+
+
+def chosen(
+    spec: RunSpec, folder: RunFolder, result_fields: Mapping[str, Any]
+) -> tuple[float, float]:
+    """The learning rate and weight decay of a run: its own, or those with the best val200 accuracy.
+
+    Of equals the first.
+
+    Raises:
+        ZiaError: a select run is not done, or the settings give neither rate nor candidates.
+    """
+    settings: Settings = spec.settings
+    if settings.peak_lr is not None and settings.weight_decay is not None:
+        return settings.peak_lr, settings.weight_decay
+    if settings.peak_lr is not None or settings.phase == "select" or not settings.candidates:
+        raise ZiaError(
+            "set both peak_lr and weight_decay, or neither and phase=final with candidates to "
+            "choose from"
+        )
+    accuracies = [
+        folder.result_of(select, result_fields)["accuracy"] for select in select_runs(spec)
+    ]
+    return settings.candidates[accuracies.index(max(accuracies))]

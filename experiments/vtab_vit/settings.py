@@ -1,0 +1,53 @@
+"""Every setting of the experiment that can change a number. The defaults are those of ViT-B/16.
+
+The paper states no hyper-parameter for VTAB-1k. Sources: [VPT], the paper that the baseline rows of
+its table come from, and that paper's released code; [NOAH], whose released scripts train VPT,
+adapters and LoRA on VTAB-1k with AdamW; [paper], what the paper uses elsewhere; else [ours].
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from experiments.optimisation import Optimisation
+
+
+@dataclass(frozen=True)
+class Settings(Optimisation):
+    """Settings of one run; see `runs` for what the profiles change, `methods` for the rates."""
+
+    # "select": train on train800 with one candidate, score on val200. "final": train on all 1,000
+    # with the candidate that was best there, score once on the test set [VPT].
+    phase: Literal["select", "final"] = "final"
+    candidates: tuple[tuple[float, float], ...] = ()  # of a final run: pairs of rate and decay
+    selection_seed: int = 0  # of the select runs; no final seed [ours]
+
+    # The images: squashed to 224, ImageNet's mean and standard deviation [VPT].
+    protocol: str = "vpt"
+    resolution: int = 224
+
+    # The methods.
+    prompt_length: int = 10  # K [paper: LLaMA]
+    # L, of ViT-B/16's 12. The paper says only "topmost L layers". All, as VPT-deep has prompts in
+    # all, so that the two reach equally deep [ours].
+    num_layers: int = 12
+    visual_prompts: int = 50  # of VPT, which searches 1 to 200 per task and shows 50
+    visual_prompt_dropout: float = 0.1  # [NOAH]
+    bottleneck: int = 64  # of the adapters [Houlsby et al.]
+    lora_rank: int = 8  # [LoRA]
+    lora_alpha: int = 16  # [ours]
+
+    # The optimisation. AdamW for every method [NOAH]; VPT has SGD for all but full fine-tuning.
+    batch_size: int = 64  # [VPT]
+    epochs: float = 100.0  # [VPT]
+    warmup_epochs: float = 10.0  # [VPT]
+    # peak_lr and weight_decay are None in a final run, which takes those of the best select run.
+    weight_decay: float | None = None
+    decay: Literal["all", "matrices", "none"] = "matrices"  # neither norms, biases nor gates [timm]
+    beta2: float = 0.999  # torch's
+    micro_batch_size: int | None = 64  # [ours]
+    evaluations: int = 0  # nothing is scored before the last step [ours]
+    precision: Literal["fp32", "bf16", "bf16-autocast"] = "bf16-autocast"  # [ours]
+
+    # Compute what lies below the lowest adapted block once. In float32 on a CPU the same to the
+    # bit; elsewhere what is rounded may be rounded in another order.
+    reuse_trunk: bool = True

@@ -1,0 +1,55 @@
+"""The training images as the engine asks for them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from experiments.vtab_vit.data import Example
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from zia_core.trunk import Trunk
+
+
+class Training:
+    """Images and labels; with a trunk, its features instead of the images."""
+
+    def __init__(
+        self, examples: Sequence[Example], inputs: "Tensor", tokens: int, trunk: "Trunk | None"
+    ) -> None:
+        import torch
+
+        self._examples, self._inputs, self._tokens, self._trunk = examples, inputs, tokens, trunk
+        self._labels = torch.tensor([example.label for example in examples])
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def length(self, index: int) -> int:
+        """Tokens of an image, without learned ones."""
+        return self._tokens
+
+    def labels(self, index: int) -> int:
+        """One label an image."""
+        return 1
+
+    def record_id(self, index: int) -> str:
+        """The image's path in the task's folder."""
+        return self._examples[index].name
+
+    def batch(self, indices: Sequence[int]) -> dict[str, "Tensor"]:
+        """Images [B, 3, R, R], or features [B, T, C], and labels [B]."""
+        rows = list(indices)
+        return {"inputs": self._inputs[rows], "labels": self._labels[rows]}
+
+    def loss(self, model: "nn.Module", batch: dict[str, "Tensor"]) -> tuple["Tensor", int]:
+        """Sum of the images' cross entropies, and their number."""
+        from torch.nn.functional import cross_entropy
+
+        inputs, labels = batch["inputs"], batch["labels"]
+        logits = self._trunk.logits(model, inputs) if self._trunk else model(inputs)
+        return cross_entropy(logits.float(), labels, reduction="sum"), len(labels)
+
+    def evaluate(self, model: "nn.Module") -> dict[str, float]:
+        """Nothing: the images that a run is scored on are looked at once, behind the last step."""
+        return {}

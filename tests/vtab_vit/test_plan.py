@@ -1,0 +1,57 @@
+import pytest
+
+from experiments.vtab_vit import methods, runs
+from experiments.vtab_vit.selection import select_runs
+from experiments.vtab_vit.settings import Settings
+from experiments.vtab_vit.tasks import SMALL, VTAB_1K
+
+
+def test_the_paper_profile_has_all_tasks_methods_and_seeds() -> None:
+    plan = runs.plan("paper", "cuda")
+    assert len(plan) == 19 * 10 * (4 + 5)
+    assert {spec.task for spec in plan} == {task.name for task in VTAB_1K}
+    assert {spec.method for spec in plan} == set(methods.METHODS) - {"pixel-probe"}
+    final = [spec for spec in plan if spec.settings.phase == "final"]
+    assert {spec.seed for spec in final} == {42, 44, 82, 100, 800}
+    for spec in final:
+        assert spec.settings.peak_lr is None
+        assert (spec.settings.epochs, spec.settings.batch_size) == (100.0, 64)
+    hours = [runs.estimate(spec).hours for spec in plan]
+    # 1,000 images, 100 epochs, three passes each, and 711 to 73,728 test images.
+    arithmetic = [(3 * 100_000 + test) * 35.2e9 / 100e12 / 3600 for test in (711, 73_728)]
+    assert all(hour is not None and hour <= arithmetic[1] for hour in hours)
+    kitti = next(spec for spec in final if spec.task == "kitti")
+    assert runs.estimate(kitti).hours == pytest.approx(arithmetic[0])
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_small_profile(device: str) -> None:
+    plan = runs.plan("small", device)
+    assert len(plan) == 4 * 11 * (4 + 5)
+    assert {spec.task for spec in plan} == {task.name for task in SMALL} - {"fashion_mnist"}
+    assert {spec.data for spec in plan} == {"reduced-2000" if device == "cpu" else "full"}
+    assert {spec.settings.device for spec in plan} == {device}
+
+
+def test_every_method_has_as_many_candidates() -> None:
+    assert {len(set(methods.candidates(method))) for method in methods.METHODS} == {4}
+
+
+@pytest.mark.parametrize("profile", runs.PROFILES)
+def test_what_a_final_run_needs_is_planned_before_it_and_once(profile: str) -> None:
+    plan = runs.plan(profile, "cpu")
+    identities = [spec.identity for spec in plan]
+    assert len(set(identities)) == len(identities)
+    before: set[str] = set()
+    for spec in plan:
+        needed = {select.identity for select in select_runs(spec)}
+        assert needed <= before
+        assert len(needed) == (4 if spec.settings.phase == "final" else 0)
+        before.add(spec.identity)
+
+
+def test_the_defaults_are_the_papers_profile() -> None:
+    changed = {"candidates"}
+    spec = next(s for s in runs.plan("paper", "cuda") if s.settings.phase == "final")
+    for name, value in vars(Settings()).items():
+        assert name in changed or getattr(spec.settings, name) == value, name

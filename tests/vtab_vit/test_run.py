@@ -1,0 +1,246 @@
+"""Whole runs of the experiment on a tiny ViT, through the same code as the real ones."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.harness import stored, verify
+from experiments.harness.executor import in_process, run_one
+from experiments.harness.folder import RunFolder
+from experiments.harness.spec import RunSpec
+from experiments.vision import backbones
+from experiments.vtab_vit import loaded, methods, pixels
+from experiments.vtab_vit.data import Example, read_image
+from experiments.vtab_vit.run import RESULT_FIELDS, run
+from experiments.vtab_vit.selection import select_runs
+from tests.vtab_vit import world
+from tests.vtab_vit.world import done, given, spec
+from zia_core.engine import Interrupted
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("world")
+    with pytest.MonkeyPatch.context() as patch:
+        world.prepare(folder, patch)
+        yield folder
+
+
+def losses(run: stored.StoredRun) -> list[float]:
+    return [record["loss"] for record in run.metrics() if "loss" in record]
+
+
+C, BLOCKS, CLASSES, M = 16, 3, 3, 32  # the tiny ViT, and the inner width of its MLPs
+HEAD = (C + 1) * CLASSES
+NORMS = (2 * BLOCKS + 1) * 2 * C
+SIDE = sum(9 * i * o + o for i, o in ((3, 32), (32, 64), (64, 128), (128, 256))) + 256 * C + 1
+# Stem of 4, 8 and 16 channels and 2 x 2 projection; class token and positions of 17 tokens.
+STEM = sum(9 * i * o for i, o in ((3, 4), (4, 8), (8, 16))) + 4 * C * C + C + 17 * C
+STEM_BIASES = 4 + 8 + 16 + C
+WEIGHTS = BLOCKS * (4 * C * C + 2 * C * M)
+BIASES = BLOCKS * (4 * C + C + M) + NORMS // 2 + STEM_BIASES
+EXPECTED = {
+    "full": STEM + WEIGHTS + BIASES + NORMS // 2 + HEAD,
+    "linear": HEAD,
+    "bias": BIASES + HEAD,
+    "adapter": 2 * BLOCKS * (2 * 4 * C + 4 + C) + NORMS + HEAD,
+    "sidetune": SIDE + HEAD,
+    "vpt-shallow": 3 * C + HEAD,
+    "vpt-deep": BLOCKS * 3 * C + HEAD,
+    "lora": BLOCKS * 2 * 2 * 2 * C + HEAD,
+    "zero-init": 2 * (3 * C + 2) + HEAD,
+    "random-init": 2 * 3 * C + HEAD,
+    "pixel-probe": (3 * 32 * 32 + 1) * CLASSES,
+}
+
+
+@pytest.mark.parametrize("method", methods.METHODS)
+def test_every_method(root: Path, method: str) -> None:
+    finished = done(root, given(method))
+    result = finished.result
+    assert result["tuned_parameters"] == EXPECTED[method]
+    assert result["head_parameters"] == (EXPECTED[method] if method == "pixel-probe" else HEAD)
+    assert 0 < result["adapter_bytes"] - 4 * EXPECTED[method] < 6000
+    assert result["steps"] == len(losses(finished)) == 9  # three epochs of 24 images in eights
+    assert result["train_loss_first"] == losses(finished)[0]
+    assert result["train_loss_last"] == losses(finished)[-1] != losses(finished)[0]
+    assert (result["evaluated_on"], result["images"]) == ("test", 9)
+    assert result["correct"] == round(9 * result["accuracy"])
+    assert [each["id"] for each in finished.predictions()] == [
+        f"images/{n}.png" for n in range(24, 33)
+    ]
+    assert set(finished.environment["data"]) == {"tiny"}
+    assert set(finished.environment["weights"]) == {"model.safetensors"}
+    assert finished.environment["test_images_that_are_training_images"] == 0
+    findings = verify.verify(finished.path)
+    assert {finding.outcome for finding in findings} == {"ok"}, findings
+
+
+def test_zero_init_starts_as_the_linear_probe(root: Path) -> None:
+    """The first step's loss is that of the start: the same head, the backbone's own features."""
+    start, *after = losses(done(root, given("zero-init")))
+    linear_start, *linear_after = losses(done(root, given("linear")))
+    assert start == linear_start
+    assert after != linear_after
+    for other in ("lora", "bias", "full"):
+        assert losses(done(root, given(other)))[0] == pytest.approx(start, rel=1e-6)
+    for elsewhere in ("random-init", "vpt-deep", "sidetune"):
+        assert losses(done(root, given(elsewhere)))[0] != pytest.approx(start, rel=1e-4)
+    assert losses(done(root, given("linear", seed=44)))[0] != start
+
+
+def test_loss_sequence(root: Path) -> None:
+    """If these numbers move, so do all results: raise `runs.VERSION` and say why."""
+    sequence = losses(done(root, given("zero-init")))
+    stored_sequence = json.loads(Path(__file__).with_name("loss_sequence.json").read_text())
+    assert sequence == pytest.approx(stored_sequence, rel=1e-5)
+
+
+@pytest.mark.parametrize("method", [m for m in methods.METHODS if m not in methods.WITHOUT_TRUNK])
+def test_reusing_the_trunk_changes_no_bit(root: Path, method: str) -> None:
+    reused, computed = (done(root, given(method, reuse_trunk=on)) for on in (True, False))
+    assert losses(reused) == losses(computed)
+    assert reused.result["adapter_sha256"] == computed.result["adapter_sha256"]
+    assert reused.predictions() == computed.predictions()
+
+
+def test_a_final_run_takes_the_best_candidate_on_val(root: Path) -> None:
+    final = spec("linear", candidates=((1e-6, 0.01), (0.03, 0.01), (0.03, 0.1), (1e-5, 0.1)))
+    selects = select_runs(final)
+    assert [(s.seed, s.settings.phase, s.settings.peak_lr) for s in selects] == [
+        (0, "select", rate) for rate in (1e-6, 0.03, 0.03, 1e-5)
+    ]
+    outcome = run_one(final, root / "runs")
+    assert outcome.state == "failed"
+    assert "is needed, is not done: do it first" in outcome.reason
+    assert in_process([final], root / "runs", retry_failed=True) == 0  # does what it requires
+    runs = [done(root, select) for select in selects]
+    accuracies = [each.result["accuracy"] for each in runs]
+    assert {each.result["evaluated_on"] for each in runs} == {"val"}
+    assert len(set(accuracies)) > 1
+    # The two at 0.03 guess alike, as a decay of 0.1 does little: the first of equals counts.
+    assert accuracies[1] == accuracies[2] == max(accuracies)
+    result = done(root, final).result
+    assert (result["peak_lr"], result["weight_decay"]) == (0.03, 0.01)
+    assert (result["evaluated_on"], result["candidates"]) == ("test", 4)
+    assert done(root, given("linear", peak_lr=0.03)).result["accuracy"] == result["accuracy"]
+
+
+def test_selection_does_not_see_the_test_images(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def watched(example: Example) -> Any:
+        seen.append(Path(example.name).stem)
+        return read_image(example)
+
+    monkeypatch.setattr(pixels, "read_image", watched)
+    monkeypatch.setattr(loaded, "_newest", {})
+    final = spec("vpt-deep")
+    for select in select_runs(final):
+        done(root, select)
+    assert {int(number) for number in seen} == set(range(24))
+    done(root, final)
+    assert [int(number) for number in seen if int(number) >= 24] == list(range(24, 33))
+
+
+def test_select_runs_do_not_depend_on_the_other_candidates_or_the_seed() -> None:
+    one, other = spec("lora"), spec("lora", seed=44, candidates=((0.02, 0.01), (0.5, 0.0)))
+    assert select_runs(one)[0].identity == select_runs(other)[0].identity
+    assert select_runs(one)[1].identity != select_runs(other)[1].identity
+    assert select_runs(select_runs(one)[0]) == []
+
+
+@pytest.mark.parametrize("changes", [{"peak_lr": 0.1}, {"candidates": ()}, {"phase": "select"}])
+def test_a_run_that_has_no_rate_says_what_to_set(root: Path, changes: dict[str, Any]) -> None:
+    outcome = run_one(spec("linear", **changes), root / "runs")
+    assert outcome.state == "failed"
+    assert "set both peak_lr and weight_decay, or neither" in outcome.reason
+
+
+@pytest.mark.parametrize("method", ["zero-init", "vpt-deep", "full"])
+def test_an_interrupted_run_ends_as_an_undisturbed_one(root: Path, method: str) -> None:
+    run_spec = given(method, seed=82)
+    whole = done(root, run_spec).path
+    parts = root / "parts"
+    for stop_at in (2, 5, None):
+        folder = RunFolder.claim(parts, run_spec, RESULT_FIELDS)
+        assert folder is not None
+        _attempt(run_spec, folder, stop_at)
+    for name in ("metrics.jsonl", "predictions.jsonl.gz", "adapter.safetensors"):
+        ours = parts / run_spec.experiment / run_spec.folder_name / name
+        assert ours.read_bytes() == (whole / name).read_bytes(), name
+
+
+def _attempt(run_spec: RunSpec, folder: RunFolder, stop_at: int | None) -> None:
+    def watch(fields: dict[str, Any]) -> None:
+        if fields["step"] == stop_at:
+            folder.request_stop("asked to")
+
+    folder.on_progress = watch
+    with folder:
+        if stop_at is None:
+            run(run_spec, folder)
+        else:
+            with pytest.raises(Interrupted):
+                run(run_spec, folder)
+
+
+def test_a_stop_before_scoring_is_obeyed(root: Path) -> None:
+    run_spec = given("linear", seed=100)
+    folder = RunFolder.claim(root / "stopped", run_spec, RESULT_FIELDS)
+    assert folder is not None
+    _attempt(run_spec, folder, 9)  # the last step
+    assert not (folder.path / stored.RESULT).exists()
+    folder = RunFolder.claim(root / "stopped", run_spec, RESULT_FIELDS)
+    assert folder is not None
+    _attempt(run_spec, folder, None)
+    assert (folder.path / stored.RESULT).exists()
+
+
+def test_other_files_need_data_and_other_predictions_fail(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = done(root, given("linear"))
+    copy = tmp_path / finished.path.parent.name / finished.path.name
+    shutil.copytree(finished.path, copy)
+
+    def outcome() -> tuple[str, str]:
+        found = next(f for f in verify.verify_run(copy) if f.check == "metrics")
+        return found.outcome, found.detail
+
+    assert outcome() == ("ok", "accuracy, correct")
+    result = finished.result | {"accuracy": finished.result["accuracy"] + 1 / 9}
+    (copy / stored.RESULT).write_text(json.dumps(result))
+    assert outcome()[0] == "failed"
+    data = tmp_path / "data" / "vtab" / "tiny"
+    shutil.copytree(root / "data" / "vtab" / "tiny", data)
+    monkeypatch.setenv("ZIA_DATA", str(tmp_path / "data"))
+    lists = data / "test.txt"
+    lists.write_text(lists.read_text().replace("24.png 0", "24.png 1"))
+    assert outcome()[0] == "needs data"
+    assert "not hold the files that the run was made with" in outcome()[1]
+    lists.unlink()
+    assert outcome()[0] == "needs data"
+
+
+def test_a_resolution_that_is_not_the_backbones(root: Path) -> None:
+    outcome = run_one(given("linear", resolution=48), root / "runs")
+    assert outcome.reason.startswith("resolution=48, but small-vit takes images of 32 pixels")
+
+
+def test_missing_weights(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZIA_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr(backbones, "RELEASED", tmp_path)
+    outcome = run_one(given("linear", seed=3), root / "runs")
+    assert outcome.state == "failed"
+    assert "no weights of small-vit: " in outcome.reason
+    paper = replace(given("linear", resolution=224), backbone="vit_base_patch16_224.orig_in21k")
+    outcome = run_one(paper, root / "runs")
+    assert "of the hub's timm/vit_base_patch16_224.orig_in21k there" in outcome.reason
