@@ -1,6 +1,6 @@
 """Training loss by step: ours from metrics.jsonl, and the paper's Figure 5 (7 in v3), digitised."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from experiments.report.figures import style
@@ -10,9 +10,9 @@ from experiments.report.figures.shared import (
     final_sections,
     flat,
     grid,
+    groups,
     stem,
     subtitle,
-    tasks,
     title_of,
 )
 from experiments.report.paper import paper_table
@@ -33,9 +33,10 @@ def draw(runs: Runs) -> Iterator[Drawn]:
     yield Drawn(PAPER, _paper())
     for experiment in SCORES:
         for section in final_sections(runs, experiment):
-            figure = _figure(runs, section)
-            if figure is not None:
-                yield Drawn(stem("losses", experiment, section), figure)
+            for group, together in groups(section).items():
+                figure = _figure(runs, section, together)
+                if figure is not None:
+                    yield Drawn(stem("losses", experiment, section, *group), figure)
 
 
 def _paper() -> "Figure":
@@ -54,14 +55,14 @@ def _paper() -> "Figure":
     return figure
 
 
-def _figure(runs: Runs, section: Section) -> "Figure | None":
+def _figure(runs: Runs, section: Section, together: Sequence[str]) -> "Figure | None":
     curves = {
         task: {
             section.label(row).removesuffix(" †"): (row.method, curve)
             for row in section.rows
             if (curve := _mean_curve(runs, row.of((task,)))) is not None
         }
-        for task in tasks(section)
+        for task in together
     }
     curves = {task: of_task for task, of_task in curves.items() if of_task}
     if not curves:

@@ -63,6 +63,19 @@ def tasks(section: Section) -> list[str]:
     return [task for task in TASKS if task in seen] + sorted(seen - set(TASKS))
 
 
+def groups(section: Section) -> dict[tuple[str, ...], list[str]]:
+    """Return the tasks of a section that stand in one figure: those of one group of VTAB, or all.
+
+    The key is the name of the group, if there is one.
+    """
+    from experiments.vtab_vit.tasks import TASKS
+
+    found: dict[tuple[str, ...], list[str]] = {}
+    for task in tasks(section):
+        found.setdefault((TASKS[task].group,) if task in TASKS else (), []).append(task)
+    return found
+
+
 def title_of(task: str) -> str:
     """Return the task as tables name it, less what is too long for half a column."""
     from experiments.vtab_vit.tasks import TASKS

@@ -59,7 +59,7 @@ LOOKS = {
     "p-tuning-v2": Look("#56B4E9", "D", "--"),
     "prompt-tuning": Look("#E69F00", ">", ":"),
     "linear": Look("#777777", "p", "--"),
-    "head": Look("#777777", "p", "--"),
+    "head": Look("#777777", "8", "--"),
     "frozen": Look("#777777", "*", ":"),
     "pixel-probe": Look("#BBBBBB", "x", ":"),
 }

@@ -10,9 +10,9 @@ from experiments.report.figures.shared import (
     final_sections,
     flat,
     grid,
+    groups,
     stem,
     subtitle,
-    tasks,
     title_of,
 )
 from experiments.report.measured import measure
@@ -33,9 +33,8 @@ SCORE = SCORES[EXPERIMENT]
 def draw(runs: Runs) -> Iterator[Drawn]:
     """Yield a figure for each group of tasks of each section."""
     for section in final_sections(runs, EXPERIMENT):
-        for group in dict.fromkeys(TASKS[task].group for task in tasks(section)):
-            of_group = [task for task in tasks(section) if TASKS[task].group == group]
-            yield Drawn(stem("tasks", EXPERIMENT, section, group), _figure(section, of_group))
+        for group, together in groups(section).items():
+            yield Drawn(stem("tasks", EXPERIMENT, section, *group), _figure(section, together))
 
 
 def _figure(section: Section, of_group: list[str]) -> "Figure":
@@ -53,7 +52,7 @@ def _figure(section: Section, of_group: list[str]) -> "Figure":
     paper = paper_table("vtab_tasks")
     names = {method: name for method, name in ROWS if method and name}
     shown = list(flat(panels))
-    hatched = False
+    hatched = beside_paper = False
     for panel, task in zip(shown, of_group, strict=False):
         panel.set_title(title_of(task), loc="left", pad=2)
         column = Column(SCORE.field, task, "%", lambda m, s: "", scale=100, tasks=(task,))
@@ -62,6 +61,7 @@ def _figure(section: Section, of_group: list[str]) -> "Figure":
             one = measure(row, column, Plans())
             printed = paper.find(names.get(row.method), TASKS[task].title)
             if printed and printed[0].value is not None:
+                beside_paper = True
                 panel.plot(printed[0].value, place, "|", color="black", markersize=8, zorder=4)
             if one.mean is None:
                 panel.text(1, place, one.state, va="center", fontsize=6.5, color="#555555")
@@ -74,15 +74,16 @@ def _figure(section: Section, of_group: list[str]) -> "Figure":
                 linewidth=0,
             )  # fmt: skip
             panel.plot(one.values, [place] * len(one.values), ".", color="black", markersize=2.5)
-            panel.text(max(one.values) + 2, place, f"{one.mean:.1f}", va="center", fontsize=6.5)
-        panel.set_xlim(0, 112)
+            panel.text(123, place, f"{one.mean:.1f}", ha="right", va="center", fontsize=6.5)
+        panel.set_xlim(0, 123)  # the numbers stand right of 100
         panel.set_xticks([0, 50, 100])
         panel.set_yticks(range(len(order)), order)
         panel.set_ylim(len(order) - 0.4, -0.6)
         panel.tick_params(axis="y", length=0)
     for panel in shown[len(of_group) :]:
         panel.set_visible(False)
-    untrained = "; hatched: not trained" if hatched else ""
+    marks = "; line: the paper" if beside_paper else ""
+    marks += "; hatched: not trained" if hatched else ""
     figure.suptitle(subtitle(section), fontsize=7.5)
-    figure.supxlabel(f"{SCORE.title}; points: seeds{untrained}", fontsize=7.5)
+    figure.supxlabel(f"{SCORE.title}; points: seeds{marks}", fontsize=7.5)
     return figure

@@ -1,0 +1,191 @@
+import os
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.report.figures import gates, losses, pareto, style, vtab_tasks
+from experiments.report.figures.all import write_figures
+from experiments.report.runs import Runs, read_runs
+from tests.report.run_folders import write_run, write_squad, write_vtab
+from zia_core.errors import ZiaError
+
+FALLING = [2.3 - 0.01 * step for step in range(100)]
+
+
+def runs_in(root: Path) -> Runs:
+    for method, accuracy in (("zero-init", 60.0), ("full", 62.0), ("linear", 50.0)):
+        for seed in (0, 1):
+            for task in ("cifar10", "digits"):
+                changes = {"losses": FALLING} if task == "cifar10" else {}
+                write_vtab(root, method, task, seed, accuracy + seed, **changes)
+    return read_runs([root])
+
+
+def test_only_figures_whose_runs_exist_are_written(tmp_path: Path) -> None:
+    paths, left_out = write_figures([tmp_path / "none"], tmp_path / "out")
+    assert [path.name for path in paths] == ["paper-loss-curves.png", "paper-loss-curves.pdf"]
+    assert [sentence.split(",")[0] for sentence in left_out] == [
+        "left out: accuracy by VTAB task",
+        "left out: score against tuned parameters",
+        "left out: training loss",
+        "left out: gates by layer and head",
+    ]
+    runs_in(tmp_path / "runs")
+    paths, left_out = write_figures([tmp_path / "runs"], tmp_path / "out")
+    names = {path.stem for path in paths}
+    end = "vtab_vit-small-small-vit-full-v1"
+    assert names == {
+        "paper-loss-curves", f"tasks-{end}-small", f"parameters-{end}-small", f"losses-{end}-small",
+    }  # fmt: skip
+    assert len(left_out) == 1
+    for path in paths:
+        if path.suffix == ".png":
+            with Image.open(path) as image:
+                assert image.width == int(style.COLUMN * style.RESOLUTION)
+                assert image.convert("L").getextrema() == (0, 255)
+        else:
+            assert path.read_bytes().startswith(b"%PDF")
+
+
+def test_the_same_runs_give_the_same_bytes_in_another_process(tmp_path: Path) -> None:
+    runs_in(tmp_path / "runs")
+    paths, _ = write_figures([tmp_path / "runs"], tmp_path / "out")
+    (tmp_path / "matplotlibrc").write_text("font.size: 20\naxes.facecolor: red\n")
+    program = (
+        "import sys, pathlib; from experiments.report.figures.all import write_figures;"
+        "write_figures([pathlib.Path(sys.argv[1])], pathlib.Path(sys.argv[2]))"
+    )
+    environment = os.environ | {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "PYTHONHASHSEED": "7"}
+    environment |= {"PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "runs"), str(tmp_path / "again")],
+        env=environment,
+        cwd=tmp_path,  # where matplotlib finds that file
+        check=True,
+    )
+    for path in paths:
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
+        assert b"CreationDate" not in path.read_bytes()
+
+
+def test_bars_have_a_point_for_every_seed(tmp_path: Path) -> None:
+    write_vtab(tmp_path, "zero-init", "dtd10_96", 0, 30, result={"train_loss_last": 2.2})
+    [drawn] = vtab_tasks.draw(runs_in(tmp_path))
+    panels = [panel for panel in drawn.figure.axes if panel.get_visible()]
+    assert [panel.get_title(loc="left") for panel in panels] == [
+        "DTD, 10 classes", "CIFAR-10", "digits 8x8",
+    ]  # fmt: skip
+    cifar = panels[1]
+    assert [text.get_text() for text in panels[0].get_yticklabels()] == [
+        "zero-init",
+        "full",
+        "linear",
+    ]
+    assert [bar.get_width() for bar in cifar.patches] == pytest.approx([60.5, 62.5, 50.5])
+    assert [sorted(line.get_xdata()) for line in cifar.lines] == [
+        pytest.approx([60, 61]), pytest.approx([62, 63]), pytest.approx([50, 51]),
+    ]  # fmt: skip
+    untrained = panels[0].patches[0]
+    assert untrained.get_hatch()
+    assert "hatched: not trained" in drawn.figure.get_supxlabel()
+    assert [text.get_text() for text in panels[0].texts] == ["30.0", "missing", "missing"]
+
+
+def test_official_tasks_show_the_paper_s_value_too(tmp_path: Path) -> None:
+    write_vtab(tmp_path, "zero-init", "cifar", 0, 80, profile="paper")
+    [drawn] = vtab_tasks.draw(read_runs([tmp_path]))
+    assert 82.2 in [line.get_xdata()[0] for line in drawn.figure.axes[0].lines]
+
+
+def test_scores_stand_at_their_parameters(tmp_path: Path) -> None:
+    for method, parameters, exact in (("lora", 150_000, 50), ("full", 22_000_000, 60)):
+        result = {"tuned_parameters": parameters}
+        write_squad(tmp_path, method, "squad-v1.1", 0, exact, result=result)
+    flat = {"tuned_parameters": 700, "train_loss_last": 2.3}
+    write_squad(tmp_path, "head", "squad-v1.1", 0, 5, result=flat)
+    [drawn] = pareto.draw(read_runs([tmp_path]))
+    [panel] = drawn.figure.axes
+    means = {line.get_label(): line for line in panel.lines if line.get_label()[0] != "_"}
+    at = {label: (line.get_xdata()[0], line.get_ydata()[0]) for label, line in means.items()}
+    assert at == {
+        "full": (22_000_000, 70), "lora": (150_000, 60), "head (not trained)": (700, 15),
+    }  # fmt: skip
+    assert means["head (not trained)"].get_markerfacecolor() == "white"
+
+
+def test_a_loss_far_above_the_backbone_s_is_named_and_not_drawn(tmp_path: Path) -> None:
+    for method, loss in (("zero-init", 2.0), ("lora", 2.1), ("random-init", 11.36)):
+        write_run(tmp_path, method, result={"val_loss": loss})
+    write_run(tmp_path, "frozen", result={"val_loss": 2.5, "tuned_parameters": 0})
+    [drawn] = pareto.draw(read_runs([tmp_path]))
+    [panel] = drawn.figure.axes
+    assert [text.get_text() for text in panel.texts] == ["off the scale: random-init (11.4)"]
+    labels = [line.get_label() for line in panel.lines if line.get_label()[0] != "_"]
+    assert labels == ["zero-init", "lora", "frozen"]
+
+
+def test_losses_are_the_mean_over_seeds(tmp_path: Path) -> None:
+    write_run(tmp_path, losses=[4.0, 2.0, 1.0])
+    write_run(tmp_path, seed=1, losses=[2.0, 1.0, 1.0, 9.0])
+    paper, ours = losses.draw(read_runs([tmp_path]))
+    [line] = ours.figure.axes[0].lines
+    assert list(line.get_xdata()) == [1, 2, 3]
+    assert list(line.get_ydata()) == [3.0, 1.5, 1.0]
+    zero, random = paper.figure.axes[0].lines
+    assert (zero.get_ydata()[0], zero.get_ydata()[-1]) == (1.122, 0.004)
+    assert (random.get_ydata()[0], random.get_ydata()[-1]) == (2.391, 0.123)
+
+
+def test_gates_are_drawn_by_layer_and_head(tmp_path: Path) -> None:
+    import torch
+
+    from zia_core.adapters import packed
+
+    run = write_vtab(tmp_path, "zero-init", "cifar10", 3, 60)
+    values = {2: torch.tensor([0.5, -0.5]), 11: torch.tensor([0.0, 3.0])}
+    tensors = {f"blocks.{n}.attn.zero_init.gate": gate for n, gate in values.items()}
+    tensors["head.weight"] = torch.ones(2)
+    about = {"method": "zero-init attention", "config": {"gate_activation": "tanh"}}
+    (run / "adapter.safetensors").write_bytes(packed(tensors, about))
+    [drawn] = gates.draw(read_runs([tmp_path]))
+    panel, bar = drawn.figure.axes
+    expected = np.tanh([[0.5, -0.5], [0.0, 3.0]])
+    np.testing.assert_allclose(panel.images[0].get_array(), expected, rtol=1e-6)
+    assert [text.get_text() for text in panel.get_yticklabels()] == ["2", "11"]
+    assert panel.images[0].norm.vmax == -panel.images[0].norm.vmin
+    assert "seed 3" in panel.get_title()
+    assert bar.get_ylabel() == "gate"
+
+
+def test_no_two_methods_look_alike() -> None:
+    assert len(set(style.LOOKS.values())) == len(style.LOOKS)
+    both = {"full", "lora", "p-tuning-v2", "prompt-tuning", "zero-init", "head"}
+    assert len({style.look(method)[:2] for method in both}) == len(both)
+
+
+def test_a_damaged_log_is_named(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs", losses=[4.0, 2.0])
+    run = write_run(tmp_path / "runs", seed=1, losses=[4.0])
+    (run / "metrics.jsonl").write_text("{\n")
+    with pytest.raises(ZiaError, match=rf"{run.name}/metrics\.jsonl, line 1"):
+        write_figures([tmp_path / "runs"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    paths, left_out = write_figures([tmp_path / "runs"], tmp_path / "out", keep_going=True)
+    assert any(path.name.startswith("losses-alpaca_llama") for path in paths)
+    damaged = f"left out, because damaged: alpaca_llama/{run.name}/metrics.jsonl, line 1"
+    assert left_out[-1].startswith(damaged)
+
+
+def test_a_figure_has_no_date_and_no_version() -> None:
+    with style.styled():
+        figure, panel = style.new()
+        panel.plot([1, 2])
+        made = style.files(figure)
+    with Image.open(BytesIO(made[".png"])) as image:
+        assert "Software" not in image.info
+    assert b"Matplotlib" not in made[".pdf"]
