@@ -59,13 +59,8 @@ def test_a_head_in_the_file_is_not_used(folder: Path, monkeypatch: pytest.Monkey
 
 def test_dropout_on_hidden_states(folder: Path) -> None:
     tiny.write_bert(folder / tiny.BERT)
-    assert (
-        loaded().config.hidden_dropout_prob,
-        loaded(dropout=0.2).config.hidden_dropout_prob,
-    ) == (
-        0.1,
-        0.2,
-    )
+    own, other = loaded().config, loaded(dropout=0.2).config
+    assert (own.hidden_dropout_prob, other.hidden_dropout_prob) == (0.1, 0.2)
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_an_adapter_on_a_fresh_encoder_gives_the_same_answers(root: Path, method
 
 
 def test_v2_is_scored_by_kind_with_a_threshold_that_ignores_the_dev_answers(
-    root: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = tiny.spec("zero-init", runs.V2)
     run = done(root, spec)
@@ -154,18 +154,17 @@ def test_v2_is_scored_by_kind_with_a_threshold_that_ignores_the_dev_answers(
         assert result[name] == pytest.approx(weighted / 8)
     assert {finding.outcome for finding in verify.verify(run.path)} == {"ok"}
 
-    tiny.write_squad(_other_data(root), "2.0", dev_answers=False)
-    monkeypatch.setenv("ZIA_DATA", str(root / "other"))
-    assert run_one(spec, root / "elsewhere").state == "done"
-    other = stored.load(root / "elsewhere" / spec.experiment / spec.folder_name)
-    assert other.result["has_answer_exact"] is None
-    assert other.result["null_threshold"] == result["null_threshold"]
+    # If every answer were right, so would be a threshold that lets them all through.
+    said = {p["id"]: p["text"] for p in run.predictions()}
+    highest = max(p["null_odds"] for p in run.predictions())
+    (tmp_path / "data").mkdir()
+    tiny.write_squad(tmp_path / "data", "2.0", said)
+    monkeypatch.setenv("ZIA_DATA", str(tmp_path / "data"))
+    assert run_one(spec, tmp_path / "runs").state == "done"
+    other = stored.load(tmp_path / "runs" / spec.experiment / spec.folder_name)
     assert other.predictions() == run.predictions()
-
-
-def _other_data(root: Path) -> Path:
-    (root / "other").mkdir()
-    return root / "other"
+    assert other.result["null_threshold"] == result["null_threshold"] < highest
+    assert other.result["no_answer_exact"] is None
 
 
 def test_scores_need_squad_and_do_not_fit_other_predictions(
