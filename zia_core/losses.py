@@ -16,31 +16,46 @@ def label_positions(labels: Tensor) -> Tensor:
     return positions
 
 
+def label_logits(model: nn.Module, labels: Tensor, **inputs: Any) -> Tensor:
+    """The logits that each label is predicted from, in the order of `label_positions`: (labels, V).
+
+    Args:
+        model: a transformers causal language model, bare or wrapped by PEFT. The trunk runs without
+            the outer forward; of what that adds besides the head, Gemma's soft-cap is applied.
+        labels: (B, T), unshifted, -100 where a token is not to be predicted (the first column never
+            is). Instruction tuning has labels on about a third of its tokens, so the
+            (tokens, vocabulary) logits, the largest tensor of a small model, shrink accordingly.
+        inputs: what the trunk takes, (B, T, ...) each: input_ids or inputs_embeds, attention_mask.
+
+    Returns:
+        float32 (float64 if the model is).
+    """
+    # PEFT wrappers forward `base_model` to their own inner object, hence the bare model first.
+    outer: Any = model
+    bare = outer.get_base_model() if hasattr(outer, "get_base_model") else outer
+    hidden = bare.base_model(**inputs, use_cache=False).last_hidden_state
+    logits = bare.get_output_embeddings()(hidden[label_positions(labels)])
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    softcap = getattr(bare.config.get_text_config(), "final_logit_softcapping", None)
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
+    return logits
+
+
+def labels_in_order(labels: Tensor) -> Tensor:
+    """The labels themselves, in the order of `label_positions`: (labels,)."""
+    return labels[:, 1:][label_positions(labels)[:, :-1]]
+
+
 def causal_lm_losses(
     model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None, labels: Tensor
 ) -> Tensor:
     """The cross entropy of every label, in the order of `label_positions`: (labels,).
 
-    All inputs are (B, T); `labels` is unshifted, -100 where a token is not to be predicted (the
-    first column never is). Instruction tuning has labels on about a third of its tokens, so the
-    (tokens, vocabulary) logits, the largest tensor of a small model, shrink accordingly.
-    `model` is a transformers causal language model, bare or wrapped by PEFT. The trunk runs
-    without the outer forward; of what that adds besides the head, Gemma's soft-cap is applied.
-    The result is in float32 (float64 if the model is).
+    All inputs are (B, T); see `label_logits`.
     """
-    # PEFT wrappers forward `base_model` to their own inner object, hence the bare model first.
-    outer: Any = model
-    bare = outer.get_base_model() if hasattr(outer, "get_base_model") else outer
-    hidden = bare.base_model(
-        input_ids=input_ids, attention_mask=attention_mask, use_cache=False
-    ).last_hidden_state
-    positions = label_positions(labels)
-    logits = bare.get_output_embeddings()(hidden[positions])
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    softcap = getattr(bare.config.get_text_config(), "final_logit_softcapping", None)
-    if softcap is not None:
-        logits = softcap * torch.tanh(logits / softcap)
-    return functional.cross_entropy(logits, labels[:, 1:][positions[:, :-1]], reduction="none")
+    logits = label_logits(model, labels, input_ids=input_ids, attention_mask=attention_mask)
+    return functional.cross_entropy(logits, labels_in_order(labels), reduction="none")
 
 
 def causal_lm_loss(

@@ -1,0 +1,84 @@
+"""How an encoder's own files say that its images are prepared, and images as RGB."""
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.harness.files import read_json
+from experiments.vision.protocols import IMAGENET_MEAN, IMAGENET_STD, RGB, Protocol
+from zia_core.errors import ZiaError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PREPROCESSOR = "preprocessor_config.json"
+WHITE = (255, 255, 255, 255)
+
+
+def timm_protocol(config: dict[str, Any], name: str) -> Protocol:
+    """What `pretrained_cfg` in the `config.json` of a timm model says. Resized bicubically."""
+    pretrained = config.get("pretrained_cfg", {})
+    return Protocol(
+        name.rpartition("/")[2].partition("@")[0],
+        "timm",
+        "pillow-bicubic",
+        float(pretrained.get("crop_pct") or 1.0),
+        _rgb(pretrained.get("mean", IMAGENET_MEAN), name),
+        _rgb(pretrained.get("std", IMAGENET_STD), name),
+        int(pretrained.get("input_size", (3, 224, 224))[-1]),
+    )
+
+
+def transformers_protocol(folder: Path) -> Protocol:
+    """What `preprocessor_config.json` beside a transformers model says. Resized bicubically."""
+    path = folder / PREPROCESSOR
+    given = read_json(path)
+    size, crop = given.get("size", 224), None
+    if isinstance(size, dict):
+        size = size.get("shortest_edge") or size.get("height")
+    resolution = size
+    if given.get("do_center_crop"):
+        resolution = given.get("crop_size", size)
+        if isinstance(resolution, dict):
+            resolution = resolution.get("height")
+        crop = resolution / size if isinstance(size, int) and isinstance(resolution, int) else None
+    if not isinstance(resolution, int) or resolution < 1:
+        raise ZiaError(f"{path} names no size of the images: give 'size' or 'crop_size'")
+    return Protocol(
+        folder.name,
+        "transformers",
+        "pillow-bicubic",
+        crop,
+        _rgb(given.get("image_mean"), path),
+        _rgb(given.get("image_std"), path),
+        resolution,
+    )
+
+
+def decode(content: bytes, path: Path) -> "Image":
+    """Return the image in a file as RGB; what is transparent is white.
+
+    ZiaError, naming the file, if it is no image or cut off.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            if not image.has_transparency_data:
+                return image.convert("RGB")
+            canvas = Image.new("RGBA", image.size, WHITE)
+            return Image.alpha_composite(canvas, image.convert("RGBA")).convert("RGB")
+    # Pillow's plugins raise all of these for damaged files.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        unknown = isinstance(error, UnidentifiedImageError)  # its own text names a memory address
+        reason = "no image format that is known" if unknown else str(error)
+        raise ZiaError(
+            f"{path} is not an image that can be read ({reason:.100}): fetch it again"
+        ) from error
+
+
+def _rgb(values: Any, where: object) -> RGB:
+    if not isinstance(values, (list, tuple)) or len(values) != 3:
+        raise ZiaError(f"{where}: mean and std of the images must be three numbers each")
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue

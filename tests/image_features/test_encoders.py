@@ -1,0 +1,153 @@
+"""Every kind of encoder gives the features of its own library."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from experiments.image_features.encoders import Encoder, load
+from experiments.image_features.preprocessing import decode
+from tests.image_features.world import write_encoders
+from zia_core import ZiaError
+
+NAMES = ["clip", "vit", "timm", "timm-mean", "small-vit"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("encoders")
+    write_encoders(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _weights(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZIA_WEIGHTS", str(root))
+
+
+def pixels(encoder: Encoder, batch: int = 2) -> torch.Tensor:
+    side = encoder.protocol.resolution
+    return torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(2))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", NAMES)
+def test_layers_by_hooks(name: str) -> None:
+    """Depth d is what comes out of layer d, behind the encoder's last norm."""
+    encoder = load(name)
+    model: Any = encoder.model
+    if name in ("clip", "vit"):
+        layers = model.encoder.layers if name == "clip" else model.layers
+        norm = model.post_layernorm if name == "clip" else model.layernorm
+    else:
+        layers, norm = model.blocks, model.norm
+    assert len(layers) == encoder.depth
+    outputs: list[torch.Tensor] = []
+    handles = [
+        layer.register_forward_hook(
+            lambda m, args, out: outputs.append(out if isinstance(out, torch.Tensor) else out[0])
+        )
+        for layer in layers
+    ]
+    images = pixels(encoder)
+    model(images)
+    for handle in handles:
+        handle.remove()
+    depths = [-1, 1, encoder.depth]
+    found = encoder.tokens(images, depths)
+    for depth, tokens in zip((encoder.depth, 1, encoder.depth), found, strict=True):
+        torch.testing.assert_close(tokens, norm(outputs[depth - 1]))
+        assert tokens.shape[-1] == encoder.width
+    expected = found[0].mean(1) if name == "timm-mean" else found[0][:, 0]
+    assert torch.equal(encoder.summary(found[0]), expected)
+
+
+@torch.no_grad()
+def test_clip_s_last_global_feature_is_its_pooled_output() -> None:
+    encoder = load("clip")
+    images = pixels(encoder)
+    pooled = encoder.model(pixel_values=images).pooler_output  # type: ignore[operator]
+    torch.testing.assert_close(encoder.summary(encoder.tokens(images, [-1])[0]), pooled)
+
+
+def test_preprocessing_is_that_of_the_encoder_s_files() -> None:
+    image = Image.effect_noise((40, 30), 90).convert("RGB")
+    ours = load("clip").protocol(image)
+    theirs = v2.Compose(
+        [
+            v2.Resize(20, v2.InterpolationMode.BICUBIC),
+            v2.CenterCrop(16),
+            v2.PILToTensor(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize([0.5, 0.4, 0.3], [0.2, 0.3, 0.4]),
+        ]
+    )(image)
+    torch.testing.assert_close(ours, theirs)
+    timm = load("timm").protocol
+    assert (timm.resolution, timm.crop_fraction, timm.mean) == (16, 0.8, (0.5, 0.5, 0.5))
+    assert load("small-vit").protocol.resolution == 32
+
+
+def test_identities_tell_weights_architecture_and_preprocessing(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load("clip").identity() == load("clip").identity()
+    identities = [load(name).identity() for name in NAMES]
+    assert len({json.dumps(identity) for identity in identities}) == len(NAMES)
+    encoder = load("clip")
+    before = encoder.identity()
+    with torch.no_grad():
+        encoder.model.get_parameter("post_layernorm.bias")[3] += 1e-6
+    assert encoder.identity() != before
+    write_encoders(tmp_path)
+    monkeypatch.setenv("ZIA_WEIGHTS", str(tmp_path))
+    assert load("clip").identity() == before
+    for name, change in (("config", {"hidden_act": "gelu"}), ("preprocessor_config", {"size": 30})):
+        path = tmp_path / "clip" / f"{name}.json"
+        original = path.read_text()
+        path.write_text(json.dumps(json.loads(original) | change))
+        assert load("clip").identity() != before
+        path.write_text(original)
+
+
+def test_what_is_missing_or_damaged_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ZiaError, match=r"no image encoder 'nothing'.*owner/name@revision"):
+        load("nothing")
+    with pytest.raises(ZiaError, match=r"encoder clip-vit-l-14.*openai/clip-vit-large-patch14 can"):
+        load("clip-vit-l-14")
+    with pytest.raises(ZiaError, match=r"clip has 3 layers, and none at depth 4"):
+        load("clip").layer(4)
+    with pytest.raises(ZiaError, match=r"none at depth 0"):
+        load("clip").layer(0)
+    write_encoders(tmp_path)
+    monkeypatch.setenv("ZIA_WEIGHTS", str(tmp_path))
+    for name in ("clip", "timm"):
+        weights = tmp_path / name / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:900])
+        with pytest.raises(ZiaError, match=rf"encoder in .*{name} cannot be loaded"):
+            load(name)
+        weights.unlink()
+        with pytest.raises(ZiaError, match=r"no \*\.safetensors"):
+            load(name)
+    (tmp_path / "vit" / "preprocessor_config.json").write_text("{}")
+    with pytest.raises(ZiaError, match=r"preprocessor_config.json: mean and std"):
+        load("vit")
+
+
+def test_transparent_pixels_are_white(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    image = Image.new("RGBA", (2, 1), (255, 0, 0, 0))
+    image.putpixel((1, 0), (0, 0, 255, 255))
+    image.save(path)
+    found = decode(path.read_bytes(), path)
+    assert found.mode == "RGB"
+    assert [found.getpixel((x, 0)) for x in range(2)] == [(255, 255, 255), (0, 0, 255)]
+    gray = tmp_path / "b.png"
+    Image.new("L", (1, 1), 7).save(gray)
+    assert decode(gray.read_bytes(), gray).getpixel((0, 0)) == (7, 7, 7)
