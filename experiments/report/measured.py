@@ -1,16 +1,15 @@
 """One number of a table: a column of a row, its seeds, what is missing, and the runs behind it."""
 
 from dataclasses import dataclass
-from math import isnan
-from typing import TYPE_CHECKING, Any
+from math import isnan, nan
+from statistics import mean, stdev
+from typing import Any
 
 from experiments.report import formats
 from experiments.report.document import Cell, Source
 from experiments.report.planned import Plans
 from experiments.report.rows import Column, Row
-
-if TYPE_CHECKING:
-    from pandas import Series
+from experiments.report.runs import Run
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Measured:
 
     column: Column
     state: str
-    values: "Series"  # by seed
+    values: dict[int, float]  # by seed
     planned: int | None
     failed: int
     machines: int
@@ -32,12 +31,12 @@ class Measured:
     @property
     def mean(self) -> float | None:
         """The mean over seeds; None where nothing is measured."""
-        return float(self.values.mean()) if len(self.values) else None
+        return mean(self.values.values()) if self.values else None
 
     @property
     def std(self) -> float | None:
         """The sample standard deviation over seeds; None below two."""
-        return float(self.values.std()) if len(self.values) > 1 else None
+        return stdev(self.values.values()) if len(self.values) > 1 else None
 
     @property
     def text(self) -> str:
@@ -48,7 +47,7 @@ class Measured:
             return formats.NOTHING
         if self.column.of_machine and self.machines > 1:
             return "several machines"
-        number = self.column.format(self.mean, float("nan") if self.std is None else self.std)
+        number = self.column.format(self.mean, nan if self.std is None else self.std)
         if number == formats.NOTHING:
             return number
         seeds = formats.seeds(len(self.values), self.planned)
@@ -85,35 +84,36 @@ class Measured:
         )
 
 
-def measure(row: Row, column: Column, plans: Plans) -> Measured:
-    """Return the column of the row, with its state and the number of planned seeds."""
-    import pandas as pd
-
+def measure(row: Row, column: Column, plans: Plans | None = None) -> Measured:
+    """Return the column of the row, with its state and, if `plans` are given, the planned seeds."""
     row = row.of(column.tasks)
-    if row.runs.empty:  # most cells of a table that has just begun
-        return Measured(column, row.state, pd.Series(dtype=float), None, 0, 0, ())
-    tasks = column.tasks or tuple(dict.fromkeys(row.runs["task"]))
-    parts = [row.of((task,)) for task in tasks]
-    of_seeds = [
-        (part.done.set_index("seed")[column.field] * column.scale).rename(task)
-        for task, part in zip(tasks, parts, strict=True)
-    ]
-    table = pd.concat(of_seeds, axis=1) if of_seeds else pd.DataFrame(dtype=float)
-    values = table.dropna().mean(axis=1).sort_index()
-    planned = [plans.seeds(part) for part in parts]
-    runs = row.runs
+    tasks = column.tasks or tuple(dict.fromkeys(run.task for run in row.runs))
+    parts = [row.of((task,)) for task in tasks] if row.runs else []
+    planned = [plans.seeds(part.runs[0]) if plans and part.runs else None for part in parts]
+    values = _by_seed(column, parts)
     return Measured(
         column=column,
         state=_worst([part.state for part in parts], len(values)),
         values=values,
         planned=None if not planned or None in planned else min(filter(None, planned)),
-        failed=int((runs["state"] == "failed").sum()),
-        machines=int(runs.loc[runs["state"] == "done", "hardware"].nunique()),
+        failed=sum(run.state == "failed" for run in row.runs),
+        machines=len({run.hardware for run in row.done}),
         sources=tuple(
-            Source(run.folder, run.task, int(run.seed), run.state, _value(run, column))
-            for run in runs.itertuples()
+            Source(run.folder, run.task, run.seed, run.state, _value(run, column))
+            for run in row.runs
         ),
     )
+
+
+def _by_seed(column: Column, parts: list[Row]) -> dict[int, float]:
+    """The mean over the parts, of the seeds that have a value in each of them."""
+    found: dict[int, list[float]] = {}
+    for part in parts:
+        for run in part.done:
+            value = _value(run, column)
+            if value is not None:
+                found.setdefault(run.seed, []).append(value)
+    return {seed: mean(of) for seed, of in sorted(found.items()) if len(of) == len(parts)}
 
 
 def _worst(states: list[str], common_seeds: int) -> str:
@@ -123,6 +123,6 @@ def _worst(states: list[str], common_seeds: int) -> str:
     return "done" if states and common_seeds else "missing"
 
 
-def _value(run: object, column: Column) -> float | None:
-    value = float(getattr(run, column.field)) * column.scale
+def _value(run: Run, column: Column) -> float | None:
+    value = run.value(column.field) * column.scale
     return None if isnan(value) else value

@@ -1,6 +1,6 @@
 """How many seeds of a row the plan has, so that a table can say "3 of 5"."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from experiments.harness.files import canonical_json
@@ -8,7 +8,7 @@ from experiments.harness.spec import RunSpec
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
-    from experiments.report.rows import Row
+    from experiments.report.runs import Run
 
 
 class Plans:
@@ -18,36 +18,29 @@ class Plans:
         self._plans: dict[tuple[str, str, str], list[RunSpec]] = {}
         self._seeds: dict[tuple[str, str, str], dict[str, set[int]]] = {}
 
-    def tasks(self, row: "Row") -> set[str]:
-        """Return the tasks that are planned in the profile of these runs."""
-        run = row.runs.iloc[0]
-        device = str(run["settings"].get("device", "cpu"))
-        return {spec.task for spec in self._specs(run["experiment"], run["profile"], device)}
+    def tasks(self, run: "Run") -> set[str]:
+        """Return the tasks that are planned in the profile of this run."""
+        return {spec.task for spec in self._specs(run.experiment, run.profile, _device(run))}
 
-    def seeds(self, row: "Row") -> int | None:
-        """Return the number of seeds that are planned for the runs of `row`, all of one task.
+    def seeds(self, run: "Run") -> int | None:
+        """Return the number of seeds that are planned of this run, its own included.
 
         None where nothing of that kind is planned (any more): a run with changed settings, of an
         older version, or of an experiment that is not there.
         """
         from experiments.harness import registry
 
-        if row.runs.empty:
-            return None
-        run = row.runs.iloc[0]
-        experiment = registry.experiments().get(run["experiment"])
+        experiment = registry.experiments().get(run.experiment)
         if experiment is None:
             return None
-        names = ("experiment", "version", "task", "method", "backbone", "data", "profile")
-        stored = {name: run[name] for name in names} | {"settings": run["settings"]}
-        # What the frame holds is numpy's.
-        stored |= {"version": int(run["version"]), "seed": int(run["seed"])}
         try:
-            spec = RunSpec.from_json(stored, experiment.settings)
+            spec = RunSpec.from_json(
+                {field.name: getattr(run, field.name) for field in fields(RunSpec)},
+                experiment.settings,
+            )
         except ZiaError:  # a setting that is no more
             return None
-        device = str(run["settings"].get("device", "cpu"))
-        planned = self._planned(experiment.name, spec.profile, device)
+        planned = self._planned(run.experiment, run.profile, _device(run))
         seeds = planned.get(_without_seed(spec))
         return None if seeds is None else len(seeds)
 
@@ -68,6 +61,10 @@ class Plans:
             known = owner is not None and profile in owner.profiles
             self._plans[key] = owner.plan(profile, device) if owner and known else []
         return self._plans[key]
+
+
+def _device(run: "Run") -> str:
+    return str(run.settings.get("device", "cpu"))
 
 
 def _without_seed(spec: RunSpec) -> str:

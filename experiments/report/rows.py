@@ -1,14 +1,14 @@
 """Runs as the rows of a table: seeds together, and nothing together that is not comparable."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from math import isnan, nan
+from statistics import mean, stdev
+from typing import Any
 
 from experiments.harness.files import canonical_json
 from experiments.report import formats
-
-if TYPE_CHECKING:
-    from pandas import DataFrame, Series
+from experiments.report.runs import Run
 
 # Runs that differ in one of these are never in one table; runs of one task that differ in settings
 # are never in one row.
@@ -30,15 +30,19 @@ class Column:
     compared: bool = False  # whether ours minus the paper's says anything
 
 
-def training_fell(runs: "DataFrame") -> "Series":
-    """Whether the training loss fell by 20 %: the last tenth's mean at most 0.8 of the first's."""
-    fell = runs["train_loss_last"] <= 0.8 * runs["train_loss_first"]
-    return fell | runs["train_loss_first"].isna()
+def training_fell(run: Run) -> bool:
+    """Whether the training loss fell by 20 %: the last tenth's mean at most 0.8 of the first's.
+
+    A run without training has none.
+    """
+    first = run.value("train_loss_first")
+    return isnan(first) or run.value("train_loss_last") <= 0.8 * first
 
 
-def validation_fell(runs: "DataFrame") -> "Series":
+def validation_fell(run: Run) -> bool:
     """Whether the validation loss fell at all; a method that trains nothing need not."""
-    return (runs["val_loss"] < runs["val_loss_start"]) | (runs["tuned_parameters"] == 0)
+    fell = run.value("val_loss") < run.value("val_loss_start")
+    return fell or run.value("tuned_parameters") == 0
 
 
 @dataclass(frozen=True)
@@ -46,29 +50,34 @@ class Row:
     """The runs of one method with one set of settings: its seeds, in one task or in several."""
 
     method: str
-    runs: "DataFrame"
-    fell: "Callable[[DataFrame], Series]" = training_fell
+    runs: tuple[Run, ...]
+    fell: Callable[[Run], bool] = training_fell
     variant: dict[str, str] = field(default_factory=dict)  # what tells it from a similar row
 
     @property
-    def done(self) -> "DataFrame":
+    def done(self) -> list[Run]:
         """The finished runs."""
-        return self.runs[self.runs["state"] == "done"]
+        return [run for run in self.runs if run.state == "done"]
+
+    @property
+    def machines(self) -> list[str]:
+        """What the runs were computed on."""
+        return sorted({run.hardware for run in self.runs})
 
     def of(self, tasks: Sequence[str]) -> "Row":
         """Return the part of the row that is about these tasks; all of it if none is named."""
         if not tasks:
             return self
-        return Row(self.method, self.runs[self.runs["task"].isin(tasks)], self.fell, self.variant)
+        return replace(self, runs=tuple(run for run in self.runs if run.task in tasks))
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of the row's first run."""
-        return {} if self.runs.empty else dict(self.runs["settings"].iloc[0])
+        return self.runs[0].settings if self.runs else {}
 
     def setting(self, name: str) -> str:
         """Return a setting as text, by task where it differs between the row's tasks."""
-        texts = [(run.task, setting_text(run.settings, name)) for run in self.runs.itertuples()]
+        texts = [(run.task, setting_text(run.settings, name)) for run in self.runs]
         different = dict.fromkeys(text for _, text in texts)
         if len(different) < 2:
             return next(iter(different), "not recorded")
@@ -84,18 +93,20 @@ class Row:
     @property
     def state(self) -> str:
         """What stands in place of numbers, or "done", or "not trained"."""
-        if self.runs.empty:
+        if not self.runs:
             return "missing"
-        if self.done.empty:
-            return "failed" if (self.runs["state"] == "failed").any() else "not finished"
-        return "done" if self.fell(self.done).all() else "not trained"
+        if not self.done:
+            return "failed" if "failed" in {run.state for run in self.runs} else "not finished"
+        return "done" if all(map(self.fell, self.done)) else "not trained"
 
     def measured(self, column: Column) -> str:
         """Return mean ± standard deviation over the seeds as text."""
-        if column.of_machine and self.done["hardware"].nunique() > 1:
+        if column.of_machine and len({run.hardware for run in self.done}) > 1:
             return "several machines"
-        values = self.done[column.field]
-        return column.format(values.mean(), values.std())
+        values = [value for run in self.done if not isnan(value := run.value(column.field))]
+        if not values:
+            return formats.NOTHING
+        return column.format(mean(values), stdev(values) if len(values) > 1 else nan)
 
 
 def setting_text(settings: dict[str, Any], name: str) -> str:
@@ -113,17 +124,17 @@ class Section:
     @property
     def begun(self) -> list[Row]:
         """The rows that have runs."""
-        return [row for row in self.rows if not row.runs.empty]
+        return [row for row in self.rows if row.runs]
 
     def varying(self) -> list[str]:
         """Return the settings in which the runs differ."""
-        runs = [settings for row in self.begun for settings in row.runs["settings"]]
+        runs = [run.settings for row in self.begun for run in row.runs]
         names = sorted({name for settings in runs for name in settings})
         return [n for n in names if len({setting_text(settings, n) for settings in runs}) > 1]
 
     def label(self, row: Row) -> str:
         """Return the method, with what tells it from another row of the same method."""
-        label = row.method + (" †" if self.reduced and not row.runs.empty else "")
+        label = row.method + (" †" if self.reduced and row.runs else "")
         different = ", ".join(f"{name} {value}" for name, value in row.variant.items())
         return f"{label} ({different})" if different else label
 
@@ -134,50 +145,51 @@ class Section:
 
 
 def sections(
-    runs: "DataFrame",
+    runs: Sequence[Run],
     methods: Sequence[str],
     by: Sequence[str] = SECTION,
-    fell: "Callable[[DataFrame], Series]" = training_fell,
+    fell: Callable[[Run], bool] = training_fell,
 ) -> list[Section]:
-    """Return the runs of a `run_frame`, sorted into tables and rows.
+    """Return the runs, in their order, sorted into tables and rows.
 
     Each table begins with `methods`, also with those that have no runs; other methods follow by
     name. Without any run there is one table, without a key.
     """
-    groups = runs.groupby(list(by), observed=True)
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        groups.setdefault(tuple(getattr(run, name) for name in by), []).append(run)
     return [
         Section(dict(zip(by, key, strict=True)), list(_rows(group, methods, fell)))
-        for key, group in groups
-    ] or [Section({}, list(_rows(runs, methods, fell)))]
+        for key, group in groups.items()
+    ] or [Section({}, list(_rows((), methods, fell)))]
 
 
 def _rows(
-    runs: "DataFrame", methods: Sequence[str], fell: "Callable[[DataFrame], Series]"
+    runs: Sequence[Run], methods: Sequence[str], fell: Callable[[Run], bool]
 ) -> Iterator[Row]:
-    for method in [*methods, *sorted(set(runs["method"]) - set(methods))]:
-        of_method = runs[runs["method"] == method]
-        if of_method.empty:
-            yield Row(method, of_method, fell)
+    for method in [*methods, *sorted({run.method for run in runs} - set(methods))]:
+        of_method = [run for run in runs if run.method == method]
+        if not of_method:
+            yield Row(method, (), fell)
             continue
         names = _variants(of_method)
-        variants = of_method["settings"].map(
-            lambda settings, names=names: canonical_json(
-                {name: setting_text(settings, name) for name in names}
-            )
-        )
-        for _, group in of_method.groupby(variants):
-            first = group["settings"].iloc[0]
-            yield Row(method, group, fell, {name: setting_text(first, name) for name in names})
+        variants: dict[str, list[Run]] = {}
+        for run in of_method:
+            texts = {name: setting_text(run.settings, name) for name in names}
+            variants.setdefault(canonical_json(texts), []).append(run)
+        for _, group in sorted(variants.items()):
+            texts = {name: setting_text(group[0].settings, name) for name in names}
+            yield Row(method, tuple(group), fell, texts)
 
 
-def _variants(runs: "DataFrame") -> list[str]:
+def _variants(runs: Sequence[Run]) -> list[str]:
     """The settings in which runs of one method differ within one task.
 
     A setting that only follows the task (an image size, a prompt length) does not split a row.
     """
     names = set()
-    for _, of_task in runs.groupby("task"):
-        settings = list(of_task["settings"])
+    for task in {run.task for run in runs}:
+        settings = [run.settings for run in runs if run.task == task]
         for name in {name for one in settings for name in one}:
             if len({setting_text(one, name) for one in settings}) > 1:
                 names.add(name)

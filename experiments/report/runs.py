@@ -1,17 +1,15 @@
-"""Run folders as a data frame: one row a run, in an order that follows from their contents."""
+"""Run folders as records, in an order that follows from their contents."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments.harness import stored
 from experiments.harness.stored import RESULT, StoredRun
 from experiments.harness.typed import conform_fields
 from zia_core.errors import ZiaError
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 IDENTIFYING: dict[str, type] = {
     "experiment": str,
@@ -27,6 +25,31 @@ IDENTIFYING: dict[str, type] = {
 PROFILE_ORDER = ("mini", "small", "paper")
 
 
+@dataclass(frozen=True)
+class Run:
+    """One run: what it is, what became of it, and the fields of its result that are read."""
+
+    experiment: str
+    version: int
+    task: str
+    method: str
+    backbone: str
+    data: str
+    profile: str
+    seed: int
+    settings: dict[str, Any]
+    state: str
+    reason: str
+    hardware: str
+    folder: str
+    result: dict[str, float | None]  # empty unless the run is done
+
+    def value(self, field: str) -> float:
+        """Return a field of the result; NaN where there is none."""
+        value = self.result.get(field)
+        return nan if value is None else value
+
+
 @dataclass
 class Runs:
     """What lies in some folders of runs: the readable runs by folder, and the damaged ones."""
@@ -40,9 +63,9 @@ class Runs:
         """Return the readable runs of one experiment."""
         return [run for run in self.found.values() if run.path.parent.name == experiment]
 
-    def one(self, experiment: str, folder: str) -> StoredRun:
-        """Return the run in that folder."""
-        return self.found[f"{experiment}/{folder}"]
+    def one(self, run: Run) -> StoredRun:
+        """Return the folder of a run with all of its files."""
+        return self.found[f"{run.experiment}/{run.folder}"]
 
     def damaged_of(self, experiment: str) -> tuple[str, ...]:
         """Return the sentences about that experiment's damaged runs."""
@@ -80,51 +103,54 @@ def read_runs(roots: Sequence[Path], *, keep_going: bool = False) -> Runs:
     return runs
 
 
-def run_frame(
+def select(
     runs: Runs,
     experiment: str,
     measured: Mapping[str, Any],
     only: Mapping[str, object] | None = None,
-) -> "DataFrame":
+) -> list[Run]:
     """Return the runs of `experiment` with the settings in `only`, by profile, method and seed.
 
-    Columns: what the run is (`IDENTIFYING`), its `state`, `reason`, `hardware` and `folder`, and
-    the fields `measured` of its result, NaN where the run is not done. ZiaError names a file that
-    lacks a field; with `runs.keep_going` its run is left out and marked.
+    `measured` are the fields of a result that are read, with their types. ZiaError names a file
+    that lacks one; with `runs.keep_going` its run is left out and marked.
     """
-    import pandas as pd
-
-    rows = []
-    for run in runs.of(experiment):
+    found = []
+    for stored_run in runs.of(experiment):
         try:
-            row = _row(run, measured)
+            run = _run(stored_run, measured)
         except ZiaError as error:
-            runs.give_up(run.path, error)
+            runs.give_up(stored_run.path, error)
             continue
-        if all(row["settings"].get(name) == value for name, value in (only or {}).items()):
-            rows.append(row)
-    columns = [*IDENTIFYING, "state", "reason", "hardware", "folder", *measured]
-    frame = pd.DataFrame(rows, columns=columns)
-    frame["profile"] = pd.Categorical(frame["profile"], _profiles(frame["profile"]), ordered=True)
-    order = ["profile", "backbone", "data", "version", "task", "method", "seed", "folder"]
-    return frame.astype(dict.fromkeys(measured, float)).sort_values(order, ignore_index=True)
+        if all(run.settings.get(name) == value for name, value in (only or {}).items()):
+            found.append(run)
+    return sorted(found, key=_order)
 
 
 def _name(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-def _row(run: StoredRun, measured: Mapping[str, Any]) -> dict[str, Any]:
-    row = conform_fields(IDENTIFYING, run.config, str(run.path / "config.json"))
-    row |= {
-        "state": run.state,
-        "reason": run.status.get("reason"),
-        "hardware": _hardware(run),
-        "folder": run.path.name,
-    }
+def _run(run: StoredRun, measured: Mapping[str, Any]) -> Run:
+    identity = conform_fields(IDENTIFYING, run.config, str(run.path / "config.json"))
+    result = {}
     if run.state == "done":
-        row |= conform_fields(measured, run.result, str(run.path / RESULT))
-    return row
+        result = conform_fields(measured, run.result, str(run.path / RESULT))
+    return Run(
+        **identity,
+        state=run.state,
+        reason=str(run.status.get("reason")),
+        hardware=_hardware(run),
+        folder=run.path.name,
+        result=result,
+    )
+
+
+def _order(run: Run) -> tuple[Any, ...]:
+    """Profiles in their order, unknown ones after them; then by name and number."""
+    known = run.profile in PROFILE_ORDER
+    profile = PROFILE_ORDER.index(run.profile) if known else len(PROFILE_ORDER)
+    key = (run.backbone, run.data, run.version, run.task, run.method, run.seed, run.folder)
+    return (profile, run.profile, *key)
 
 
 def _hardware(run: StoredRun) -> str:
@@ -135,7 +161,3 @@ def _hardware(run: StoredRun) -> str:
         return f"{len(gpus)} x {gpus[0]}"
     cpu = (run.environment.get("cpu") or {}).get("model") or "unknown CPU"
     return f"{torch['threads']} threads of {cpu}" if "threads" in torch else cpu
-
-
-def _profiles(seen: Sequence[str]) -> list[str]:
-    return [*PROFILE_ORDER, *sorted(set(seen) - set(PROFILE_ORDER))]

@@ -21,7 +21,7 @@ def notes(section: Section) -> Iterator[str]:
         "Exact match and F1 of the official scorers in percent, mean ± standard deviation (number "
         "of seeds), after the last epoch."
     )
-    settings = [settings for row in section.begun for settings in row.runs["settings"]]
+    settings = [run.settings for row in section.begun for run in row.runs]
     tried = sorted({len(s.get("candidates") or ()) for s in settings if s.get("peak_lr") is None})
     yield (
         f"Selection: the peak learning rate by validation loss on held-out training questions, "
@@ -43,7 +43,8 @@ def notes(section: Section) -> Iterator[str]:
 
 def chosen(row: Row) -> str:
     """Say with which peak learning rate the row was trained, by task."""
-    pairs = {(r.task, r.peak_lr) for r in row.done.itertuples() if not isnan(r.peak_lr)}
+    rates = {(run.task, run.value("peak_lr")) for run in row.done}
+    pairs = {(task, rate) for task, rate in rates if not isnan(rate)}
     texts = [f"{task} {rate:g}" for task, rate in sorted(pairs)]
     return f"peak learning rate: {', '.join(texts)}" if texts else ""
 

@@ -2,18 +2,16 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments.report import formats
 from experiments.report.document import Cell, Document, Grid, Part
 from experiments.report.measured import measure
 from experiments.report.paper import PaperTable, paper_table
 from experiments.report.planned import Plans
+from experiments.report.printed import paper_cells, shown_as, sources
 from experiments.report.rows import SECTION_OF_TASKS, Column, Row, Section, sections, training_fell
-from experiments.report.runs import Runs, run_frame
-
-if TYPE_CHECKING:
-    from pandas import DataFrame, Series
+from experiments.report.runs import Run, Runs, select
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Table:
     intro: str = ""
     lines: str = "method"  # what a line is
     only: Mapping[str, object] = field(default_factory=dict)  # settings that a run must have
-    fell: "Callable[[DataFrame], Series]" = training_fell
+    fell: Callable[[Run], bool] = training_fell
     # Further fields that the results must have; those of the columns and of `fell` are added.
     measured: Mapping[str, Any] = field(default_factory=dict)
     notes: "Callable[[Section], Iterator[str]] | None" = None
@@ -56,11 +54,11 @@ def build(table: Table, runs: Runs) -> Document:
     """Return the table as a function of the run folders alone; ZiaError names a damaged one."""
     paper = paper_table(table.paper)
     if table.experiment is None:
-        frame = run_frame(Runs(), "", {})
+        found_runs = []
     else:
-        frame = run_frame(runs, table.experiment, table.fields(), table.only)
+        found_runs = select(runs, table.experiment, table.fields(), table.only)
     methods = [method for method, _ in table.rows if method is not None]
-    found = sections(frame, methods, SECTION_OF_TASKS, table.fell)
+    found = sections(found_runs, methods, SECTION_OF_TASKS, table.fell)
     builder = _Builder(table, paper, Plans())
     parts = tuple(builder.parts(found))
     return Document(
@@ -72,46 +70,6 @@ def build(table: Table, runs: Runs) -> Document:
         cells=(*paper_cells(paper), *builder.cells),
         damaged=runs.damaged_of(table.experiment or ""),
     )
-
-
-def sources(paper: PaperTable) -> str:
-    """Say where the paper's numbers are from, and what it prints besides those shown."""
-    usual = (paper.cells[0].source, paper.cells[0].confidence)
-    others: dict[tuple[str, str], list[str]] = {}
-    for row in paper.rows():
-        cells = [cell for cell in paper.cells if cell.row == row]
-        origins = {(cell.source, cell.confidence) for cell in cells}
-        if origins == {usual}:
-            continue
-        if len(origins) == 1:  # the whole row, whose numbers are in the table
-            others.setdefault(origins.pop(), []).append(row)
-            continue
-        for cell in cells:
-            if (cell.source, cell.confidence) != usual:
-                found = others.setdefault((cell.source, cell.confidence), [])
-                found.append(f"{row}, {cell.column}: {cell.printed}")
-    text = f"The paper's numbers are from {usual[0]} (confidence {usual[1]})"
-    if others:
-        text += "; from elsewhere: " + "; ".join(
-            f"{'; '.join(cells)} ({source}, confidence {confidence})"
-            for (source, confidence), cells in others.items()
-        )
-    return text + "."
-
-
-def paper_cells(paper: PaperTable) -> Iterator[Cell]:
-    """Return the paper's numbers as cells."""
-    for cell in paper.cells:
-        yield Cell(
-            source=f"paper, {cell.source}",
-            row=cell.row,
-            column=cell.column,
-            mean=cell.value,
-            unit=cell.unit,
-            state="printed",
-            confidence=cell.confidence,
-            text=cell.printed,
-        )
 
 
 @dataclass
@@ -133,28 +91,25 @@ class _Builder:
                     title=self._title(section),
                     notes=tuple(self._notes(section)),
                 )
-        empty = Section({}, list(self._without_runs(found)))
+        empty = Section({}, list(self._without_runs()))
         rest = [block for block in self.table.blocks if block.paper and block.caption not in shown]
         if rest:
             grids = tuple(self._grid(empty, block) for block in rest)
             yield Part(grids, "No runs yet" if shown else "")
 
-    def _without_runs(self, found: Sequence[Section]) -> Iterator[Row]:
-        nothing = found[0].rows[0].runs.iloc[:0] if found and found[0].rows else None
+    def _without_runs(self) -> Iterator[Row]:
         for method, _ in self.table.rows:
-            if method is not None and nothing is not None:
-                yield Row(method, nothing, self.table.fell)
+            if method is not None:
+                yield Row(method, ())
 
     def _has_runs(self, section: Section, block: Block) -> bool:
-        return any(
-            not row.of(column.tasks).runs.empty for row in section.rows for column in block.columns
-        )
+        return any(row.of(column.tasks).runs for row in section.rows for column in block.columns)
 
     def _shown(self, section: Section, block: Block) -> Block:
         """The block without columns of our own that have no runs and that nobody planned."""
         if block.paper:
             return block
-        planned = self.plans.tasks(section.begun[0])
+        planned = self.plans.tasks(section.begun[0].runs[0])
         alone = Block((), paper=False)
         columns = tuple(
             column
@@ -176,7 +131,7 @@ class _Builder:
         for method, name in self._methods(section):
             printed = [self.paper.find(name, column.title)[:1] for column in block.columns]
             if block.paper and any(printed):
-                lines.append((name, "paper", *map(_printed, block.columns, printed)))
+                lines.append((name, "paper", *map(shown_as, block.columns, printed)))
             for row in [row for row in section.rows if row.method == method]:
                 ours = [measure(row, column, self.plans) for column in block.columns]
                 if not block.paper and all(one.state == "missing" for one in ours):
@@ -230,14 +185,14 @@ class _Builder:
         varying = section.varying()
         first = section.begun[0]
         common = [name for name in sorted(first.settings) if name not in varying]
-        machines = {machine for row in section.begun for machine in row.runs["hardware"]}
+        machines = {machine for row in section.begun for machine in row.machines}
         yield f"All rows: {first.describe(common)}. On {'; '.join(sorted(machines))}."
         for row in section.begun:
             about = [row.describe(varying)] if varying else []
             about += [self.table.about_row(row)] if self.table.about_row else []
             about += [
                 f"{run.task} seed {run.seed} failed ({formats.one_line(run.reason)})"
-                for run in row.runs.itertuples()
+                for run in row.runs
                 if run.state == "failed"
             ]
             if any(about):
@@ -246,15 +201,6 @@ class _Builder:
             f"The runs behind a number: `zia tables --explain {self.table.name} ROW COLUMN`, "
             "or the column `runs` of cells.csv."
         )
-
-
-def _printed(column: Column, cells: Sequence[Any]) -> str:
-    """The paper's number, with the decimals of ours where the two are compared."""
-    if not cells or cells[0].value is None:
-        return formats.NOTHING
-    if column.compared:
-        return column.format(cells[0].value, float("nan"))
-    return str(cells[0].printed)
 
 
 def _difference(column: Column, cell: Cell) -> str:

@@ -41,7 +41,7 @@ def notes(section: Section) -> Iterator[str]:
     candidates = {
         len(settings.get("candidates") or ())
         for row in section.begun
-        for settings in row.runs["settings"]
+        for settings in [run.settings for run in row.runs]
     }
     yield (
         f"Top-1 accuracy in percent, mean ± standard deviation (number of seeds). Protocol "
@@ -62,9 +62,9 @@ def notes(section: Section) -> Iterator[str]:
 def chosen(row: Row) -> str:
     """Say what the selection chose, by task: learning rate / weight decay."""
     pairs = {
-        (run.task, f"{run.peak_lr:g} / {run.weight_decay:g}")
-        for run in row.done.itertuples()
-        if not isnan(run.peak_lr)  # nothing is trained
+        (run.task, f"{run.value('peak_lr'):g} / {run.value('weight_decay'):g}")
+        for run in row.done
+        if not isnan(run.value("peak_lr"))  # nothing is trained
     }
     order = list(TASKS)
     texts = [f"{task} {pair}" for task, pair in sorted(pairs, key=lambda p: order.index(p[0]))]

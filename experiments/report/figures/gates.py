@@ -43,10 +43,10 @@ def draw(runs: Runs) -> Iterator[Drawn]:
 def _adapters(runs: Runs, section: Section, task: str) -> "Iterator[tuple[Path, int]]":
     for row in section.rows:
         if row.method == METHOD:
-            for run in row.of((task,)).done.itertuples():
-                path = runs.one(run.experiment, run.folder).path / ADAPTER
+            for run in row.of((task,)).done:
+                path = runs.one(run).path / ADAPTER
                 if path.exists():
-                    yield path, int(run.seed)
+                    yield path, run.seed
 
 
 def _gates(path: "Path") -> "tuple[list[int], np.ndarray]":

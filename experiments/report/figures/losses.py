@@ -101,8 +101,8 @@ def _mean_curve(runs: Runs, row: Row) -> "tuple[np.ndarray, np.ndarray] | None":
     import numpy as np
 
     seeds = []
-    for done in row.done.itertuples():
-        run = runs.one(done.experiment, done.folder)
+    for done in row.done:
+        run = runs.one(done)
         try:
             losses = [record["loss"] for record in run.metrics() if "loss" in record]
         except ZiaError as error:

@@ -15,7 +15,6 @@ from experiments.report.figures.shared import (
     title_of,
 )
 from experiments.report.measured import Measured, measure
-from experiments.report.planned import Plans
 from experiments.report.rows import Column, Row, Section
 from experiments.report.runs import Runs
 from experiments.vtab_vit.tasks import TASKS
@@ -55,7 +54,7 @@ def _figure(score: Score, section: Section, together: Sequence[str]) -> "Figure 
     points: list[tuple[Row, float, Measured]] = []
     frozen: tuple[str, float] | None = None  # a method without parameters
     for row in _in_order(section):
-        one, size = measure(row, mean, Plans()), measure(row, tuned, Plans())
+        one, size = measure(row, mean), measure(row, tuned)
         if one.mean is None or size.mean is None or row.method in NOT_A_METHOD:
             continue
         if size.mean == 0:
@@ -74,8 +73,8 @@ def _figure(score: Score, section: Section, together: Sequence[str]) -> "Figure 
             continue
         colour, marker, _ = style.look(row.method)
         trained = scored.state == "done"
-        seeds = [parameters] * len(scored.values)
-        panel.plot(seeds, scored.values, ".", color=colour, markersize=3, alpha=0.6)
+        seeds = list(scored.values.values())
+        panel.plot([parameters] * len(seeds), seeds, ".", color=colour, markersize=3, alpha=0.6)
         panel.plot(
             parameters,
             height,

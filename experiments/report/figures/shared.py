@@ -12,7 +12,7 @@ from experiments.report.rows import (
     training_fell,
     validation_fell,
 )
-from experiments.report.runs import Runs, run_frame
+from experiments.report.runs import Runs, select
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,14 +50,14 @@ def final_sections(runs: Runs, experiment: str) -> list[Section]:
     losses = ("train_loss_first", "train_loss_last")
     ends = ("val_loss_start", "val_loss") if experiment == "alpaca_llama" else losses
     fields: dict[str, Any] = dict.fromkeys((score.field, "tuned_parameters", *ends), float | None)
-    frame = run_frame(runs, experiment, fields, score.only)
+    found = select(runs, experiment, fields, score.only)
     fell = validation_fell if experiment == "alpaca_llama" else training_fell
-    return [s for s in sections(frame, (), SECTION_OF_TASKS, fell) if s.key]
+    return [s for s in sections(found, (), SECTION_OF_TASKS, fell) if s.key]
 
 
 def tasks(section: Section) -> list[str]:
     """Return the tasks that have runs, in the order of the experiment's list."""
-    seen = {task for row in section.rows for task in row.runs["task"]}
+    seen = {task for row in section.rows for task in {run.task for run in row.runs}}
     from experiments.vtab_vit.tasks import TASKS
 
     return [task for task in TASKS if task in seen] + sorted(seen - set(TASKS))

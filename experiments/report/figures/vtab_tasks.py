@@ -17,7 +17,6 @@ from experiments.report.figures.shared import (
 )
 from experiments.report.measured import measure
 from experiments.report.paper import paper_table
-from experiments.report.planned import Plans
 from experiments.report.rows import Column, Section
 from experiments.report.runs import Runs
 from experiments.report.vtab import ROWS
@@ -58,7 +57,7 @@ def _figure(section: Section, of_group: list[str]) -> "Figure":
         column = Column(SCORE.field, task, "%", lambda m, s: "", scale=100, tasks=(task,))
         for place, label in enumerate(order):
             row = rows[label]
-            one = measure(row, column, Plans())
+            one = measure(row, column)
             printed = paper.find(names.get(row.method), TASKS[task].title)
             if printed and printed[0].value is not None:
                 beside_paper = True
@@ -73,7 +72,8 @@ def _figure(section: Section, of_group: list[str]) -> "Figure":
                 alpha=0.55 if trained else 0.2, hatch=None if trained else "////",
                 linewidth=0,
             )  # fmt: skip
-            panel.plot(one.values, [place] * len(one.values), ".", color="black", markersize=2.5)
+            seeds = list(one.values.values())
+            panel.plot(seeds, [place] * len(seeds), ".", color="black", markersize=2.5)
             panel.text(123, place, f"{one.mean:.1f}", ha="right", va="center", fontsize=6.5)
         panel.set_xlim(0, 123)  # the numbers stand right of 100
         panel.set_xticks([0, 50, 100])

@@ -1,0 +1,172 @@
+"""Each claim against the runs of a profile, or against arithmetic."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+from experiments.report import formats
+from experiments.report.claims import Arithmetic, Claim, Comparison, statistics
+from experiments.report.claims.statistics import FAILS, HOLDS, INCONCLUSIVE, NO_RUNS
+from experiments.report.measured import Measured, measure
+from experiments.report.paper import paper_table
+from experiments.report.rows import Column, Row, Section
+from experiments.vtab_vit.tasks import TASKS
+
+CONTROL = ("linear", "pixel-probe")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of a claim, or of one of its parts, and the numbers that decided."""
+
+    verdict: str
+    evidence: str
+
+
+def computed(claim: Claim) -> Finding:
+    """Return the verdict on an arithmetic claim."""
+    return _together([_arithmetic(part) for part in claim.parts if isinstance(part, Arithmetic)])
+
+
+def tested(claim: Claim, section: Section) -> Finding:
+    """Return the verdict on a claim from the runs of one profile, backbone, data and version."""
+    return _together([_compare(p, section) for p in claim.parts if isinstance(p, Comparison)])
+
+
+def _together(findings: Sequence[Finding]) -> Finding:
+    verdict = statistics.all_of([finding.verdict for finding in findings])
+    if verdict == NO_RUNS:
+        return Finding(verdict, "")
+    several = len(findings) > 1
+    texts = [f"{f.evidence} ({f.verdict})" if several else f.evidence for f in findings]
+    return Finding(verdict, "; ".join(texts))
+
+
+def _arithmetic(part: Arithmetic) -> Finding:
+    """K L C + L H, and what is added, in the paper's unit."""
+    parameters = part.layers * (part.prompt_length * part.width + part.heads) + part.added
+    value = parameters * (part.bytes or 1) / part.per
+    table, row, column = part.paper
+    cell = paper_table(table).find(row, column)[part.which]
+    holds = cell.value is not None and abs(value - cell.value) <= part.margin
+    counted = f"{parameters:,} parameters, {value:.2f}"
+    return Finding(HOLDS if holds else FAILS, f"{part.label}: {counted}; printed {cell.printed}")
+
+
+def _compare(part: Comparison, section: Section) -> Finding:
+    tasks = _tasks(part, section)
+    rows = [_rows(section, method, tasks) for method in (part.ours, part.other)]
+    missing = [m for m, found in zip((part.ours, part.other), rows, strict=True) if not found]
+    if missing:
+        return Finding(NO_RUNS, f"{part.label}: no runs of {' or '.join(missing)}")
+    for method, found in zip((part.ours, part.other), rows, strict=True):
+        if len(found) > 1:
+            return Finding(INCONCLUSIVE, f"{part.label}: {method} has runs with several settings")
+    if part.kind == "sign":
+        return _signs(part, rows[0][0], rows[1][0], tasks)
+    ours, other = (_measured(part, found[0], tasks) for found in rows)
+    if ours.mean is None or other.mean is None:
+        states = " and ".join(
+            f"{method} {one.state}"
+            for method, one in ((part.ours, ours), (part.other, other))
+            if one.mean is None
+        )
+        return Finding(NO_RUNS, f"{part.label}: {states}")
+    for method, one in ((part.ours, ours), (part.other, other)):
+        if one.state != "done" and part.kind in ("difference", "ratio"):
+            return Finding(INCONCLUSIVE, f"{part.label}: {method} is {one.state}")
+    if part.kind == "equal":
+        return _equal(part, ours.values, other.values)
+    if part.kind == "exact":
+        less, more = sorted((ours.mean, other.mean))
+        ahead = less < more and ours.mean == (more if part.direction == "above" else less)
+        text = f"{part.label}: {ours.mean:,.0f} against {other.mean:,.0f}"
+        return Finding(HOLDS if ahead else FAILS, text)
+    machines = {run.hardware for found in rows for run in found[0].of(tasks).done}
+    if part.kind == "ratio" and len(machines) > 1:
+        return Finding(INCONCLUSIVE, f"{part.label}: measured on different machines")
+    return _paired(part, ours.values, other.values)
+
+
+def _paired(part: Comparison, ours: dict[int, float], other: dict[int, float]) -> Finding:
+    """The t-interval of what the seeds that both have differ by."""
+    pairs = [(ours[seed], other[seed]) for seed in sorted(ours.keys() & other.keys())]
+    values = [a / b if part.kind == "ratio" else a - b for a, b in pairs]
+    verdict = statistics.verdict(values, part.direction, part.margin)
+    if not values:
+        return Finding(NO_RUNS, f"{part.label}: no seed that both have")
+    unit = f" {part.unit}" if part.unit else ""
+    sign = "" if part.kind == "ratio" else "+"
+    text = f"{part.label}: {mean(values):{sign}.3f}{unit} against {part.other}"
+    if part.kind == "ratio":
+        text = f"{part.label}: {mean(values):.3f}"
+    if len(values) > 1:
+        low, high = statistics.t_interval(values)
+        text += f", 95 % interval {low:{sign}.3f} to {high:{sign}.3f}"
+    if part.margin:
+        text += f", wanted {part.direction} {part.margin:g}"
+    return Finding(verdict, f"{text}, n={len(values)}")
+
+
+def _equal(part: Comparison, ours: dict[int, float], other: dict[int, float]) -> Finding:
+    values = {*ours.values(), *other.values()}
+    spread = max(values) - min(values)
+    text = f"{part.label}: largest difference {spread:g} {part.unit}, n={len(ours)}"
+    return Finding(HOLDS if len(values) == 1 else FAILS, text)
+
+
+def _signs(part: Comparison, ours: Row, other: Row, tasks: Sequence[str]) -> Finding:
+    differences = []
+    for task in tasks:
+        one, two = (_measured(part, row, (task,)) for row in (ours, other))
+        if one.mean is None or two.mean is None or {one.state, two.state} != {"done"}:
+            continue
+        difference = one.mean - two.mean
+        differences.append(difference if part.direction == "above" else -difference)
+    if not differences:
+        return Finding(NO_RUNS, f"{part.label}: no task that both have")
+    wins, untied, p = statistics.sign_test(differences)
+    text = f"{part.label}: ahead on {wins} of {len(differences)} tasks, sign test p = {p:.3g}"
+    if len(differences) < len(tasks):
+        left = len(tasks) - len(differences)
+        return Finding(INCONCLUSIVE, f"{text}; {left} tasks are missing or not trained")
+    return Finding(statistics.sign_verdict(wins, untied, p), text)
+
+
+def _measured(part: Comparison, row: Row, tasks: Sequence[str]) -> Measured:
+    column = Column(
+        part.field, part.label, part.unit, formats.number, scale=part.scale, tasks=tuple(tasks)
+    )
+    return measure(row, column)
+
+
+def _rows(section: Section, method: str, tasks: Sequence[str]) -> list[Row]:
+    """The rows of a method that have finished runs in one of the tasks."""
+    return [row for row in section.rows if row.method == method and row.of(tasks).done]
+
+
+def _tasks(part: Comparison, section: Section) -> tuple[str, ...]:
+    """The tasks of a part, its groups written out."""
+    found: list[str] = []
+    for name in part.tasks:
+        if name == "@small":
+            found += [task for task in TASKS if _counts(part, section, task)]
+        elif name == "@official":
+            found += [task.name for task in TASKS.values() if task.official]
+        elif name.startswith("@"):
+            found += [task.name for task in TASKS.values() if task.group == name[1:]]
+        else:
+            found.append(name)
+    return tuple(found) or ("none",)  # no task, rather than all
+
+
+def _counts(part: Comparison, section: Section, name: str) -> bool:
+    """Whether a small task has runs, and a linear probe on the backbone beats one on pixels."""
+    if TASKS[name].official:
+        return False
+    means = []
+    for method in CONTROL:
+        rows = _rows(section, method, (name,))
+        column = Column("accuracy", "", "", formats.number, tasks=(name,))
+        means.append(measure(rows[0], column).mean if rows else None)
+    return means[0] is not None and means[1] is not None and means[0] > means[1]

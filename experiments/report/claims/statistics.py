@@ -1,0 +1,59 @@
+"""Intervals and tests, and the verdict that follows from them."""
+
+from collections.abc import Sequence
+from math import sqrt
+from statistics import mean, stdev
+
+HOLDS, FAILS, INCONCLUSIVE, NO_RUNS = "holds", "does not hold", "inconclusive", "no runs"
+LEVEL = 0.95
+ENOUGH = 5  # seeds; below that there is no verdict
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the 95 % interval of the mean: mean ± t(0.975, n - 1) s / sqrt(n), for n >= 2."""
+    from scipy.stats import t
+
+    half = float(t.ppf((1 + LEVEL) / 2, len(values) - 1)) * stdev(values) / sqrt(len(values))
+    return mean(values) - half, mean(values) + half
+
+
+def verdict(values: Sequence[float], direction: str, margin: float) -> str:
+    """Return whether the mean of paired values lies on the side of `margin` that is claimed."""
+    if not values:
+        return NO_RUNS
+    if len(values) < ENOUGH:
+        return INCONCLUSIVE
+    low, high = t_interval(values)
+    above, below = low > margin, high < margin
+    if direction == "below":
+        above, below = below, above
+    return HOLDS if above else FAILS if below else INCONCLUSIVE
+
+
+def sign_test(differences: Sequence[float]) -> tuple[int, int, float]:
+    """Return how many differences are positive, how many are not zero, and the two-sided p.
+
+    The p value is that of so uneven a split under a fair coin; ties are left out.
+    """
+    from scipy.stats import binomtest
+
+    wins = sum(difference > 0 for difference in differences)
+    untied = sum(difference != 0 for difference in differences)
+    p = float(binomtest(wins, untied).pvalue) if untied else 1.0
+    return wins, untied, p
+
+
+def sign_verdict(wins: int, untied: int, p: float) -> str:
+    """Return whether most differences are positive: not so if at most half of them are."""
+    if 2 * wins <= untied:
+        return FAILS
+    return HOLDS if p < 1 - LEVEL else INCONCLUSIVE
+
+
+def all_of(verdicts: Sequence[str]) -> str:
+    """Return the verdict of a claim with several parts."""
+    for word in (FAILS, NO_RUNS, INCONCLUSIVE):
+        if word in verdicts:
+            # Where some parts have runs and others none, the claim is open.
+            return INCONCLUSIVE if word == NO_RUNS and set(verdicts) != {NO_RUNS} else word
+    return HOLDS if verdicts else NO_RUNS

@@ -1,0 +1,300 @@
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from experiments.report.claims import Arithmetic, read_claims, statistics
+from experiments.report.claims.document import findings, write_claims
+from experiments.report.document import markdown
+from experiments.vtab_vit.tasks import VTAB_1K
+from tests.report.run_folders import write_run, write_squad, write_vtab
+from zia_core.errors import ZiaError
+
+NOISE = (-0.2, -0.1, 0.0, 0.1, 0.2)
+
+
+def verdicts(root: Path, profile: str = "small") -> dict[str, tuple[str, str]]:
+    """Verdict and evidence of every claim in a profile, by the claim's id."""
+    ids = {claim.sentence: claim.id for claim in read_claims()}
+    document = findings([root])
+    [part] = [part for part in document.parts if part.title == profile]
+    return {ids[str(line[0])]: (str(line[2]), str(line[4])) for line in part.grids[0].lines}
+
+
+def write_seeds(
+    root: Path, method: str, accuracies: Sequence[float], task: str = "cifar10"
+) -> None:
+    for seed, accuracy in enumerate(accuracies):
+        write_vtab(root, method, task, seed, accuracy)
+
+
+def test_every_claim_has_its_words_and_parts() -> None:
+    claims = read_claims()
+    assert len({claim.sentence for claim in claims}) == len(claims)
+    for claim in claims:
+        assert claim.source
+        assert claim.needs
+        # A claim without parts is one of an experiment that is not there, or not measured.
+        assert bool(claim.parts) == (claim.experiment is not None or claim.computed)
+    wanted = {
+        "parameters", "parameters-image", "storage", "step-0", "random-init-scienceqa",
+        "layers-help", "last-layers-hurt", "longer-training", "image-branch", "training-time",
+        "lora-alpaca", "vpt-tasks", "vpt-groups", "p-tuning-v2", "close-to-full", "knowledge",
+    }  # fmt: skip
+    assert wanted <= {claim.id for claim in claims}
+
+
+def test_arithmetic_is_computed_without_runs(tmp_path: Path) -> None:
+    lines = verdicts(tmp_path, "Arithmetic, at the shape of LLaMA-7B")
+    assert {claim: verdict for claim, (verdict, _) in lines.items()} == {
+        "parameters": "holds",
+        "parameters-image": "holds",
+        "storage": "holds",
+        "parameters-by-layers": "does not hold",  # the paper's 1.83M for 32 layers
+    }
+    assert "1,229,760 parameters, 1.23; printed 1.2M" in lines["parameters"][1]
+    assert (
+        "32 layers: 1,871,744 parameters, 1.87; printed 1.83M (does not hold)"
+        in (lines["parameters-by-layers"][1])
+    )
+    assert all(isinstance(c.parts[0], Arithmetic) for c in read_claims() if c.computed)
+
+
+def test_without_runs_every_other_claim_is_there_and_has_none(tmp_path: Path) -> None:
+    write_vtab(tmp_path, "bias", "cifar10", 0, 50)
+    found = verdicts(tmp_path)
+    assert set(found) == {claim.id for claim in read_claims() if not claim.computed}
+    assert {verdict for verdict, _ in found.values()} == {"no runs"}
+    assert "Profiles without runs: mini, paper." in markdown(findings([tmp_path]))
+
+
+def small_tasks_count(root: Path) -> None:
+    write_vtab(root, "linear", "cifar10", 0, 30)
+    write_vtab(root, "pixel-probe", "cifar10", 0, 20)
+
+
+@pytest.mark.parametrize(
+    ("ours", "verdict"),
+    [
+        ([61 + n for n in NOISE], "holds"),
+        ([59 + n for n in NOISE], "does not hold"),
+        ([60 + 3 * n for n in (*NOISE[1:], -0.2)], "inconclusive"),
+        ([61.0, 61.1, 60.9, 61.2], "inconclusive"),  # four seeds
+    ],
+)
+def test_five_paired_seeds_decide(tmp_path: Path, ours: list[float], verdict: str) -> None:
+    small_tasks_count(tmp_path)
+    write_seeds(tmp_path, "zero-init", ours)
+    write_seeds(tmp_path, "vpt-deep", [60.0] * 5)
+    found, evidence = verdicts(tmp_path)["vpt-small"]
+    assert found == verdict
+    assert evidence.endswith(f"n={len(ours)}")
+
+
+def test_the_interval_is_student_s() -> None:
+    # t(0.975, 4) = 2.776445; s of 1..5 is 1.581139.
+    low, high = statistics.t_interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert (low, high) == pytest.approx((3 - 1.963243, 3 + 1.963243), abs=1e-5)
+
+
+def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
+    """Seeds that vary by ten points, and a method that is always half a point ahead."""
+    small_tasks_count(tmp_path)
+    base = [40.0, 50.0, 60.0, 70.0, 80.0]
+    write_seeds(
+        tmp_path, "zero-init", [value + 0.5 + n / 10 for value, n in zip(base, NOISE, strict=True)]
+    )
+    write_seeds(tmp_path, "vpt-deep", base)
+    assert verdicts(tmp_path)["vpt-small"][0] == "holds"
+
+
+def test_a_small_task_that_does_not_count_is_in_no_claim(tmp_path: Path) -> None:
+    small_tasks_count(tmp_path)
+    for task, ours, other in (("cifar10", 61, 60), ("digits", 10, 90)):
+        for seed, noise in enumerate(NOISE):
+            write_vtab(tmp_path, "zero-init", task, seed, ours + noise)
+            write_vtab(tmp_path, "vpt-deep", task, seed, other)
+    write_vtab(tmp_path, "linear", "digits", 0, 50)
+    write_vtab(tmp_path, "pixel-probe", "digits", 0, 50)
+    assert verdicts(tmp_path)["vpt-small"][0] == "holds"
+
+
+def test_margins_say_what_is_still_as_good(tmp_path: Path) -> None:
+    for seed, noise in enumerate(NOISE):
+        for task, below in (("squad-v1.1", 0.5), ("squad-v2.0", 3.5)):
+            write_squad(tmp_path, "zero-init", task, seed, 80 - below + noise)
+            write_squad(tmp_path, "full", task, seed, 80)
+            write_squad(tmp_path, "p-tuning-v2", task, seed, 79 if task == "squad-v1.1" else 70)
+    found = verdicts(tmp_path)
+    verdict, evidence = found["close-to-full"]
+    assert verdict == "does not hold"
+    assert evidence.count("(holds)") == evidence.count("(does not hold)") == 2
+    assert "wanted above -3" in evidence
+    assert found["p-tuning-v2"][0] == "holds"
+    assert found["random-init-squad"][0] == "holds"
+
+
+def test_a_lower_loss_is_better(tmp_path: Path) -> None:
+    for seed, noise in enumerate(NOISE):
+        for method, loss in (("zero-init", 2.0), ("random-init", 3.0), ("random-init-gate", 1.5)):
+            write_run(
+                tmp_path,
+                method,
+                seed,
+                task="instruct",
+                result={"val_loss": loss + noise / 10 * seed, "val_loss_start": 5.0},
+            )
+    verdict, evidence = verdicts(tmp_path)["random-init-alpaca"]
+    one, gates = evidence.split("; ")
+    assert one.endswith("(holds)")
+    assert gates.endswith("(does not hold)")
+    assert verdict == "does not hold"
+
+
+def test_step_0_is_equal_to_the_last_bit(tmp_path: Path) -> None:
+    start = {"val_loss_start": 2.1870906658223213}
+    frozen = start | {"tuned_parameters": 0}
+    write_run(tmp_path / "a", task="instruct", result=start)
+    write_run(tmp_path / "a", "frozen", task="instruct", result=frozen)
+    assert verdicts(tmp_path / "a")["step-0"][0] == "holds"
+    write_run(tmp_path / "b", task="instruct", result={"val_loss_start": 2.1870906658223218})
+    write_run(tmp_path / "b", "frozen", task="instruct", result=frozen)
+    assert verdicts(tmp_path / "b")["step-0"][0] == "does not hold"
+
+
+@pytest.mark.parametrize(("seconds", "verdict"), [(110.0, "holds"), (150.0, "does not hold")])
+def test_time_is_a_ratio_on_one_machine(tmp_path: Path, seconds: float, verdict: str) -> None:
+    for seed, noise in enumerate(NOISE):
+        ours = {"train_seconds": seconds + noise}
+        write_run(tmp_path / "a", seed=seed, task="instruct", result=ours)
+        write_run(tmp_path / "a", "full", seed, task="instruct", result={"train_seconds": 330.0})
+    assert verdicts(tmp_path / "a")["training-time"][0] == verdict
+    other = {"torch": {"threads": 4, "gpus": ["NVIDIA A100"]}}
+    write_run(
+        tmp_path / "a", "full", 5, task="instruct", environment=other, settings={"device": "cuda"}
+    )
+    # Another device is another setting, so now there are two rows of `full`.
+    assert verdicts(tmp_path / "a")["training-time"][0] == "inconclusive"
+
+
+def test_fewer_parameters_are_compared_exactly(tmp_path: Path) -> None:
+    for seed in range(5):
+        for method, tuned in (("zero-init", 1000), ("lora", 999)):
+            result = {"tuned_parameters": tuned}
+            write_run(tmp_path, method, seed, task="instruct", result=result)
+    verdict, evidence = verdicts(tmp_path)["lora-alpaca"]
+    assert verdict == "does not hold"
+    assert "tuned parameters: 1,000 against 999 (does not hold)" in evidence
+
+
+def write_official(root: Path, wins: int, tasks: int = 19) -> None:
+    for place, task in enumerate(VTAB_1K[:tasks]):
+        for method, accuracy in (("zero-init", 50 + (1 if place < wins else -1)), ("vpt-deep", 50)):
+            write_vtab(root, method, task.name, 0, accuracy, profile="paper")
+
+
+@pytest.mark.parametrize(
+    ("wins", "verdict"), [(16, "holds"), (13, "inconclusive"), (9, "does not hold")]
+)
+def test_the_sign_test_is_across_tasks(tmp_path: Path, wins: int, verdict: str) -> None:
+    write_official(tmp_path, wins)
+    found, evidence = verdicts(tmp_path, "paper")["vpt-tasks"]
+    assert found == verdict
+    assert f"ahead on {wins} of 19 tasks" in evidence
+    if wins == 16:  # 2 (1 + 19 + 171 + 969) / 2^19
+        assert "p = 0.00443" in evidence
+    assert verdicts(tmp_path, "paper")["vpt-groups"][0] == "inconclusive"  # one seed
+
+
+def test_a_missing_task_leaves_the_sign_test_open(tmp_path: Path) -> None:
+    write_official(tmp_path, wins=18, tasks=18)
+    verdict, evidence = verdicts(tmp_path, "paper")["vpt-tasks"]
+    assert verdict == "inconclusive"
+    assert "1 tasks are missing" in evidence
+    assert (
+        "Structured: zero-init missing and vpt-deep missing"
+        in (verdicts(tmp_path, "paper")["vpt-groups"][1])
+    )
+
+
+def test_a_method_that_was_not_trained_decides_nothing(tmp_path: Path) -> None:
+    small_tasks_count(tmp_path)
+    write_seeds(tmp_path, "zero-init", [61 + n for n in NOISE])
+    for seed in range(5):
+        flat = {"train_loss_last": 2.3}
+        write_vtab(tmp_path, "vpt-deep", "cifar10", seed, 10, result=flat)
+    verdict, evidence = verdicts(tmp_path)["vpt-small"]
+    assert verdict == "inconclusive"
+    assert "vpt-deep is not trained" in evidence
+
+
+def test_profiles_and_data_are_judged_apart(tmp_path: Path) -> None:
+    for profile, data, above in (
+        ("small", "full", 1),
+        ("small", "reduced-1", -1),
+        ("mini", "full", 2),
+    ):
+        for seed, noise in enumerate(NOISE):
+            changes = {"profile": profile, "data": data}
+            write_squad(tmp_path, "zero-init", "squad-v1.1", seed, 60 + above + noise, **changes)
+            write_squad(tmp_path, "p-tuning-v2", "squad-v1.1", seed, 60, **changes)
+    document = findings([tmp_path])
+    lines = {
+        part.title: [
+            (line[2], line[3]) for line in part.grids[0].lines if "P-tuning v2 is" in str(line[0])
+        ]
+        for part in document.parts
+    }
+    assert lines["mini"] == [("holds", "minilm-l6, full, version 1")]
+    assert lines["small"] == [
+        ("holds", "minilm-l6, full, version 1"),
+        ("does not hold", "minilm-l6, reduced-1, version 1"),
+    ]
+
+
+def test_what_is_printed_and_written_is_the_same_and_the_same_again(tmp_path: Path) -> None:
+    write_squad(tmp_path / "runs", "zero-init", "squad-v1.1", 0, 60)
+    write_squad(tmp_path / "runs", "p-tuning-v2", "squad-v1.1", 0, 59)
+    path, lines = write_claims([tmp_path / "runs"], tmp_path / "out")
+    text = path.read_text()
+    assert path.name == "claims.md"
+    assert "small:" in lines
+    [line] = [line for line in lines if "P-tuning v2 is" in line]
+    assert line.startswith("  inconclusive: Zero-initialised attention is better")
+    assert "v1.1 F1: +1.000 points against p-tuning-v2, n=1" in line
+    assert "v1.1 F1: +1.000 points against p-tuning-v2, n=1 |" in text
+    again, _ = write_claims([tmp_path / "runs"], tmp_path / "again")
+    assert again.read_text() == text
+
+
+def test_a_damaged_run_stops_or_is_named(tmp_path: Path) -> None:
+    run = write_squad(tmp_path / "runs", "zero-init", "squad-v1.1", 0, 60)
+    (run / "result.json").write_text("{}")
+    with pytest.raises(ZiaError, match=rf"{run.name}/result\.json lacks"):
+        write_claims([tmp_path / "runs"], tmp_path / "out")
+    path, _ = write_claims([tmp_path / "runs"], tmp_path / "out", keep_going=True)
+    assert f"- squad_roberta/{run.name}/result.json lacks" in path.read_text()
+
+
+def test_a_claim_that_is_not_well_formed_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "claims.json"
+    claim = {"id": "x", "sentence": "", "source": "", "experiment": None, "needs": "", "parts": []}
+    part = {"kind": "difference", "label": "l"}
+    for claims, sentence in (
+        ([claim | {"id": 1}], "claim 0: id must be a text"),
+        ([claim, claim], "two claims have one id"),
+        ([claim | {"parts": [part]}], "claim x lacks field"),
+    ):
+        file.write_text(json.dumps({"claims": claims}))
+        with pytest.raises(ZiaError, match=sentence):
+            read_claims(file)
+
+
+def test_verdicts_of_parts() -> None:
+    one = statistics.all_of
+    assert one(["holds", "holds"]) == "holds"
+    assert one(["holds", "does not hold", "inconclusive"]) == "does not hold"
+    assert one(["holds", "inconclusive"]) == "inconclusive"
+    assert one(["holds", "no runs"]) == "inconclusive"
+    assert one(["no runs", "no runs"]) == "no runs"
