@@ -14,13 +14,13 @@ from experiments.optimisation import train_settings
 from experiments.vision import backbones, protocols
 from experiments.vtab_vit import methods, selection, subsets, tasks
 from experiments.vtab_vit.data import Example, TaskData
-from experiments.vtab_vit.loaded import LoadedTask, loaded
+from experiments.vtab_vit.loaded import loaded
 from experiments.vtab_vit.settings import Settings
 from experiments.vtab_vit.task import Training
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 RESULT_FIELDS: dict[str, Any] = {
     "accuracy": float,  # share of the scored images whose first guess is right
@@ -39,12 +39,13 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     import torch
 
     from zia_core.adapters import backbone_identity
-    from zia_core.engine import train
+    from zia_core.engine import Interrupted, train
     from zia_core.trained import pack_trained
 
     settings: Settings = spec.settings
     if settings.device == "cpu":
         torch.set_num_threads(settings.threads)
+    protocol = protocols.get(settings.protocol, settings.resolution)
     bare, weights = backbones.load(_backbone(spec))
     task = tasks.get(spec.task)
     images = loaded(task)
@@ -61,13 +62,18 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     model = methods.prepare(
         bare.to(settings.device), spec.method, task.classes, settings, spec.seed
     )
-    training = _training(model, images, trained_on, spec)
+    inputs = images.images(trained_on, protocol)
+    training = _training(model, inputs, trained_on, spec)
     optimisation = replace(settings, peak_lr=rate, weight_decay=decay)
     # One checkpoint at the end, and one every 500 steps: a reduced run takes seconds.
     engine_settings = train_settings(optimisation, spec.seed, len(training), checkpoints=1)
     summary = train(model, training, engine_settings, folder)
 
-    guesses = _guesses(model, images, scored_on, settings, folder, summary.steps)
+    guesses = []
+    for batch in images.batches(scored_on, protocol, settings.batch_size):
+        if reason := folder.stop_requested():
+            raise Interrupted(reason, summary.steps)
+        guesses += _guesses(model, batch, settings)
     adapter = pack_trained(model, spec.method, identity)
     with folder.writing(stored.ADAPTER) as path:
         path.write_bytes(adapter)
@@ -134,7 +140,7 @@ def _backbone(spec: RunSpec) -> backbones.ImageBackbone:
 
 
 def _training(
-    model: Any, images: LoadedTask, trained_on: Sequence[Example], spec: RunSpec
+    model: Any, inputs: "Tensor", trained_on: Sequence[Example], spec: RunSpec
 ) -> Training:
     """The training set, as images or, where the method allows, as features of the trunk."""
     import torch
@@ -142,8 +148,6 @@ def _training(
     from zia_core.trunk import trunk
 
     settings: Settings = spec.settings
-    protocol = protocols.get(settings.protocol, settings.resolution)
-    inputs = images.images(trained_on, protocol)
     tokens = 1 if spec.method == "pixel-probe" else model.patch_embed.num_patches + 1
     if not settings.reuse_trunk or spec.method in methods.WITHOUT_TRUNK:
         return Training(trained_on, inputs, tokens, None)
@@ -153,29 +157,13 @@ def _training(
     return Training(trained_on, features, tokens, found)
 
 
-def _guesses(
-    model: "nn.Module",
-    images: LoadedTask,
-    scored_on: Sequence[Example],
-    settings: Settings,
-    folder: RunFolder,
-    steps: int,
-) -> list[int]:
-    """The most likely class of every image."""
+def _guesses(model: "nn.Module", images: "Tensor", settings: Settings) -> list[int]:
+    """The most likely class of each image of a batch."""
     import torch
 
-    from zia_core import frozen_prompts
-    from zia_core.engine import Interrupted
-
-    protocol = protocols.get(settings.protocol, settings.resolution)
-    found: list[int] = []
     model.eval()
-    with torch.no_grad(), _autocast(settings), frozen_prompts(model):
-        for batch in images.batches(scored_on, protocol, settings.batch_size):
-            if reason := folder.stop_requested():
-                raise Interrupted(reason, steps)
-            found += model(batch.to(settings.device)).argmax(dim=-1).tolist()
-    return found
+    with torch.no_grad(), _autocast(settings):
+        return model(images.to(settings.device)).argmax(dim=-1).tolist()
 
 
 def _autocast(settings: Settings) -> Any:
