@@ -1,7 +1,7 @@
 """Tables in LaTeX, with the rules of booktabs."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from experiments.report.document import TEXT, Document, Grid, Part
 
@@ -9,6 +9,8 @@ _SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "`": r"\textasciigrave{}",
+    "--": "-{}-",
     "†": r"\textdagger{}",
     "±": r"$\pm$",
     "·": r"$\cdot$",
@@ -36,17 +38,20 @@ def escaped(text: object) -> str:
 
 def _blocks(document: Document) -> Iterator[str]:
     yield f"% {escaped(document.title)}; needs \\usepackage{{booktabs}} and {{graphicx}}"
-    grids = [(part, grid) for part in document.parts for grid in part.grids]
-    for number, (part, grid) in enumerate(grids):
-        yield from _table(document, part, grid, f"{document.name}-{number}")
-    for note in (note for part in document.parts for note in part.notes):
-        yield f"% {escaped(note)}"
-    for sentence in (document.sources, *document.damaged):
-        yield f"% {escaped(sentence)}"
+    number = 0
+    for part in document.parts:
+        for grid in part.grids:
+            # Notes stand under the last grid that they are about.
+            last = grid is part.grids[-1]
+            notes = [*part.notes, document.sources, *document.damaged] if last else []
+            yield from _table(document, part, grid, f"{document.name}-{number}", notes)
+            number += 1
     yield ""
 
 
-def _table(document: Document, part: Part, grid: Grid, label: str) -> Iterator[str]:
+def _table(
+    document: Document, part: Part, grid: Grid, label: str, notes: Sequence[str]
+) -> Iterator[str]:
     caption = ". ".join(
         text.rstrip(".:") for text in (document.title, part.title, grid.caption) if text
     )
@@ -64,8 +69,12 @@ def _table(document: Document, part: Part, grid: Grid, label: str) -> Iterator[s
     yield from map(_line, grid.lines)
     yield r"\bottomrule"
     yield r"\end{tabular}}"
+    if notes:
+        yield r"\par\smallskip\footnotesize\raggedright"
+        yield from (rf"{escaped(note)}\par" for note in notes)
     yield r"\end{table}"
 
 
 def _line(cells: tuple[object, ...]) -> str:
-    return " & ".join(map(escaped, cells)) + r" \\"
+    # A cell that begins with * or [ would be an argument of a double backslash.
+    return " & ".join(map(escaped, cells)) + r" \tabularnewline"

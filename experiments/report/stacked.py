@@ -146,7 +146,7 @@ class _Builder:
                 if any(cell.difference is not None for cell in found):
                     lines.append(("", "difference", *map(_difference, block.columns, found)))
         if block.control:
-            lines.append(("*counts*", "", *self._control(section, block)))
+            lines.append(("counts", "", *self._control(section, block)))
         header = (self.table.lines, "", *(column.title for column in block.columns))
         if not block.paper:  # all lines are ours
             header, lines = header[:1] + header[2:], [line[:1] + line[2:] for line in lines]

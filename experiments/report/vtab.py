@@ -20,7 +20,6 @@ ROWS = (
     ("vpt-shallow", None),
     ("lora", None),
     ("linear", None),
-    ("pixel-probe", None),
 )
 GROUPS = ("Natural", "Specialized", "Structured")
 
@@ -77,7 +76,7 @@ TABLES = (
         name="vtab_groups",
         experiment=EXPERIMENT,
         paper="vtab_groups",
-        rows=ROWS[:-1],
+        rows=ROWS,
         blocks=(Block(tuple(_column(group, _of_group(group), 2) for group in GROUPS)),),
         intro=(
             "A group's mean is over all of its official tasks, seed by seed; a group that lacks a "

@@ -27,6 +27,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_vtab(root, "zero-init", "cifar10", seed, accuracy)
         write_vtab(root, "zero-init", "cifar", seed, accuracy)
         write_squad(root, "lora", "squad-v1.1", seed, 50)
+    write_vtab(root, "full", "cifar10", 0, 70, data="reduced-1")
     write_run(root, "lora")
     return root
 
@@ -80,7 +81,7 @@ def test_latex_is_whole(written: Path) -> None:
             assert text.count(rf"\begin{{{kind}}}") == text.count(rf"\end{{{kind}}}") > 0
         for table in re.findall(r"\\begin{tabular}{(.*?)}\n(.*?)\\end{tabular}", text, re.DOTALL):
             columns, body = table
-            lines = [line for line in body.splitlines() if line.endswith(r"\\")]
+            lines = [line for line in body.splitlines() if line.endswith(r"\tabularnewline")]
             assert {len(re.findall(r"(?<!\\)&", line)) + 1 for line in lines} == {len(columns)}
             for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
                 assert body.count(rule) == 1
@@ -92,11 +93,12 @@ def test_latex_prints_every_character_as_it_is() -> None:
     )
     assert latex.escaped("-1.5") == "$-$1.5"
     assert latex.escaped("-") == "-"
+    assert latex.escaped("`--set`") == r"\textasciigrave{}-{}-set\textasciigrave{}"
     assert latex.escaped("two\nlines") == "two lines"
     part = Part((Grid(("method", "x"), (("a&b", "1"),)),), notes=("50 %\nof it",))
     text = latex.latex(Document("t", "T", "", (part,), "s", ()))
-    assert r"a\&b & 1 \\" in text
-    assert "% 50 \\% of it\n" in text
+    assert r"a\&b & 1 \tabularnewline" in text
+    assert "50 \\% of it\\par\n" in text
 
 
 def test_a_cell_is_explained_by_its_runs(runs: Path) -> None:
@@ -106,6 +108,9 @@ def test_a_cell_is_explained_by_its_runs(runs: Path) -> None:
     assert first.startswith("  cifar10, seed 0: done, 60.04 %, ")
     assert first.rsplit(" ", 1)[1] in folders
     assert second.startswith("  cifar10, seed 1: done, 61.96 %, ")
+    # By method, also where the row's label says more.
+    heading, *_ = explain([runs], "vtab_tasks", "full", "CIFAR-10")
+    assert heading.startswith("full †, CIFAR-10: 70.0 (1) (ours: profile small, ")
     [paper] = explain([runs], "squad", "Zero-init.", "1.1 EM")
     assert paper == "Zero-init., 1.1 EM: 88.8% (paper, v3 Tab. 7, confidence B-)"
 
