@@ -192,7 +192,7 @@ def tables(
 @app.command()
 def figures(runs: Runs = RUNS, out: Out = FIGURES, keep_going: KeepGoing = False) -> None:
     """Draw the figures whose runs exist, from run folders."""
-    from experiments.report.figures.all import write_figures
+    from experiments.report.figures.write import write_figures
 
     written, left_out = write_figures([runs], out, keep_going=keep_going)
     for line in (*written, *left_out):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from experiments.report.figures import gates, losses, pareto, style, vtab_tasks
-from experiments.report.figures.all import write_figures
+from experiments.report.figures.write import write_figures
 from experiments.report.runs import Runs, read_runs
 from tests.report.run_folders import write_run, write_squad, write_vtab
 from zia_core.errors import ZiaError
@@ -57,7 +57,7 @@ def test_the_same_runs_give_the_same_bytes_in_another_process(tmp_path: Path) ->
     paths, _ = write_figures([tmp_path / "runs"], tmp_path / "out")
     (tmp_path / "matplotlibrc").write_text("font.size: 20\naxes.facecolor: red\n")
     program = (
-        "import sys, pathlib; from experiments.report.figures.all import write_figures;"
+        "import sys, pathlib; from experiments.report.figures.write import write_figures;"
         "write_figures([pathlib.Path(sys.argv[1])], pathlib.Path(sys.argv[2]))"
     )
     environment = os.environ | {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "PYTHONHASHSEED": "7"}

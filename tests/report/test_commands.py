@@ -1,0 +1,62 @@
+"""`zia tables`, `zia figures` and `zia claims` as they are typed."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from experiments.harness import cli
+from tests.report.run_folders import write_squad
+
+Zia = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def zia(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Zia:
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["zia", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return int(end.value.code or 0), *capsys.readouterr()
+
+    return call
+
+
+def test_a_damaged_run_is_named_and_can_be_left_out(zia: Zia) -> None:
+    write_squad(Path("runs"), "lora", "squad-v1.1", 0, 50)
+    damaged = write_squad(Path("runs"), "lora", "squad-v1.1", 1, 60)
+    (damaged / "result.json").write_text("")
+    for command in ("tables", "figures", "claims"):
+        code, out, err = zia(command, "--runs", "runs")
+        assert (code, out) == (1, "")
+        assert err.startswith(f"zia: {damaged}/result.json is not valid JSON")
+        assert not Path("results").exists()
+
+    code, out, _ = zia("tables", "--runs", "runs", "--keep-going")
+    assert code == 0
+    assert "results/tables/squad.md" in out.splitlines()
+    assert "| lora | ours | 50.0 (1) |" in Path("results/tables/squad.md").read_text()
+
+    code, out, _ = zia("figures", "--runs", "runs", "--keep-going")
+    assert code == 0
+    assert out.startswith("results/figures/paper-loss-curves.png\n")
+    assert out.splitlines()[-1].startswith(f"left out, because damaged: {damaged.parent.name}/")
+
+    code, out, _ = zia("claims", "--runs", "runs", "--keep-going")
+    assert code == 0
+    assert out.splitlines()[-1] == "results/tables/claims.md"
+    assert "  holds: The adapter of LLaMA-7B has 1.2M parameters." in out
+
+
+def test_a_cell_is_explained_and_nothing_written(zia: Zia) -> None:
+    run = write_squad(Path("runs"), "lora", "squad-v1.1", 0, 50)
+    code, out, _ = zia("tables", "--runs", "runs", "--explain", "squad", "lora", "1.1 EM")
+    assert code == 0
+    assert out.splitlines()[1] == f"  squad-v1.1, seed 0: done, 50 %, {run.name}"
+    assert not Path("results").exists()
+    code, _, err = zia("tables", "--runs", "runs", "--explain", "squad", "lora", "EM")
+    assert code == 2
+    assert "choose from: 1.1 EM, 1.1 F1" in err
