@@ -27,11 +27,12 @@ SMALL: dict[str, Any] = {
     "bottleneck": 16,  # an eighth of the width; ViT-B/16's 64 are a twelfth
     "precision": "fp32",
 }
-# A named reduced budget for CPUs: 10 epochs instead of 100, the same tenth of them warm-up, and at
-# most 2,000 test images. In batches of 32, because 64 would leave 150 steps.
+# A named reduced budget for CPUs: 10 epochs instead of 100, the same tenth of them warm-up, 5 to
+# choose a candidate, and at most 2,000 test images. In batches of 32: 64 would leave 150 steps.
 REDUCED: dict[str, Any] = {
     "epochs": 10.0,
     "warmup_epochs": 1.0,
+    "selection_epochs": 5.0,
     "batch_size": 32,
     "micro_batch_size": 32,
     "device": "cpu",

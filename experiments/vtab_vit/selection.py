@@ -15,6 +15,9 @@ def select_runs(spec: RunSpec) -> list[RunSpec]:
     settings: Settings = spec.settings
     if settings.phase == "select" or settings.peak_lr is not None:
         return []
+    epochs, warmup = settings.epochs, settings.warmup_epochs
+    if settings.selection_epochs is not None and epochs > 0:
+        epochs, warmup = settings.selection_epochs, warmup * settings.selection_epochs / epochs
     return [
         replace(
             spec,
@@ -24,6 +27,9 @@ def select_runs(spec: RunSpec) -> list[RunSpec]:
                 phase="select",
                 candidates=(),  # one more candidate must not make the others run again
                 selection_seed=Settings.selection_seed,
+                selection_epochs=None,
+                epochs=epochs,
+                warmup_epochs=warmup,
                 peak_lr=rate,
                 weight_decay=decay,
             ),

@@ -20,6 +20,7 @@ class Settings(Optimisation):
     phase: Literal["select", "final"] = "final"
     candidates: tuple[tuple[float, float], ...] = ()  # of a final run: pairs of rate and decay
     selection_seed: int = 0  # of the select runs; no final seed [ours]
+    selection_epochs: float | None = None  # of the select runs; None: as many as of the final ones
 
     # The images: squashed to 224, ImageNet's mean and standard deviation [VPT].
     protocol: str = "vpt"

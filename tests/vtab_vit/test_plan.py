@@ -55,3 +55,12 @@ def test_the_defaults_are_the_papers_profile() -> None:
     spec = next(s for s in runs.plan("paper", "cuda") if s.settings.phase == "final")
     for name, value in vars(Settings()).items():
         assert name in changed or getattr(spec.settings, name) == value, name
+
+
+def test_candidates_are_tried_on_their_own_schedule_with_the_same_share_of_warm_up() -> None:
+    final = next(s for s in runs.plan("small", "cpu") if s.settings.phase == "final")
+    for select in select_runs(final):
+        assert (select.settings.epochs, select.settings.warmup_epochs) == (5.0, 0.5)
+    final = next(s for s in runs.plan("paper", "cuda") if s.settings.phase == "final")
+    for select in select_runs(final):
+        assert (select.settings.epochs, select.settings.warmup_epochs) == (100.0, 10.0)
