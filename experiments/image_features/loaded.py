@@ -1,0 +1,45 @@
+"""The image side of a run: encoder and features, or nothing for a method that sees no images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.image_features import encoders
+from experiments.image_features.cache import FeatureTable, image_features
+from experiments.image_features.methods import sees_images
+from experiments.image_features.settings import ImageTextSettings
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Features of image files, and how examples refer to them."""
+
+    features: FeatureTable | None
+    width: int | None  # channels of the encoder; None without images
+    weights: dict[str, str]  # of the encoder, for the run's environment
+    rows: dict[Path, int]
+
+    def row(self, image: Path | None) -> int | None:
+        """The row of an image in the features; None for no image or no features."""
+        return None if image is None else self.rows.get(image)
+
+
+def seen(method: str, settings: ImageTextSettings, images: Sequence[Path]) -> Seen:
+    """Load the encoder and the features of all these files, each of which must be there.
+
+    ZiaError as of `encoders.load` and `image_features`.
+    """
+    if not sees_images(method):
+        return Seen(None, None, {}, {})
+    encoder = encoders.load(settings.encoder)
+    files = list(dict.fromkeys(images))
+    queries = settings.projection == "queries"
+    table = image_features(
+        encoder,
+        files,
+        "tokens" if queries else "global",
+        settings.depths[-1:] if queries else settings.depths,
+        device=settings.encoder_device,
+    )
+    rows = {path: row for row, path in enumerate(files)}
+    return Seen(table, encoder.width, encoder.weights, rows)

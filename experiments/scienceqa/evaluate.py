@@ -1,0 +1,74 @@
+"""Answers to questions by two protocols, and their scores.
+
+Greedy: the model writes, and the official rule reads the letter out of it; what cannot be read is a
+wrong answer and is counted. Likelihood: the most likely letter of the options behind
+"Answer: The answer is", which is always an answer.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from experiments.image_features.examples import Example, Examples
+from experiments.image_features.sight import read
+from experiments.metrics.scienceqa.scorer import CLASSES, parse_answer, score
+from experiments.scienceqa.data import Problem
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SCORES: Mapping[str, Any] = {
+    **{column.key: float | None for column in CLASSES},  # percent; None for an empty class
+    "correct": int,
+    "questions": int,  # that were scored
+    "unparsable": int,  # of these, counted as wrong
+    "likelihood_accuracy": float,  # percent, by the other protocol
+    "image_questions": int,  # of those scored
+}
+
+
+def likeliest(
+    model: "nn.Module",
+    examples: Examples,
+    options: Sequence[int],
+    letters: tuple[list[int], list[int]],
+    token_budget: int,
+) -> Iterator[tuple[int, int]]:
+    """The place of an example, and the most likely of its options, in no order.
+
+    Args:
+        options: how many each example has.
+        letters: as `letter_tokens` gives them.
+    """
+    import torch
+
+    from zia_core.batching import token_micro_batches
+
+    before, letter = letters
+    asked = examples.changed(
+        lambda each: Example(each.id, each.prompt + before, letter[:1], each.image)
+    )
+    device = next(model.parameters()).device
+    for group in token_micro_batches([asked.length(i) for i in range(len(asked))], token_budget):
+        batch = {name: value.to(device) for name, value in asked.batch(group).items()}
+        with torch.no_grad():
+            logits = read(model, batch)[0][:, letter].cpu()
+        for place, row in zip(group, logits, strict=True):
+            yield place, int(row[: options[place]].argmax())
+
+
+def scores(
+    problems: Sequence[Problem], predictions: Mapping[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """`SCORES` of predictions {"output": text, "likeliest": index} by pid."""
+    asked = {problem.id: problem.scored() for problem in problems}
+    parsed = {p.id: parse_answer(predictions[p.id]["output"], len(p.choices)) for p in problems}
+    found = score(asked, parsed)
+    likely = [predictions[p.id]["likeliest"] == p.answer for p in problems]
+    return {
+        **{column.key: found.get(column.key) for column in CLASSES},
+        "correct": int(found["correct"]),
+        "questions": int(found["count"]),
+        "unparsable": int(found["unparsable"]),
+        "likelihood_accuracy": 100 * sum(likely) / len(likely),
+        "image_questions": sum(question.has_image for question in asked.values()),
+    }

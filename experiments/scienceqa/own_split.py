@@ -1,0 +1,68 @@
+"""How the lists of `reduced-own-split.json` were drawn."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from experiments.subsets import DIGEST_DIGITS
+
+VALIDATION_PERCENT = 20
+
+
+def own_split(
+    questions: Mapping[str, tuple[str, str]], test: Iterable[str]
+) -> dict[str, list[str]]:
+    """Split questions so that no image and no question text is in two of the parts.
+
+    Groups that share an image or a text stay together. Those with a question of `test` are left out
+    but for that question; of the others about 20 % are `val`, by a hash of their first text.
+
+    Args:
+        questions: (image, text) by pid.
+        test: pids of the test part.
+    """
+    groups = _groups(questions)
+    tested = set(test)
+    parts: dict[str, list[str]] = {"train": [], "val": [], "test": [], "left_out": []}
+    for group in groups:
+        if tested & set(group):
+            parts["test"] += [pid for pid in group if pid in tested]
+            parts["left_out"] += [pid for pid in group if pid not in tested]
+            continue
+        percent = _percent(min(questions[pid][1] for pid in group))
+        parts["val" if percent < VALIDATION_PERCENT else "train"] += group
+    return {name: sorted(pids, key=int) for name, pids in parts.items()}
+
+
+def _percent(text: str) -> int:
+    return int(hashlib.sha256(text.encode()).hexdigest()[:16], 16) % 100
+
+
+def _groups(questions: Mapping[str, tuple[str, str]]) -> list[list[str]]:
+    """Connected components over common images and common texts."""
+    holders: dict[tuple[int, str], list[str]] = defaultdict(list)
+    for pid, keys in questions.items():
+        for kind, key in enumerate(keys):
+            holders[kind, key].append(pid)
+    seen: set[str] = set()
+    groups = []
+    for start in questions:
+        if start in seen:
+            continue
+        group, todo = [], [start]
+        seen.add(start)
+        while todo:
+            pid = todo.pop()
+            group.append(pid)
+            for kind, key in enumerate(questions[pid]):
+                fresh = [other for other in holders[kind, key] if other not in seen]
+                seen.update(fresh)
+                todo += fresh
+        groups.append(group)
+    return groups
+
+
+def listing(parts: Mapping[str, Sequence[str]], digests: Mapping[str, str]) -> dict[str, Any]:
+    """A subset's file: ids and the first digits of each record's digest."""
+    return {s: [(pid, digests[pid][:DIGEST_DIGITS]) for pid in pids] for s, pids in parts.items()}

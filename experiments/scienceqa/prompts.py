@@ -1,0 +1,116 @@
+"""A question as the model reads it: ScienceQA's format QCM-A, to the character.
+
+    Question: Which is a mammal?
+    Context: N/A
+    Options: (A) trout (B) otter
+    Answer: The answer is B.
+
+Lecture, solution and captions are never used. Two spaces become one, as in the official code.
+Prompt (up to "Answer:") and response are tokenised apart, the response as a continuation.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from experiments.alpaca_llama.features import prompt_ids, response_ids
+from experiments.image_features.examples import Example
+from experiments.metrics.scienceqa.scorer import LETTERS
+from experiments.scienceqa.data import Problem
+from zia_core.errors import ZiaError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+NO_CONTEXT = "N/A"
+Context = Literal["hint", "none"]
+
+
+def prompt_text(problem: Problem, context: str) -> str:
+    """The prompt with this context; the model continues behind "Answer:"."""
+    options = " ".join(
+        f"({letter}) {choice}" for letter, choice in zip(LETTERS, problem.choices, strict=False)
+    )
+    text = (
+        f"Question: {problem.question}\nContext: {context.strip() or NO_CONTEXT}\n"
+        f"Options: {options}\nAnswer:"
+    )
+    return text.replace("  ", " ").strip()
+
+
+def response_text(answer: int) -> str:
+    """What follows "Answer:"."""
+    return f" The answer is {LETTERS[answer]}."
+
+
+def encode(
+    problems: Sequence[Problem],
+    tokenizer: "PreTrainedTokenizerBase",
+    context: Context,
+    max_length: int,
+    image_row: Callable[[Problem], int | None] = lambda problem: None,
+) -> tuple[list[Example], int]:
+    """Return the problems as examples of at most `max_length` tokens, and how many were cut.
+
+    Of one that is too long the context loses its last words, never the question or the options.
+
+    ZiaError for a problem that is too long without any context, and for one whose file has no hint
+    where the hints are asked for.
+    """
+    given = [_context(problem, context) for problem in problems]
+    texts = [prompt_text(p, hint) for p, hint in zip(problems, given, strict=True)]
+    prompts = prompt_ids(tokenizer, texts)
+    responses = response_ids(tokenizer, [response_text(p.answer) for p in problems])
+    cut = 0
+    for i, problem in enumerate(problems):
+        room = max_length - len(responses[i])
+        if len(prompts[i]) > room:
+            prompts[i] = _shortened(problem, given[i], room, tokenizer)
+            cut += 1
+    examples = [
+        Example(problem.id, prompt, response, image_row(problem))
+        for problem, prompt, response in zip(problems, prompts, responses, strict=True)
+    ]
+    return examples, cut
+
+
+def letter_tokens(tokenizer: "PreTrainedTokenizerBase") -> tuple[list[int], list[int]]:
+    """The tokens between "Answer:" and the letter, and the token of each letter.
+
+    ZiaError for a tokenizer to which a letter is not one token.
+    """
+    responses = response_ids(tokenizer, [response_text(i) for i in range(len(LETTERS))])
+    differing = [i for i, column in enumerate(zip(*responses, strict=False)) if len({*column}) > 1]
+    if len(differing) != 1 or len({len(response) for response in responses}) != 1:
+        raise ZiaError(f"{tokenizer.name_or_path} does not give every option's letter one token")
+    place = differing[0]
+    return responses[0][:place], [response[place] for response in responses]
+
+
+def _context(problem: Problem, context: Context) -> str:
+    if context == "none":
+        return ""
+    if problem.hint is None:
+        raise ZiaError(f"problem {problem.id!r} has no field 'hint': add it, or set context=none")
+    return problem.hint
+
+
+def _shortened(
+    problem: Problem, hint: str, room: int, tokenizer: "PreTrainedTokenizerBase"
+) -> list[int]:
+    """The prompt with the most words of its context that fit into `room` tokens."""
+    words = hint.split(" ")
+
+    def with_words(number: int) -> list[int]:
+        return prompt_ids(tokenizer, [prompt_text(problem, " ".join(words[:number]))])[0]
+
+    # A word more is never a token less, so the longest that fits can be bisected for. No word at
+    # all is apart: it reads N/A.
+    kept = bisect_left(range(1, len(words) + 1), True, key=lambda n: len(with_words(n)) > room)
+    prompt = with_words(kept)
+    if len(prompt) > room:
+        raise ZiaError(
+            f"problem {problem.id!r}: question and options alone take {len(prompt)} tokens where "
+            f"there is room for {room}: raise max_length"
+        )
+    return prompt

@@ -1,0 +1,149 @@
+"""The runs of each profile: the main table, the ablations, and the own split of `small`."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from experiments import backbones
+from experiments.harness.experiment import Estimate
+from experiments.harness.spec import RunSpec
+from experiments.image_features.methods import METHODS
+from experiments.scienceqa.settings import Settings
+from experiments.scienceqa.subsets import OWN_SPLIT
+from experiments.subsets import FULL
+
+NAME, VERSION = "scienceqa", 1
+PROFILES = ("mini", "small", "paper")
+# Table 2 is the task of the paper; Tables 4, 5 and 6 are ablations of it, on validation. The own
+# split has images for training, which the partial data of `small` has not.
+TASK, LAYERS, INITIALISATION, EPOCHS, OWN = (
+    "qcm-a", "ablation-layers", "ablation-init", "ablation-epochs", "own-split",
+)  # fmt: skip
+TASKS = (TASK, LAYERS, INITIALISATION, EPOCHS, OWN)
+SEEDS = (0, 1, 2, 3, 4)
+ABLATED_LAYERS = (10, 20, 30, 32)  # of LLaMA-7B's 32
+ABLATED_EPOCHS = (15, 30, 60)
+
+# What the paper's main table has, and the pair that shows what the image adds.
+PAPER_METHODS = ("zero-init", "zero-init-text", "zero-init-queries", "lora", "lora-text")
+# Problems 1 to 1773 have no images for training, so nobody sees one.
+TEXT_METHODS = ("zero-init-text", "random-init-text", "lora-text", "frozen")
+OWN_METHODS = ("zero-init", "zero-init-text", "random-init", "lora", "lora-text")
+PAIR = ("zero-init", "zero-init-text")
+
+SMALL_ENCODER: dict[str, Any] = {
+    "encoder": "small-vit",
+    "depths": (1, 2, 3, 4, 5, 6),
+    "encoder_device": "cpu",
+}
+# Our questions are the official ones without their hints, which the partial data do not have.
+OWN_SETTINGS: dict[str, Any] = {"context": "none", "max_length": 256}
+# A named reduced budget for CPUs. Prompts and gates get the paper's 9e-3 unscaled, as in
+# `alpaca_llama`: at 9e-3 * 16 / 256 a gate would not move in so few steps.
+REDUCED_DATA = "reduced-320"
+REDUCED: dict[str, Any] = {
+    "batch_size": 16,
+    "epochs": 3.0,
+    "warmup_epochs": 0.5,
+    "evaluations": 3,
+    "token_budget": 2048,
+    "eval_tokens": 2048,
+    "threads": 1,
+    "device": "cpu",
+    "precision": "fp32",
+}
+REDUCED_PROMPT_LR = 9e-3
+# LLaMA-7B in bfloat16 beside what 30 adapted layers keep: 11 GB for 2,048 tokens.
+PAPER: dict[str, Any] = {"token_budget": 2048, "precision": "bf16"}
+
+
+def plan(profile: str, device: str) -> list[RunSpec]:
+    """All runs of a profile; none of `mini` yet."""
+    if profile == "paper":
+        return list(_paper())
+    return list(_small(device)) if profile == "small" else []
+
+
+def _paper() -> Iterator[RunSpec]:
+    """LLaMA-7B and CLIP ViT-L/14 on all of ScienceQA."""
+
+    def spec(task: str, method: str, seed: int, **changes: Any) -> RunSpec:
+        return _spec("paper", task, method, "llama-7b", FULL, seed, PAPER | changes)
+
+    for method in PAPER_METHODS:
+        for seed in SEEDS if method in PAIR else SEEDS[:1]:
+            yield spec(TASK, method, seed)
+    for layers in ABLATED_LAYERS:
+        yield spec(LAYERS, "zero-init", 0, num_layers=layers, evaluated_on="val")
+    for method in ("zero-init", "random-init"):
+        for seed in SEEDS[:3]:
+            yield spec(INITIALISATION, method, seed, evaluated_on="val")
+    for epochs in ABLATED_EPOCHS:
+        changes = {"epochs": float(epochs), "evaluations": epochs}
+        yield spec(EPOCHS, "zero-init", 0, evaluated_on="val", **changes)
+
+
+def _small(device: str) -> Iterator[RunSpec]:
+    """SmolLM2-135M-Instruct and the small ViT; ablations on text, on a CPU one seed of them."""
+    name = backbones.smollm2()
+    depth, cpu = backbones.get(name).layers, device == "cpu"
+    data = REDUCED_DATA if cpu else "reduced-1773"
+    budget = REDUCED if cpu else {}
+    base = SMALL_ENCODER | budget | {"num_layers": _scaled(30, depth)}
+
+    def spec(task: str, method: str, seed: int, **changes: Any) -> RunSpec:
+        own = base | changes
+        if cpu and method != "frozen" and "peak_lr" not in METHODS[method]:
+            own = {"peak_lr": REDUCED_PROMPT_LR} | own
+        return _spec("small", task, method, name, OWN_SPLIT if task == OWN else data, seed, own)
+
+    for method in OWN_METHODS:
+        for seed in SEEDS if method in PAIR else SEEDS[:1]:
+            yield spec(OWN, method, seed, **OWN_SETTINGS)
+    for method in TEXT_METHODS:
+        for seed in SEEDS if method == "zero-init-text" else SEEDS[:1]:
+            yield spec(TASK, method, seed)
+    for layers in ABLATED_LAYERS:
+        yield spec(
+            LAYERS, "zero-init-text", 0, num_layers=_scaled(layers, depth), evaluated_on="val"
+        )
+    for method in ("zero-init-text", "random-init-text"):
+        for seed in SEEDS[:1] if cpu else SEEDS[:3]:
+            yield spec(INITIALISATION, method, seed, evaluated_on="val")
+    # On a CPU a tenth of the paper's numbers.
+    for epochs in ABLATED_EPOCHS:
+        share = epochs / 10 if cpu else float(epochs)
+        changes = {"epochs": share, "evaluations": max(1, round(share)), "evaluated_on": "val"}
+        yield spec(EPOCHS, "zero-init-text", 0, **changes)
+
+
+def _scaled(layers: int, depth: int) -> int:
+    """The same share of `depth` layers as `layers` are of LLaMA-7B's 32."""
+    return max(1, round(depth * layers / 32))
+
+
+def _spec(
+    profile: str,
+    task: str,
+    method: str,
+    backbone: str,
+    data: str,
+    seed: int,
+    changes: dict[str, Any],
+) -> RunSpec:
+    return RunSpec(
+        experiment=NAME,
+        version=VERSION,
+        task=task,
+        method=method,
+        backbone=backbone,
+        data=data,
+        profile=profile,
+        seed=seed,
+        settings=replace(Settings(), **(changes | METHODS[method])),
+    )
+
+
+def estimate(spec: RunSpec) -> Estimate:
+    """Nobody has measured a run yet."""
+    return Estimate(None, None, "not measured")

@@ -1,0 +1,53 @@
+"""Which problems a run sees: all of ScienceQA, or a named subset listed in this folder.
+
+`reduced-1773`: the problems 1 to 1773, in their official splits. `reduced-own-split`: questions
+that have an image, of the official test split; train, validation and test are our own, with no
+image and no question text in two of them, so its numbers are never put beside the paper's.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments import subsets
+from experiments.harness.datafiles import official_file
+from experiments.scienceqa.data import SIZES, Problem, load_problems
+from zia_core.errors import ZiaError
+
+FOLDER = Path(__file__).parent
+OWN_SPLIT = "reduced-own-split"
+OWN_FOLDER = "scienceqa-images"
+REMEDY = "these ScienceQA data: use the official problems.json"
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The problems of a run."""
+
+    train: list[Problem]
+    val: list[Problem]
+    test: list[Problem]
+
+
+def select(name: str) -> Splits:
+    """Load the problems of the data named `name`.
+
+    ZiaError as of `load_problems`; for an unknown name; for `full` where problems are missing; for
+    a listed problem that is missing or has another text.
+    """
+    names = subsets.subset_names(FOLDER)
+    subsets.check_name(name, names)
+    # The own split needs the questions alone, so its folder may hold problems without a grade.
+    own = name == OWN_SPLIT and official_file(f"{OWN_FOLDER}/problems.json") is not None
+    problems = load_problems(OWN_FOLDER if own else "scienceqa")
+    if name == subsets.FULL:
+        parts = {s: [p for p in problems.values() if p.split == s] for s in SIZES}
+        counts = {split: len(part) for split, part in parts.items()}
+        if counts != SIZES:
+            raise ZiaError(
+                f"these ScienceQA data are not complete ({counts}, officially {SIZES}): fetch the "
+                f"rest, or use data={', '.join(names[1:])}"
+            )
+        return Splits(**parts)
+    content = subsets.read_subset(FOLDER, name)
+    listed = {s: subsets.listed(problems, content[s], name, REMEDY) for s in SIZES}
+    return Splits(**listed)

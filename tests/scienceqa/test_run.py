@@ -1,0 +1,214 @@
+"""Whole runs of the experiment in a tiny world, through the same code as the real ones."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from experiments.harness import stored, verify
+from experiments.harness.executor import run_one
+from experiments.image_features.methods import METHODS
+from experiments.metrics.scienceqa.files import score_files
+from experiments.scienceqa import runs
+from experiments.scienceqa.run import last_epoch
+from experiments.scienceqa.settings import Settings
+from tests.scienceqa import world
+from zia_core.engine import Interrupted
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("world")
+    with pytest.MonkeyPatch.context() as patch:
+        world.prepare(folder, patch)
+        yield folder
+
+
+def done(root: Path, method: str, **changes: Any) -> stored.StoredRun:
+    spec = world.spec(method, **changes)
+    outcome = run_one(spec, root / "runs")
+    assert outcome.state == "done", outcome.reason
+    return stored.load(root / "runs" / spec.experiment / spec.folder_name)
+
+
+PROJECTION = 16 * 4 + 4 + 4 * 32 + 32  # two depths of width 8, bottleneck 4, to 32 channels
+PROMPTS, GATES, LORA = 2 * 3 * 32, 2 * 4, 3 * 8 * (32 + 32 + 32 + 16)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method(root: Path, method: str) -> None:
+    run = done(root, method)
+    result = run.result
+    expected = {
+        "zero-init": PROMPTS + GATES + PROJECTION,
+        "zero-init-text": PROMPTS + GATES,
+        "random-init": PROMPTS + PROJECTION,
+        "random-init-text": PROMPTS,
+        "lora": LORA + PROJECTION,
+        "lora-text": LORA,
+        "frozen": 0,
+    }
+    if method != "zero-init-queries":
+        assert result["tuned_parameters"] == expected[method]
+        sees = method in ("zero-init", "random-init", "lora")
+        assert result["projection_parameters"] == (PROJECTION if sees else 0)
+    else:
+        assert result["projection_parameters"] == result["tuned_parameters"] - PROMPTS - GATES > 0
+    assert result["questions"] == 9
+    assert result["image_questions"] == 6
+    assert (result["val_loss"] == result["val_loss_start"]) == (method == "frozen")
+    frozen = done(root, "frozen").result["val_loss"]
+    starts_at_backbone = method.startswith(("zero-init", "frozen", "lora-text"))
+    assert (result["val_loss_start"] == pytest.approx(frozen, rel=1e-6)) == starts_at_backbone
+    findings = verify.verify(run.path)
+    assert {f.outcome for f in findings} == {"ok"}, findings
+    environment = json.loads((run.path / "environment.json").read_text())
+    assert ("images" in environment["data"]) == (result["projection_parameters"] > 0)
+
+
+def test_training_moves_the_projection(root: Path) -> None:
+    moved, still = (
+        load_file(done(root, "zero-init", **changes).path / stored.ADAPTER)
+        for changes in ({}, {"peak_lr": 1e-12})
+    )
+    for name in moved:
+        assert not torch.equal(moved[name], still[name]), name
+
+
+def test_text_only_questions_do_not_notice_the_projection(root: Path) -> None:
+    """At the first evaluation (gates open in random-init) only image questions differ."""
+    text = done(root, "random-init-text", epochs=0.0, warmup_epochs=0.0)
+    both = done(root, "random-init", epochs=0.0, warmup_epochs=0.0)
+    problems = json.loads((root / "data" / "scienceqa" / "problems.json").read_text())
+    losses = [
+        {p["id"]: p["loss"] for p in run.predictions() if p["set"] == "val-loss"}
+        for run in (text, both)
+    ]
+    for pid, loss in losses[0].items():
+        same = losses[1][pid] == pytest.approx(loss, rel=1e-6)
+        assert same == (problems[pid]["image"] is None), pid
+
+
+def test_predictions_score_with_the_official_tool(root: Path, tmp_path: Path) -> None:
+    run = done(root, "zero-init")
+    answers = {p["id"]: p["output"] for p in run.predictions() if p["set"] == "test"}
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps({"outputs": answers}))
+    found, remarks = score_files(path, root / "data" / "scienceqa" / "problems.json")
+    assert remarks == []
+    for key in ("acc_natural", "acc_has_image", "acc_grade_1_6", "acc_average"):
+        assert found[key] == pytest.approx(run.result[key], abs=0.005)
+    assert found["unparsable"] == run.result["unparsable"]
+
+
+def test_loss_of_the_last_epoch(root: Path) -> None:
+    run = done(root, "zero-init")
+    losses = [record["loss"] for record in run.metrics() if "loss" in record]
+    assert len(losses) == 6
+    assert run.result["train_loss_epoch"] == pytest.approx(sum(losses[3:]) / 3)
+    evaluations = [record for record in run.metrics() if "eval" in record]
+    assert [record["step"] for record in evaluations] == [0, 3, 6]
+    assert last_epoch([{"loss": 1.0, "epoch": 0.5, "step": 1}]) == 1.0
+    assert last_epoch([]) is None
+
+
+def test_validation_instead_of_test(root: Path) -> None:
+    run = done(root, "zero-init-text", evaluated_on="val")
+    assert run.result["questions"] == 6
+    assert {p["set"] for p in run.predictions()} == {"val", "val-loss"}
+    assert verify.verify(run.path)[-1].outcome == "ok"
+
+
+@pytest.mark.parametrize("method", ["zero-init", "lora"])
+def test_resumed_is_uninterrupted(
+    root: Path, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = world.spec(method)
+    whole = done(root, method)
+    import experiments.scienceqa.run as module
+
+    answered = module._answered
+
+    def stopped(*args: Any) -> Any:
+        raise Interrupted("test", 6)
+
+    monkeypatch.setattr(module, "_answered", stopped)
+    assert run_one(spec, tmp_path).state != "done"
+    monkeypatch.setattr(module, "_answered", answered)
+    assert run_one(spec, tmp_path).state == "done"
+    again = stored.load(tmp_path / spec.experiment / spec.folder_name)
+    assert again.metrics() == whole.metrics()
+    assert again.predictions() == whole.predictions()
+    assert again.result["adapter_sha256"] == whole.result["adapter_sha256"]
+
+
+def test_the_adapter_holds_the_projection(root: Path) -> None:
+    tensors = load_file(done(root, "zero-init").path / stored.ADAPTER)
+    assert tensors["visual_projection.down.weight"].shape == (4, 16)
+    assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [("missing", "does not exist"), ("text", "is not an image that can be read")],
+)
+def test_a_broken_image_is_named(
+    root: Path, damage: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = root / "data" / "scienceqa" / "images" / "test" / "32" / "image.png"
+    content = path.read_bytes()
+    try:
+        path.unlink() if damage == "missing" else path.write_text("not a picture")
+        outcome = run_one(world.spec("zero-init", prompt_length=4), root / "broken")
+        assert outcome.state == "failed"
+        assert "images/test/32/image.png" in outcome.reason
+        assert sentence in outcome.reason
+        fine = run_one(world.spec("zero-init-text", epochs=0.0, warmup_epochs=0.0), root / "broken")
+        assert fine.state == "done"  # it does not look
+    finally:
+        path.write_bytes(content)
+
+
+def test_plans() -> None:
+    paper = runs.plan("paper", "cuda")
+    assert {spec.task for spec in paper} == set(runs.TASKS) - {runs.OWN}
+    assert [s.settings.num_layers for s in paper if s.task == runs.LAYERS] == [10, 20, 30, 32]
+    assert {s.settings.epochs for s in paper if s.task == runs.EPOCHS} == {15.0, 30.0, 60.0}
+    assert all(s.settings.evaluated_on == "val" for s in paper if s.task.startswith("ablation"))
+    main = next(s for s in paper if s.task == runs.TASK)
+    assert main.settings.peak_lr == pytest.approx(9e-3 * 64 / 256)
+    for device in ("cpu", "cuda"):
+        small = runs.plan("small", device)
+        pair = [s.seed for s in small if s.task == runs.OWN and s.method == "zero-init"]
+        assert pair == [0, 1, 2, 3, 4]
+        assert pair == [
+            s.seed for s in small if s.task == runs.OWN and s.method == "zero-init-text"
+        ]
+        # Images for training are in the own split alone.
+        others = {s.method for s in small if s.task != runs.OWN}
+        assert others <= {"zero-init-text", "random-init-text", "lora-text", "frozen"}
+    for profile in runs.PROFILES:
+        for device in ("cpu", "cuda"):
+            specs = runs.plan(profile, device)
+            assert len({spec.identity for spec in specs}) == len(specs)
+
+
+def test_identities_do_not_move() -> None:
+    """A new setting must keep them: its default is the old behaviour."""
+    spec = next(s for s in runs.plan("paper", "cuda") if s.method == "zero-init")
+    assert spec.settings == Settings(token_budget=2048)
+    assert spec.identity == "752dc3ab89a91b86"
+
+
+def test_the_scores_are_percentages(root: Path) -> None:
+    result = done(root, "frozen").result
+    assert result["likelihood_accuracy"] == pytest.approx(
+        100 * round(result["likelihood_accuracy"] * 9 / 100) / 9
+    )
+    assert result["correct"] == round(result["acc_average"] * 9 / 100)
+    assert math.isfinite(result["acc_average"])
