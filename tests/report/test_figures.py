@@ -130,8 +130,8 @@ def test_a_loss_far_above_the_backbone_s_is_named_and_not_drawn(tmp_path: Path) 
 
 
 def test_losses_are_the_mean_over_seeds(tmp_path: Path) -> None:
-    write_run(tmp_path, losses=[4.0, 2.0, 1.0])
-    write_run(tmp_path, seed=1, losses=[2.0, 1.0, 1.0, 9.0])
+    write_run(tmp_path, losses=[4.0, 2.0, 1.0, 9.0])
+    write_run(tmp_path, seed=1, losses=[2.0, 1.0, 1.0])
     paper, ours = losses.draw(read_runs([tmp_path]))
     [line] = ours.figure.axes[0].lines
     assert list(line.get_xdata()) == [1, 2, 3]
