@@ -68,12 +68,16 @@ def plan(
     profile: Profile = "mini",
     device: Device = "auto",
     runs: Runs = RUNS,
+    every_run: Annotated[
+        bool, typer.Option("--every-run", help="A line a run, also in a large plan.")
+    ] = False,
 ) -> None:
     """Show the runs of a profile: state and expected cost."""
     from experiments.harness import plan as planning
+    from experiments.harness import plan_table
 
     specs = planning.planned(experiment, profile, planning.resolve_device(device))
-    planning.show([planning.inspect(spec, runs) for spec in specs])
+    plan_table.show([planning.inspect(spec, runs) for spec in specs], every_run=every_run)
 
 
 @app.command()

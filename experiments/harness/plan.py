@@ -1,20 +1,17 @@
 """What there is to do: the runs of a profile, and which of them are done, missing or failed."""
 
 import shutil
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 
-from experiments.harness import registry, stored, terminal
+from experiments.harness import registry, stored
 from experiments.harness.experiment import Estimate
 from experiments.harness.registry import InvalidChoiceError, check_choice
 from experiments.harness.spec import RunSpec
-from experiments.harness.status import IDENTITY_SHOWN, current_state, run_name
+from experiments.harness.status import current_state
 from zia_core.errors import ZiaError
 
-COLUMNS = ("run", "id", "state", "hours", "GB", "source")
 DEVICES = ("auto", "cpu", "cuda")
 RETRIES = ("failed",)
 
@@ -87,6 +84,7 @@ def choose(
 ) -> RunSpec:
     """The one run that `zia run` asks for: the first of the plan that fits, with its changes.
 
+    Runs that others of the plan require, such as those that try out a learning rate, come last.
     `seed` may be any; `settings` are the `--set key=value` pairs. Whatever is not one of the valid
     choices raises InvalidChoiceError.
     """
@@ -103,44 +101,11 @@ def choose(
             f"profile {profile!r} of {experiment} plans no run of that method and task; "
             f"`zia plan {experiment} --profile {profile}` lists its runs"
         )
+    required = {needed.identity for spec in specs for needed in owner.requires(spec)}
+    specs.sort(key=lambda spec: spec.identity in required)
     spec = next((spec for spec in specs if spec.seed == seed), specs[0])
     try:
         spec = spec.with_settings(settings)
         return spec if seed is None else replace(spec, seed=seed)
     except ZiaError as error:
         raise InvalidChoiceError(str(error)) from error
-
-
-def show(runs: Sequence[PlannedRun]) -> None:
-    """Print every planned run with its state and expected cost, and what is left to do."""
-    output = terminal.console()
-    for (experiment, profile), group in groupby(
-        runs, key=lambda run: (run.spec.experiment, run.spec.profile)
-    ):
-        output.print(f"{experiment}, profile {profile}\n")
-        output.print(terminal.table(COLUMNS, [_row(run) for run in group]))
-        output.print()
-    output.print(_summary(runs))
-
-
-def _row(run: PlannedRun) -> list[str]:
-    return [
-        run_name(run.spec.method, run.spec.task, run.spec.seed),
-        run.spec.identity[:IDENTITY_SHOWN],
-        run.state,
-        terminal.number(run.estimate.hours, ".2f"),
-        terminal.number(run.estimate.memory_gb, ".1f"),
-        run.estimate.source,
-    ]
-
-
-def _summary(runs: Sequence[PlannedRun]) -> str:
-    """For example "3 planned: 1 done, 2 missing; 0.40 hours to go"."""
-    if not runs:
-        return "nothing is planned for this profile yet"
-    states = ", ".join(f"{n} {state}" for state, n in Counter(run.state for run in runs).items())
-    hours = [run.estimate.hours for run in runs if run.state != "done"]
-    left = [f"{sum(filter(None, hours)):.2f} hours to go"] if any(hours) else []
-    if unknown := hours.count(None):
-        left.append(f"{unknown} of unknown length")
-    return "; ".join([f"{len(runs)} planned: {states}", *left])

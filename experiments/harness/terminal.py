@@ -16,8 +16,8 @@ STYLES = {
     "needs data": "yellow",
     "ok": "green",
 }
-NUMBERS = frozenset({"step", "loss", "ETA", "hours", "GB"})
-FOLDED = frozenset({"run", "host", "source", "detail"})
+NUMBERS = frozenset({"step", "loss", "ETA", "runs", "hours", "GB"})
+FOLDED = frozenset({"run", "host", "source", "state", "detail"})
 LINES_WITHOUT_TERMINAL = 20  # progress lines of one run in a log file
 
 

@@ -92,7 +92,7 @@ def test_list_and_plan(zia: Zia) -> None:
         ("reproduce --executor x", "no executor 'x'; choose from: inprocess, local, slurm"),
         ("reproduce --retry x", "retry 'x'; choose from: failed"),
         ("run toy --x", "No such option: --x; `zia run` has: --method, --task, --profile"),
-        ("walk", "No such command 'walk'; `zia` has: list, plan, run, reproduce, status"),
+        ("walk", "No such command 'walk'; `zia` has: list, plan, run, reproduce, pretrain, status"),
         ("run", "Missing argument 'EXPERIMENT'"),
     ],
 )

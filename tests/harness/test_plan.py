@@ -1,10 +1,11 @@
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from experiments.harness import plan, registry, stored
+from experiments.harness import plan, plan_table, registry, stored
 from experiments.harness.executor import run_one
 from experiments.harness.folder import RunFolder
 from experiments.harness.registry import InvalidChoiceError
@@ -56,6 +57,31 @@ def test_choose_takes_the_planned_run_that_fits() -> None:
     assert product == toy.spec("add-twice", "product", rate=2.0)
     with pytest.raises(InvalidChoiceError, match="plans no run of that method and task"):
         plan.choose("toy", "mini", "cpu", task="product", method="add", settings={})
+
+
+def test_choose_takes_what_another_run_requires_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = replace(toy.EXPERIMENT, requires=lambda spec: [toy.spec()] if spec.seed == 1 else [])
+    monkeypatch.setattr(registry, "experiments", lambda: {"toy": changed})
+    assert plan.choose("toy", "mini", "cpu", method="add", settings={}) == toy.spec(seed=1)
+    assert plan.choose("toy", "mini", "cpu", method="add", seed=0, settings={}) == toy.spec()
+
+
+def test_a_large_plan_has_a_line_for_each_method_and_task(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    run_one(toy.spec(), tmp_path)
+    specs = [toy.spec(seed=seed) for seed in range(70)] + [toy.spec("add-twice", "product")]
+    runs = [plan.inspect(spec, tmp_path) for spec in specs]
+    plan_table.show(runs)
+    printed = capsys.readouterr().out
+    lines = [line for line in printed.splitlines() if line.startswith("add")]
+    assert len(lines) == 2
+    assert lines[0].split()[:6] == ["add", "sum", "70", "1", "done,", "69"]
+    assert "71 planned: 1 done, 70 missing; 0.25 hours to go; 69 of unknown length" in printed
+    assert max(map(len, printed.splitlines())) <= 80
+    plan_table.show(runs, every_run=True)
+    assert capsys.readouterr().out.count("add sum s") == 70
 
 
 def test_inspect_tells_the_states_apart(tmp_path: Path) -> None:
