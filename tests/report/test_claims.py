@@ -165,17 +165,22 @@ def test_step_0_is_equal_to_the_last_bit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("seconds", "verdict"), [(110.0, "holds"), (150.0, "does not hold")])
 def test_time_is_a_ratio_on_one_machine(tmp_path: Path, seconds: float, verdict: str) -> None:
-    for seed, noise in enumerate(NOISE):
-        ours = {"train_seconds": seconds + noise}
-        write_run(tmp_path / "a", seed=seed, task="instruct", result=ours)
-        write_run(tmp_path / "a", "full", seed, task="instruct", result={"train_seconds": 330.0})
-    assert verdicts(tmp_path / "a")["training-time"][0] == verdict
-    other = {"torch": {"threads": 4, "gpus": ["NVIDIA A100"]}}
-    write_run(
-        tmp_path / "a", "full", 5, task="instruct", environment=other, settings={"device": "cuda"}
-    )
-    # Another device is another setting, so now there are two rows of `full`.
-    assert verdicts(tmp_path / "a")["training-time"][0] == "inconclusive"
+    other = {"cpu": {"model": "Faster CPU"}, "torch": {"threads": 2, "gpus": []}}
+    for root, environment in (("one", None), ("two", other)):
+        for seed, noise in enumerate(NOISE):
+            for method, taken in (("zero-init", seconds + noise), ("full", 330.0)):
+                write_run(
+                    tmp_path / root,
+                    method,
+                    seed,
+                    task="instruct",
+                    result={"train_seconds": taken},
+                    environment=environment if method == "full" else None,
+                )
+    assert verdicts(tmp_path / "one")["training-time"][0] == verdict
+    found, evidence = verdicts(tmp_path / "two")["training-time"]
+    assert found == "inconclusive"
+    assert "measured on different machines" in evidence
 
 
 def test_fewer_parameters_are_compared_exactly(tmp_path: Path) -> None:
