@@ -220,6 +220,9 @@ def generate(
         list[str] | None,
         typer.Argument(metavar="INSTRUCTION", help="Default: the experiment's own."),
     ] = None,
+    image: Annotated[
+        Path | None, typer.Option(metavar="F", help="An image that the instructions are about.")
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Try a trained adapter beside its backbone."""
@@ -228,9 +231,19 @@ def generate(
     from experiments.harness.files import read_json
 
     experiment = registry.get(str(read_json(run / "config.json").get("experiment")))
-    if experiment.generate is None:
-        raise ZiaError(f"{experiment.name} has nothing to generate")
-    for answer in experiment.generate(run, prompts or [], planning.resolve_device(device)):
+    where = planning.resolve_device(device)
+    if image is not None:
+        if experiment.generate_image is None:
+            raise ZiaError(f"{experiment.name} sees no images: leave --image out")
+        answers = experiment.generate_image(run, image, prompts or [], where)
+    elif experiment.generate is not None:
+        answers = experiment.generate(run, prompts or [], where)
+    else:
+        raise ZiaError(
+            f"{experiment.name} has nothing to generate"
+            + (" without an image: give --image" if experiment.generate_image else "")
+        )
+    for answer in answers:
         terminal.side_by_side(answer.prompt, answer.backbone, answer.adapted)
 
 

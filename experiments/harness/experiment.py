@@ -52,6 +52,7 @@ class Experiment:
     `result.json` that follow from predictions; None where an experiment keeps no predictions.
     `generate(path, prompts, device)` answers prompts with the finished run in `path`, with and
     without its adapter; no prompts: the experiment's own. None where there is nothing to generate.
+    `generate_image(path, image, prompts, device)` does the same about an image file.
     """
 
     name: str
@@ -67,4 +68,5 @@ class Experiment:
     estimate: Callable[[RunSpec], Estimate]
     rescore: Callable[[Path], dict[str, float]] | None = None
     generate: Callable[[Path, Sequence[str], str], Iterable[Answer]] | None = None
+    generate_image: Callable[[Path, Path, Sequence[str], str], Iterable[Answer]] | None = None
     requires: Callable[[RunSpec], list[RunSpec]] = _nothing

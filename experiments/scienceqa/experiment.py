@@ -3,7 +3,7 @@
 from experiments.harness.experiment import Experiment
 from experiments.image_features.methods import METHODS
 from experiments.scienceqa import runs
-from experiments.scienceqa.run import RESULT_FIELDS, rescore, run
+from experiments.scienceqa.run import RESULT_FIELDS, generate_image, rescore, run
 from experiments.scienceqa.settings import Settings
 
 EXPERIMENT = Experiment(
@@ -19,4 +19,5 @@ EXPERIMENT = Experiment(
     run=run,
     estimate=runs.estimate,
     rescore=rescore,
+    generate_image=generate_image,
 )

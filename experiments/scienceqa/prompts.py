@@ -11,6 +11,7 @@ Prompt (up to "Answer:") and response are tokenised apart, the response as a con
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from experiments.alpaca_llama.features import prompt_ids, response_ids
@@ -36,6 +37,17 @@ def prompt_text(problem: Problem, context: str) -> str:
         f"Options: {options}\nAnswer:"
     )
     return text.replace("  ", " ").strip()
+
+
+def typed_question(text: str, image: Path) -> str:
+    """The prompt of `question|option|option`; ZiaError without an option or with more than five."""
+    question, *choices = (part.strip() for part in text.split("|"))
+    if not question or not 1 <= len(choices) <= len(LETTERS) or not all(choices):
+        raise ZiaError(
+            f"{text!r:.80} is no question with 1 to {len(LETTERS)} options: write it like "
+            "'Which?|this|that'"
+        )
+    return prompt_text(Problem("asked", question, tuple(choices), 0, "", image, "test", {}), "")
 
 
 def response_text(answer: int) -> str:

@@ -1,15 +1,16 @@
 """One run: load, train, answer, score, write down."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import backbones
 from experiments.harness import stored
-from experiments.harness.experiment import NeedsData
+from experiments.harness.experiment import Answer, NeedsData
 from experiments.harness.files import read_lines
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
+from experiments.image_features.ask import about_image
 from experiments.image_features.examples import Examples
 from experiments.image_features.loaded import Seen, seen
 from experiments.image_features.methods import prepare, projection_parameters
@@ -18,7 +19,7 @@ from experiments.image_features.task import ImageTextTask
 from experiments.optimisation import train_settings
 from experiments.scienceqa.data import Problem, fingerprint
 from experiments.scienceqa.evaluate import SCORES, likeliest, scores
-from experiments.scienceqa.prompts import encode, letter_tokens
+from experiments.scienceqa.prompts import encode, letter_tokens, typed_question
 from experiments.scienceqa.settings import Settings
 from experiments.scienceqa.subsets import select
 from experiments.training_result import FIELDS, training_result
@@ -102,6 +103,22 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
             "cut_train": cut_train,
             "cut_scored": cut_scored,
         }
+    )
+
+
+def generate_image(
+    path: Path, image: Path, prompts: Sequence[str], device: str
+) -> Iterator[Answer]:
+    """Answer questions about an image, without and with the adapter.
+
+    A prompt is a question with its options, `Which colour is it?|red|green`.
+    """
+    settings: Settings = RunSpec.from_json(stored.load(path).config, Settings).settings
+    if not prompts:
+        raise ZiaError("nothing is asked: give a question with its options, 'Which?|this|that'")
+    asked = [typed_question(text, image) for text in prompts]
+    return about_image(
+        path, image, asked, device, Settings, max_new_tokens=settings.new_tokens, do_sample=False
     )
 
 

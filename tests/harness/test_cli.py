@@ -184,6 +184,8 @@ def test_generate_shows_both_answers(zia: Zia) -> None:
     assert "why" in out
     assert "WHY" in out
     assert "hello" in zia(f"generate {run_folder()}").out
+    blind = zia(f"generate {run_folder()} --image cat.jpg")
+    assert (blind.code, blind.err) == (1, "zia: toy sees no images: leave --image out\n")
 
 
 def test_reproduce_does_what_is_missing_and_compares_with_the_evidence(zia: Zia) -> None:

@@ -10,7 +10,13 @@ from experiments.image_features.examples import IGNORED, Examples
 from experiments.metrics.scienceqa.scorer import parse_answer
 from experiments.scienceqa.data import Problem
 from experiments.scienceqa.evaluate import likeliest
-from experiments.scienceqa.prompts import encode, letter_tokens, prompt_text, response_text
+from experiments.scienceqa.prompts import (
+    encode,
+    letter_tokens,
+    prompt_text,
+    response_text,
+    typed_question,
+)
 from tests.alpaca_llama.tokenizers_by_hand import byte_level, sentencepiece
 from zia_core import ZiaError
 
@@ -59,6 +65,14 @@ def test_only_the_context_is_cut(tokenizer: object) -> None:
     assert "Context: N/A\n" in text
     with pytest.raises(ZiaError, match="problem '7': question and options alone take"):
         encode([PROBLEM], tokenizer, "hint", least - 1)  # type: ignore[arg-type]
+
+
+def test_a_typed_question() -> None:
+    text = typed_question("Which is a mammal?| trout|otter ", Path("a.png"))
+    assert text == prompt_text(replace(PROBLEM, choices=("trout", "otter")), "")
+    for wrong in ("Which?", "|a|b", "Which?|a||b", "Which?|a|b|c|d|e|f"):
+        with pytest.raises(ZiaError, match="is no question with 1 to 5 options"):
+            typed_question(wrong, Path("a.png"))
 
 
 def test_contexts_are_a_choice() -> None:

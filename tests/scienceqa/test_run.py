@@ -15,9 +15,11 @@ from experiments.harness.executor import run_one
 from experiments.image_features.methods import METHODS
 from experiments.metrics.scienceqa.files import score_files
 from experiments.scienceqa import runs
+from experiments.scienceqa.experiment import EXPERIMENT
 from experiments.scienceqa.run import last_epoch
 from experiments.scienceqa.settings import Settings
 from tests.scienceqa import world
+from zia_core import ZiaError
 from zia_core.engine import Interrupted
 
 
@@ -172,6 +174,16 @@ def test_a_broken_image_is_named(
         assert fine.state == "done"  # it does not look
     finally:
         path.write_bytes(content)
+
+
+def test_a_question_about_an_image(root: Path) -> None:
+    run, image = done(root, "zero-init"), root / "data/scienceqa/images/test/32/image.png"
+    assert EXPERIMENT.generate_image is not None
+    asked = ["Which colour is it?|red|green"]
+    (answer,) = EXPERIMENT.generate_image(run.path, image, asked, "cpu")
+    assert "Options: (A) red (B) green\nAnswer:" in answer.prompt
+    with pytest.raises(ZiaError, match="nothing is asked"):
+        EXPERIMENT.generate_image(run.path, image, [], "cpu")
 
 
 def test_plans() -> None:

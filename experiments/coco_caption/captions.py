@@ -1,0 +1,81 @@
+"""Captions as training examples, and captions that a model writes, with their scores."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.alpaca_llama.features import prompt_ids, response_ids
+from experiments.alpaca_llama.instructions import Instruction
+from experiments.alpaca_llama.templates import prompt_text
+from experiments.coco_caption.data import Captioned
+from experiments.image_features.examples import Example
+from experiments.metrics.coco.ptb import tokenize
+from experiments.metrics.coco.scorer import score
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PROMPTS = {
+    "demo": "Generate caption of this image :",
+    "alpaca": prompt_text(Instruction("caption", "Generate caption for this image")),
+}
+# What follows the prompt: Alpaca's template has no space behind its colon.
+SEPARATOR = {"demo": " ", "alpaca": ""}
+DECODINGS: dict[str, dict[str, Any]] = {
+    "greedy": {"do_sample": False},
+    "sampled": {"do_sample": True, "temperature": 0.1, "top_p": 0.75},
+    "beam": {"do_sample": False, "num_beams": 5, "min_new_tokens": 8},
+}
+SCORES: Mapping[str, Any] = {
+    **{f"Bleu_{n}": float for n in range(1, 5)},  # as officially: [0, 1]
+    "ROUGE_L": float,
+    "CIDEr": float,  # in [0, 10]; a paper's 122.2 is 1.222 here
+    "images": int,  # that were captioned and scored
+    "empty_captions": int,  # of these
+}
+
+
+def training_examples(
+    images: Sequence[Captioned],
+    tokenizer: "PreTrainedTokenizerBase",
+    prompt: str,
+    max_length: int,
+    rows: Mapping[Path, int],
+) -> tuple[list[Example], int]:
+    """One example for every caption of every image, and how many captions were cut.
+
+    A caption that is too long loses its end, and with it the mark that ends it.
+    """
+    (start,) = prompt_ids(tokenizer, [PROMPTS[prompt]])
+    texts = [SEPARATOR[prompt] + caption for each in images for caption in each.captions]
+    owners = [(each, place) for each in images for place in range(len(each.captions))]
+    room = max_length - len(start)
+    examples, cut = [], 0
+    for (each, place), response in zip(owners, response_ids(tokenizer, texts), strict=True):
+        cut += len(response) > room
+        row = rows.get(each.image)
+        examples.append(Example(f"{each.id}#{place}", start, response[:room], row))
+    return examples, cut
+
+
+def asked_examples(
+    images: Sequence[Captioned],
+    tokenizer: "PreTrainedTokenizerBase",
+    prompt: str,
+    rows: Mapping[Path, int],
+) -> Iterator[Example]:
+    """One prompt for every image."""
+    (start,) = prompt_ids(tokenizer, [PROMPTS[prompt]])
+    for each in images:
+        yield Example(str(each.id), start, [], rows.get(each.image))
+
+
+def scores(images: Sequence[Captioned], captions: Mapping[Any, str]) -> dict[str, Any]:
+    """`SCORES` of one caption an image, by its id."""
+    written = [captions[each.id] for each in images]
+    found = score(
+        [tokenize(caption) for caption in written],
+        [[tokenize(text) for text in each.captions] for each in images],
+    )
+    empty = sum(not caption for caption in written)
+    return {**found, "images": len(images), "empty_captions": empty}

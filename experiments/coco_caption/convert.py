@@ -1,0 +1,80 @@
+"""Flickr8k from captions.json and a zip of images: `python -m experiments.coco_caption.convert`.
+
+It reads `captions.json` (or .gz: a list of {"file", "split", "captions"}) and `images_128.zip`, and
+writes the folder `flickr8k` of `$ZIA_DATA` in the official format. The images are copied as they
+are.
+"""
+
+import argparse
+import os
+import secrets
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from experiments.coco_caption.data import FLICKR_IMAGES, FLICKR_TOKENS, SPLITS
+from experiments.harness.datafiles import parse_json, read_text
+from experiments.harness.files import write_errors
+from zia_core.errors import ZiaError
+
+
+def convert(source: Path, dest: Path) -> int:
+    """Write `dest/flickr8k`, whole or not at all; the number of images.
+
+    ZiaError for a source file that is missing or damaged, an image that the zip lacks, and a folder
+    that is there already.
+    """
+    target = dest / "flickr8k"
+    if target.exists():
+        raise ZiaError(f"{target} is there already: move it away")
+    path = next((p for p in (source / "captions.json.gz",) if p.exists()), source / "captions.json")
+    records = parse_json(read_text(path), str(path))
+    staging = dest / f".flickr8k.{secrets.token_hex(6)}"
+    try:
+        with zipfile.ZipFile(source / "images_128.zip") as archive, write_errors(target):
+            _write(staging, records, archive)
+            os.sync()  # once for thousands of files
+            staging.rename(target)
+    except (FileNotFoundError, KeyError, zipfile.BadZipFile) as error:
+        raise ZiaError(f"cannot read the images of {source} ({error}): fetch them again") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return len(records)
+
+
+def _write(folder: Path, records: Any, archive: zipfile.ZipFile) -> None:
+    images = folder / FLICKR_IMAGES
+    images.mkdir(parents=True)
+    for record in records:
+        (images / record["file"]).write_bytes(archive.read(record["file"]))
+    (folder / FLICKR_TOKENS).write_text(
+        "".join(
+            f"{record['file']}#{i}\t{caption}\n"
+            for record in records
+            for i, caption in enumerate(record["captions"])
+        )
+    )
+    for split in SPLITS.values():
+        names = [f"{record['file']}\n" for record in records if record["split"] == split]
+        (folder / f"Flickr_8k.{split}Images.txt").write_text("".join(names))
+
+
+def main() -> int:
+    """Convert, and say what was written; 1 after a failure, which is one sentence."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.coco_caption.convert")
+    parser.add_argument("source", type=Path, help="folder with captions.json and images_128.zip")
+    parser.add_argument("dest", type=Path, help="the folder $ZIA_DATA")
+    arguments = parser.parse_args()
+    try:
+        count = convert(arguments.source, arguments.dest)
+    except ZiaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{arguments.dest / 'flickr8k'}: {count:,} images")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

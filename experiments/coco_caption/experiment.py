@@ -1,0 +1,24 @@
+"""The experiment `coco_caption`: captions of images (arXiv v2, Table 5)."""
+
+from experiments.coco_caption import runs
+from experiments.coco_caption.data import TASKS
+from experiments.coco_caption.run import RESULT_FIELDS, generate_image, rescore, run
+from experiments.coco_caption.settings import Settings
+from experiments.harness.experiment import Experiment
+from experiments.image_features.methods import METHODS
+
+EXPERIMENT = Experiment(
+    name=runs.NAME,
+    version=runs.VERSION,
+    title="captioning with a LLaMA model and image-conditioned prompts (v2, Table 5)",
+    settings=Settings,
+    tasks=TASKS,
+    methods=tuple(METHODS),
+    profiles=runs.PROFILES,
+    result_fields=RESULT_FIELDS,
+    plan=runs.plan,
+    run=run,
+    estimate=runs.estimate,
+    rescore=rescore,
+    generate_image=generate_image,
+)

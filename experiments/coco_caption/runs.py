@@ -1,0 +1,81 @@
+"""The runs of each profile: COCO for the paper, Flickr8k for `small`."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from experiments import backbones
+from experiments.coco_caption.data import FULL
+from experiments.coco_caption.settings import Settings
+from experiments.harness.experiment import Estimate
+from experiments.harness.spec import RunSpec
+from experiments.image_features.methods import METHODS
+
+NAME, VERSION = "coco_caption", 1
+PROFILES = ("mini", "small", "paper")
+SEEDS = (0, 1, 2, 3, 4)
+PAIR = ("zero-init", "zero-init-text")  # what the image adds
+PLANNED = ("zero-init", "zero-init-text", "zero-init-queries", "random-init", "lora")
+
+SMALL: dict[str, Any] = {
+    "encoder": "small-vit",
+    "depths": (1, 2, 3, 4, 5, 6),
+    "encoder_device": "cpu",
+}
+# A named reduced budget for CPUs: the first 300 images of the list with their five captions, 1,500
+# examples once, and 200 images captioned. Prompts and gates get the paper's 9e-3 unscaled, as in
+# `alpaca_llama`.
+REDUCED_DATA = "reduced-300"
+REDUCED: dict[str, Any] = {
+    "batch_size": 16,
+    "epochs": 1.0,
+    "warmup_epochs": 0.2,
+    "evaluations": 1,
+    "token_budget": 2048,
+    "eval_tokens": 2048,
+    "new_tokens": 24,
+    "device": "cpu",
+    "precision": "fp32",
+}
+REDUCED_PROMPT_LR = 9e-3
+PAPER: dict[str, Any] = {"token_budget": 2048, "precision": "bf16"}
+
+
+def plan(profile: str, device: str) -> list[RunSpec]:
+    """All runs of a profile; none of `mini` yet."""
+    if profile == "paper":
+        return list(_runs("paper", "coco", "llama-7b", FULL, PAPER))
+    return list(_small(device)) if profile == "small" else []
+
+
+def _small(device: str) -> Iterator[RunSpec]:
+    """SmolLM2-135M-Instruct and the small ViT; on a CPU with the reduced budget."""
+    name, cpu = backbones.smollm2(), device == "cpu"
+    # The paper adapts 30 of 32 layers.
+    changes = SMALL | {"num_layers": round(backbones.get(name).layers * 30 / 32)}
+    if cpu:
+        changes |= REDUCED | {"peak_lr": REDUCED_PROMPT_LR}
+    return _runs("small", "flickr8k", name, REDUCED_DATA if cpu else FULL, changes)
+
+
+def _runs(
+    profile: str, task: str, backbone: str, data: str, changes: dict[str, Any]
+) -> Iterator[RunSpec]:
+    for method in PLANNED:
+        for seed in SEEDS if method in PAIR else SEEDS[:1]:
+            yield RunSpec(
+                experiment=NAME,
+                version=VERSION,
+                task=task,
+                method=method,
+                backbone=backbone,
+                data=data,
+                profile=profile,
+                seed=seed,
+                settings=replace(Settings(), **(changes | METHODS[method])),
+            )
+
+
+def estimate(spec: RunSpec) -> Estimate:
+    """Nobody has measured a run yet."""
+    return Estimate(None, None, "not measured")

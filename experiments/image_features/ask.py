@@ -1,0 +1,56 @@
+"""A trained adapter tried out on one image, beside its backbone, which sees none."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments import backbones
+from experiments.alpaca_llama.features import prompt_ids
+from experiments.harness import stored
+from experiments.harness.experiment import Answer
+from experiments.harness.spec import RunSpec
+from experiments.image_features.examples import Example, Examples
+from experiments.image_features.loaded import seen
+from experiments.image_features.methods import prepare, sees_images
+from experiments.image_features.settings import ImageTextSettings
+from experiments.image_features.sight import answers
+from zia_core.errors import ZiaError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def about_image(
+    path: Path,
+    image: Path,
+    prompts: Sequence[str],
+    device: str,
+    settings_type: type,
+    **decoding: Any,
+) -> Iterator[Answer]:
+    """Continue prompts about an image with and without the adapter of the finished run in `path`.
+
+    ZiaError if the run's method sees no images, or the file is none.
+    """
+    import torch
+
+    from zia_core.adapters import backbone_identity
+    from zia_core.trained import load_trained
+
+    run = stored.load(path)
+    spec = RunSpec.from_json(run.config, settings_type)
+    settings: ImageTextSettings = spec.settings
+    if not sees_images(spec.method):
+        raise ZiaError(f"the method {spec.method} of {path} sees no images: take another run")
+    shown = seen(spec.method, settings, [image])
+    dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+    model: nn.Module
+    model, tokenizer, _ = backbones.load(backbones.get(spec.backbone), dtype, device)
+    asked = [Example(str(i), ids, [], 0) for i, ids in enumerate(prompt_ids(tokenizer, prompts))]
+    before = list(answers(model, tokenizer, Examples(asked), **decoding))
+    identity = backbone_identity(model)
+    model = prepare(model, spec.method, settings, shown.width).eval()
+    load_trained(model, path / stored.ADAPTER, identity)
+    after = answers(model, tokenizer, Examples(asked, shown.features), **decoding)
+    for prompt, plain, adapted in zip(prompts, before, after, strict=True):
+        yield Answer(prompt, plain, adapted)

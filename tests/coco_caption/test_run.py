@@ -1,0 +1,143 @@
+"""Whole runs of the experiment in a tiny world, and `zia generate --image`."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from experiments.coco_caption import runs
+from experiments.coco_caption.captions import asked_examples, training_examples
+from experiments.coco_caption.data import load_captions
+from experiments.coco_caption.experiment import EXPERIMENT
+from experiments.harness import cli, stored, verify
+from experiments.harness.executor import run_one
+from experiments.metrics.coco.files import score_files
+from tests.alpaca_llama.tokenizers_by_hand import byte_level
+from tests.coco_caption import world
+from zia_core import ZiaError
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("world")
+    with pytest.MonkeyPatch.context() as patch:
+        world.prepare(folder, patch)
+        yield folder
+
+
+def done(root: Path, method: str, task: str = "flickr8k", **changes: Any) -> stored.StoredRun:
+    spec = world.spec(method, task, **changes)
+    outcome = run_one(spec, root / "runs")
+    assert outcome.state == "done", outcome.reason
+    return stored.load(root / "runs" / spec.experiment / spec.folder_name)
+
+
+@pytest.mark.parametrize("method", runs.PLANNED)
+def test_every_planned_method(root: Path, method: str) -> None:
+    run = done(root, method)
+    assert run.result["images"] == 4
+    assert (run.result["projection_parameters"] > 0) == (method != "zero-init-text")
+    assert run.result["val_loss"] != run.result["val_loss_start"]
+    assert run.result["steps"] == 2  # 20 captions in batches of 8
+    findings = verify.verify(run.path)
+    assert {f.outcome for f in findings} == {"ok"}, findings
+    captions = {p["id"]: p["caption"] for p in run.predictions() if p["set"] == "test"}
+    assert list(captions) == [each.id for each in load_captions("flickr8k").test]
+
+
+def test_coco_scores_with_the_official_tool(root: Path, tmp_path: Path) -> None:
+    run = done(root, "zero-init", "coco", evaluated_on="val")
+    rows = [
+        {"image_id": p["id"], "caption": p["caption"]}
+        for p in run.predictions()
+        if p["set"] == "val"
+    ]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(rows))
+    found, _ = score_files(path, root / "data/coco/annotations/captions_val2014.json")
+    assert len(rows) == 3
+    for name, value in found.items():
+        assert run.result[name] == pytest.approx(value, abs=1e-12)
+
+
+@pytest.mark.parametrize("method", ["zero-init", "lora"])
+@pytest.mark.parametrize("decoding", ["sampled", "beam"])
+def test_decodings(root: Path, method: str, decoding: str) -> None:
+    run = done(root, method, decoding=decoding, epochs=0.0, warmup_epochs=0.0, new_tokens=9)
+    assert run.result["images"] == 4
+
+
+def test_several_captions_are_several_examples(root: Path) -> None:
+    tokenizer, images = byte_level(), load_captions("flickr8k").val
+    rows = {images[1].image: 7}
+    examples, cut = training_examples(images, tokenizer, "demo", 60, rows)
+    assert [example.id for example in examples[:2]] == [f"{images[0].id}#0", f"{images[0].id}#1"]
+    assert [example.image for example in examples] == [None, None, 7, 7, None, None]
+    text = tokenizer.decode(examples[2].prompt + examples[2].response)
+    assert text == f"<s>Generate caption of this image : {images[1].captions[0]}</s>"
+    assert cut == 0
+    shorter, cut = training_examples(images, tokenizer, "demo", 44, rows)
+    assert cut == sum(len(e.prompt) + len(e.response) > 44 for e in examples) > 0
+    assert max(len(e.prompt) + len(e.response) for e in shorter) == 44
+    asked = list(asked_examples(images, tokenizer, "alpaca", rows))
+    assert tokenizer.decode(asked[0].prompt).endswith("image\n\n### Response:")
+    assert (asked[1].image, asked[1].response) == (7, [])
+
+
+def test_a_broken_image_is_named(root: Path) -> None:
+    path = root / "data/flickr8k/Flicker8k_Dataset/015_red.jpg"
+    content = path.read_bytes()
+    try:
+        for damage, sentence in ((None, "does not exist"), (b"text", "is not an image")):
+            path.unlink() if damage is None else path.write_bytes(damage)
+            outcome = run_one(world.spec("zero-init", prompt_length=2), root / "broken")
+            assert outcome.state == "failed"
+            assert "015_red.jpg" in outcome.reason
+            assert sentence in outcome.reason
+    finally:
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("method", ["zero-init", "lora"])
+def test_generate_with_an_image(root: Path, method: str) -> None:
+    run = done(root, method, peak_lr=0.5)
+    image = load_captions("flickr8k").test[2]
+    assert EXPERIMENT.generate_image is not None
+    (answer,) = EXPERIMENT.generate_image(run.path, image.image, [], "cpu")
+    kept = {p["id"]: p["caption"] for p in run.predictions() if p["set"] == "test"}
+    assert answer.adapted.partition("\n")[0].strip() == kept[image.id]
+    assert answer.prompt == "Generate caption of this image :"
+    assert answer.adapted != answer.backbone
+    (asked,) = EXPERIMENT.generate_image(run.path, image.image, ["Which colour?"], "cpu")
+    assert asked.prompt == "Which colour?"
+    with pytest.raises(ZiaError, match="does not exist"):
+        list(EXPERIMENT.generate_image(run.path, root / "no.jpg", [], "cpu"))
+    blind = done(root, "zero-init-text")
+    with pytest.raises(ZiaError, match=r"zero-init-text of .* sees no images"):
+        list(EXPERIMENT.generate_image(blind.path, image.image, [], "cpu"))
+
+
+def test_the_command_takes_an_image(root: Path) -> None:
+    run = done(root, "zero-init")
+    image = load_captions("flickr8k").test[0].image
+    command = ["generate", str(run.path), "--device", "cpu"]
+    shown = CliRunner().invoke(cli.app, [*command, "--image", str(image)])
+    assert shown.exit_code == 0, shown.output
+    assert shown.output.startswith("Generate caption of this image :")
+    blind = CliRunner().invoke(cli.app, command)
+    assert "coco_caption has nothing to generate without an image" in str(blind.exception)
+
+
+def test_plans() -> None:
+    for profile, task in (("paper", "coco"), ("small", "flickr8k")):
+        for device in ("cpu", "cuda"):
+            specs = runs.plan(profile, device)
+            assert {spec.task for spec in specs} == {task}
+            assert [s.seed for s in specs if s.method == "zero-init"] == [0, 1, 2, 3, 4]
+            assert [s.seed for s in specs if s.method == "zero-init-text"] == [0, 1, 2, 3, 4]
+            assert len({spec.identity for spec in specs}) == len(specs)
+    assert {s.data for s in runs.plan("small", "cpu")} == {"reduced-300"}
+    assert {s.data for s in runs.plan("small", "cuda")} == {"full"}
