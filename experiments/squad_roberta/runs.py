@@ -148,5 +148,6 @@ def estimate(spec: RunSpec) -> Estimate:
         training = {"full": 5.6, "head": 2.3, "prompt-tuning": 4.7}.get(spec.method, 4.1)
         evaluation = 0.4 if spec.settings.phase == "select" else 1.2
         minutes = training * spec.settings.epochs + evaluation
-        return Estimate(minutes / 60, 1.5, "measured, 1 core")
+        memory_gb = 1.9 if spec.method == "full" else 1.5
+        return Estimate(minutes / 60, memory_gb, "measured, 1 core")
     return Estimate(None, None, "not measured")
