@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from experiments.harness.files import write_atomic
-from experiments.report import efficiency, paper_only, squad, stacked, vtab
+from experiments.report import against, efficiency, paper_only, squad, stacked, vtab
 from experiments.report.cells import cells_csv
 from experiments.report.cells import explain as explain_cells
 from experiments.report.document import Document, markdown
@@ -18,7 +18,8 @@ CELLS = "cells.csv"
 def _tables() -> dict[str, Callable[[Runs], Document]]:
     described = [*vtab.TABLES, *squad.TABLES, *map(paper_only.paper_only, paper_only.WANTED)]
     stack = {table.name: partial(stacked.build, table) for table in described}
-    return {"efficiency": efficiency.document, **stack}
+    pairs = {name: partial(against.document, table) for name, table in against.DOCUMENTS.items()}
+    return {"efficiency": efficiency.document, **stack, **pairs}
 
 
 def documents(roots: Sequence[Path], *, keep_going: bool = False) -> list[Document]:

@@ -1,0 +1,128 @@
+"""Where zero-init attention is ahead, level and behind: paired differences to every other method.
+
+A line is another method, a column a task. The difference is over the seeds that both have; ahead or
+behind needs at least five of them and a 95 % interval that leaves zero out.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import mean
+
+from experiments.report import formats, squad, vtab
+from experiments.report.claims.statistics import ENOUGH, FAILS, HOLDS, t_interval, verdict
+from experiments.report.document import Cell, Document, Grid, Part, Source
+from experiments.report.measured import Measured, measure
+from experiments.report.rows import Column, Row, Section, sections
+from experiments.report.runs import Runs, select
+from experiments.report.stacked import Table
+
+OURS = "zero-init"
+WORDS = {HOLDS: "ahead", FAILS: "behind"}
+UNDECIDED = "level"
+
+
+def document(table: Table, runs: Runs) -> Document:
+    """Return the comparison for one of the tables of methods, from the run folders alone."""
+    assert table.experiment is not None
+    methods = [method for method, _ in table.rows if method is not None]
+    found = sections(
+        select(runs, table.experiment, table.fields(), table.only),
+        methods,
+        ("profile", "backbone", "data", "version"),
+        table.fell,
+    )
+    cells: list[Cell] = []
+    parts = [_part(table, section, cells) for section in found if section.begun]
+    parts = [part for part in parts if part.grids]
+    if not parts:
+        others = tuple((method, "missing") for method in methods if method != OURS)
+        parts = [Part((Grid(("method", "state"), others),), "No runs to compare yet")]
+    return Document(
+        name=f"zero_init_{table.experiment}",
+        title=f"Zero-init attention against every other method: {table.experiment}",
+        intro=(
+            "Percentage points, zero-init minus the method: the mean difference of paired seeds, "
+            f"its 95 % t-interval, and what follows. Below {ENOUGH} seeds nothing follows; "
+            f'"{UNDECIDED}" is an interval that holds zero, not equality.'
+        ),
+        parts=tuple(parts),
+        sources="",
+        cells=tuple(cells),
+        damaged=runs.damaged_of(table.experiment),
+    )
+
+
+DOCUMENTS = {
+    f"zero_init_{table.experiment}": table
+    for table in (next(t for t in vtab.TABLES if t.name == "vtab_tasks"), *squad.TABLES)
+}
+
+
+def _part(table: Table, section: Section, cells: list[Cell]) -> Part:
+    ours = [row for row in section.begun if row.method == OURS]
+    # Scores, not parameters or losses: what stands against a number of the paper.
+    columns = [c for block in table.blocks for c in block.columns if c.compared]
+    columns = [column for column in columns if any(row.of(column.tasks).runs for row in ours)]
+    lines: list[tuple[object, ...]] = []
+    if len(ours) == 1:  # with several settings there is no one zero-init to compare
+        for other in section.begun:
+            if other.method == OURS:
+                continue
+            made = [_cell(section, ours[0], other, column) for column in columns]
+            cells += made
+            lines.append((section.label(other), *(cell.text for cell in made)))
+        lines.append(("in short", *(_in_short(cells, section, column) for column in columns)))
+    header = ("method", *(column.title for column in columns))
+    grids = (Grid(header, tuple(lines)),) if lines and columns else ()
+    key = section.key
+    notes = ["Rows that say 'not trained' lost less than a fifth of their training loss."]
+    if section.reduced:
+        notes.insert(0, f"† A reduced run: {key['data']}.")
+    title = f"{key['profile']}: {key['backbone']}, data {key['data']} (version {key['version']})"
+    return Part(grids, title, tuple(notes))
+
+
+def _cell(section: Section, ours: Row, other: Row, column: Column) -> Cell:
+    one, two = measure(ours, column), measure(other, column)
+    pairs = {
+        seed: one.values[seed] - two.values[seed]
+        for seed in sorted(one.values.keys() & two.values.keys())
+    }
+    state, text = _said(one, two, list(pairs.values()))
+    return replace(
+        two.cell(section.label(other), other.method, section.key),
+        mean=mean(pairs.values()) if pairs else None,
+        std=None,
+        n=len(pairs),
+        planned=None,
+        state=state,
+        text=text,
+        runs=_sources(one, two),
+    )
+
+
+def _said(one: Measured, two: Measured, differences: Sequence[float]) -> tuple[str, str]:
+    """The word for a cell, and the whole cell."""
+    for method in (two, one):
+        if method.state != "done":
+            return method.state, method.state
+    if not differences:
+        return "missing", "no seed that both have"
+    text = f"{mean(differences):+.1f}"
+    if len(differences) < ENOUGH:
+        return "inconclusive", f"{text} (n={len(differences)})"
+    low, high = t_interval(differences)
+    word = WORDS.get(verdict(differences, "above", 0.0), UNDECIDED)
+    return word, f"{text} [{low:+.1f}, {high:+.1f}] {word}"
+
+
+def _sources(one: Measured, two: Measured) -> tuple[Source, ...]:
+    return (*one.sources, *two.sources)
+
+
+def _in_short(cells: Sequence[Cell], section: Section, column: Column) -> str:
+    of_column = [c for c in cells if c.key == section.key and c.column == column.title]
+    counts = Counter(cell.state for cell in of_column)
+    order = ("ahead", UNDECIDED, "behind")
+    return ", ".join(f"{counts[word]} {word}" for word in order if counts[word]) or formats.NOTHING
