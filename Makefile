@@ -30,7 +30,7 @@ $(STAMP): requirements.lock pyproject.toml
 	.venv/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $(STAMP)
 
-reproduce: $(STAMP)  ## All missing runs of a profile, then the tables
+reproduce: $(STAMP)  ## All missing runs of a profile, then tables, figures, claims
 	.venv/bin/zia reproduce $(EXPERIMENT) --profile $(PROFILE) --executor $(EXECUTOR)
 
 test: $(STAMP)  ## The tests (under 8 minutes on 2 cores)

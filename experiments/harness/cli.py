@@ -40,8 +40,9 @@ KeepGoing = Annotated[
     bool, typer.Option("--keep-going", help="Leave out damaged run folders, and say so.")
 ]
 RUNS = Path("results/runs")
-TABLES = Path("results/tables")
-FIGURES = Path("results/figures")
+RESULTS = Path("results")
+TABLES = RESULTS / "tables"
+FIGURES = RESULTS / "figures"
 
 
 @app.callback()
@@ -118,10 +119,10 @@ def reproduce(
     executor: Annotated[str, typer.Option(metavar="E", help="inprocess.")] = "inprocess",
     device: Device = "auto",
     runs: Runs = RUNS,
-    out: Out = TABLES,
+    out: Out = RESULTS,
     retry: Retry = None,
 ) -> None:
-    """Do all missing runs of a profile, then the tables."""
+    """Do all missing runs of a profile, then tables, figures and claims."""
     from experiments.harness import executor as execution
     from experiments.harness import plan as planning
     from experiments.harness import publish
@@ -133,11 +134,11 @@ def reproduce(
     retry_failed = _retry_failed(retry)
     specs = planning.planned(experiment, profile, planning.resolve_device(device))
     if not specs:
-        print(f"The profile {profile} has no runs yet; these are the tables of {PUBLISHED}.")
-        return tables(PUBLISHED, out)
+        print(f"The profile {profile} has no runs yet; these are the results of {PUBLISHED}.")
+        return _report(PUBLISHED, out)
     code = execution.in_process(specs, runs, retry_failed=retry_failed)
     if code in (execution.EXIT_DONE, execution.EXIT_FAILED):
-        tables(runs, out)
+        _report(runs, out)
         for sentence in publish.compare(specs, runs, PUBLISHED):
             print(sentence)
     raise typer.Exit(code)
@@ -257,6 +258,12 @@ def verify(
     findings = verification.verify(folder)
     print(verification.report(findings))
     raise typer.Exit(1 if any(finding.outcome == "failed" for finding in findings) else 0)
+
+
+def _report(runs: Path, out: Path) -> None:
+    tables(runs, out / TABLES.name)
+    figures(runs, out / FIGURES.name)
+    claims(runs, out / TABLES.name)
 
 
 def _pairs(settings: list[str]) -> dict[str, str]:

@@ -200,21 +200,23 @@ def test_reproduce_does_what_is_missing_and_compares_with_the_evidence(zia: Zia)
     assert code == 0
     assert out.count("done before") == 1
     assert all((RUNS / "toy" / run.folder_name).is_dir() for run in toy.EXPERIMENT.plan("", ""))
-    assert any(Path("results/tables").iterdir())
+    for made in ("tables/efficiency.md", "tables/claims.md", "figures/paper-loss-curves.png"):
+        assert Path("results", made).is_file()
     assert "step 0: eval {'score': 0.0} (published {'score': 0.5})" in out.splitlines()[-1]
 
 
-def test_reproduce_without_runs_makes_the_published_tables(
+def test_reproduce_without_runs_shows_the_published_results(
     zia: Zia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     empty = replace(toy.EXPERIMENT, plan=lambda profile, device: [])
     monkeypatch.setattr(registry, "experiments", lambda: {"toy": empty})
     code, out, _ = zia("reproduce")
     assert code == 0
-    assert out.startswith("The profile mini has no runs yet; these are the tables of ")
+    assert out.startswith("The profile mini has no runs yet; these are the results of ")
     written = out.splitlines()[1:]
     assert written[:2] == ["results/tables/efficiency.md", "results/tables/efficiency.tex"]
-    assert written[-1] == "results/tables/cells.csv"
+    assert "results/figures/paper-loss-curves.png" in written
+    assert written[-1] == "results/tables/claims.md"
     assert not RUNS.exists()
 
 
