@@ -1,8 +1,9 @@
 """Image backbones by name: where their weights are found, and how they are loaded.
 
-`$ZIA_WEIGHTS/<name>/` (default `weights/<name>` in the project) holds `model.safetensors`. The
-small ViT is released with the project, in this package; a folder `$ZIA_WEIGHTS/small-vit` comes
-before that one.
+`$ZIA_WEIGHTS/<name>/` (default `weights/<name>` in the project) holds `model.safetensors`. Where
+there is none, ViT-B/16 is asked for at the hub, in timm's repository of that name; which revision
+that gave is not pinned, but the file's hash is recorded with every run. The small ViT is released
+with the project, in this package; a folder `$ZIA_WEIGHTS/small-vit` comes before that one.
 """
 
 import os
@@ -70,22 +71,40 @@ def load(backbone: ImageBackbone) -> tuple["VisionTransformer", dict[str, str]]:
         ZiaError: the weights are missing, damaged, or another model's.
     """
     folder = _folder(backbone.name)
-    if backbone.architecture is None:
-        folder = folder if folder.is_dir() else RELEASED / backbone.name
+    if backbone.architecture is not None:
+        weights = folder / small_vit.WEIGHTS
+        weights = weights if folder.is_dir() else _from_hub(backbone, weights)
+        _check_there(backbone, weights)
+        return _timm(backbone, weights), weights_fingerprint([weights])
+    folder = folder if folder.is_dir() else RELEASED / backbone.name
     weights = folder / small_vit.WEIGHTS
-    if not weights.is_file():
-        raise ZiaError(
-            f"no weights of {backbone.name}: {weights} does not exist; {_howto(backbone)}"
-        )
-    if backbone.architecture is None:
-        model, _ = small_vit.load(folder)
-    else:
-        model = _timm(backbone, weights)
-    return model, weights_fingerprint([weights])
+    _check_there(backbone, weights)
+    return small_vit.load(folder)[0], weights_fingerprint([weights])
 
 
 def _folder(name: str) -> Path:
     return Path(os.environ.get(WEIGHTS_VARIABLE) or PROJECT / "weights") / name
+
+
+def _check_there(backbone: ImageBackbone, weights: Path) -> None:
+    if not weights.is_file():
+        raise ZiaError(
+            f"no weights of {backbone.name}: {weights} does not exist; {_howto(backbone)}"
+        )
+
+
+def _from_hub(backbone: ImageBackbone, wanted: Path) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(f"timm/{backbone.name}", small_vit.WEIGHTS))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise ZiaError(
+            f"no weights of {backbone.name}: {wanted} does not exist, and the hub's "
+            f"timm/{backbone.name} cannot be reached ({type(error).__name__}); "
+            f"{_howto(backbone)}, or connect to the network"
+        ) from error
 
 
 def _howto(backbone: ImageBackbone) -> str:

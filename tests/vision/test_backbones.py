@@ -55,6 +55,26 @@ def test_weights_that_are_not_the_models_are_refused(weights: Path) -> None:
         load(TINY)
 
 
+def test_without_a_folder_the_hub_is_asked(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here it is offline: the client's own error, as one sentence; then a file in its cache."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    cache = weights.parent / "cache"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    said = (
+        r"tiny_in21k/model\.safetensors does not exist, and the hub's timm/vit\.tiny_in21k cannot"
+    )
+    with pytest.raises(ZiaError, match=said):
+        load(TINY)
+    repository = cache / f"models--timm--{TINY.name}"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    whole = write_timm(repository / "snapshots" / ("0" * 40))
+    model, _ = load(TINY)
+    assert torch.equal(model.cls_token, whole.cls_token)
+
+
 def write_small(folder: Path, seed: int) -> None:
     torch.manual_seed(seed)
     shape = ViTShape(dim=16, depth=1, heads=2)

@@ -82,13 +82,16 @@ def test_a_missing_image(zia: Zia, digits: Path) -> None:
 def test_missing_weights(zia: Zia, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZIA_WEIGHTS", str(tmp_path / "none"))
     monkeypatch.setattr(backbones, "RELEASED", tmp_path / "none")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     code, _, error = zia(RUN)
     assert code == 1
     assert "no weights of small-vit: " in error
     assert "`zia pretrain vit`" in error
     code, _, error = zia("run vtab_vit --profile paper --device cpu --method lora --task dtd")
     assert code == 1
-    assert "model.safetensors does not exist; put model.safetensors of the hub's timm/vit" in error
+    assert "model.safetensors does not exist, and the hub's timm/vit" in error
+    assert "cannot be reached" in error
 
 
 def test_what_is_typed_wrong(zia: Zia) -> None:
