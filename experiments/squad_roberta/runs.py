@@ -52,9 +52,9 @@ SMALL: dict[str, Any] = {
     "token_budget": 8192,
     "precision": "fp32",
 }
-# A named reduced budget for CPUs: 2,000 questions in steps of P-tuning v2's 8 windows, and as many
-# epochs as twelve minutes of one core allow each method. After one epoch zero-init's training loss had
-# fallen by 19 %, after one and a half P-tuning v2's by 15 %.
+# A named reduced budget for CPUs: 2,000 questions in steps of P-tuning v2's 8 windows, and for each
+# method as many epochs as twelve minutes of one core allow. After one epoch zero-init's training
+# loss had fallen by 19 %, after one and a half P-tuning v2's by 15 %.
 REDUCED: dict[str, Any] = {
     "batch_size": 8,
     "token_budget": 2048,
