@@ -64,3 +64,14 @@ def test_candidates_are_tried_on_their_own_schedule_with_the_same_share_of_warm_
     final = next(s for s in runs.plan("paper", "cuda") if s.settings.phase == "final")
     for select in select_runs(final):
         assert (select.settings.epochs, select.settings.warmup_epochs) == (100.0, 10.0)
+
+
+def test_the_reduced_budget_has_measured_hours() -> None:
+    final = next(
+        s
+        for s in runs.plan("small", "cpu")
+        if (s.method, s.settings.phase, s.task) == ("zero-init", "final", "cifar10")
+    )
+    # Ten epochs of 0.8 s, and 2 s.
+    assert runs.estimate(final).hours == pytest.approx(10 / 3600)
+    assert runs.estimate(runs.plan("small", "cuda")[0]).hours is None
