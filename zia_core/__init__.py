@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from zia_core.attachment import attach, condition, detach, frozen_prompts, zero_init_layers
     from zia_core.config import ZeroInitConfig
     from zia_core.errors import ZiaError
+    from zia_core.head import train_head
     from zia_core.visual.attachment import attach_visual, images, visual_projection
     from zia_core.visual.config import VisualConfig
 
@@ -28,6 +29,7 @@ _HOME = {
     "images": "visual.attachment",
     "load_adapter": "adapters",
     "save_adapter": "adapters",
+    "train_head": "head",
     "visual_projection": "visual.attachment",
     "zero_init_layers": "attachment",
 }
@@ -45,6 +47,7 @@ __all__ = [
     "images",
     "load_adapter",
     "save_adapter",
+    "train_head",
     "visual_projection",
     "zero_init_layers",
 ]

@@ -38,8 +38,8 @@ REDUCED: dict[str, Any] = {
     "device": "cpu",
 }
 
-# Seconds of an epoch of 1,000 images on one core of an AMD EPYC, from the published runs; and below,
-# of all else in a run: loading, features of the trunk, scoring.
+# Seconds of an epoch of 1,000 images on one core of an AMD EPYC, from the published runs; below it,
+# those of all else in a run: loading, features of the trunk, scoring.
 EPOCH_SECONDS = {
     "full": 2.2,
     "linear": 0.02,
