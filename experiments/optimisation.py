@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    import torch
+
     from zia_core.training import TrainSettings
 
 
@@ -70,3 +72,11 @@ def train_settings(
         seed=seed,
         device=s.device,
     )
+
+
+def autocast(settings: Optimisation) -> "torch.autocast":
+    """The precision that a model was trained in, for what is computed after the training."""
+    import torch
+
+    enabled = settings.precision == "bf16-autocast"
+    return torch.autocast(settings.device, torch.bfloat16, enabled=enabled)

@@ -104,7 +104,7 @@ def _attempt(
     run: Callable[[RunSpec, RunFolder], None], spec: RunSpec, folder: RunFolder, stop: StopSignals
 ) -> tuple[str, str]:
     """Call the experiment; return the state in which that left the run, and why."""
-    from zia_core.training import Interrupted  # imports torch, as every run does
+    from zia_core.training import Interrupted, NonFiniteLoss  # imports torch, as every run does
 
     try:
         folder.write_environment(provenance.environment(with_torch=True))
@@ -116,6 +116,8 @@ def _attempt(
         return "preempted", f"{stop.name} twice (stopped at once)"
     except LostOwnershipError as error:
         return "busy", str(error)
+    except NonFiniteLoss as error:
+        return "failed", f"{stored.DIVERGED}{error}"
     except ZiaError as error:
         return "failed", str(error)
     except Exception as error:  # a bug or the machine's fault: all of it here, a line in the folder
@@ -180,7 +182,8 @@ def _unfinished_requirement(spec: RunSpec, runs_root: Path) -> str:
     """Say which required run is not done and how to go on; nothing if all are."""
     for needed in registry.get(spec.experiment).requires(spec):
         state = plan.inspect(needed, runs_root).state
-        if state != "done":
+        folder = runs_root / needed.experiment / needed.folder_name
+        if state != "done" and not (state == "failed" and stored.has_diverged(folder)):
             return (
                 f"it needs the run {needed.experiment}/{needed.folder_name}, which is {state}: "
                 "get that done first"

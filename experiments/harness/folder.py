@@ -145,14 +145,25 @@ class RunFolder:
 
     # The other files
 
-    def result_of(self, spec: RunSpec, result_fields: Mapping[str, Any]) -> dict[str, Any]:
+    def result_of(self, spec: RunSpec, result_fields: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the result of another run, in the same folder of runs, that this one requires.
 
-        ZiaError if that run is not done.
+        None if that run's loss was not finite: it has no result and never will. ZiaError if it is
+        not done, or was made with other data or weights than this run (see `write_environment`,
+        which comes first).
         """
         path = self.path.parents[1] / spec.experiment / spec.folder_name
+        if stored.has_diverged(path):
+            return None
         if not stored.is_done(path, result_fields):
             raise ZiaError(f"the run {path}, whose result is needed, is not done: do it first")
+        environment = read_json(path / stored.ENVIRONMENT)
+        for key in FINGERPRINTS:
+            if key in self._environment and environment.get(key) != self._environment[key]:
+                raise ZiaError(
+                    f"the run {path}, whose result is needed, was made with other {key}: bring "
+                    "those back, or delete its folder and do it again"
+                )
         return read_json(path / stored.RESULT)
 
     @property

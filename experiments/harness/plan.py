@@ -84,7 +84,8 @@ def choose(
 ) -> RunSpec:
     """The one run that `zia run` asks for: the first of the plan that fits, with its changes.
 
-    Runs that others of the plan require, such as those that try out a learning rate, come last.
+    Runs that others of the plan require, such as those that try out a learning rate, are taken only
+    where there is nothing else.
     `seed` may be any; `settings` are the `--set key=value` pairs. Whatever is not one of the valid
     choices raises InvalidChoiceError.
     """
@@ -102,7 +103,7 @@ def choose(
             f"`zia plan {experiment} --profile {profile}` lists its runs"
         )
     required = {needed.identity for spec in specs for needed in owner.requires(spec)}
-    specs.sort(key=lambda spec: spec.identity in required)
+    specs = [spec for spec in specs if spec.identity not in required] or specs
     spec = next((spec for spec in specs if spec.seed == seed), specs[0])
     try:
         spec = spec.with_settings(settings)

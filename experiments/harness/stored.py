@@ -15,6 +15,7 @@ from experiments.harness.files import read_json, read_lines
 from experiments.harness.typed import conform_fields
 from zia_core.errors import ZiaError
 
+DIVERGED = "diverged: "  # how the reason of a run begins whose loss was not finite
 STATES = ("pending", "running", "preempted", "failed", "done")
 
 CONFIG, ENVIRONMENT, STATUS, RESULT = (
@@ -113,3 +114,12 @@ def is_done(path: Path, required: Mapping[str, Any]) -> bool:
     except ZiaError:
         return False
     return True
+
+
+def has_diverged(path: Path) -> bool:
+    """Whether the run in `path` failed because its loss or gradient was not finite.
+
+    Doing it again would end the same way.
+    """
+    status = read_status(path)
+    return status["state"] == "failed" and str(status["reason"]).startswith(DIVERGED)

@@ -7,8 +7,8 @@ from experiments.pretrain_vit.task import Settings
 
 
 def plan(profile: str, device: str) -> list[RunSpec]:
-    """The one run whose weights are released."""
-    return [run.pretraining()]
+    """The one run whose weights are released; on a GPU it is another run."""
+    return [run.pretraining(settings=Settings(device="cuda" if device == "cuda" else "cpu"))]
 
 
 def estimate(spec: RunSpec) -> Estimate:

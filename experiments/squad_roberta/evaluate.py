@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.metrics.squad.official import Version
 from experiments.metrics.squad.scorer import score_v1, score_v2
+from experiments.optimisation import autocast
 from experiments.squad_roberta.data import Question
 from experiments.squad_roberta.decode import Decoded, decode
 from experiments.squad_roberta.features import WindowDataset
@@ -34,7 +35,8 @@ def answered(
     for start in range(0, len(questions), TOGETHER):
         rows = range(start, min(start + TOGETHER, len(questions)))
         windows = [i for row in rows for i in dataset.windows_of(row)]
-        logits = _logits(model, dataset, windows, settings.eval_tokens)
+        with autocast(settings):
+            logits = _logits(model, dataset, windows, settings.eval_tokens)
         for row in rows:
             own = dataset.windows_of(row)
             yield decode(

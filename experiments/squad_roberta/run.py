@@ -1,5 +1,6 @@
 """One run: load, train, answer, score, write down."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -56,7 +57,6 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     settings: Settings = spec.settings
     if settings.device == "cpu":
         torch.set_num_threads(settings.threads)
-    peak_lr = _peak_lr(spec, folder)
     splits = subsets.select(spec.task, spec.data)
     if not splits.validation:
         raise ZiaError("no training paragraph is held out, so nothing can be validated: use more")
@@ -70,6 +70,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     )
     data = {f"squad-{part}": fingerprint(found) for part, found in vars(splits).items()}
     folder.write_environment({"data": data, "weights": weights})
+    peak_lr = _peak_lr(spec, folder)
     cut = WindowSettings(settings.max_length, settings.stride, settings.max_question)
     training, validation = (
         features(part, tokenizer, cut) for part in (splits.train, splits.validation)
@@ -89,15 +90,16 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
             path.write_bytes(adapter)
     held_out = splits.validation, validation
     threshold = None
+    decoded: list[Decoded] = []
+    scored = splits.validation
+    if subsets.TASKS[spec.task] == "2.0" or settings.phase == "select":
+        decoded = _answers(model, *held_out, settings, folder, summary.steps)
     if subsets.TASKS[spec.task] == "2.0":
         # Chosen and scored on the same questions in the phase "select", where the loss decides.
-        decoded = _answers(model, *held_out, settings, folder, summary.steps)
-        threshold = choose_threshold(decoded, right_answers(splits.validation))
-    if settings.phase == "select":
-        scored, dataset = held_out
-    else:
+        threshold = choose_threshold(decoded, right_answers(scored))
+    if settings.phase == "final":
         scored, dataset = splits.dev, features(splits.dev, tokenizer, cut)
-    decoded = _answers(model, scored, dataset, settings, folder, summary.steps)
+        decoded = _answers(model, scored, dataset, settings, folder, summary.steps)
     folder.write_predictions(
         {"id": each.id, "text": each.best, "null_odds": each.null_odds} for each in decoded
     )
@@ -145,7 +147,10 @@ def _peak_lr(spec: RunSpec, folder: RunFolder) -> float:
     tried = runs.requires(spec)
     if not tried:
         raise ZiaError("no learning rate: set peak_lr, or candidates to choose it from")
-    losses = [folder.result_of(each, RESULT_FIELDS)["val_loss"] for each in tried]
+    results = [folder.result_of(each, RESULT_FIELDS) for each in tried]
+    losses = [math.inf if result is None else result["val_loss"] for result in results]
+    if not any(results):
+        raise ZiaError(f"every rate of {spec.method} diverged: set candidates with lower ones")
     return settings.candidates[losses.index(min(losses))]  # the first of equals
 
 

@@ -10,7 +10,7 @@ from experiments.harness import stored
 from experiments.harness.experiment import NeedsData
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
-from experiments.optimisation import train_settings
+from experiments.optimisation import autocast, train_settings
 from experiments.vision import backbones, protocols
 from experiments.vtab_vit import methods, selection, subsets, tasks
 from experiments.vtab_vit.data import Example, TaskData
@@ -89,7 +89,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
             "evaluated_on": "val" if settings.phase == "select" else "test",
             "peak_lr": rate,
             "weight_decay": decay,
-            "candidates": max(1, len(settings.candidates)),
+            "candidates": max(1, len(selection.select_runs(spec))),
             **training_result.training_result(model, summary, adapter, folder),
         }
     )
@@ -152,8 +152,10 @@ def _training(
     if not settings.reuse_trunk or spec.method in methods.WITHOUT_TRUNK:
         return Training(trained_on, inputs, tokens, None)
     found = trunk(model)
-    with _autocast(settings), torch.no_grad():
-        features = found.features(model, inputs, settings.batch_size)
+    # Passes of the size that training has: of another, they might add in another order.
+    size = min(settings.batch_size, settings.micro_batch_size or settings.batch_size)
+    with autocast(settings), torch.no_grad():
+        features = found.features(model, inputs, size)
     return Training(trained_on, features, tokens, found)
 
 
@@ -162,12 +164,5 @@ def _guesses(model: "nn.Module", images: "Tensor", settings: Settings) -> list[i
     import torch
 
     model.eval()
-    with torch.no_grad(), _autocast(settings):
+    with torch.no_grad(), autocast(settings):
         return model(images.to(settings.device)).argmax(dim=-1).tolist()
-
-
-def _autocast(settings: Settings) -> Any:
-    import torch
-
-    enabled = settings.precision == "bf16-autocast"
-    return torch.autocast(settings.device, torch.bfloat16, enabled=enabled)

@@ -43,20 +43,27 @@ def chosen(
 ) -> tuple[float, float]:
     """The learning rate and weight decay of a run: its own, or those with the best val200 accuracy.
 
-    Of equals the first.
+    Of equals the first; a candidate whose loss was not finite loses against any other.
 
     Raises:
-        ZiaError: a select run is not done, or the settings give neither rate nor candidates.
+        ZiaError: a select run is not done or was made with other data or weights, all of them
+            diverged, or the settings give neither rate nor candidates.
     """
     settings: Settings = spec.settings
-    if settings.peak_lr is not None and settings.weight_decay is not None:
-        return settings.peak_lr, settings.weight_decay
-    if settings.peak_lr is not None or settings.phase == "select" or not settings.candidates:
+    rate, decay = settings.peak_lr, settings.weight_decay
+    if rate is not None and decay is not None:
+        return rate, decay
+    given = rate is not None or decay is not None
+    if given or settings.phase == "select" or not settings.candidates:
         raise ZiaError(
             "set both peak_lr and weight_decay, or neither and phase=final with candidates to "
             "choose from"
         )
-    accuracies = [
-        folder.result_of(select, result_fields)["accuracy"] for select in select_runs(spec)
-    ]
+    results = [folder.result_of(select, result_fields) for select in select_runs(spec)]
+    accuracies = [-1.0 if result is None else result["accuracy"] for result in results]
+    if not any(results):
+        raise ZiaError(
+            f"every candidate of {spec.method} on {spec.task} diverged: set candidates with lower "
+            "learning rates"
+        )
     return settings.candidates[accuracies.index(max(accuracies))]

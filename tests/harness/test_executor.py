@@ -187,6 +187,13 @@ def test_required_runs_come_first_and_are_waited_for(
     with folder, pytest.raises(ZiaError, match="whose result is needed, is not done"):
         folder.result_of(toy.spec(), toy.EXPERIMENT.result_fields)
     fails = False
+    assert in_process([toy.spec()], tmp_path / "c") == 0
+    folder = RunFolder.claim(tmp_path / "c", toy.spec(seed=2), {})
+    assert folder is not None
+    with folder:
+        folder.write_environment({"weights": {"model": "b"}})
+        with pytest.raises(ZiaError, match="was made with other weights: bring those back"):
+            folder.result_of(toy.spec(), toy.EXPERIMENT.result_fields)
     assert in_process([toy.spec(seed=1), toy.spec()], tmp_path / "b") == 0
     assert read == [0.75]
     assert "[2/2]" in capsys.readouterr().out

@@ -59,11 +59,17 @@ def test_choose_takes_the_planned_run_that_fits() -> None:
         plan.choose("toy", "mini", "cpu", task="product", method="add", settings={})
 
 
-def test_choose_takes_what_another_run_requires_last(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choose_leaves_out_what_another_run_requires(monkeypatch: pytest.MonkeyPatch) -> None:
     changed = replace(toy.EXPERIMENT, requires=lambda spec: [toy.spec()] if spec.seed == 1 else [])
     monkeypatch.setattr(registry, "experiments", lambda: {"toy": changed})
     assert plan.choose("toy", "mini", "cpu", method="add", settings={}) == toy.spec(seed=1)
-    assert plan.choose("toy", "mini", "cpu", method="add", seed=0, settings={}) == toy.spec()
+    changed = replace(
+        toy.EXPERIMENT,
+        requires=lambda spec: [toy.spec(rate=0.1)] if spec.settings.rate == 0.5 else [],
+        plan=lambda profile, device: [toy.spec(rate=0.1), toy.spec(seed=42)],
+    )
+    # A seed that only a required run has is a seed of the run that is reported.
+    assert plan.choose("toy", "mini", "cpu", seed=0, settings={}) == toy.spec(seed=0)
 
 
 def test_a_large_plan_has_a_line_for_each_method_and_task(

@@ -109,6 +109,14 @@ def test_reusing_the_trunk_changes_no_bit(root: Path, method: str) -> None:
     assert reused.predictions() == computed.predictions()
 
 
+def test_passes_have_the_size_of_a_training_pass(root: Path) -> None:
+    reused, computed = (
+        done(root, given("zero-init", reuse_trunk=on, batch_size=8, micro_batch_size=3))
+        for on in (True, False)
+    )
+    assert losses(reused) == losses(computed)
+
+
 def test_a_final_run_takes_the_best_candidate_on_val(root: Path) -> None:
     final = spec("linear", candidates=((1e-6, 0.01), (0.03, 0.01), (0.03, 0.1), (1e-5, 0.1)))
     selects = select_runs(final)
@@ -129,6 +137,21 @@ def test_a_final_run_takes_the_best_candidate_on_val(root: Path) -> None:
     assert (result["peak_lr"], result["weight_decay"]) == (0.03, 0.01)
     assert (result["evaluated_on"], result["candidates"]) == ("test", 4)
     assert done(root, given("linear", peak_lr=0.03)).result["accuracy"] == result["accuracy"]
+
+
+def test_a_candidate_that_diverges_loses_and_blocks_nothing(root: Path) -> None:
+    final = spec("linear", candidates=((1e38, 0.01), (0.03, 0.01)))
+    assert in_process([final], root / "runs") == 1  # of the three runs one has failed
+    diverged, other = select_runs(final)
+    status = stored.load(root / "runs" / final.experiment / diverged.folder_name).status
+    assert status["reason"].startswith("diverged: the ")
+    assert done(root, other).state == "done"
+    assert done(root, final).result["peak_lr"] == 0.03
+
+    hopeless = spec("linear", candidates=((1e38, 0.01),))
+    assert in_process([hopeless], root / "runs") == 1
+    outcome = run_one(hopeless, root / "runs")
+    assert "every candidate of linear on " in outcome.reason
 
 
 def test_selection_does_not_see_the_test_images(
@@ -157,7 +180,10 @@ def test_select_runs_do_not_depend_on_the_other_candidates_or_the_seed() -> None
     assert select_runs(select_runs(one)[0]) == []
 
 
-@pytest.mark.parametrize("changes", [{"peak_lr": 0.1}, {"candidates": ()}, {"phase": "select"}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"peak_lr": 0.1}, {"weight_decay": 0.1}, {"candidates": ()}, {"phase": "select"}],
+)
 def test_a_run_that_has_no_rate_says_what_to_set(root: Path, changes: dict[str, Any]) -> None:
     outcome = run_one(spec("linear", **changes), root / "runs")
     assert outcome.state == "failed"
