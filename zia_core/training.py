@@ -49,7 +49,8 @@ class TrainSettings:
             raise ZiaError("loss_reduction=micro_batch_mean needs micro_batch_size")
         if self.warmup_steps > self.total_steps:
             raise ZiaError(
-                f"warmup_steps={self.warmup_steps} is more than total_steps={self.total_steps}"
+                f"the warm-up of {self.warmup_steps} steps is longer than the whole training of "
+                f"{self.total_steps}: shorten the warm-up or train for longer"
             )
 
 

@@ -166,11 +166,6 @@ class RunFolder:
                 )
         return read_json(path / stored.RESULT)
 
-    @property
-    def adapter_path(self) -> Path:
-        """Where the adapter lies once it was written: `with folder.writing(stored.ADAPTER)`."""
-        return self.path / stored.ADAPTER
-
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """Give a temporary path to write; it becomes the file `name` when the block succeeds."""

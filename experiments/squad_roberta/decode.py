@@ -110,11 +110,6 @@ def predictions(decoded: Iterable[Decoded], threshold: float | None = None) -> d
     }
 
 
-def null_odds(decoded: Iterable[Decoded]) -> dict[str, float]:
-    """Return the null odds by question id, as `zia score squad --na-prob` takes them."""
-    return {each.id: each.null_odds for each in decoded}
-
-
 def choose_threshold(decoded: Sequence[Decoded], answers: Mapping[str, Sequence[str]]) -> float:
     """Return the threshold of `predictions` with the best mean F1 on these questions.
 

@@ -122,13 +122,16 @@ def rescore(path: Path) -> dict[str, float]:
     """Recompute the scores from the predictions; SQuAD's own file is needed for the answers."""
     run = stored.load(path)
     spec = RunSpec.from_json(run.config, Settings)
+    part = "validation" if spec.settings.phase == "select" else "dev"
     try:
-        if spec.settings.phase == "select":
+        if part == "validation":
             questions = subsets.select(spec.task, spec.data).validation
         else:
             questions = subsets.development(spec.task, spec.data)
     except ZiaError as error:
         raise NeedsData(f"exact and f1: {error}") from error
+    if run.environment.get("data", {}).get(f"squad-{part}") != fingerprint(questions):
+        raise NeedsData("exact and f1: the questions here are not those that the run answered")
     decoded = [
         # With one answer, null odds are the null score minus the answer's.
         Decoded(p["id"], (p["text"],), (0.0,), p["null_odds"])

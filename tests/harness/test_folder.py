@@ -120,7 +120,7 @@ def test_a_run_from_beginning_to_end(tmp_path):
     assert run.timing() == [{"step": 1, "seconds": 0.5}]
     assert run.predictions() == [{"id": 1, "output": "é"}]
     assert run.result == {"total": 1.0, "note": None, "more": 3}
-    assert folder.adapter_path.read_bytes() == b"weights"
+    assert (folder.path / stored.ADAPTER).read_bytes() == b"weights"
     (attempt,) = run.status["attempts"]
     assert attempt["owner"] == 1
     assert attempt["git_sha"] == "abc"

@@ -11,6 +11,7 @@ from PIL import Image
 
 from experiments.harness.folder import RunFolder
 from experiments.harness.stored import load
+from experiments.pretrain_vit.experiment import EXPERIMENT
 from experiments.pretrain_vit.run import RESULT_FIELDS, pretraining, run
 from experiments.pretrain_vit.task import (
     Pretraining,
@@ -236,3 +237,8 @@ def test_a_release_that_is_not_whole_is_refused(tmp_path: Path) -> None:
         small_vit.load(tmp_path)
     with pytest.raises(ZiaError, match="more than the 6,000,000 of a release: lower dim or depth"):
         small_vit.write_weights(small_vit.build(ViTShape(dim=256)), weights)
+
+
+def test_the_identity_of_the_released_run_stays() -> None:
+    assert EXPERIMENT.plan("pretrain", "cpu")[0].identity == "67ce3c8dd67b5f6e"
+    assert EXPERIMENT.plan("pretrain", "cuda")[0].settings.device == "cuda"

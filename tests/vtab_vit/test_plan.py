@@ -75,3 +75,13 @@ def test_the_reduced_budget_has_measured_hours() -> None:
     # Ten epochs of 0.8 s, and 2 s.
     assert runs.estimate(final).hours == pytest.approx(10 / 3600)
     assert runs.estimate(runs.plan("small", "cuda")[0]).hours is None
+
+
+def test_the_identities_of_published_runs_stay() -> None:
+    """A setting that is added must have the old behaviour as its default."""
+    identities = {
+        spec.settings.phase: spec.identity
+        for spec in reversed(runs.plan("small", "cpu"))
+        if (spec.method, spec.task) == ("zero-init", "caltech101_96")
+    }
+    assert identities == {"select": "522bbaba8b10c15c", "final": "b3cf1501e0198a7e"}

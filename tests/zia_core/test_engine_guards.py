@@ -151,7 +151,7 @@ def test_a_task_that_miscounts_its_labels_is_noticed(tmp_path: Path) -> None:
         ({"micro_batch_size": 2}, "exactly one of token_budget and micro_batch_size"),
         ({"token_budget": None}, "exactly one of token_budget and micro_batch_size"),
         ({"loss_reduction": "micro_batch_mean"}, "needs micro_batch_size"),
-        ({"warmup_steps": 9}, "warmup_steps=9 is more than total_steps=8"),
+        ({"warmup_steps": 9}, "warm-up of 9 steps is longer than the whole training of 8"),
     ],
 )
 def test_settings_without_a_meaning_are_refused(changes: dict[str, Any], sentence: str) -> None:
