@@ -11,6 +11,7 @@ from statistics import mean
 
 from experiments.report import formats, squad, vtab
 from experiments.report.claims.statistics import ENOUGH, FAILS, HOLDS, t_interval, verdict
+from experiments.report.control import counts, in_words
 from experiments.report.document import Cell, Document, Grid, Part, Source
 from experiments.report.measured import Measured, measure
 from experiments.report.rows import Column, Row, Section, sections
@@ -63,20 +64,34 @@ def _part(table: Table, section: Section, cells: list[Cell]) -> Part:
     ours = [row for row in section.begun if row.method == OURS]
     # Scores, not parameters or losses: what stands against a number of the paper.
     columns = [c for block in table.blocks for c in block.columns if c.compared]
+    controls = [block.control for block in table.blocks if block.control]
+    own = [c for block in table.blocks if block.control for c in block.columns]
     columns = [column for column in columns if any(row.of(column.tasks).runs for row in ours)]
     lines: list[tuple[object, ...]] = []
     if len(ours) == 1:  # with several settings there is no one zero-init to compare
         for other in section.begun:
-            if other.method == OURS:
+            if other.method == OURS or other.method in [control[1] for control in controls]:
                 continue
             made = [_cell(section, ours[0], other, column) for column in columns]
             cells += made
             lines.append((section.label(other), *(cell.text for cell in made)))
-        lines.append(("in short", *(_in_short(cells, section, column) for column in columns)))
+        shorts = [
+            in_words(False)
+            if column in own and counts(section, column, controls[0]) is False
+            else _in_short(cells, section, column)
+            for column in columns
+        ]
+        lines.append(("in short", *shorts))
     header = ("method", *(column.title for column in columns))
     grids = (Grid(header, tuple(lines)),) if lines and columns else ()
     key = section.key
-    notes = ["Rows that say 'not trained' lost less than a fifth of their training loss."]
+    notes = ["'not trained': the training loss of a seed did not fall by 20 %."]
+    if controls:
+        notes.append("A task of our own counts only where a linear probe beats one on the pixels.")
+    varying = section.varying()
+    different = [f"{section.label(row)}: {row.describe(varying)}" for row in section.begun]
+    if varying:
+        notes.append(f"The rows differ in: {'. '.join(different)}.")
     if section.reduced:
         notes.insert(0, f"† A reduced run: {key['data']}.")
     title = f"{key['profile']}: {key['backbone']}, data {key['data']} (version {key['version']})"

@@ -83,14 +83,15 @@ TABLES = (
             ),
             Block(
                 (
-                    Column("tuned_parameters", "tuned parameters", "parameters", formats.count),
-                    Column("adapter_bytes", "storage", "bytes", formats.storage),
+                    # K differs between the versions, so do parameters.
                     *(
-                        Column(field, f"{version} {title}", "nats", formats.number, tasks=(task,))
+                        Column(field, f"{version} {title}", unit, form, tasks=(task,))
                         for version, task in (("1.1", V1), ("2.0", V2))
-                        for field, title in (
-                            ("val_loss_start", "validation loss before"),
-                            ("val_loss", "after"),
+                        for field, title, unit, form in (
+                            ("tuned_parameters", "tuned parameters", "parameters", formats.count),
+                            ("adapter_bytes", "storage", "bytes", formats.storage),
+                            ("val_loss_start", "validation loss before", "nats", formats.number),
+                            ("val_loss", "after", "nats", formats.number),
                         )
                     ),
                 ),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from experiments.report import formats
+from experiments.report.control import counts, in_words
 from experiments.report.document import Cell, Document, Grid, Part
 from experiments.report.measured import measure
 from experiments.report.paper import PaperTable, paper_table
@@ -146,7 +147,8 @@ class _Builder:
                 if any(cell.difference is not None for cell in found):
                     lines.append(("", "difference", *map(_difference, block.columns, found)))
         if block.control:
-            lines.append(("counts", "", *self._control(section, block)))
+            verdicts = [counts(section, column, block.control) for column in block.columns]
+            lines.append(("counts", "", *map(in_words, verdicts)))
         header = (self.table.lines, "", *(column.title for column in block.columns))
         if not block.paper:  # all lines are ours
             header, lines = header[:1] + header[2:], [line[:1] + line[2:] for line in lines]
@@ -158,18 +160,6 @@ class _Builder:
         for method in dict.fromkeys(row.method for row in section.rows):
             if method not in known:
                 yield method, None
-
-    def _control(self, section: Section, block: Block) -> Iterator[str]:
-        assert block.control is not None
-        for column in block.columns:
-            means = []
-            for method in block.control:
-                rows = [row for row in section.rows if row.method == method]
-                means.append(measure(rows[0], column, self.plans).mean if rows else None)
-            if means[0] is None or means[1] is None:
-                yield "not known yet"
-            else:
-                yield "yes" if means[0] > means[1] else "does not count"
 
     def _notes(self, section: Section) -> Iterator[str]:
         """Say how the numbers were obtained."""

@@ -53,6 +53,22 @@ def test_what_cannot_be_compared_says_why(tmp_path: Path) -> None:
     assert lines_of(table, "in short")[0][1] == "-"
 
 
+def test_the_control_is_no_rival_and_decides_which_tasks_count(tmp_path: Path) -> None:
+    write(tmp_path, "zero-init", [51.0, 53.0, 55.0, 52.0, 54.0])
+    write(tmp_path, "linear", [30.0, 31.0, 32.0, 30.0, 31.0])
+    write(tmp_path, "pixel-probe", [40.0] * 5)
+    table = text(tmp_path)
+    assert not lines_of(table, "pixel-probe")
+    assert lines_of(table, "in short") == [["in short", "does not count"]]
+
+
+def test_settings_in_which_rows_differ_are_named(tmp_path: Path) -> None:
+    for method, epochs in (("zero-init", 3.0), ("lora", 1.5)):
+        write_squad(tmp_path, method, "squad-v1.1", 0, 40.0, settings={"epochs": epochs})
+    table = text(tmp_path, "zero_init_squad_roberta")
+    assert "The rows differ in: zero-init: epochs 3.0. lora: epochs 1.5." in table
+
+
 def test_squad_has_a_column_a_score(tmp_path: Path) -> None:
     for seed in range(5):
         write_squad(tmp_path, "zero-init", "squad-v1.1", seed, 40.0 + seed)

@@ -200,7 +200,8 @@ def write_official(root: Path, wins: int, tasks: int = 19) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wins", "verdict"), [(16, "holds"), (13, "inconclusive"), (9, "does not hold")]
+    ("wins", "verdict"),
+    [(16, "holds"), (13, "inconclusive"), (9, "inconclusive"), (3, "does not hold")],
 )
 def test_the_sign_test_is_across_tasks(tmp_path: Path, wins: int, verdict: str) -> None:
     write_official(tmp_path, wins)

@@ -55,3 +55,12 @@ def test_without_v2_there_is_no_block_of_v2(tmp_path: Path) -> None:
     assert lines_of(table, "lora")[1][1:] == [
         "2,082 (1)", "0.01 MB (0.01 MiB) (1)", "5.900 (1)", "2.000 (1)",
     ]  # fmt: skip
+
+
+def test_parameters_are_not_averaged_over_versions(tmp_path: Path) -> None:
+    for task, parameters in (("squad-v1.1", 788_482), ("squad-v2.0", 395_266)):
+        write_squad(tmp_path, "zero-init", task, 0, 50.0, result={"tuned_parameters": parameters})
+    made = build(TABLE, read_runs([tmp_path])).cells
+    cells = {cell.column: cell.mean for cell in made if cell.method == "zero-init"}
+    assert cells["1.1 tuned parameters"] == 788_482
+    assert cells["2.0 tuned parameters"] == 395_266

@@ -51,7 +51,7 @@ def test_small_tasks_have_methods_as_rows_and_tasks_as_columns(tmp_path: Path) -
     assert lines_of(part, "method") == [["method", "CIFAR-10", "digits 8x8"]]
     assert lines_of(part, "zero-init †") == [["zero-init †", "61.0 ± 1.0 (3)", "90.0 ± 0.0 (3)"]]
     assert lines_of(part, "linear †") == [["linear †", "50.0 (1)", "missing"]]
-    assert "Protocol vpt, 32 pixels" in part
+    assert "Protocol vpt (VPT): squashed to 32x32, tensorflow1-bilinear; mean (0.485" in part
     assert "from 2 candidates a method and task (seed 0)" in part
     assert "cifar10 0.01 / 0.0001, digits 0.01 / 0.0001" in part
     assert "† A reduced run: reduced-30-epochs" in part
@@ -192,3 +192,19 @@ def test_partial_rows_say_how_many_seeds_are_planned(
     table = text(tmp_path)
     assert lines_of(table, "method")[0] == ["method", "CIFAR-10", "Fashion-MNIST"]
     assert lines_of(table, "full")[0] == ["full", "60.0 ± 0.0 (3 of 5)", "missing"]
+
+
+def test_an_untrained_control_decides_nothing(tmp_path: Path) -> None:
+    flat = {"train_loss_first": 2.3, "train_loss_last": 2.3}
+    write_vtab(tmp_path, "zero-init", "cifar10", 0, 60.0)
+    write_vtab(tmp_path, "linear", "cifar10", 0, 30.0)
+    write_vtab(tmp_path, "pixel-probe", "cifar10", 0, 20.0, result=flat)
+    assert lines_of(text(tmp_path), "counts") == [["counts", "not known yet"]]
+
+
+def test_choices_at_the_edge_of_the_grid_are_counted(tmp_path: Path) -> None:
+    for task, rate in (("cifar10", 0.1), ("digits", 0.01)):
+        result = {"peak_lr": rate}
+        settings = {"peak_lr": None}
+        write_vtab(tmp_path, "zero-init", task, 0, 60.0, result=result, settings=settings)
+    assert "In 1 of 2 choices (a method and a task each) the highest" in text(tmp_path)

@@ -44,10 +44,10 @@ def sign_test(differences: Sequence[float]) -> tuple[int, int, float]:
 
 
 def sign_verdict(wins: int, untied: int, p: float) -> str:
-    """Return whether most differences are positive: not so if at most half of them are."""
-    if 2 * wins <= untied:
-        return FAILS
-    return HOLDS if p < 1 - LEVEL else INCONCLUSIVE
+    """Return whether most differences are positive, or most are not, beyond a fair coin's doing."""
+    if p >= 1 - LEVEL:
+        return INCONCLUSIVE
+    return HOLDS if 2 * wins > untied else FAILS
 
 
 def all_of(verdicts: Sequence[str]) -> str:

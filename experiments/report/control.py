@@ -1,0 +1,26 @@
+"""Whether a task of our own counts: the backbone's features must beat the bare pixels on it."""
+
+from experiments.report.measured import measure
+from experiments.report.rows import Column, Section
+
+CONTROL = ("linear", "pixel-probe")  # the first method's mean must be above the second's
+
+
+def counts(section: Section, column: Column, control: tuple[str, str] = CONTROL) -> bool | None:
+    """Return whether the column's task counts; None while one of the two methods is not done.
+
+    A method whose training loss did not fall is not done: an untrained control is easily beaten.
+    """
+    means = []
+    for method in control:
+        rows = [row for row in section.rows if row.method == method]
+        measured = measure(rows[0], column) if len(rows) == 1 else None
+        if measured is None or measured.state != "done" or measured.mean is None:
+            return None
+        means.append(measured.mean)
+    return means[0] > means[1]
+
+
+def in_words(verdict: bool | None) -> str:
+    """Return what stands under a column."""
+    return {True: "yes", False: "does not count", None: "not known yet"}[verdict]
