@@ -11,13 +11,16 @@ from experiments.report.planned import Plans
 from experiments.report.rows import Column, Row
 from experiments.report.runs import Run
 
+MIXED = "different data or weights"  # of the seeds of one task
+
 
 @dataclass(frozen=True)
 class Measured:
     """A column of a row; for a column over several tasks, the mean over them seed by seed.
 
-    `state` is "done", "not trained", "failed", "not finished" or "missing". `values` are those of
-    the seeds that are done in every task of the column, so a group that lacks a task has none.
+    `state` is "done", "not trained", "failed", "not finished", "missing", or `MIXED`. `values` are
+    those of the seeds that are done in every task of the column, so a group that lacks a task has
+    none.
     """
 
     column: Column
@@ -90,10 +93,11 @@ def measure(row: Row, column: Column, plans: Plans | None = None) -> Measured:
     tasks = column.tasks or tuple(dict.fromkeys(run.task for run in row.runs))
     parts = [row.of((task,)) for task in tasks] if row.runs else []
     planned = [plans.seeds(part.runs[0]) if plans and part.runs else None for part in parts]
-    values = _by_seed(column, parts)
+    mixed = any(len({run.inputs for run in part.done}) > 1 for part in parts)
+    values = {} if mixed else _by_seed(column, parts)
     return Measured(
         column=column,
-        state=_worst([part.state for part in parts], len(values)),
+        state=MIXED if mixed else _worst([part.state for part in parts], len(values)),
         values=values,
         planned=None if not planned or None in planned else min(filter(None, planned)),
         failed=sum(run.state == "failed" for run in row.runs),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.harness import stored
+from experiments.harness.files import canonical_json
 from experiments.harness.stored import RESULT, StoredRun
 from experiments.harness.typed import conform_fields
 from zia_core.errors import ZiaError
@@ -43,6 +44,7 @@ class Run:
     hardware: str
     folder: str
     result: dict[str, float | None]  # empty unless the run is done
+    inputs: str = ""  # the hashes of its data and weights: seeds of others are no seeds of it
 
     def value(self, field: str) -> float:
         """Return a field of the result; NaN where there is none."""
@@ -142,6 +144,7 @@ def _run(run: StoredRun, measured: Mapping[str, Any]) -> Run:
         hardware=_hardware(run),
         folder=run.path.name,
         result=result,
+        inputs=canonical_json({key: run.environment.get(key) for key in ("data", "weights")}),
     )
 
 

@@ -12,7 +12,7 @@ from experiments.report.document import Document, markdown
 from experiments.report.runs import read_runs
 from experiments.report.stacked import build
 from experiments.vtab_vit.tasks import VTAB_1K
-from tests.report.run_folders import lines_of, section, write_vtab
+from tests.report.run_folders import ENVIRONMENT, lines_of, section, write_vtab
 
 GROUPS, TASKS = vtab.TABLES
 NATURAL = [task.name for task in VTAB_1K if task.group == "natural"]
@@ -208,3 +208,12 @@ def test_choices_at_the_edge_of_the_grid_are_counted(tmp_path: Path) -> None:
         settings = {"peak_lr": None}
         write_vtab(tmp_path, "zero-init", task, 0, 60.0, result=result, settings=settings)
     assert "In 1 of 2 choices (a method and a task each) the highest" in text(tmp_path)
+
+
+def test_seeds_of_different_weights_are_not_averaged(tmp_path: Path) -> None:
+    for seed, digest in enumerate(("aaa", "bbb")):
+        environment = ENVIRONMENT | {"weights": {"model.safetensors": digest}}
+        write_vtab(tmp_path, "zero-init", "cifar10", seed, 60.0, environment=environment)
+        write_vtab(tmp_path, "linear", "cifar10", seed, 50.0, environment=ENVIRONMENT)
+    assert lines_of(text(tmp_path), "zero-init")[0][1] == "different data or weights"
+    assert lines_of(text(tmp_path), "linear")[0][1] == "50.0 ± 0.0 (2)"
