@@ -3,26 +3,33 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from experiments.scienceqa.pictures import same_pictures
 from experiments.subsets import DIGEST_DIGITS
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 VALIDATION_PERCENT = 20
 
 
 def own_split(
-    questions: Mapping[str, tuple[str, str]], test: Iterable[str]
+    questions: Mapping[str, tuple[str, str]], images: Mapping[str, "Image"], test: Iterable[str]
 ) -> dict[str, list[str]]:
-    """Split questions so that no image and no question text is in two of the parts.
+    """Split questions so that no picture and no question text is in two of the parts.
 
-    Groups that share an image or a text stay together. Those with a question of `test` are left out
-    but for that question; of the others about 20 % are `val`, by a hash of their first text.
+    Groups that share a picture, in whatever files, or a text stay together. Those with a question
+    of `test` are left out but for that question; of the others about 20 % are `val`, by a hash of
+    their first text.
 
     Args:
         questions: (image, text) by pid.
+        images: these images in RGB.
         test: pids of the test part.
     """
-    groups = _groups(questions)
+    picture = same_pictures(images)
+    groups = _groups({pid: (picture[image], text) for pid, (image, text) in questions.items()})
     tested = set(test)
     parts: dict[str, list[str]] = {"train": [], "val": [], "test": [], "left_out": []}
     for group in groups:
@@ -40,7 +47,7 @@ def _percent(text: str) -> int:
 
 
 def _groups(questions: Mapping[str, tuple[str, str]]) -> list[list[str]]:
-    """Connected components over common images and common texts."""
+    """Connected components over common pictures and common texts."""
     holders: dict[tuple[int, str], list[str]] = defaultdict(list)
     for pid, keys in questions.items():
         for kind, key in enumerate(keys):

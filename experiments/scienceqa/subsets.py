@@ -2,7 +2,7 @@
 
 `reduced-1773`: the problems 1 to 1773, in their official splits. `reduced-own-split`: questions
 that have an image, of the official test split; train, validation and test are our own, with no
-image and no question text in two of them, so its numbers are never put beside the paper's.
+picture and no question text in two of them, so its numbers are never put beside the paper's.
 """
 
 from dataclasses import dataclass

@@ -1,15 +1,20 @@
 """The official layout: what is read, and every way in which it can be malformed."""
 
 import gzip
+import io
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from PIL import Image, ImageDraw
 
 from experiments.scienceqa import subsets
 from experiments.scienceqa.data import fingerprint, load_problems
 from experiments.scienceqa.own_split import own_split
+from experiments.scienceqa.pictures import same_pictures
 from experiments.scienceqa.subsets import select
 from tests.scienceqa.world import SIZES, write_scienceqa
 from zia_core import ZiaError
@@ -116,12 +121,55 @@ def test_full_means_all_of_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         select("reduced-1773")
 
 
+def noise(seed: int) -> Image.Image:
+    pixels = torch.randint(60, 200, (5, 6, 3), generator=torch.Generator().manual_seed(seed))
+    return encoded(Image.fromarray(pixels.to(torch.uint8).numpy()).resize((96, 80)))
+
+
+def encoded(image: Image.Image) -> Image.Image:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=90)
+    with Image.open(file) as read:
+        return read.convert("RGB")
+
+
+def test_pictures_are_told_by_their_pixels() -> None:
+    """Copies of a copy are the same picture; one other small label is another."""
+    first = noise(0)
+    second = first.point(lambda value: value + 30 if value % 61 == 0 else value)
+    third = first.point(lambda value: value + 60 if value % 61 == 0 else value)
+    marked = first.copy()
+    ImageDraw.Draw(marked).rectangle((4, 4, 6, 6), "white")
+    darker = first.point(lambda value: value - 2)
+    images = {
+        "marked": marked, "third": third, "first": first, "second": second, "darker": darker,
+        "encoded": encoded(first), "larger": first.resize((100, 80)), "other": noise(1),
+    }  # fmt: skip
+    found = same_pictures(images)
+    assert found == {name: name for name in images} | {
+        "first": "third", "second": "third", "encoded": "third"
+    }  # fmt: skip
+
+
+def test_own_split_keeps_copies_of_a_picture_on_one_side() -> None:
+    images = {f"{i}.jpg": noise(i) for i in range(60)}
+    images |= {f"copy{i}.jpg": encoded(images[f"{i}.jpg"]) for i in range(60)}
+    questions = {str(i + 1): (name, f"Question {i}?") for i, name in enumerate(images)}
+    parts = own_split(questions, images, ["1", "2"])
+    sides = {pid: name for name, part in parts.items() for pid in part}
+    assert (sides["61"], sides["62"]) == ("left_out", "left_out")
+    assert any(images[f"{i}.jpg"].tobytes() != images[f"copy{i}.jpg"].tobytes() for i in range(60))
+    assert all(sides[str(i)] == sides[str(i + 60)] for i in range(3, 61))
+    assert {"train", "val"} <= set(sides.values())
+
+
 def test_own_split_keeps_groups_together() -> None:
     questions = {
         str(i): (f"image{i // 2}", f"text{i % 7}" if i < 20 else f"own{i // 3}")
         for i in range(1, 400)
     }
-    parts = own_split(questions, ["3", "100", "200"])
+    images = {image: noise(seed) for seed, (image, _) in enumerate(questions.values())}
+    parts = own_split(questions, images, ["3", "100", "200"])
     assert parts["test"] == ["3", "100", "200"]
     everything = [pid for part in parts.values() for pid in part]
     assert sorted(everything) == sorted(questions)
@@ -144,9 +192,17 @@ def test_the_committed_own_split_is_what_it_says(shared_dir: Path) -> None:
     )
     committed = subsets.subsets.read_subset(subsets.FOLDER, subsets.OWN_SPLIT)
     test = [r["pid"] for r in rows if r["pid"] in problems]
-    parts = own_split({r["pid"]: (r["image_file"], r["question"]) for r in rows}, test)
+    with zipfile.ZipFile(shared_dir / "data/scienceqa/images_test_224.zip") as archive:
+        images = {
+            name: Image.open(io.BytesIO(archive.read(name))).convert("RGB")
+            for name in sorted({r["image_file"] for r in rows})
+        }
+    parts = own_split({r["pid"]: (r["image_file"], r["question"]) for r in rows}, images, test)
     for name in ("train", "val", "test", "left_out"):
         assert [pid for pid, _ in committed[name]] == parts[name]
-    assert [len(committed[n]) for n in ("train", "val", "test", "left_out")] == [726, 184, 167, 940]
+    counts = [len(committed[name]) for name in ("train", "val", "test", "left_out")]
+    assert counts == [649, 178, 167, 1023]
+    # Pictures of tested questions (1387, 305, 62, 584) in other files.
+    assert {"6129", "2993", "17988", "16773"} <= {pid for pid, _ in committed["left_out"]}
     small = subsets.subsets.read_subset(subsets.FOLDER, "reduced-1773")
     assert [len(small[n]) for n in ("train", "val", "test")] == [1041, 371, 361]
