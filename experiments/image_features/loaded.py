@@ -16,7 +16,7 @@ class Seen:
 
     features: FeatureTable | None
     width: int | None  # channels of the encoder; None without images
-    weights: dict[str, str]  # of the encoder, for the run's environment
+    weights: dict[str, str]  # SHA-256 of the encoder's files by `encoder/<name>`
     rows: dict[Path, int]
 
     def row(self, image: Path | None) -> int | None:
@@ -42,4 +42,6 @@ def seen(method: str, settings: ImageTextSettings, images: Sequence[Path]) -> Se
         device=settings.encoder_device,
     )
     rows = {path: row for row, path in enumerate(files)}
-    return Seen(table, encoder.width, encoder.weights, rows)
+    # Its file may have the name of the language model's.
+    weights = {f"encoder/{name}": digest for name, digest in encoder.weights.items()}
+    return Seen(table, encoder.width, weights, rows)

@@ -44,6 +44,9 @@ def test_every_planned_method(root: Path, method: str) -> None:
     assert run.result["steps"] == 2  # 20 captions in batches of 8
     findings = verify.verify(run.path)
     assert {f.outcome for f in findings} == {"ok"}, findings
+    weights = json.loads((run.path / "environment.json").read_text())["weights"]
+    encoder = {"encoder/model.safetensors"} if method != "zero-init-text" else set()
+    assert weights.keys() == {"model.safetensors"} | encoder
     captions = {p["id"]: p["caption"] for p in run.predictions() if p["set"] == "test"}
     assert list(captions) == [each.id for each in load_captions("flickr8k").test]
 

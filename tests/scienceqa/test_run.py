@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from experiments.harness import stored, verify
 from experiments.harness.executor import run_one
+from experiments.harness.files import sha256_file
 from experiments.image_features.methods import METHODS
 from experiments.metrics.scienceqa.files import score_files
 from experiments.scienceqa import runs
@@ -71,6 +72,10 @@ def test_every_method(root: Path, method: str) -> None:
     assert {f.outcome for f in findings} == {"ok"}, findings
     environment = json.loads((run.path / "environment.json").read_text())
     assert ("images" in environment["data"]) == (result["projection_parameters"] > 0)
+    files = {"model.safetensors": root / "weights" / "smollm2-135m-instruct" / "model.safetensors"}
+    if result["projection_parameters"]:
+        files["encoder/model.safetensors"] = root / "weights" / "small-vit" / "model.safetensors"
+    assert environment["weights"] == {name: sha256_file(path) for name, path in files.items()}
 
 
 def test_training_moves_the_projection(root: Path) -> None:
