@@ -38,7 +38,8 @@ class FeatureTable:
 
     Attributes:
         shape: of one image: [F] for global features, depths side by side, [T, E] for tokens.
-        fingerprint: of the images in their order, the encoder and the choice of features.
+        fingerprint: of the images in their order, the encoder and the choice of features; not of
+            the machine, so that a run that goes on elsewhere goes on with the same data.
     """
 
     def __init__(self, places: list[tuple[Path, int]], fingerprint: str) -> None:
@@ -97,15 +98,15 @@ def image_features(
         **encoder.identity(),
         "kind": kind,
         "depths": [encoder.layer(depth) for depth in depths],
-        "computed": f"float32, {where}, {torch.__version__}",
         "format": FORMAT,
     }
-    folder = (root or _default_root()) / _hash(what)[:32]
+    computed = {"computed": f"float32, {where}, {torch.__version__}"}
+    folder = (root or _default_root()) / _hash(what | computed)[:32]
     digests = [_digest(path) for path in images]
     places = _index(folder)
     missing = {d: path for d, path in zip(digests, images, strict=True) if d not in places}
     if missing:
-        write_json_atomic(_made(folder) / WHAT, {"name": encoder.name, **what})
+        write_json_atomic(_made(folder) / WHAT, {"name": encoder.name, **what, **computed})
         todo = list(missing.items())
         for start in range(0, len(todo), SHARD):
             part = todo[start : start + SHARD]

@@ -27,10 +27,15 @@ class Seen:
 def seen(method: str, settings: ImageTextSettings, images: Sequence[Path]) -> Seen:
     """Load the encoder and the features of all these files, each of which must be there.
 
-    ZiaError as of `encoders.load` and `image_features`.
+    On a CPU with the threads of the settings, which torch goes on with: how many there are changes
+    how sums are rounded. ZiaError as of `encoders.load` and `image_features`.
     """
+    import torch
+
     if not sees_images(method):
         return Seen(None, None, {}, {})
+    if settings.encoder_device == "cpu":
+        torch.set_num_threads(settings.threads)
     encoder = encoders.load(settings.encoder)
     files = list(dict.fromkeys(images))
     queries = settings.projection == "queries"

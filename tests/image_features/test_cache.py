@@ -1,5 +1,6 @@
 """The feature cache: computed once, invalidated by what matters, safe with damage and company."""
 
+import json
 import multiprocessing
 import threading
 import time
@@ -14,7 +15,9 @@ from PIL import Image
 from experiments.image_features import cache
 from experiments.image_features.cache import FeatureTable, image_features
 from experiments.image_features.encoders import Encoder, load
+from experiments.image_features.loaded import seen
 from experiments.image_features.preprocessing import decode
+from experiments.image_features.settings import ImageTextSettings
 from tests.image_features.world import write_encoders, write_images
 from zia_core import ZiaError
 
@@ -111,6 +114,38 @@ def test_equal_files_are_one_image(encoder: Encoder, tmp_path: Path) -> None:
         table = image_features(encoder, [*paths, copy], "global", root=tmp_path / "cache")
     assert decoded.call_count == 2
     assert torch.equal(table.rows([2]), table.rows([0]))
+
+
+def test_another_machine_computes_again_but_has_the_same_data(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, root = write_images(tmp_path / "images", 2), tmp_path / "cache"
+    here = image_features(encoder, paths, "global", root=root)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    with count_computed() as decoded:
+        there = image_features(encoder, paths, "global", root=root)
+    assert decoded.call_count == 2
+    assert there.fingerprint == here.fingerprint
+    written = [json.loads(path.read_text())["computed"] for path in root.glob("*/what.json")]
+    assert sorted("7 threads" in computed for computed in written) == [False, True]
+
+
+def test_an_encoder_on_the_cpu_has_the_threads_of_the_settings(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZIA_WEIGHTS", str(weights))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    images = write_images(tmp_path / "images", 1)
+    settings = ImageTextSettings(
+        encoder="clip", depths=(-1,), encoder_device="cpu", device="cuda", threads=1
+    )
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        seen("zero-init", settings, images)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_changed_image_is_computed_again(encoder: Encoder, tmp_path: Path) -> None:
