@@ -13,7 +13,7 @@ def counts(section: Section, column: Column, control: tuple[str, str] = CONTROL)
     """
     means = []
     for method in control:
-        rows = [row for row in section.rows if row.method == method]
+        rows = [r for r in section.rows if r.method == method and r.of(column.tasks).runs]
         measured = measure(rows[0], column) if len(rows) == 1 else None
         if measured is None or measured.state != "done" or measured.mean is None:
             return None

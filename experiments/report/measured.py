@@ -8,10 +8,8 @@ from typing import Any
 from experiments.report import formats
 from experiments.report.document import Cell, Source
 from experiments.report.planned import Plans
-from experiments.report.rows import Column, Row
+from experiments.report.rows import MIXED, Column, Row
 from experiments.report.runs import Run
-
-MIXED = "different data or weights"  # of the seeds of one task
 
 
 @dataclass(frozen=True)
@@ -45,9 +43,10 @@ class Measured:
     def text(self) -> str:
         """The cell: "81.2 ± 0.4 (5)", "80.9 ± 0.2 (3 of 5, 1 failed)", "missing", ..."""
         if self.mean is None:
-            if self.state not in ("done", "not trained"):
-                return self.state + (f" (0 of {self.planned})" if self.planned else "")
-            return formats.NOTHING
+            if self.state in ("done", "not trained"):
+                return formats.NOTHING
+            counted = self.planned and self.state != MIXED  # mixed seeds are there
+            return self.state + (f" (0 of {self.planned})" if counted else "")
         if self.column.of_machine and self.machines > 1:
             return "several machines"
         number = self.column.format(self.mean, nan if self.std is None else self.std)
@@ -93,11 +92,10 @@ def measure(row: Row, column: Column, plans: Plans | None = None) -> Measured:
     tasks = column.tasks or tuple(dict.fromkeys(run.task for run in row.runs))
     parts = [row.of((task,)) for task in tasks] if row.runs else []
     planned = [plans.seeds(part.runs[0]) if plans and part.runs else None for part in parts]
-    mixed = any(len({run.inputs for run in part.done}) > 1 for part in parts)
-    values = {} if mixed else _by_seed(column, parts)
+    values = {} if any(part.mixed for part in parts) else _by_seed(column, parts)
     return Measured(
         column=column,
-        state=MIXED if mixed else _worst([part.state for part in parts], len(values)),
+        state=_worst([part.state for part in parts], len(values)),
         values=values,
         planned=None if not planned or None in planned else min(filter(None, planned)),
         failed=sum(run.state == "failed" for run in row.runs),
@@ -121,7 +119,7 @@ def _by_seed(column: Column, parts: list[Row]) -> dict[int, float]:
 
 
 def _worst(states: list[str], common_seeds: int) -> str:
-    for state in ("missing", "failed", "not finished", "not trained"):
+    for state in ("missing", "failed", "not finished", MIXED, "not trained"):
         if state in states:
             return state
     return "done" if states and common_seeds else "missing"

@@ -14,6 +14,7 @@ from experiments.report.runs import Run
 # are never in one row.
 SECTION = ("profile", "backbone", "data", "version", "task")
 SECTION_OF_TASKS = ("profile", "backbone", "data", "version")
+MIXED = "different data or weights"  # of the seeds of one task: they have no common value
 
 
 @dataclass(frozen=True)
@@ -91,16 +92,29 @@ class Row:
         return ", ".join(f"{name} {self.setting(name)}" for name in names)
 
     @property
+    def mixed(self) -> bool:
+        """Whether finished seeds of a task had different data or weights; unrecorded ones fit."""
+        found: dict[tuple[str, str], set[str]] = {}
+        for run in self.done:
+            for kind, digest in run.inputs.items():
+                found.setdefault((run.task, kind), set()).add(digest)
+        return any(len(digests) > 1 for digests in found.values())
+
+    @property
     def state(self) -> str:
         """What stands in place of numbers, or "done", or "not trained"."""
         if not self.runs:
             return "missing"
         if not self.done:
             return "failed" if "failed" in {run.state for run in self.runs} else "not finished"
+        if self.mixed:
+            return MIXED
         return "done" if all(map(self.fell, self.done)) else "not trained"
 
     def measured(self, column: Column) -> str:
         """Return mean ± standard deviation over the seeds as text."""
+        if self.mixed:
+            return MIXED
         if column.of_machine and len({run.hardware for run in self.done}) > 1:
             return "several machines"
         values = [value for run in self.done if not isnan(value := run.value(column.field))]

@@ -44,7 +44,8 @@ class Run:
     hardware: str
     folder: str
     result: dict[str, float | None]  # empty unless the run is done
-    inputs: str = ""  # the hashes of its data and weights: seeds of others are no seeds of it
+    # The recorded hashes of its data and weights: seeds of others are no seeds of it.
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
     def value(self, field: str) -> float:
         """Return a field of the result; NaN where there is none."""
@@ -144,7 +145,11 @@ def _run(run: StoredRun, measured: Mapping[str, Any]) -> Run:
         hardware=_hardware(run),
         folder=run.path.name,
         result=result,
-        inputs=canonical_json({key: run.environment.get(key) for key in ("data", "weights")}),
+        inputs={
+            key: canonical_json(run.environment[key])
+            for key in ("data", "weights")
+            if run.environment.get(key)
+        },
     )
 
 

@@ -78,7 +78,7 @@ def _at_the_edge(section: Section) -> tuple[int, int]:
         for run in row.done:
             rates = [rate for rate, _ in run.settings.get("candidates") or ()]
             if len(set(rates)) > 1 and run.settings.get("peak_lr") is None:
-                found[row.method, run.task] = run.value("peak_lr") == max(rates)
+                found[section.label(row), run.task] = run.value("peak_lr") == max(rates)
     return sum(found.values()), len(found)
 
 

@@ -8,7 +8,7 @@ from experiments.report.claims import Arithmetic, read_claims, statistics
 from experiments.report.claims.document import findings, write_claims
 from experiments.report.document import markdown
 from experiments.vtab_vit.tasks import VTAB_1K
-from tests.report.run_folders import write_run, write_squad, write_vtab
+from tests.report.run_folders import ENVIRONMENT, write_run, write_squad, write_vtab
 from zia_core.errors import ZiaError
 
 NOISE = (-0.2, -0.1, 0.0, 0.1, 0.2)
@@ -233,6 +233,26 @@ def test_a_method_that_was_not_trained_decides_nothing(tmp_path: Path) -> None:
     verdict, evidence = verdicts(tmp_path)["vpt-small"]
     assert verdict == "inconclusive"
     assert "vpt-deep is not trained" in evidence
+
+
+def test_seeds_of_different_weights_decide_nothing(tmp_path: Path) -> None:
+    small_tasks_count(tmp_path)
+    write_seeds(tmp_path, "zero-init", [61 + n for n in NOISE])
+    for seed in range(5):
+        environment = ENVIRONMENT | {"weights": {"model.safetensors": f"digest {seed // 4}"}}
+        write_vtab(tmp_path, "vpt-deep", "cifar10", seed, 60, environment=environment)
+    verdict, evidence = verdicts(tmp_path)["vpt-small"]
+    assert verdict == "inconclusive"
+    assert "seeds of vpt-deep have different data or weights" in evidence
+
+
+def test_a_task_whose_control_is_not_trained_is_in_no_claim(tmp_path: Path) -> None:
+    flat = {"train_loss_last": 2.3}
+    write_vtab(tmp_path, "linear", "cifar10", 0, 30)
+    write_vtab(tmp_path, "pixel-probe", "cifar10", 0, 20, result=flat)
+    write_seeds(tmp_path, "zero-init", [61 + n for n in NOISE])
+    write_seeds(tmp_path, "vpt-deep", [60.0] * 5)
+    assert verdicts(tmp_path)["vpt-small"][0] == "no runs"
 
 
 def test_profiles_and_data_are_judged_apart(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from experiments.report import document, efficiency
 from experiments.report.cells import cells_csv
 from experiments.report.runs import read_runs
 from experiments.report.tables import write_tables
-from tests.report.run_folders import lines_of, section, write_run
+from tests.report.run_folders import ENVIRONMENT, lines_of, section, write_run
 from zia_core.errors import ZiaError
 
 
@@ -131,6 +131,15 @@ def test_times_of_several_machines_have_no_mean(tmp_path: Path) -> None:
     assert ours[-1] == "several machines"
     assert besides[2] == "2.000 ± 0.000"
     assert "On 2 threads of Test CPU; 2 x NVIDIA A100." in markdown
+
+
+def test_seeds_of_different_weights_have_no_mean(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        environment = ENVIRONMENT | {"weights": {"model.gguf": f"digest {seed}"}}
+        write_run(tmp_path, seed=seed, environment=environment)
+    ours, besides = lines_of(table(tmp_path), "zero-init")
+    assert ours[3::2] == ["different data or weights"] * 3
+    assert besides[1:] == ["different data or weights"] * 5 + ["2", "different data or weights"]
 
 
 def test_a_cpu_run_beside_a_gpu_is_a_cpu_run(tmp_path: Path) -> None:

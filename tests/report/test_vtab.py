@@ -1,3 +1,4 @@
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,9 @@ def test_partial_rows_say_how_many_seeds_are_planned(
     table = text(tmp_path)
     assert lines_of(table, "method")[0] == ["method", "CIFAR-10", "Fashion-MNIST"]
     assert lines_of(table, "full")[0] == ["full", "60.0 ± 0.0 (3 of 5)", "missing"]
+    for number, file in enumerate(tmp_path.glob("*/*/environment.json")):
+        file.write_text(json.dumps(ENVIRONMENT | {"weights": {"model.safetensors": str(number)}}))
+    assert lines_of(text(tmp_path), "full")[0][1] == "different data or weights"  # not 0 of 5
 
 
 def test_an_untrained_control_decides_nothing(tmp_path: Path) -> None:
@@ -215,5 +219,25 @@ def test_seeds_of_different_weights_are_not_averaged(tmp_path: Path) -> None:
         environment = ENVIRONMENT | {"weights": {"model.safetensors": digest}}
         write_vtab(tmp_path, "zero-init", "cifar10", seed, 60.0, environment=environment)
         write_vtab(tmp_path, "linear", "cifar10", seed, 50.0, environment=ENVIRONMENT)
-    assert lines_of(text(tmp_path), "zero-init")[0][1] == "different data or weights"
-    assert lines_of(text(tmp_path), "linear")[0][1] == "50.0 ± 0.0 (2)"
+        # What an older run did not record is taken to be the same.
+        partly = environment if seed else ENVIRONMENT
+        write_vtab(tmp_path, "full", "cifar10", seed, 50.0, environment=partly)
+        # Every task has data of its own.
+        data = ENVIRONMENT | {"data": {"images": digest}}
+        write_vtab(tmp_path, "bias", "digits" if seed else "cifar10", 0, 50.0, environment=data)
+    table = text(tmp_path)
+    assert lines_of(table, "zero-init")[0][1:] == ["different data or weights", "missing"]
+    assert lines_of(table, "linear")[0][1] == "50.0 ± 0.0 (2)"
+    assert lines_of(table, "full")[0][1] == "50.0 ± 0.0 (2)"
+    assert lines_of(table, "bias")[0][1:] == ["50.0 (1)", "50.0 (1)"]
+    cells = [cell for cell in made(tmp_path).cells if cell.state == "different data or weights"]
+    assert [(cell.method, cell.mean, cell.n) for cell in cells] == [("zero-init", None, 0)]
+
+
+def test_a_control_counts_by_its_row_of_that_task(tmp_path: Path) -> None:
+    write_vtab(tmp_path, "linear", "cifar10", 0, 60, settings={"epochs": 1})
+    write_vtab(tmp_path, "linear", "digits", 0, 60, settings={"epochs": 1})
+    write_vtab(tmp_path, "linear", "digits", 0, 70, settings={"epochs": 2})
+    for task in ("cifar10", "digits"):
+        write_vtab(tmp_path, "pixel-probe", task, 0, 40)
+    assert lines_of(text(tmp_path), "counts") == [["counts", "yes", "not known yet"]]

@@ -10,7 +10,7 @@ from experiments.report.claims.statistics import FAILS, HOLDS, INCONCLUSIVE, NO_
 from experiments.report.control import counts
 from experiments.report.measured import Measured, measure
 from experiments.report.paper import paper_table
-from experiments.report.rows import Column, Row, Section
+from experiments.report.rows import MIXED, Column, Row, Section
 from experiments.vtab_vit.tasks import TASKS
 
 
@@ -64,6 +64,9 @@ def _compare(part: Comparison, section: Section) -> Finding:
     if part.kind == "sign":
         return _signs(part, rows[0][0], rows[1][0], tasks)
     ours, other = (_measured(part, found[0], tasks) for found in rows)
+    for method, one in ((part.ours, ours), (part.other, other)):
+        if one.state == MIXED:
+            return Finding(INCONCLUSIVE, f"{part.label}: seeds of {method} have {MIXED}")
     if ours.mean is None or other.mean is None:
         states = " and ".join(
             f"{method} {one.state}"
@@ -128,7 +131,9 @@ def _signs(part: Comparison, ours: Row, other: Row, tasks: Sequence[str]) -> Fin
     text = f"{part.label}: ahead on {wins} of {len(differences)} tasks, sign test p = {p:.3g}"
     if len(differences) < len(tasks):
         left = len(tasks) - len(differences)
-        return Finding(INCONCLUSIVE, f"{text}; {left} tasks are missing or not trained")
+        return Finding(
+            INCONCLUSIVE, f"{text}; {left} tasks are missing, not trained, or have seeds of {MIXED}"
+        )
     return Finding(statistics.sign_verdict(wins, untied, p), text)
 
 
