@@ -64,34 +64,36 @@ def _part(table: Table, section: Section, cells: list[Cell]) -> Part:
     ours = [row for row in section.begun if row.method == OURS]
     # Scores, not parameters or losses: what stands against a number of the paper.
     columns = [c for block in table.blocks for c in block.columns if c.compared]
-    controls = [block.control for block in table.blocks if block.control]
-    own = [c for block in table.blocks if block.control for c in block.columns]
+    control = {c: block.control for block in table.blocks if block.control for c in block.columns}
+    probes = {pair[1] for pair in control.values()}  # no rivals, they do not use the backbone
+    shown = replace(section, rows=[row for row in section.rows if row.method not in probes])
     columns = [column for column in columns if any(row.of(column.tasks).runs for row in ours)]
     lines: list[tuple[object, ...]] = []
     if len(ours) == 1:  # with several settings there is no one zero-init to compare
-        for other in section.begun:
-            if other.method == OURS or other.method in [control[1] for control in controls]:
+        for other in shown.begun:
+            if other.method == OURS:
                 continue
             made = [_cell(section, ours[0], other, column) for column in columns]
             cells += made
             lines.append((section.label(other), *(cell.text for cell in made)))
-        shorts = [
-            in_words(False)
-            if column in own and counts(section, column, controls[0]) is False
-            else _in_short(cells, section, column)
-            for column in columns
-        ]
-        lines.append(("in short", *shorts))
+        verdicts = [c not in control or counts(section, c, control[c]) for c in columns]
+        lines.append(
+            (
+                "in short",
+                *(
+                    _in_short(cells, section, column) if verdict else in_words(verdict)
+                    for column, verdict in zip(columns, verdicts, strict=True)
+                ),
+            )
+        )
     header = ("method", *(column.title for column in columns))
     grids = (Grid(header, tuple(lines)),) if lines and columns else ()
     key = section.key
     notes = ["'not trained': the training loss of a seed did not fall by 20 %."]
-    if controls:
+    if control:
         notes.append("A task of our own counts only where a linear probe beats one on the pixels.")
-    varying = section.varying()
-    different = [f"{section.label(row)}: {row.describe(varying)}" for row in section.begun]
-    if varying:
-        notes.append(f"The rows differ in: {'. '.join(different)}.")
+    if varying := shown.varying():
+        notes += [f"{shown.label(row)}: {row.describe(varying)}." for row in shown.begun]
     if section.reduced:
         notes.insert(0, f"† A reduced run: {key['data']}.")
     title = f"{key['profile']}: {key['backbone']}, data {key['data']} (version {key['version']})"
@@ -138,6 +140,6 @@ def _sources(one: Measured, two: Measured) -> tuple[Source, ...]:
 
 def _in_short(cells: Sequence[Cell], section: Section, column: Column) -> str:
     of_column = [c for c in cells if c.key == section.key and c.column == column.title]
-    counts = Counter(cell.state for cell in of_column)
+    words = Counter(cell.state for cell in of_column)
     order = ("ahead", UNDECIDED, "behind")
-    return ", ".join(f"{counts[word]} {word}" for word in order if counts[word]) or formats.NOTHING
+    return ", ".join(f"{words[word]} {word}" for word in order if words[word]) or formats.NOTHING
