@@ -1,4 +1,8 @@
-"""Tables whose experiments are not there yet: the paper's numbers, and "missing" beside them."""
+"""Tables that do not read runs yet: the paper's numbers, and "missing" beside them.
+
+Their experiments are there, scienceqa and coco_caption; none of their runs is published, and runs
+that are finished elsewhere are not shown here.
+"""
 
 from collections.abc import Mapping
 
@@ -21,9 +25,14 @@ WANTED: dict[str, Mapping[str, str]] = {
     "settings": {},
 }
 
+NOTHING_READ = (
+    "The suite can make the runs for this table, but none is published yet, and finished runs are "
+    "not shown in it yet."
+)
+
 
 def paper_only(name: str) -> Table:
-    """Return the table of the numbers in `<name>.json`, beside which nothing stands yet."""
+    """Return the table of the numbers in `<name>.json`, beside which no run is shown yet."""
     paper = paper_table(name)
     wanted = WANTED[name]
     units = {
@@ -46,5 +55,5 @@ def paper_only(name: str) -> Table:
         lines={"layers": "layers", "overfitting": "epochs", "settings": "setting"}.get(
             name, "method"
         ),
-        intro="The suite has no runs for this table yet." if wanted else "",
+        intro=NOTHING_READ if wanted else "",
     )

@@ -31,7 +31,7 @@ class Table:
     """What a table shows. `rows` names our method (None: we have none) and the paper's row."""
 
     name: str
-    experiment: str | None  # None: it is not there yet
+    experiment: str | None  # None: the table reads no runs
     paper: str  # the file of the paper's numbers
     rows: tuple[tuple[str | None, str | None], ...]
     blocks: tuple[Block, ...]

@@ -54,6 +54,11 @@ def test_tables_without_runs_show_the_paper_and_missing(written: Path) -> None:
     assert lines_of(table, "LLaMA-Adapter")[0][1:4] == ["paper", "1.8M", "85.19"]
     assert lines_of(table, "zero-init")[0][1:] == ["ours"] + ["missing"] * 10
     assert len(lines_of(table, "ChatGPT CoT")) == 1
+    for name in ("scienceqa", "coco"):
+        assert (
+            "none is published yet, and finished runs are not shown"
+            in (written / f"{name}.md").read_text()
+        )
 
 
 def test_markdown_latex_and_cells_have_the_same_numbers(written: Path) -> None:

@@ -65,7 +65,7 @@ class Claim:
     id: str
     sentence: str
     source: str
-    experiment: str | None  # None: computed, or of an experiment that is not there yet
+    experiment: str | None  # None: computed, or of runs that are not read yet
     needs: str
     parts: tuple[Arithmetic | Comparison, ...]
 
