@@ -242,7 +242,11 @@ def generate(
     else:
         raise ZiaError(
             f"{experiment.name} has nothing to generate"
-            + (" without an image: give --image" if experiment.generate_image else "")
+            + (
+                " without an image: give --image, and a run whose method sees images"
+                if experiment.generate_image
+                else ""
+            )
         )
     for answer in answers:
         terminal.side_by_side(answer.prompt, answer.backbone, answer.adapted)

@@ -24,8 +24,12 @@ class Seen:
         return None if image is None else self.rows.get(image)
 
 
-def seen(method: str, settings: ImageTextSettings, images: Sequence[Path]) -> Seen:
+def seen(
+    method: str, settings: ImageTextSettings, images: Sequence[Path], device: str | None = None
+) -> Seen:
     """Load the encoder and the features of all these files, each of which must be there.
+
+    The encoder runs on `device`, by default on that of the settings.
 
     On a CPU with the threads of the settings, which torch goes on with: how many there are changes
     how sums are rounded. ZiaError as of `encoders.load` and `image_features`.
@@ -34,7 +38,8 @@ def seen(method: str, settings: ImageTextSettings, images: Sequence[Path]) -> Se
 
     if not sees_images(method):
         return Seen(None, None, {}, {})
-    if settings.encoder_device == "cpu":
+    device = device or settings.encoder_device
+    if device == "cpu":
         torch.set_num_threads(settings.threads)
     encoder = encoders.load(settings.encoder)
     files = list(dict.fromkeys(images))
@@ -44,7 +49,7 @@ def seen(method: str, settings: ImageTextSettings, images: Sequence[Path]) -> Se
         files,
         "tokens" if queries else "global",
         settings.depths[-1:] if queries else settings.depths,
-        device=settings.encoder_device,
+        device=device,
     )
     rows = {path: row for row, path in enumerate(files)}
     # Its file may have the name of the language model's.

@@ -1,9 +1,11 @@
 """Whole runs of the experiment in a tiny world, and `zia generate --image`."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from typer.testing import CliRunner
@@ -14,6 +16,7 @@ from experiments.coco_caption.data import load_captions
 from experiments.coco_caption.experiment import EXPERIMENT
 from experiments.harness import cli, stored, verify
 from experiments.harness.executor import run_one
+from experiments.image_features import loaded
 from experiments.metrics.coco.files import score_files
 from tests.alpaca_llama.tokenizers_by_hand import byte_level
 from tests.coco_caption import world
@@ -119,8 +122,24 @@ def test_generate_with_an_image(root: Path, method: str) -> None:
     with pytest.raises(ZiaError, match="does not exist"):
         list(EXPERIMENT.generate_image(run.path, root / "no.jpg", [], "cpu"))
     blind = done(root, "zero-init-text")
-    with pytest.raises(ZiaError, match=r"zero-init-text of .* sees no images"):
+    with pytest.raises(ZiaError, match=r"zero-init-text of .* sees no images: take a run whose"):
         list(EXPERIMENT.generate_image(blind.path, image.image, [], "cpu"))
+
+
+def test_the_encoder_runs_where_the_question_is_asked(root: Path) -> None:
+    """The run's features were computed on a GPU; the command says CPU."""
+    run = done(root, "zero-init", encoder_device="cpu")
+    copy = root / "from-a-gpu"
+    shutil.copytree(run.path, copy)
+    config = json.loads((copy / "config.json").read_text())
+    config["settings"]["encoder_device"] = "cuda"
+    (copy / "config.json").write_text(json.dumps(config))
+    image = load_captions("flickr8k").test[2].image
+    assert EXPERIMENT.generate_image is not None
+    with mock.patch.object(loaded, "image_features", wraps=loaded.image_features) as computed:
+        (answer,) = EXPERIMENT.generate_image(copy, image, [], "cpu")
+    assert computed.call_args.kwargs["device"] == "cpu"
+    assert (answer,) == tuple(EXPERIMENT.generate_image(run.path, image, [], "cpu"))
 
 
 def test_the_command_takes_an_image(root: Path) -> None:
@@ -131,7 +150,10 @@ def test_the_command_takes_an_image(root: Path) -> None:
     assert shown.exit_code == 0, shown.output
     assert shown.output.startswith("Generate caption of this image :")
     blind = CliRunner().invoke(cli.app, command)
-    assert "coco_caption has nothing to generate without an image" in str(blind.exception)
+    assert str(blind.exception) == (
+        "coco_caption has nothing to generate without an image: give --image, and a run whose "
+        "method sees images"
+    )
 
 
 def test_plans() -> None:
