@@ -1,12 +1,11 @@
 """Settings of an optimisation that every experiment has, and what the engine makes of them."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    import torch
-
     from zia_core.training import TrainSettings
 
 
@@ -74,9 +73,10 @@ def train_settings(
     )
 
 
-def autocast(settings: Optimisation) -> "torch.autocast":
+def autocast(settings: Optimisation) -> AbstractContextManager[Any]:
     """The precision that a model was trained in, for what is computed after the training."""
     import torch
 
-    enabled = settings.precision == "bf16-autocast"
-    return torch.autocast(settings.device, torch.bfloat16, enabled=enabled)
+    if settings.precision != "bf16-autocast":
+        return nullcontext()
+    return torch.autocast(settings.device, torch.bfloat16)

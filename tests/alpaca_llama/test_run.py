@@ -13,10 +13,8 @@ from safetensors.torch import load_file
 from experiments import backbones
 from experiments.alpaca_llama import runs
 from experiments.alpaca_llama.experiment import EXPERIMENT
-from experiments.alpaca_llama.settings import Settings
 from experiments.harness import stored, verify
 from experiments.harness.executor import run_one
-from experiments.harness.spec import RunSpec
 from experiments.report import efficiency
 from experiments.report.document import markdown
 from experiments.report.runs import read_runs
@@ -187,12 +185,3 @@ def test_plans() -> None:
         for device in ("cpu", "cuda"):
             specs = runs.plan(profile, device)
             assert len({spec.identity for spec in specs}) == len(specs)
-
-
-def test_identities_of_published_runs_do_not_move(repository: Path) -> None:
-    """A new setting must keep them: its default is the old behaviour."""
-    published = stored.folders(repository / "results" / "published")
-    assert {path.name.rpartition("-")[2] for path in published} >= {"1f61c4769e083299"}
-    for path in published:
-        spec = RunSpec.from_json(stored.load(path).config, Settings)
-        assert path.name == spec.folder_name
