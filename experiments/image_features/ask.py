@@ -41,7 +41,9 @@ def about_image(
     spec = RunSpec.from_json(run.config, settings_type)
     settings: ImageTextSettings = spec.settings
     if not sees_images(spec.method):
-        raise ZiaError(f"the method {spec.method} of {path} sees no images: take a run whose method does")
+        raise ZiaError(
+            f"the method {spec.method} of {path} sees no images: take a run whose method does"
+        )
     shown = seen(spec.method, settings, [image], device)
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
     model: nn.Module

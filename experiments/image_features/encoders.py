@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,8 @@ HUB = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
 FILES = ["*.json", "*.safetensors"]
 # What transformers' ViTs call the norm behind their last layer.
 LAST_NORMS = ("post_layernorm", "layernorm", "norm")
+# What a configuration says of the machine.
+OF_THE_MACHINE = ("transformers_version", "_name_or_path")
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Encoder:
     width: int
     depth: int
     weights: dict[str, str]  # SHA-256 of every weight file by its name
+    # What the model was made from. Its weights and its text do not tell the number of heads, say.
+    made_from: dict[str, Any]
 
     def layer(self, depth: int) -> int:
         """`depth` counted from 1, from -1 downwards from the last; ZiaError if there is none."""
@@ -98,7 +102,11 @@ class Encoder:
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return {"encoder": digest.hexdigest(), "input": self.protocol.describe()}
+        return {
+            "encoder": digest.hexdigest(),
+            "made_from": self.made_from,
+            "input": asdict(self.protocol),
+        }
 
 
 def load(name: str) -> Encoder:
@@ -112,16 +120,27 @@ def load(name: str) -> Encoder:
         backbone = vision.get(name)
         model, weights = vision.load(backbone)
         protocol = protocols.get(PROTOCOLS.get(name, OTHER_PROTOCOL), backbone.resolution)
-        return _encoder(name, model, protocol, weights)
+        heads = [block.attn.num_heads for block in model.blocks]
+        return _encoder(name, model, protocol, weights, asdict(backbone) | {"heads": heads})
     folder = _folder(name)
     config = read_json(folder / "config.json")
     weights = weights_fingerprint(_weight_files(folder))
     if "architecture" in config:
-        return _encoder(name, _timm(folder, config), timm_protocol(config, name), weights)
-    return _encoder(name, _transformers(folder, config), transformers_protocol(folder), weights)
+        made_from = {key: config.get(key) for key in ("architecture", "model_args")}
+        protocol = timm_protocol(config, name)
+        return _encoder(name, _timm(folder, config), protocol, weights, made_from)
+    model = _transformers(folder, config)
+    made_from = {k: v for k, v in model.config.to_dict().items() if k not in OF_THE_MACHINE}
+    return _encoder(name, model, transformers_protocol(folder), weights, made_from)
 
 
-def _encoder(name: str, model: Any, protocol: Protocol, weights: dict[str, str]) -> Encoder:
+def _encoder(
+    name: str,
+    model: Any,
+    protocol: Protocol,
+    weights: dict[str, str],
+    made_from: dict[str, Any],
+) -> Encoder:
     config: Any = getattr(model, "config", None)
     if hasattr(model, "forward_intermediates") and hasattr(model, "blocks"):
         width, depth = int(model.embed_dim), len(model.blocks)
@@ -130,7 +149,7 @@ def _encoder(name: str, model: Any, protocol: Protocol, weights: dict[str, str])
     else:
         raise ZiaError(f"{name} ({type(model).__name__}) is no ViT whose layers can be read")
     model.requires_grad_(False).eval()
-    return Encoder(name, model, protocol, width, depth, weights)
+    return Encoder(name, model, protocol, width, depth, weights, made_from)
 
 
 def _folder(name: str) -> Path:

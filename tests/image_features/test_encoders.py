@@ -11,7 +11,8 @@ from torchvision.transforms import v2
 
 from experiments.image_features.encoders import Encoder, load
 from experiments.image_features.preprocessing import decode
-from tests.image_features.world import write_encoders
+from experiments.vision import small_vit
+from tests.image_features.world import TIMM, write_encoders
 from zia_core import ZiaError
 
 NAMES = ["clip", "vit", "timm", "timm-mean", "small-vit"]
@@ -106,12 +107,31 @@ def test_identities_tell_weights_architecture_and_preprocessing(
     write_encoders(tmp_path)
     monkeypatch.setenv("ZIA_WEIGHTS", str(tmp_path))
     assert load("clip").identity() == before
-    for name, change in (("config", {"hidden_act": "gelu"}), ("preprocessor_config", {"size": 30})):
-        path = tmp_path / "clip" / f"{name}.json"
-        original = path.read_text()
-        path.write_text(json.dumps(json.loads(original) | change))
-        assert load("clip").identity() != before
-        path.write_text(original)
+    timm_before, args = load("timm").identity(), TIMM | {"num_heads": 4}
+    black = {"image_mean": [0.0] * 3}
+    dark = rewritten(tmp_path / "clip/preprocessor_config.json", black, "clip")
+    for file, change, others in (
+        ("clip/config.json", {"hidden_act": "gelu"}, [before]),
+        ("clip/config.json", {"num_attention_heads": 4}, [before]),
+        ("clip/preprocessor_config.json", {"size": 30}, [before]),
+        ("clip/preprocessor_config.json", black | {"image_std": [0.5] * 3}, [before, dark]),
+        ("timm/config.json", {"model_args": args}, [timm_before]),
+    ):
+        assert rewritten(tmp_path / file, change, file.partition("/")[0]) not in others
+    assert (load("clip").identity(), load("timm").identity()) == (before, timm_before)
+    wider = small_vit.ViTShape(dim=8, depth=2, heads=4)
+    small, card = load("small-vit").identity(), tmp_path / "small-vit" / small_vit.CARD
+    card.write_text(small_vit.card(wider, card.with_name(small_vit.WEIGHTS), {}))
+    assert load("small-vit").identity() != small
+
+
+def rewritten(path: Path, change: dict[str, Any], encoder: str) -> dict[str, Any]:
+    """The encoder's identity while a file of it has other fields."""
+    original = path.read_text()
+    path.write_text(json.dumps(json.loads(original) | change))
+    found = load(encoder).identity()
+    path.write_text(original)
+    return found
 
 
 def test_what_is_missing_or_damaged_is_named(
