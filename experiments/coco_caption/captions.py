@@ -11,6 +11,7 @@ from experiments.coco_caption.data import Captioned
 from experiments.image_features.examples import Example
 from experiments.metrics.coco.ptb import tokenize
 from experiments.metrics.coco.scorer import score
+from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,18 +45,29 @@ def training_examples(
 ) -> tuple[list[Example], int]:
     """One example for every caption of every image, and how many captions were cut.
 
-    A caption that is too long loses its end, and with it the mark that ends it.
+    A caption that is too long loses its end, and with it the mark that ends it. ZiaError if the
+    prompt leaves no room for any.
     """
     (start,) = prompt_ids(tokenizer, [PROMPTS[prompt]])
     texts = [SEPARATOR[prompt] + caption for each in images for caption in each.captions]
-    owners = [(each, place) for each in images for place in range(len(each.captions))]
+    owners = [each for each in images for _ in each.captions]
     room = max_length - len(start)
-    examples, cut = [], 0
-    for (each, place), response in zip(owners, response_ids(tokenizer, texts), strict=True):
-        cut += len(response) > room
-        row = rows.get(each.image)
-        examples.append(Example(f"{each.id}#{place}", start, response[:room], row))
-    return examples, cut
+    if room < 1:
+        raise ZiaError(
+            f"the prompt {prompt!r} takes {len(start)} tokens, so max_length={max_length} leaves "
+            f"none for a caption: set max_length above {len(start)}"
+        )
+    responses = response_ids(tokenizer, texts)
+    examples = [
+        Example(identity, start, response[:room], rows.get(each.image))
+        for identity, each, response in zip(caption_ids(images), owners, responses, strict=True)
+    ]
+    return examples, sum(len(response) > room for response in responses)
+
+
+def caption_ids(images: Sequence[Captioned]) -> list[str]:
+    """The id of every caption of every image: that of its image, and its place."""
+    return [f"{each.id}#{place}" for each in images for place in range(len(each.captions))]
 
 
 def asked_examples(

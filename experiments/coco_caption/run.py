@@ -10,12 +10,14 @@ from experiments.coco_caption.captions import (
     PROMPTS,
     SCORES,
     asked_examples,
+    caption_ids,
     scores,
     training_examples,
 )
-from experiments.coco_caption.data import fingerprint, select
+from experiments.coco_caption.data import Captioned, fingerprint, select
 from experiments.coco_caption.settings import Settings
 from experiments.harness import stored
+from experiments.harness.datafiles import DATA_VARIABLE
 from experiments.harness.experiment import Answer, NeedsData
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
@@ -23,6 +25,7 @@ from experiments.image_features.ask import about_image
 from experiments.image_features.examples import Examples
 from experiments.image_features.loaded import seen
 from experiments.image_features.methods import prepare, projection_parameters
+from experiments.image_features.predictions import of_set
 from experiments.image_features.sight import answers, label_losses, mean_loss
 from experiments.image_features.task import ImageTextTask
 from experiments.optimisation import train_settings
@@ -55,20 +58,19 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     settings: Settings = spec.settings
     if settings.device == "cpu":
         torch.set_num_threads(settings.threads)
-    splits = select(spec.task, spec.data)
-    scored = splits.test if settings.evaluated_on == "test" else splits.val
-    parts = {"train": splits.train, "val": splits.val, "scored": scored}
+    parts = _parts(spec)
+    scored = parts["scored"]
     shown = seen(spec.method, settings, [each.image for part in parts.values() for each in part])
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
     model: nn.Module
     model, tokenizer, weights = backbones.load(backbones.get(spec.backbone), dtype, settings.device)
-    data = {f"{spec.task}-{name}": fingerprint(part) for name, part in parts.items()}
+    data = _fingerprints(spec, parts)
     if shown.features is not None:
         data["images"] = shown.features.fingerprint
     folder.write_environment({"data": data, "weights": weights | shown.weights})
     (training, cut), (validation, _) = (
         training_examples(part, tokenizer, settings.prompt, settings.max_length, shown.rows)
-        for part in (splits.train, splits.val)
+        for part in (parts["train"], parts["val"])
     )
     identity = backbone_identity(model)
     torch.manual_seed(derived_seed(spec.seed, "parameters"))
@@ -148,14 +150,29 @@ def rescore(path: Path) -> dict[str, float]:
     run = stored.load(path)
     spec = RunSpec.from_json(run.config, Settings)
     predictions = run.predictions()
-    losses = [(p["loss"], p["labels"]) for p in predictions if p["set"] == "val-loss"]
     try:
-        splits = select(spec.task, spec.data)
+        parts = _parts(spec)
     except ZiaError as error:
         raise NeedsData(f"the scores: {error}") from error
-    captions = {p["id"]: p["caption"] for p in predictions if p["set"] != "val-loss"}
+    data = run.environment.get("data", {})
+    if any(data.get(name) != value for name, value in _fingerprints(spec, parts).items()):
+        raise NeedsData(f"${DATA_VARIABLE} does not hold the captions that the run was made with")
+    losses = of_set(predictions, "val-loss", caption_ids(parts["val"]))
+    asked = [each.id for each in parts["scored"]]
+    written = of_set(predictions, spec.settings.evaluated_on, asked)
+    found = scores(parts["scored"], {each: p["caption"] for each, p in written.items()})
+    val_loss = mean_loss([(p["loss"], p["labels"]) for p in losses.values()])
+    return {"val_loss": val_loss} | _numbers(found)
+
+
+def _parts(spec: RunSpec) -> dict[str, list[Captioned]]:
+    splits = select(spec.task, spec.data)
     scored = splits.test if spec.settings.evaluated_on == "test" else splits.val
-    return {"val_loss": mean_loss(losses)} | _numbers(scores(scored, captions))
+    return {"train": splits.train, "val": splits.val, "scored": scored}
+
+
+def _fingerprints(spec: RunSpec, parts: Mapping[str, list[Captioned]]) -> dict[str, str]:
+    return {f"{spec.task}-{name}": fingerprint(part) for name, part in parts.items()}
 
 
 def _numbers(found: dict[str, Any]) -> dict[str, float]:

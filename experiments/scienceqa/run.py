@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments import backbones
 from experiments.harness import stored
+from experiments.harness.datafiles import DATA_VARIABLE
 from experiments.harness.experiment import Answer, NeedsData
 from experiments.harness.files import read_lines
 from experiments.harness.folder import RunFolder
@@ -14,6 +15,7 @@ from experiments.image_features.ask import about_image
 from experiments.image_features.examples import Examples
 from experiments.image_features.loaded import Seen, seen
 from experiments.image_features.methods import prepare, projection_parameters
+from experiments.image_features.predictions import of_set
 from experiments.image_features.sight import answers, label_losses, mean_loss
 from experiments.image_features.task import ImageTextTask
 from experiments.optimisation import train_settings
@@ -54,16 +56,15 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     settings: Settings = spec.settings
     if settings.device == "cpu":
         torch.set_num_threads(settings.threads)
-    splits = select(spec.data)
-    scored = splits.test if settings.evaluated_on == "test" else splits.val
+    parts = _parts(spec)
+    scored = parts["scored"]
     for problem in scored:
         problem.scored()  # a field that is missing is better found before the training
-    parts = {"train": splits.train, "val": splits.val, "scored": scored}
     shown = seen(spec.method, settings, _images(parts))
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
     model: nn.Module
     model, tokenizer, weights = backbones.load(backbones.get(spec.backbone), dtype, settings.device)
-    data = {f"scienceqa-{name}": fingerprint(part) for name, part in parts.items()}
+    data = _fingerprints(parts)
     if shown.features is not None:
         data["images"] = shown.features.fingerprint
     folder.write_environment({"data": data, "weights": weights | shown.weights})
@@ -127,18 +128,18 @@ def rescore(path: Path) -> dict[str, float]:
     run = stored.load(path)
     spec = RunSpec.from_json(run.config, Settings)
     predictions = run.predictions()
-    losses = [(p["loss"], p["labels"]) for p in predictions if p["set"] == "val-loss"]
     try:
-        splits = select(spec.data)
+        parts = _parts(spec)
     except ZiaError as error:
         raise NeedsData(f"the scores: {error}") from error
-    on = spec.settings.evaluated_on
-    found = scores(
-        splits.test if on == "test" else splits.val,
-        {p["id"]: p for p in predictions if p["set"] == on},
-    )
+    data = run.environment.get("data", {})
+    if any(data.get(name) != value for name, value in _fingerprints(parts).items()):
+        raise NeedsData(f"${DATA_VARIABLE} does not hold the problems that the run was made with")
+    losses = of_set(predictions, "val-loss", [problem.id for problem in parts["val"]])
+    asked = [problem.id for problem in parts["scored"]]
+    found = scores(parts["scored"], of_set(predictions, spec.settings.evaluated_on, asked))
     known = {name: value for name, value in found.items() if value is not None}
-    return {"val_loss": mean_loss(losses)} | known
+    return {"val_loss": mean_loss([(p["loss"], p["labels"]) for p in losses.values()])} | known
 
 
 def last_epoch(records: Sequence[dict[str, Any]]) -> float | None:
@@ -149,6 +150,16 @@ def last_epoch(records: Sequence[dict[str, Any]]) -> float | None:
     # `epoch` is what was done after a step; rounding must not put a whole one into the next.
     last = [r["loss"] for r in steps if r["epoch"] > steps[-1]["epoch"] - 1 + 1e-9]
     return sum(last) / len(last)
+
+
+def _parts(spec: RunSpec) -> dict[str, list[Problem]]:
+    splits = select(spec.data)
+    scored = splits.test if spec.settings.evaluated_on == "test" else splits.val
+    return {"train": splits.train, "val": splits.val, "scored": scored}
+
+
+def _fingerprints(parts: Mapping[str, list[Problem]]) -> dict[str, str]:
+    return {f"scienceqa-{name}": fingerprint(part) for name, part in parts.items()}
 
 
 def _images(parts: Mapping[str, Sequence[Problem]]) -> list[Path]:

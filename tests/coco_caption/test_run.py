@@ -1,5 +1,6 @@
 """Whole runs of the experiment in a tiny world, and `zia generate --image`."""
 
+import gzip
 import json
 import shutil
 from collections.abc import Iterator
@@ -69,6 +70,27 @@ def test_coco_scores_with_the_official_tool(root: Path, tmp_path: Path) -> None:
         assert run.result[name] == pytest.approx(value, abs=1e-12)
 
 
+@pytest.mark.parametrize("which", ["test", "val-loss"])
+@pytest.mark.parametrize("damage", ["missing", "extra", "twice"])
+def test_predictions_of_other_records_fail_the_check(
+    root: Path, tmp_path: Path, which: str, damage: str
+) -> None:
+    run = done(root, "zero-init-text")
+    copy = tmp_path / run.path.parent.name / run.path.name
+    shutil.copytree(run.path, copy)
+    records = run.predictions()
+    place = next(i for i, record in enumerate(records) if record["set"] == which)
+    if damage == "missing":
+        del records[place]
+    else:
+        records.append(records[place] | ({"id": "other"} if damage == "extra" else {}))
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    (copy / stored.PREDICTIONS).write_bytes(gzip.compress(lines.encode()))
+    (found,) = [each for each in verify.verify(copy) if each.check == "metrics"]
+    assert found.outcome == "failed"
+    assert f"the predictions of the set '{which}' are not one for each of the" in found.detail
+
+
 @pytest.mark.parametrize("method", ["zero-init", "lora"])
 @pytest.mark.parametrize("decoding", ["sampled", "beam"])
 def test_decodings(root: Path, method: str, decoding: str) -> None:
@@ -88,6 +110,13 @@ def test_several_captions_are_several_examples(root: Path) -> None:
     shorter, cut = training_examples(images, tokenizer, "demo", 44, rows)
     assert cut == sum(len(e.prompt) + len(e.response) > 44 for e in examples) > 0
     assert max(len(e.prompt) + len(e.response) for e in shorter) == 44
+    prompt = len(examples[0].prompt)
+    for room in (0, -1, -5):
+        with pytest.raises(
+            ZiaError, match=rf"takes {prompt} tokens, so max_length={prompt + room}"
+        ):
+            training_examples(images, tokenizer, "demo", prompt + room, rows)
+    assert len(training_examples(images, tokenizer, "demo", prompt + 1, rows)[0][0].response) == 1
     asked = list(asked_examples(images, tokenizer, "alpaca", rows))
     assert tokenizer.decode(asked[0].prompt).endswith("image\n\n### Response:")
     assert (asked[1].image, asked[1].response) == (7, [])

@@ -1,7 +1,9 @@
 """Whole runs of the experiment in a tiny world, through the same code as the real ones."""
 
+import gzip
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,6 +133,39 @@ def test_validation_instead_of_test(root: Path) -> None:
     assert run.result["questions"] == 6
     assert {p["set"] for p in run.predictions()} == {"val", "val-loss"}
     assert verify.verify(run.path)[-1].outcome == "ok"
+
+
+@pytest.mark.parametrize("which", ["test", "val-loss"])
+@pytest.mark.parametrize("damage", ["missing", "extra", "twice"])
+def test_predictions_of_other_records_fail_the_check(
+    root: Path, tmp_path: Path, which: str, damage: str
+) -> None:
+    run = done(root, "zero-init-text")
+    copy = tmp_path / run.path.parent.name / run.path.name
+    shutil.copytree(run.path, copy)
+    records = run.predictions()
+    place = next(i for i, record in enumerate(records) if record["set"] == which)
+    if damage == "missing":
+        del records[place]
+    else:
+        records.append(records[place] | ({"id": "other"} if damage == "extra" else {}))
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    (copy / stored.PREDICTIONS).write_bytes(gzip.compress(lines.encode()))
+    (found,) = [each for each in verify.verify(copy) if each.check == "metrics"]
+    assert found.outcome == "failed"
+    assert f"the predictions of the set '{which}' are not one for each of the" in found.detail
+
+
+def test_other_problems_are_not_those_of_the_run(root: Path) -> None:
+    run, path = done(root, "zero-init-text"), root / "data/scienceqa/problems.json"
+    content = path.read_text()
+    try:
+        path.write_text(content.replace("Which colour has picture 3?", "Which?", 1))
+        (found,) = [each for each in verify.verify(run.path) if each.check == "metrics"]
+    finally:
+        path.write_text(content)
+    assert found.outcome == "needs data"
+    assert "does not hold the problems that the run was made with" in found.detail
 
 
 @pytest.mark.parametrize("method", ["zero-init", "lora"])
