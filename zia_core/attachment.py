@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from types import MethodType
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from zia_core.config import ZeroInitConfig
@@ -103,7 +104,8 @@ def condition(
 ) -> Iterator[Model]:
     """Within the block, add vectors of each sample to the prompts of all L layers (eqs 9-10).
 
-    With gradient checkpointing the backward pass must run inside the block too.
+    Behind the block the condition is what it was before, of a block around this one, say. With
+    gradient checkpointing the backward pass must run inside the block too.
 
     Args:
         model: an adapted model with hidden prompts.
@@ -113,7 +115,7 @@ def condition(
             they have without a condition: to the bit, where the batch is of the same shape.
 
     Raises:
-        ZiaError: not an adapted model, or vectors of another shape.
+        ZiaError: not an adapted model, vectors of another shape, or `present` is no bool [B].
     """
     layers = zero_init_layers(model)
     if not layers:
@@ -126,14 +128,22 @@ def condition(
                 f"The condition has the shape {tuple(vectors.shape)}; give [B, {width}] or "
                 f"[B, {length}, {width}]."
             )
+        if present is not None and (
+            present.dtype is not torch.bool or present.shape != vectors.shape[:1]
+        ):
+            raise ZiaError(
+                f"present is {present.dtype} of the shape {tuple(present.shape)} and there are "
+                f"vectors of {len(vectors)} samples; give one bool a sample."
+            )
         given = Condition(vectors, present)
+    before = [layer.condition for layer in layers]
     for layer in layers:
         layer.condition = given
     try:
         yield model
     finally:
-        for layer in layers:
-            layer.condition = None
+        for layer, condition_before in zip(layers, before, strict=True):
+            layer.condition = condition_before
 
 
 def _hook_class(timm: bool) -> Any:

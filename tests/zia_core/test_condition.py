@@ -88,3 +88,31 @@ def test_free_prompts_take_no_condition() -> None:
         output(model, inputs("llama-gqa"))
     with pytest.raises(ZiaError, match=r"call attach\(\) first"), condition(build("bert"), image()):
         pass
+
+
+def test_a_block_inside_another_gives_its_condition_back() -> None:
+    model, batch = adapted("llama-gqa"), inputs("llama-gqa")
+    vectors = image().float()
+    plain = output(model, batch)
+    with condition(model, vectors):
+        outer = output(model, batch)
+        with condition(model, -vectors):
+            assert not torch.allclose(output(model, batch), outer)
+        assert torch.equal(output(model, batch), outer)
+        with condition(model, None):
+            assert torch.equal(output(model, batch), plain)
+        assert torch.equal(output(model, batch), outer)
+    assert torch.equal(output(model, batch), plain)
+
+
+@pytest.mark.parametrize(
+    "present", [torch.tensor([1, 0]), torch.tensor([True]), torch.tensor([[True], [False]])]
+)
+def test_who_has_a_vector_is_one_bool_a_sample(present: torch.Tensor) -> None:
+    model = adapted("llama-gqa")
+    with (
+        pytest.raises(ZiaError, match="vectors of 2 samples; give one bool a sample"),
+        condition(model, image().float(), present),
+    ):
+        pass
+    assert all(layer.condition is None for layer in zero_init_layers(model))

@@ -144,6 +144,11 @@ def test_refusals() -> None:
     ):
         pass
     with (
+        pytest.raises(ZiaError, match=r"has_image is torch.int64 .*give one bool a sample"),
+        images(model, shown, torch.ones(3, dtype=torch.int64)),
+    ):
+        pass
+    with (
         pytest.raises(ZiaError, match=r"shape \(3, 18\); give \[B, 48\] or \[B, 5, 48\]"),
         condition(model, shown),
     ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 
 from zia_core.attachment import Model, condition, zero_init_layers
@@ -83,17 +84,19 @@ def images(model: Model, features: Tensor, has_image: Tensor | None = None) -> I
         has_image: bool [B]; rows of `features` without an image are not read. None: all have one.
 
     Raises:
-        ZiaError: no visual projection, or features of another shape.
+        ZiaError: no visual projection, features of another shape, or `has_image` is no bool [B].
     """
     projection = visual_projection(model)
     if projection is None:
         raise ZiaError(
             f"{type(model).__name__} has no visual projection; call attach_visual() first."
         )
-    if has_image is not None and has_image.shape != features.shape[:1]:
+    if has_image is not None and (
+        has_image.dtype is not torch.bool or has_image.shape != features.shape[:1]
+    ):
         raise ZiaError(
-            f"has_image has the shape {tuple(has_image.shape)} and there are features of "
-            f"{len(features)} samples; give one flag a sample."
+            f"has_image is {has_image.dtype} of the shape {tuple(has_image.shape)} and there are "
+            f"features of {len(features)} samples; give one bool a sample."
         )
     with condition(model, projection.vectors(features, has_image), has_image):
         yield model
