@@ -24,7 +24,8 @@ class ImageTextSettings(Optimisation):
     lora_dropout: float = 0.05
 
     # The projection. The paper has "multi-scale global features" and "a simple bottleneck MLP".
-    projection: Literal["global", "queries"] = "global"  # [paper]; queries: the released code
+    # [paper] global; queries: the released code, but without CLIP's own projection of the tokens.
+    projection: Literal["global", "queries"] = "global"
     depths: tuple[int, ...] = (4, 8, 12, 16, 20, 24)  # of CLIP ViT-L/14's 24 layers [ours]
     bottleneck: int = 64  # [ours]; the profile `paper` has one that fits the paper's 1.8M
     activation: Literal["gelu", "relu", "silu"] = "gelu"  # [ours]

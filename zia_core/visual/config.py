@@ -23,8 +23,10 @@ class VisualConfig:
         encoder_width: channels of one feature vector of the encoder.
         projection: ``global``: as printed, eqs 9-10. Global features of several depths,
             concatenated on the channel axis, through a bottleneck MLP; one vector for all prompts
-            of all layers. ``queries``: as released. K learned query tokens and all spatial tokens
-            through transformer blocks; a vector for each of the K prompts.
+            of all layers. ``queries``: after the released code. K learned query tokens and all
+            tokens through transformer blocks; a vector for each of the K prompts. It departs in
+            what it takes: there the tokens pass CLIP's own projection behind the last norm (1,024
+            to 768 channels for ViT-L/14), here they are whatever the encoder's layer gives.
         depths: the encoder's layers whose features are used, counted from 1, -1 the last.
             ``queries`` takes the tokens of one.
         bottleneck: hidden width of the MLP (``global``).

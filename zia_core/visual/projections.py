@@ -83,9 +83,9 @@ class GlobalProjection(VisualProjection):
 
 
 class QueryProjection(VisualProjection):
-    """The released code's: K queries and all tokens through transformer blocks, K vectors a sample.
+    """K queries and all tokens through transformer blocks, K vectors a sample.
 
-    Linear and LayerNorm to the blocks' width, blocks, and of their first K outputs Linear and
+    The released code's, but for CLIP's own projection of the tokens, which it has in front. Linear and LayerNorm to the blocks' width, blocks, and of their first K outputs Linear and
     LayerNorm to the backbone's width.
     """
 
