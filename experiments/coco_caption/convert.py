@@ -15,43 +15,60 @@ from pathlib import Path
 from typing import Any
 
 from experiments.coco_caption.data import FLICKR_IMAGES, FLICKR_TOKENS, SPLITS
-from experiments.harness.datafiles import parse_json, read_text
+from experiments.harness.datafiles import parse_json, read_text, text_field
 from experiments.harness.files import write_errors
+from experiments.image_features.archives import member, open_archive
 from zia_core.errors import ZiaError
 
 
 def convert(source: Path, dest: Path) -> int:
     """Write `dest/flickr8k`, whole or not at all; the number of images.
 
-    ZiaError for a source file that is missing or damaged, an image that the zip lacks, and a folder
-    that is there already.
+    ZiaError for a source file that is missing or damaged, a record of another form, an image that
+    the zip lacks, and a folder that is there already.
     """
     target = dest / "flickr8k"
     if target.exists():
         raise ZiaError(f"{target} is there already: move it away")
     path = next((p for p in (source / "captions.json.gz",) if p.exists()), source / "captions.json")
     records = parse_json(read_text(path), str(path))
+    _check(records, path)
     staging = dest / f".flickr8k.{secrets.token_hex(6)}"
     try:
-        with zipfile.ZipFile(source / "images_128.zip") as archive, write_errors(target):
+        with open_archive(source / "images_128.zip") as archive, write_errors(target):
             _write(staging, records, archive)
             os.sync()  # once for thousands of files
             staging.rename(target)
-    except (FileNotFoundError, KeyError, zipfile.BadZipFile) as error:
-        raise ZiaError(f"cannot read the images of {source} ({error}): fetch them again") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return len(records)
+
+
+def _check(records: Any, path: Path) -> None:
+    if not isinstance(records, list) or not records:
+        raise ZiaError(f"{path} must be a list of images with their captions: fetch it again")
+    for place, record in enumerate(records):
+        where = f"{path}, record {place}"
+        name, _ = (text_field(record, field, where) for field in ("file", "split"))
+        if Path(name).name != name:
+            raise ZiaError(f"{where}: 'file' must be a file's name, not {name!r:.60}")
+        captions = record.get("captions")
+        if not isinstance(captions, list) or not captions:
+            raise ZiaError(f"{where}: 'captions' must be a list of texts: fetch the file again")
+        for caption in captions:
+            text = text_field({"caption": caption}, "caption", where)
+            if len(text.strip().splitlines()) != 1:
+                raise ZiaError(f"{where}: a caption must be one line, not {text!r:.60}")
 
 
 def _write(folder: Path, records: Any, archive: zipfile.ZipFile) -> None:
     images = folder / FLICKR_IMAGES
     images.mkdir(parents=True)
     for record in records:
-        (images / record["file"]).write_bytes(archive.read(record["file"]))
+        (images / record["file"]).write_bytes(member(archive, record["file"]))
     (folder / FLICKR_TOKENS).write_text(
         "".join(
-            f"{record['file']}#{i}\t{caption}\n"
+            f"{record['file']}#{i}\t{caption.strip()}\n"
             for record in records
             for i, caption in enumerate(record["captions"])
         )

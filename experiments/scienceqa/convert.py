@@ -18,83 +18,105 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.datafiles import parse_json, read_text
+from experiments.harness.datafiles import parse_json, read_text, text_field
 from experiments.harness.files import write_errors
+from experiments.image_features.archives import member, open_archive
 from experiments.image_features.preprocessing import decode
+from experiments.scienceqa.data import SIZES
 from experiments.scienceqa.subsets import OWN_FOLDER
 from zia_core.errors import ZiaError
 
-IMAGE = "image.png"
+PROBLEMS, SPLITS = "problems_1-1773.json", "pid_splits.json"
+QUESTIONS, ARCHIVE = "test_image_questions.json", "images_test_224.zip"
+COPIED = ("question", "choices", "answer")  # of a question that is in no problem
+FOLDER, IMAGE = "scienceqa", "image.png"
 
 
 def convert(source: Path, dest: Path) -> dict[str, int]:
     """Write both folders into `dest`, whole or not at all; the number of problems in each.
 
-    ZiaError for a source file that is missing or damaged, and for a folder that is there already.
+    ZiaError for a source file that is missing or damaged, a record of another form, and a folder
+    that is there already.
     """
-    problems = _json(source, "problems_1-1773.json")
-    splits = _json(source, "pid_splits.json")
-    questions = {row["pid"]: row for row in _json(source, "test_image_questions.json")}
+    for target in (dest / FOLDER, dest / OWN_FOLDER):
+        if target.exists():
+            raise ZiaError(f"{target} is there already: move it away")
+    problems, splits = _problems(source), _json(source, SPLITS)[0]
+    questions = _questions(source)
     files = {pid: row["image_file"] for pid, row in questions.items()}
-    fields = ("question", "choices", "answer")
     of_images = {
         pid: problems.get(pid)
-        or {**{name: row[name] for name in fields}, "image": IMAGE, "split": "test"}
+        or {**{name: row[name] for name in COPIED}, "image": IMAGE, "split": "test"}
         for pid, row in questions.items()
     }
-    with _archive(source / "images_test_224.zip") as archive:
-        for name, chosen in (("scienceqa", problems), (OWN_FOLDER, of_images)):
-            images = {pid: files[pid] for pid in chosen if pid in files}
-            _write(dest / name, chosen, splits, images, archive)
-    return {"scienceqa": len(problems), OWN_FOLDER: len(of_images)}
+    both = {FOLDER: problems, OWN_FOLDER: of_images}
+    staging = dest / f".{FOLDER}.{secrets.token_hex(6)}"
+    try:
+        with open_archive(source / ARCHIVE) as archive:
+            for name, chosen in both.items():
+                images = {pid: files[pid] for pid in chosen if pid in files}
+                _write(staging / name, chosen, splits, images, archive)
+        with write_errors(dest):
+            os.sync()  # once for thousands of files
+            for name in both:
+                (staging / name).rename(dest / name)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return {name: len(chosen) for name, chosen in both.items()}
 
 
 def _write(
-    target: Path,
+    folder: Path,
     problems: Mapping[str, Any],
     splits: Any,
     images: Mapping[str, str],
     archive: zipfile.ZipFile,
 ) -> None:
-    if target.exists():
-        raise ZiaError(f"{target} is there already: move it away")
-    staging = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
-    try:
-        with write_errors(target):
-            staging.mkdir(parents=True)
-            (staging / "problems.json").write_text(json.dumps(problems))
-            (staging / "pid_splits.json").write_text(json.dumps(splits))
-        for pid, name in images.items():
-            png = io.BytesIO()
-            decode(_member(archive, name), Path(str(archive.filename), name)).save(png, "PNG")
-            path = staging / "images" / problems[pid]["split"] / pid / IMAGE
-            with write_errors(target):
-                path.parent.mkdir(parents=True)
-                path.write_bytes(png.getvalue())
-        with write_errors(target):
-            os.sync()  # once for thousands of files
-            staging.rename(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with write_errors(folder):
+        folder.mkdir(parents=True)
+        (folder / "problems.json").write_text(json.dumps(problems))
+        (folder / "pid_splits.json").write_text(json.dumps(splits))
+    for pid, name in images.items():
+        png = io.BytesIO()
+        decode(member(archive, name), Path(str(archive.filename), name)).save(png, "PNG")
+        path = folder / "images" / problems[pid]["split"] / pid / IMAGE
+        with write_errors(folder):
+            path.parent.mkdir(parents=True)
+            path.write_bytes(png.getvalue())
 
 
-def _json(source: Path, name: str) -> Any:
+def _problems(source: Path) -> dict[str, Any]:
+    """The problems by pid, each with a split; the rest is checked by whoever loads them."""
+    found, path = _json(source, PROBLEMS)
+    if not isinstance(found, dict):
+        raise ZiaError(f"{path} must be an object {{pid: problem}}: fetch it again")
+    for pid, problem in found.items():
+        where = f"{path}, problem {pid!r}"
+        if not pid.isdecimal() or text_field(problem, "split", where) not in SIZES:
+            raise ZiaError(f"{where} needs a number as its pid, and a split of {', '.join(SIZES)}")
+    return found
+
+
+def _questions(source: Path) -> dict[str, Any]:
+    """The questions with an image by pid."""
+    rows, path = _json(source, QUESTIONS)
+    if not isinstance(rows, list):
+        raise ZiaError(f"{path} must be a list of questions: fetch it again")
+    found = {}
+    for place, row in enumerate(rows):
+        where = f"{path}, record {place}"
+        pid, _ = (text_field(row, name, where) for name in ("pid", "image_file"))
+        absent = [name for name in COPIED if name not in row]
+        if absent or not pid.isdecimal() or pid in found:
+            fault = f"has no field {absent[0]!r}" if absent else "has no pid of its own, a number"
+            raise ZiaError(f"{where} {fault}: repair it or fetch the file again")
+        found[pid] = row
+    return found
+
+
+def _json(source: Path, name: str) -> tuple[Any, Path]:
     path = next((p for p in (source / name, source / f"{name}.gz") if p.exists()), source / name)
-    return parse_json(read_text(path), str(path))
-
-
-def _archive(path: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise ZiaError(f"cannot read the images in {path} ({error}): fetch it again") from error
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    try:
-        return archive.read(name)
-    except (KeyError, zipfile.BadZipFile) as error:
-        raise ZiaError(f"{archive.filename} has no image {name} ({error})") from error
+    return parse_json(read_text(path), str(path)), path
 
 
 def main() -> int:

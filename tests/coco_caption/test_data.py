@@ -119,7 +119,7 @@ def test_conversion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository:
         for row in rows[:-1]:
             archive.writestr(str(row["file"]), file.getvalue())
     (source / "captions.json.gz").write_bytes(gzip.compress(json.dumps(rows).encode()))
-    with pytest.raises(ZiaError, match=r"cannot read the images of .*4\.jpg"):
+    with pytest.raises(ZiaError, match=r"images_128.zip has no image 4\.jpg"):
         convert(source, dest)
     assert list(dest.iterdir()) == []
     with zipfile.ZipFile(source / "images_128.zip", "a") as archive:
@@ -134,3 +134,26 @@ def test_conversion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository:
     assert splits.val[0].image.read_bytes() == file.getvalue()
     with pytest.raises(ZiaError, match="is there already"):
         convert(source, dest)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"file": None}, "record 1: 'file' must be a text, not null"),
+        ({"file": "../a.jpg"}, "record 1: 'file' must be a file's name"),
+        ({"split": 3}, "record 1: 'split' must be a text"),
+        ({"captions": []}, "record 1: 'captions' must be a list of texts"),
+        ({"captions": ["A", 3]}, "record 1: 'caption' must be a text"),
+        ({"captions": ["A\nB"]}, "record 1: a caption must be one line"),
+    ],
+)
+def test_a_malformed_record_is_no_unreadable_image(
+    tmp_path: Path, change: dict[str, object], sentence: str
+) -> None:
+    good = {"file": "0.jpg", "split": "train", "captions": ["A ."]}
+    (tmp_path / "captions.json").write_text(json.dumps([good, good | change]))
+    with zipfile.ZipFile(tmp_path / "images_128.zip", "w") as archive:
+        archive.writestr("0.jpg", b"any")
+    with pytest.raises(ZiaError, match=rf"captions.json, {sentence}"):
+        convert(tmp_path, tmp_path / "data")
+    assert not (tmp_path / "data").exists()

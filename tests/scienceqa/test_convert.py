@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -83,7 +85,7 @@ def test_refusals_leave_nothing(tmp_path: Path) -> None:
         convert(source, dest)
     with zipfile.ZipFile(archive, "w") as made:
         made.writestr("0.jpg", b"not a picture")
-    with pytest.raises(ZiaError, match=r"has no image 1.jpg"):
+    with pytest.raises(ZiaError, match=r"has no image 1.jpg: fetch it again"):
         convert(source, dest)
     with zipfile.ZipFile(archive, "a") as made:
         made.writestr("1.jpg", b"not a picture")
@@ -91,6 +93,38 @@ def test_refusals_leave_nothing(tmp_path: Path) -> None:
         convert(source, dest)
     assert not dest.exists() or list(dest.iterdir()) == []
     archive.write_bytes(content)
+    (dest / "scienceqa-images").mkdir(parents=True)
+    with pytest.raises(ZiaError, match=r"scienceqa-images is there already: move it away"):
+        convert(source, dest)
+    assert [path.name for path in dest.iterdir()] == ["scienceqa-images"]
+    (dest / "scienceqa-images").rmdir()
     convert(source, dest)
+    assert sorted(path.name for path in dest.iterdir()) == ["scienceqa", "scienceqa-images"]
     with pytest.raises(ZiaError, match=r"scienceqa is there already: move it away"):
         convert(source, dest)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "sentence"),
+    [
+        ("problems_1-1773", lambda p: p["3"].pop("split"), "problem '3' has no field 'split'"),
+        ("problems_1-1773", lambda p: p["3"].update(split="../x"), "problem '3' needs a number"),
+        ("problems_1-1773", lambda p: p.update({"3": 7}), "problem '3' must be a JSON object"),
+        ("test_image_questions", lambda q: q[1].pop("pid"), "record 1 has no field 'pid'"),
+        ("test_image_questions", lambda q: q[1].pop("image_file"), "record 1 has no field 'image_"),
+        ("test_image_questions", lambda q: q[1].pop("answer"), "record 1 has no field 'answer'"),
+        ("test_image_questions", lambda q: q.append(q[0]), "record 3 has no pid of its own"),
+    ],
+)
+def test_a_malformed_record_is_named(
+    tmp_path: Path, name: str, change: Callable[[Any], object], sentence: str
+) -> None:
+    source, dest = tmp_path / "source", tmp_path / "data"
+    write_source(source)
+    path = source / f"{name}.json.gz"
+    content = json.loads(gzip.decompress(path.read_bytes()))
+    change(content)
+    path.write_bytes(gzip.compress(json.dumps(content).encode()))
+    with pytest.raises(ZiaError, match=rf"{name}.json.gz, {sentence}"):
+        convert(source, dest)
+    assert not dest.exists()

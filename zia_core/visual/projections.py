@@ -85,8 +85,9 @@ class GlobalProjection(VisualProjection):
 class QueryProjection(VisualProjection):
     """K queries and all tokens through transformer blocks, K vectors a sample.
 
-    The released code's, but for CLIP's own projection of the tokens, which it has in front. Linear and LayerNorm to the blocks' width, blocks, and of their first K outputs Linear and
-    LayerNorm to the backbone's width.
+    The released code's, but for CLIP's own projection of the tokens, which it has in front. Linear
+    and LayerNorm to the blocks' width, blocks, and of their first K outputs Linear and LayerNorm to
+    the backbone's width.
     """
 
     def __init__(self, config: VisualConfig, width: int, prompt_length: int) -> None:
