@@ -118,6 +118,7 @@ def load(name: str) -> Encoder:
 
     if name in vision.BACKBONES:
         backbone = vision.get(name)
+        model: Any
         model, weights = vision.load(backbone)
         protocol = protocols.get(PROTOCOLS.get(name, OTHER_PROTOCOL), backbone.resolution)
         heads = [block.attn.num_heads for block in model.blocks]
