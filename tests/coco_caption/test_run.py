@@ -71,7 +71,7 @@ def test_coco_scores_with_the_official_tool(root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("which", ["test", "val-loss"])
-@pytest.mark.parametrize("damage", ["missing", "extra", "twice"])
+@pytest.mark.parametrize("damage", ["missing", "extra", "twice", "other"])
 def test_predictions_of_other_records_fail_the_check(
     root: Path, tmp_path: Path, which: str, damage: str
 ) -> None:
@@ -82,6 +82,8 @@ def test_predictions_of_other_records_fail_the_check(
     place = next(i for i, record in enumerate(records) if record["set"] == which)
     if damage == "missing":
         del records[place]
+    elif damage == "other":
+        records[place]["id"] = "other"
     else:
         records.append(records[place] | ({"id": "other"} if damage == "extra" else {}))
     lines = "".join(json.dumps(record) + "\n" for record in records)

@@ -139,7 +139,7 @@ def test_pictures_are_told_by_their_pixels() -> None:
     second = first.point(lambda value: value + 30 if value % 61 == 0 else value)
     third = first.point(lambda value: value + 60 if value % 61 == 0 else value)
     marked = first.copy()
-    ImageDraw.Draw(marked).rectangle((4, 4, 6, 6), "white")
+    ImageDraw.Draw(marked).rectangle((4, 4, 5, 5), "white")
     darker = first.point(lambda value: value - 2)
     images = {
         "marked": marked, "third": third, "first": first, "second": second, "darker": darker,
