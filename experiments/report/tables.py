@@ -28,7 +28,11 @@ def documents(roots: Sequence[Path], *, keep_going: bool = False) -> list[Docume
     A run that is in several of the folders `roots` is taken from the first. ZiaError names a
     damaged run folder; with `keep_going` it is left out, which its tables say.
     """
-    runs = read_runs(roots, keep_going=keep_going)
+    return made_of(read_runs(roots, keep_going=keep_going))
+
+
+def made_of(runs: Runs) -> list[Document]:
+    """Return every table of runs that are read already."""
     return [make(runs) for make in _tables().values()]
 
 

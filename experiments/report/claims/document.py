@@ -41,7 +41,11 @@ ARITHMETIC = "Arithmetic, at the shape of LLaMA-7B"
 
 def findings(roots: Sequence[Path], *, keep_going: bool = False) -> Document:
     """Return every claim with its verdict as a document; ZiaError names a damaged run folder."""
-    runs = read_runs(roots, keep_going=keep_going)
+    return findings_of(read_runs(roots, keep_going=keep_going))
+
+
+def findings_of(runs: Runs) -> Document:
+    """Return every claim with its verdict, of runs that are read already."""
     claims = read_claims()
     found = {name: _sections(runs, name, claims) for name in _experiments(claims)}
     profiles = _profiles(found)

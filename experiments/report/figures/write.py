@@ -42,8 +42,7 @@ def write_figures(
     made: dict[str, bytes] = {}
     left_out = []
     with style.styled():
-        for kind in KINDS:
-            drawn = list(kind.draw(runs))
+        for kind, drawn in by_kind(runs):
             if all(figure.name == losses.PAPER for figure in drawn):
                 left_out.append(f"left out: {kind.title}, which needs {kind.needs}")
             for figure in drawn:
@@ -54,3 +53,9 @@ def write_figures(
     for name, content in made.items():
         write_atomic(out / name, content)
     return [out / name for name in made], left_out
+
+
+def by_kind(runs: Runs) -> Iterator[tuple[Kind, list[Drawn]]]:
+    """Yield what is drawn of each kind; to be called, and its figures saved, in `style.styled`."""
+    for kind in KINDS:
+        yield kind, list(kind.draw(runs))
