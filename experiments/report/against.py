@@ -7,37 +7,28 @@ behind needs at least five of them and a 95 % interval that leaves zero out.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from statistics import mean
 
 from experiments.report import formats, squad, vtab
-from experiments.report.claims.statistics import ENOUGH, FAILS, HOLDS, t_interval, verdict
+from experiments.report.claims.statistics import ENOUGH
 from experiments.report.control import counts, in_words
-from experiments.report.document import Cell, Document, Grid, Part, Source
-from experiments.report.measured import Measured, measure
-from experiments.report.rows import Column, Row, Section, sections
-from experiments.report.runs import Runs, select
-from experiments.report.stacked import Table
+from experiments.report.document import Cell, Document, Grid, Part
+from experiments.report.paired import UNDECIDED, difference
+from experiments.report.rows import SECTION_OF_TASKS, Column, Section, sections
+from experiments.report.runs import Runs
+from experiments.report.table import Table
 
 OURS = "zero-init"
-WORDS = {HOLDS: "ahead", FAILS: "behind"}
-UNDECIDED = "level"
 
 
 def document(table: Table, runs: Runs) -> Document:
     """Return the comparison for one of the tables of methods, from the run folders alone."""
     assert table.experiment is not None
-    methods = [method for method, _ in table.rows if method is not None]
-    found = sections(
-        select(runs, table.experiment, table.fields(), table.only),
-        methods,
-        ("profile", "backbone", "data", "version"),
-        table.fell,
-    )
+    found = sections(table.select(runs), table.methods, SECTION_OF_TASKS, table.fell)
     cells: list[Cell] = []
     parts = [_part(table, section, cells) for section in found if section.begun]
     parts = [part for part in parts if part.grids]
     if not parts:
-        others = tuple((method, "missing") for method in methods if method != OURS)
+        others = tuple((method, "missing") for method in table.methods if method != OURS)
         parts = [Part((Grid(("method", "state"), others),), "No runs to compare yet")]
     return Document(
         name=f"zero_init_{table.experiment}",
@@ -73,7 +64,7 @@ def _part(table: Table, section: Section, cells: list[Cell]) -> Part:
         for other in shown.begun:
             if other.method == OURS:
                 continue
-            made = [_cell(section, ours[0], other, column) for column in columns]
+            made = [difference(section, ours[0], other, column) for column in columns]
             cells += made
             lines.append((section.label(other), *(cell.text for cell in made)))
         verdicts = [c not in control or counts(section, c, control[c]) for c in columns]
@@ -98,44 +89,6 @@ def _part(table: Table, section: Section, cells: list[Cell]) -> Part:
         notes.insert(0, f"† A reduced run: {key['data']}.")
     title = f"{key['profile']}: {key['backbone']}, data {key['data']} (version {key['version']})"
     return Part(grids, title, tuple(notes))
-
-
-def _cell(section: Section, ours: Row, other: Row, column: Column) -> Cell:
-    one, two = measure(ours, column), measure(other, column)
-    pairs = {
-        seed: one.values[seed] - two.values[seed]
-        for seed in sorted(one.values.keys() & two.values.keys())
-    }
-    state, text = _said(one, two, list(pairs.values()))
-    return replace(
-        two.cell(section.label(other), other.method, section.key),
-        mean=mean(pairs.values()) if pairs else None,
-        std=None,
-        n=len(pairs),
-        planned=None,
-        state=state,
-        text=text,
-        runs=_sources(one, two),
-    )
-
-
-def _said(one: Measured, two: Measured, differences: Sequence[float]) -> tuple[str, str]:
-    """The word for a cell, and the whole cell."""
-    for method in (two, one):
-        if method.state != "done":
-            return method.state, method.state
-    if not differences:
-        return "missing", "no seed that both have"
-    text = f"{mean(differences):+.1f}"
-    if len(differences) < ENOUGH:
-        return "inconclusive", f"{text} (n={len(differences)})"
-    low, high = t_interval(differences)
-    word = WORDS.get(verdict(differences, "above", 0.0), UNDECIDED)
-    return word, f"{text} [{low:+.1f}, {high:+.1f}] {word}"
-
-
-def _sources(one: Measured, two: Measured) -> tuple[Source, ...]:
-    return (*one.sources, *two.sources)
 
 
 def _in_short(cells: Sequence[Cell], section: Section, column: Column) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from experiments.report import formats
 
 # A column of text is aligned to the left in LaTeX, a column of numbers to the right.
-TEXT = ("method", "setting", "epochs", "layers", "in the paper", "", "state", "counts")
+TEXT = ("method", "setting", "epochs", "layers", "in the paper", "pair", "", "state", "counts")
 
 
 @dataclass(frozen=True)

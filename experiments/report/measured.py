@@ -42,6 +42,8 @@ class Measured:
     @property
     def text(self) -> str:
         """The cell: "81.2 ± 0.4 (5)", "80.9 ± 0.2 (3 of 5, 1 failed)", "missing", ..."""
+        if not self.column.field:  # the paper's alone
+            return formats.NOTHING
         if self.mean is None:
             if self.state in ("done", "not trained"):
                 return formats.NOTHING

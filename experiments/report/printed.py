@@ -18,6 +18,8 @@ def shown_as(column: Column, cells: Sequence[PaperCell]) -> str:
 
 def sources(paper: PaperTable) -> str:
     """Say where the paper's numbers are from, and what it prints besides those shown."""
+    if not paper.cells:
+        return ""
     usual = (paper.cells[0].source, paper.cells[0].confidence)
     others: dict[tuple[str, str], list[str]] = {}
     for row in paper.rows():

@@ -14,6 +14,10 @@ from experiments.report.runs import Run
 # are never in one row.
 SECTION = ("profile", "backbone", "data", "version", "task")
 SECTION_OF_TASKS = ("profile", "backbone", "data", "version")
+NOT_TRAINED = (
+    "not trained: the training loss of a seed did not fall by 20 % (mean of the last tenth of the "
+    "steps against the first)."
+)
 MIXED = "different data or weights"  # of the seeds of one task: they have no common value
 
 
@@ -50,7 +54,7 @@ def validation_fell(run: Run) -> bool:
 class Row:
     """The runs of one method with one set of settings: its seeds, in one task or in several."""
 
-    method: str
+    method: str  # or what the line of the runs is called
     runs: tuple[Run, ...]
     fell: Callable[[Run], bool] = training_fell
     variant: dict[str, str] = field(default_factory=dict)  # what tells it from a similar row
@@ -181,8 +185,8 @@ def sections(
 def _rows(
     runs: Sequence[Run], methods: Sequence[str], fell: Callable[[Run], bool]
 ) -> Iterator[Row]:
-    for method in [*methods, *sorted({run.method for run in runs} - set(methods))]:
-        of_method = [run for run in runs if run.method == method]
+    for method in [*methods, *sorted({run.heading for run in runs} - set(methods))]:
+        of_method = [run for run in runs if run.heading == method]
         if not of_method:
             yield Row(method, (), fell)
             continue

@@ -46,6 +46,12 @@ class Run:
     result: dict[str, float | None]  # empty unless the run is done
     # The recorded hashes of its data and weights: seeds of others are no seeds of it.
     inputs: Mapping[str, str] = field(default_factory=dict)
+    line: str = ""  # its line in a table whose lines are no methods
+
+    @property
+    def heading(self) -> str:
+        """The name of its line in a table."""
+        return self.line or self.method
 
     def value(self, field: str) -> float:
         """Return a field of the result; NaN where there is none."""

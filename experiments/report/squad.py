@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from math import isnan
 
 from experiments.report import formats
-from experiments.report.rows import Column, Row, Section
-from experiments.report.stacked import Block, Table
+from experiments.report.rows import NOT_TRAINED, Column, Row, Section
+from experiments.report.table import Block, Table
 
 V1, V2 = "squad-v1.1", "squad-v2.0"
 PERCENT = formats.decimals(1)
@@ -35,10 +35,7 @@ def notes(section: Section) -> Iterator[str]:
         "p-tuning-v2 is at the same time the random-init row: one soft-max over prefix and words, "
         "no gate. head: the task head alone on the frozen encoder."
     )
-    yield (
-        "not trained: the training loss of a seed did not fall by 20 % (mean of the last tenth of "
-        "the steps against the first)."
-    )
+    yield NOT_TRAINED
 
 
 def chosen(row: Row) -> str:

@@ -1,71 +1,31 @@
 """Tables whose lines are methods: the paper's numbers, ours below them, and the difference."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from experiments.report import formats
+from experiments.report import formats, paired
 from experiments.report.control import counts, in_words
 from experiments.report.document import Cell, Document, Grid, Part
 from experiments.report.measured import measure
 from experiments.report.paper import PaperTable, paper_table
 from experiments.report.planned import Plans
 from experiments.report.printed import paper_cells, shown_as, sources
-from experiments.report.rows import SECTION_OF_TASKS, Column, Row, Section, sections, training_fell
-from experiments.report.runs import Run, Runs, select
-
-
-@dataclass(frozen=True)
-class Block:
-    """Columns that stand side by side."""
-
-    columns: tuple[Column, ...]
-    caption: str = ""
-    paper: bool = True  # whether the paper has these columns
-    # The tasks count only where the first method's mean is above the second's.
-    control: tuple[str, str] | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """What a table shows. `rows` names our method (None: we have none) and the paper's row."""
-
-    name: str
-    experiment: str | None  # None: the table reads no runs
-    paper: str  # the file of the paper's numbers
-    rows: tuple[tuple[str | None, str | None], ...]
-    blocks: tuple[Block, ...]
-    intro: str = ""
-    lines: str = "method"  # what a line is
-    only: Mapping[str, object] = field(default_factory=dict)  # settings that a run must have
-    fell: Callable[[Run], bool] = training_fell
-    # Further fields that the results must have; those of the columns and of `fell` are added.
-    measured: Mapping[str, Any] = field(default_factory=dict)
-    notes: "Callable[[Section], Iterator[str]] | None" = None
-    about_row: "Callable[[Row], str] | None" = None
-
-    def fields(self) -> dict[str, Any]:
-        """Return every field of result.json that the table reads, with its type."""
-        columns = {column.field: float | None for block in self.blocks for column in block.columns}
-        ends = {"train_loss_first": float | None, "train_loss_last": float | None}
-        return columns | ends | dict(self.measured)
+from experiments.report.rows import SECTION_OF_TASKS, Column, Row, Section, sections
+from experiments.report.runs import Runs
+from experiments.report.table import Block, Table
 
 
 def build(table: Table, runs: Runs) -> Document:
     """Return the table as a function of the run folders alone; ZiaError names a damaged one."""
-    paper = paper_table(table.paper)
-    if table.experiment is None:
-        found_runs = []
-    else:
-        found_runs = select(runs, table.experiment, table.fields(), table.only)
-    methods = [method for method, _ in table.rows if method is not None]
-    found = sections(found_runs, methods, SECTION_OF_TASKS, table.fell)
+    paper = paper_table(table.paper) if table.paper else PaperTable(table.title, "", ())
+    found = sections(table.select(runs), table.methods, SECTION_OF_TASKS, table.fell)
     builder = _Builder(table, paper, Plans())
     parts = tuple(builder.parts(found))
+    intro = [f"The paper's numbers: {paper.conditions}."] if table.paper else []
     return Document(
         name=table.name,
         title=paper.title,
-        intro=f"The paper's numbers: {paper.conditions}.{table.intro and ' ' + table.intro}",
+        intro=" ".join([*intro, table.intro]).rstrip(),
         parts=parts,
         sources=sources(paper),
         cells=(*paper_cells(paper), *builder.cells),
@@ -87,21 +47,20 @@ class _Builder:
             blocks = [block for block in self.table.blocks if self._has_runs(section, block)]
             shown |= {block.caption for block in blocks}
             if blocks:
+                made = (self._grid(section, self._shown(section, b)) for b in blocks)
                 yield Part(
-                    grids=tuple(self._grid(section, self._shown(section, b)) for b in blocks),
+                    grids=(*made, *self._pairs(section)),
                     title=self._title(section),
                     notes=tuple(self._notes(section)),
                 )
-        empty = Section({}, list(self._without_runs()))
+        empty = Section({}, [Row(method, ()) for method in self.table.methods])
         rest = [block for block in self.table.blocks if block.paper and block.caption not in shown]
         if rest:
             grids = tuple(self._grid(empty, block) for block in rest)
             yield Part(grids, "No runs yet" if shown else "")
-
-    def _without_runs(self) -> Iterator[Row]:
-        for method, _ in self.table.rows:
-            if method is not None:
-                yield Row(method, ())
+        if not rest and not shown:
+            missing = tuple((method, "missing") for method in self.table.methods)
+            yield Part((Grid((self.table.lines, "state"), missing),), "No runs yet")
 
     def _has_runs(self, section: Section, block: Block) -> bool:
         return any(row.of(column.tasks).runs for row in section.rows for column in block.columns)
@@ -153,6 +112,12 @@ class _Builder:
         if not block.paper:  # all lines are ours
             header, lines = header[:1] + header[2:], [line[:1] + line[2:] for line in lines]
         return Grid(header, tuple(lines), block.caption)
+
+    def _pairs(self, section: Section) -> Iterator[Grid]:
+        found = paired.grid(self.table, section)
+        if found is not None:
+            self.cells += found[1]
+            yield found[0]
 
     def _methods(self, section: Section) -> Iterator[tuple[str | None, str | None]]:
         yield from self.table.rows

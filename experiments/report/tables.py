@@ -5,7 +5,17 @@ from functools import partial
 from pathlib import Path
 
 from experiments.harness.files import write_atomic
-from experiments.report import against, efficiency, paper_only, squad, stacked, vtab
+from experiments.report import (
+    ablation,
+    against,
+    captions,
+    efficiency,
+    paper_only,
+    scienceqa,
+    squad,
+    stacked,
+    vtab,
+)
 from experiments.report.cells import cells_csv
 from experiments.report.cells import explain as explain_cells
 from experiments.report.document import Document, markdown
@@ -16,7 +26,14 @@ CELLS = "cells.csv"
 
 
 def _tables() -> dict[str, Callable[[Runs], Document]]:
-    described = [*vtab.TABLES, *squad.TABLES, *map(paper_only.paper_only, paper_only.WANTED)]
+    described = [
+        *vtab.TABLES,
+        *squad.TABLES,
+        *scienceqa.TABLES,
+        *captions.TABLES,
+        *ablation.TABLES,
+        *map(paper_only.paper_only, paper_only.NAMES),
+    ]
     stack = {table.name: partial(stacked.build, table) for table in described}
     pairs = {name: partial(against.document, table) for name, table in against.DOCUMENTS.items()}
     return {"efficiency": efficiency.document, **stack, **pairs}

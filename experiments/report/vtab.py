@@ -5,8 +5,8 @@ from math import isnan
 
 from experiments.report import formats
 from experiments.report.control import CONTROL
-from experiments.report.rows import Column, Row, Section
-from experiments.report.stacked import Block, Table
+from experiments.report.rows import NOT_TRAINED, Column, Row, Section
+from experiments.report.table import Block, Table
 from experiments.vision import protocols
 from experiments.vtab_vit.tasks import SMALL, TASKS
 
@@ -65,10 +65,7 @@ def notes(section: Section) -> Iterator[str]:
             f"In {edge} of {choices} choices (a method and a task each) the highest candidate rate "
             "was the best: there the grid may end too low."
         )
-    yield (
-        "not trained: the training loss of a seed did not fall by 20 % (mean of the last tenth of "
-        "the steps against the first)."
-    )
+    yield NOT_TRAINED
 
 
 def _at_the_edge(section: Section) -> tuple[int, int]:

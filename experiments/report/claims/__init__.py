@@ -11,7 +11,8 @@ the other one `other`, on the mean of `tasks`:
 - arithmetic: what the paper prints follows from the shape of the model, to `margin`
 
 Task names may be groups: @natural, @specialized, @structured, @official (all three), @small (our
-small tasks, as far as they count).
+small tasks, as far as they count). In the task `ablation` of scienceqa, `ours` and `other` are
+lines of its tables.
 """
 
 from dataclasses import dataclass

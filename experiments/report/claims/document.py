@@ -1,10 +1,11 @@
 """`claims.md`: every claim with its verdict, profile by profile."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.harness.files import write_atomic
+from experiments.report import ablation
 from experiments.report.claims import Claim, Comparison, read_claims
 from experiments.report.claims.evaluate import Finding, computed, tested
 from experiments.report.claims.statistics import NO_RUNS
@@ -16,7 +17,7 @@ from experiments.report.rows import (
     training_fell,
     validation_fell,
 )
-from experiments.report.runs import PROFILE_ORDER, Runs, read_runs, select
+from experiments.report.runs import PROFILE_ORDER, Run, Runs, read_runs, select
 
 NAME = "claims.md"
 # Settings of the runs that count.
@@ -29,7 +30,10 @@ LOSSES = {
     "alpaca_llama": ("val_loss_start", "val_loss", "tuned_parameters"),
     "vtab_vit": ("train_loss_first", "train_loss_last"),
     "squad_roberta": ("train_loss_first", "train_loss_last"),
+    "scienceqa": ("train_loss_first", "train_loss_last"),
 }
+# Runs of one task that a claim tells apart by more than their method.
+ARRANGED: dict[str, Callable[[Sequence[Run]], list[Run]]] = {"scienceqa": ablation.lines}
 INTRO = (
     "holds, does not hold: by the 95 % t-interval of paired seed differences, from 5 seeds on; "
     "with fewer, or with the margin inside the interval, inconclusive. Across tasks: the sign "
@@ -122,6 +126,7 @@ def _sections(runs: Runs, experiment: str, claims: Sequence[Claim]) -> list[Sect
     fields = {part.field for part in parts if isinstance(part, Comparison)}
     names: dict[str, Any] = dict.fromkeys(sorted(fields | set(LOSSES[experiment])), float | None)
     found = select(runs, experiment, names, ONLY.get(experiment))
+    found = ARRANGED.get(experiment, list)(found)
     fell = validation_fell if experiment == "alpaca_llama" else training_fell
     return [s for s in sections(found, (), SECTION_OF_TASKS, fell) if s.key]
 

@@ -1,0 +1,228 @@
+"""ScienceQA's ablations as lines of their tables: layers, initialisation, epochs (Tables 4 to 6).
+
+They are runs of one task that differ in `num_layers`, `epochs` and method. One run, with 30 of 32
+layers and for 30 epochs, is in all three tables. A smaller backbone has the same shares of its
+depth, a smaller budget the same ratios of epochs; lines are called by the paper's numbers.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from math import isclose
+
+from experiments import backbones
+from experiments.image_features.methods import TEXT
+from experiments.report import formats
+from experiments.report.rows import NOT_TRAINED, SECTION_OF_TASKS, Column, Row, Section
+from experiments.report.runs import Run
+from experiments.report.table import Block, Table
+from experiments.scienceqa.runs import ABLATED_EPOCHS, ABLATED_LAYERS
+
+EXPERIMENT, TASK, METHOD = "scienceqa", "ablation", "zero-init"
+ONLY = {"evaluated_on": "val"}
+LAYERS, EPOCHS, DEPTH = 30, 30, 32  # the paper's own choice, and LLaMA-7B's layers
+
+
+def by_layers(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs of Table 4 as lines "10 of 32 layers", ..."""
+    return [
+        replace(run, line=layers_line(layers) if layers else f"{_layers(run)} layers")
+        for run, method, layers, epochs in _placed(runs)
+        if method == METHOD and epochs in (EPOCHS, None)
+    ]
+
+
+def by_initialisation(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs of Table 5 as lines "zero-init" and "random-init"."""
+    return [
+        replace(run, line=method)
+        for run, method, layers, epochs in _placed(runs)
+        if (layers, epochs) == (LAYERS, EPOCHS)
+    ]
+
+
+def by_epochs(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs of Table 6 as lines "15 epochs", ..., by the paper's number."""
+    return [
+        replace(run, line=epochs_line(epochs) if epochs else f"{run.settings['epochs']:g} epochs")
+        for run, method, layers, epochs in _placed(runs)
+        if method == METHOD and layers == LAYERS
+    ]
+
+
+def layers_line(layers: int) -> str:
+    """Return how the line of so many of the paper's layers is called."""
+    return f"{METHOD}, {layers} of {DEPTH} layers"
+
+
+def epochs_line(epochs: int) -> str:
+    """Return how the line of so many of the paper's epochs is called."""
+    return f"{METHOD}, for {epochs} epochs"
+
+
+def lines(runs: Sequence[Run]) -> list[Run]:
+    """Return each ablation run once for each table that it is in, and all other runs as they are.
+
+    So a claim can name two lines of a table.
+    """
+    ablated = [run for run in runs if run.task == TASK]
+    others = [run for run in runs if run.task != TASK]
+    views = (by_layers, by_initialisation, by_epochs)
+    return others + [run for view in views for run in view(ablated)]
+
+
+def _placed(runs: Sequence[Run]) -> Iterator[tuple[Run, str, int | None, int | None]]:
+    """Each run with its method, and its layers and epochs as the paper's; None: not one of them.
+
+    Where the ablations are made without images, the text-only methods take their places.
+    """
+    sections: dict[tuple[object, ...], list[Run]] = {}
+    for run in runs:
+        sections.setdefault(tuple(getattr(run, name) for name in SECTION_OF_TASKS), []).append(run)
+    for together in sections.values():
+        images = any(run.method == METHOD for run in together)
+        shown = [run for run in together if run.method.endswith(TEXT) != images]
+        reference = _reference(shown)
+        for run in shown:
+            yield run, run.method.removesuffix(TEXT), _of_paper(run), _epochs(run, reference)
+
+
+def _of_paper(run: Run) -> int | None:
+    """The layers of the paper that are the same share of the depth."""
+    backbone = backbones.BACKBONES.get(run.backbone)
+    for layers in ABLATED_LAYERS:
+        if backbone and _layers(run) == max(1, round(backbone.layers * layers / DEPTH)):
+            return layers
+    return None
+
+
+def _epochs(run: Run, reference: float | None) -> int | None:
+    """The epochs of the paper that are the same ratio to its 30 as these to `reference`."""
+    for epochs in ABLATED_EPOCHS:
+        if reference and isclose(run.settings["epochs"], reference * epochs / EPOCHS):
+            return epochs
+    return None
+
+
+def _reference(runs: Sequence[Run]) -> float | None:
+    """The epochs that stand for the paper's 30: those of most lines, or the middle of three.
+
+    None while too few runs are there to tell.
+    """
+    tried: dict[float, set[tuple[str, int]]] = {}
+    for run in runs:
+        tried.setdefault(run.settings["epochs"], set()).add((run.method, _layers(run)))
+    counts = sorted((len(kinds) for kinds in tried.values()), reverse=True)
+    if counts and counts[0] > 1 and counts.count(counts[0]) == 1:
+        return max(tried, key=lambda epochs: len(tried[epochs]))
+    return sorted(tried)[1] if len(tried) == len(ABLATED_EPOCHS) else None
+
+
+def _layers(run: Run) -> int:
+    return int(run.settings["num_layers"])
+
+
+def notes(section: Section) -> Iterator[str]:
+    """Say what is scored, and which of our layers and epochs stand for the paper's."""
+    methods = sorted({run.method for row in section.begun for run in row.runs})
+    yield (
+        f"Accuracy on the validation questions, greedy answers; methods {', '.join(methods)}"
+        + (" (without images)." if all(name.endswith(TEXT) for name in methods) else ".")
+    )
+    yield (
+        "A line is called by the paper's layers or epochs: ours are the same share of the "
+        "backbone's depth and the same ratio of epochs, given below."
+    )
+    yield NOT_TRAINED
+
+
+def about_row(row: Row) -> str:
+    """Say how many layers of how many, and how many epochs, the line stands for."""
+    backbone = backbones.BACKBONES.get(row.runs[0].backbone)
+    depth = f" of {backbone.layers}" if backbone else ""
+    return f"inserted layers {row.setting('num_layers')}{depth}, epochs {row.setting('epochs')}"
+
+
+ACCURACY = Column("acc_average", "validation accuracy", "%", formats.decimals(2), compared=True)
+LIKELIHOOD = Column(
+    "likelihood_accuracy", "likelihood accuracy", "%", formats.decimals(2), compared=True
+)
+TUNED = Column("tuned_parameters", "tuned parameters", "parameters", formats.count)
+TRAINING = Column("train_loss_epoch", "training loss", "nats", formats.number)
+VALIDATION = Column("val_loss", "validation loss", "nats", formats.number)
+OURS_ONLY = (
+    LIKELIHOOD,
+    Column("unparsable", "unparsable", "answers", formats.decimals(1)),
+    Column("questions", "of questions", "questions", formats.count),
+)
+
+
+def _table(
+    name: str,
+    lines: str,
+    arranged: Callable[[Sequence[Run]], list[Run]],
+    rows: tuple[tuple[str | None, str], ...],
+    columns: tuple[Column, ...],
+    more: tuple[Column, ...],
+    pairs: tuple[tuple[str, str], ...],
+) -> Table:
+    return Table(
+        name=name,
+        experiment=EXPERIMENT,
+        paper=name,
+        rows=rows,
+        blocks=(Block(columns), Block((*more, *OURS_ONLY), "Ours alone", paper=False)),
+        lines=lines,
+        tasks=(TASK,),
+        only=ONLY,
+        arranged=arranged,
+        notes=notes,
+        about_row=about_row,
+        pairs=pairs,
+        paired=(ACCURACY, LIKELIHOOD),
+    )
+
+
+def _steps(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Each line against the one before it."""
+    return tuple(zip(names[1:], names, strict=False))
+
+
+_LAYERS = [layers_line(layers) for layers in ABLATED_LAYERS]
+_EPOCHS = [epochs_line(epochs) for epochs in ABLATED_EPOCHS]
+TABLES = (
+    _table(
+        "layers",
+        "layers",
+        by_layers,
+        (
+            *((layers_line(layers), str(layers)) for layers in ABLATED_LAYERS),
+            (None, "gain from 10 to 20"),
+            (None, "gain from 20 to 30"),
+        ),
+        (TUNED, ACCURACY),
+        (TRAINING, VALIDATION),
+        _steps(_LAYERS),
+    ),
+    _table(
+        "initialisation",
+        "method",
+        by_initialisation,
+        (
+            ("random-init", "Rand-Init attention"),
+            (METHOD, "Zero-Init attention"),
+            (None, "gain"),
+        ),
+        (ACCURACY,),
+        (TUNED, TRAINING, VALIDATION),
+        ((METHOD, "random-init"),),
+    ),
+    _table(
+        "overfitting",
+        "epochs",
+        by_epochs,
+        tuple((epochs_line(epochs), str(epochs)) for epochs in ABLATED_EPOCHS),
+        (TRAINING, VALIDATION, ACCURACY),
+        (),
+        _steps(_EPOCHS),
+    ),
+)
