@@ -16,7 +16,9 @@ def label_positions(labels: Tensor) -> Tensor:
     return positions
 
 
-def label_logits(model: nn.Module, labels: Tensor, **inputs: Any) -> Tensor:
+def label_logits(
+    model: nn.Module, labels: Tensor, vocabulary: Tensor | None = None, **inputs: Any
+) -> Tensor:
     """The logits that each label is predicted from, in the order of `label_positions`: (labels, V).
 
     Args:
@@ -25,6 +27,8 @@ def label_logits(model: nn.Module, labels: Tensor, **inputs: Any) -> Tensor:
         labels: (B, T), unshifted, -100 where a token is not to be predicted (the first column never
             is). Instruction tuning has labels on about a third of its tokens, so the
             (tokens, vocabulary) logits, the largest tensor of a small model, shrink accordingly.
+        vocabulary: (V,) ids of the only tokens whose logits are wanted, in float32 products: those
+            of bfloat16 are multiples of 1/8 at the size of logits, so options would tie.
         inputs: what the trunk takes, (B, T, ...) each: input_ids or inputs_embeds, attention_mask.
 
     Returns:
@@ -34,8 +38,15 @@ def label_logits(model: nn.Module, labels: Tensor, **inputs: Any) -> Tensor:
     outer: Any = model
     bare = outer.get_base_model() if hasattr(outer, "get_base_model") else outer
     hidden = bare.base_model(**inputs, use_cache=False).last_hidden_state
-    logits = bare.get_output_embeddings()(hidden[label_positions(labels)])
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    hidden, head = hidden[label_positions(labels)], bare.get_output_embeddings()
+    if vocabulary is None:
+        logits = head(hidden)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    else:
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        bias = None if head.bias is None else head.bias[vocabulary].to(wide)
+        with torch.autocast(hidden.device.type, enabled=False):
+            logits = functional.linear(hidden.to(wide), head.weight[vocabulary].to(wide), bias)
     softcap = getattr(bare.config.get_text_config(), "final_logit_softcapping", None)
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)

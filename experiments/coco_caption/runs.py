@@ -35,7 +35,7 @@ REDUCED: dict[str, Any] = {
     "eval_tokens": 2048,
     "new_tokens": 24,
     "device": "cpu",
-    "precision": "fp32",
+    "precision": "bf16",  # of the frozen weights; what is trained is in float32
 }
 REDUCED_PROMPT_LR = 9e-3
 # The bottleneck is that of `scienceqa`, which fits the paper's 1.8M parameters.

@@ -18,10 +18,14 @@ GENERATION_BATCH = 16  # prompts answered together
 Batch = dict[str, "Tensor"]
 
 
-def read(model: "nn.Module", batch: Batch) -> tuple["Tensor", "Tensor"]:
+def read(
+    model: "nn.Module", batch: Batch, vocabulary: "Tensor | None" = None
+) -> tuple["Tensor", "Tensor"]:
     """Logits that the labels are predicted from, and the labels: [N, V] and [N].
 
-    `batch` is one of `Examples.batch`, on the model's device.
+    Args:
+        batch: one of `Examples.batch`, on the model's device.
+        vocabulary: as in `zia_core.losses.label_logits`.
     """
     from torch.nn.functional import pad
 
@@ -30,14 +34,15 @@ def read(model: "nn.Module", batch: Batch) -> tuple["Tensor", "Tensor"]:
     words = {name: batch[name] for name in ("input_ids", "attention_mask")}
     labels = batch["labels"]
     if "features" not in batch:
-        return label_logits(model, labels, **words), labels_in_order(labels)
+        return label_logits(model, labels, vocabulary, **words), labels_in_order(labels)
     if _has_prompts(model):
         from zia_core import images
 
         with images(model, batch["features"], batch["has_image"]):
-            return label_logits(model, labels, **words), labels_in_order(labels)
+            return label_logits(model, labels, vocabulary, **words), labels_in_order(labels)
     longer = pad(labels, (1, 0), value=IGNORED)
-    return label_logits(model, longer, **_with_token(model, batch)), labels_in_order(labels)
+    logits = label_logits(model, longer, vocabulary, **_with_token(model, batch))
+    return logits, labels_in_order(labels)
 
 
 def losses(model: "nn.Module", batch: Batch) -> "Tensor":

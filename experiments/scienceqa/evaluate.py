@@ -48,10 +48,11 @@ def likeliest(
         lambda each: Example(each.id, each.prompt + before, letter[:1], each.image)
     )
     device = next(model.parameters()).device
+    vocabulary = torch.tensor(letter, device=device)
     for group in token_micro_batches([asked.length(i) for i in range(len(asked))], token_budget):
         batch = {name: value.to(device) for name, value in asked.batch(group).items()}
         with torch.no_grad():
-            logits = read(model, batch)[0][:, letter].cpu()
+            logits = read(model, batch, vocabulary)[0].cpu()
         for place, row in zip(group, logits, strict=True):
             yield place, int(row[: options[place]].argmax())
 

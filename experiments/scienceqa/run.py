@@ -196,11 +196,17 @@ def _answered(
 
     options = [len(problem.choices) for problem in problems]
     letters = letter_tokens(tokenizer)
-    likely = dict(likeliest(model, examples, options, letters, settings.eval_tokens))
-    found = {}
-    texts = answers(model, tokenizer, examples, max_new_tokens=settings.new_tokens, do_sample=False)
-    for place, text in enumerate(texts):
+    likely, found = {}, {}
+
+    def stop_if_requested() -> None:
         if reason := folder.stop_requested():
             raise Interrupted(reason, steps)
+
+    for place, option in likeliest(model, examples, options, letters, settings.eval_tokens):
+        stop_if_requested()
+        likely[place] = option
+    texts = answers(model, tokenizer, examples, max_new_tokens=settings.new_tokens, do_sample=False)
+    for place, text in enumerate(texts):
+        stop_if_requested()
         found[problems[place].id] = {"output": text, "likeliest": likely[place]}
     return found

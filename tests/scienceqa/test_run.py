@@ -233,9 +233,17 @@ def test_a_question_about_an_image(root: Path) -> None:
 def test_plans() -> None:
     paper = runs.plan("paper", "cuda")
     assert {spec.task for spec in paper} == set(runs.TASKS) - {runs.OWN}
-    assert [s.settings.num_layers for s in paper if s.task == runs.LAYERS] == [10, 20, 30, 32]
-    assert {s.settings.epochs for s in paper if s.task == runs.EPOCHS} == {15.0, 30.0, 60.0}
-    assert all(s.settings.evaluated_on == "val" for s in paper if s.task.startswith("ablation"))
+    ablations = [s for s in paper if s.task == runs.ABLATION]
+    assert [(s.method, s.settings.num_layers, s.settings.epochs) for s in ablations] == [
+        ("zero-init", 10, 30.0),
+        ("zero-init", 20, 30.0),
+        ("zero-init", 30, 30.0),
+        ("zero-init", 32, 30.0),
+        ("random-init", 30, 30.0),
+        ("zero-init", 30, 15.0),
+        ("zero-init", 30, 60.0),
+    ]
+    assert {(s.settings.evaluated_on, s.seed) for s in ablations} == {("val", 0)}
     main = next(s for s in paper if s.task == runs.TASK)
     assert main.settings.peak_lr == pytest.approx(9e-3 * 64 / 256)
     for device in ("cpu", "cuda"):

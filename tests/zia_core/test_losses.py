@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from zia_core.losses import IGNORED, causal_lm_loss, label_positions
+from zia_core.losses import IGNORED, causal_lm_loss, label_logits, label_positions
 
 SIZES = {
     "vocab_size": 50,
@@ -92,3 +92,24 @@ def test_a_batch_without_labels_has_loss_and_gradient_zero() -> None:
 def test_a_bf16_model_gives_a_float32_loss() -> None:
     loss, _ = causal_lm_loss(build("llama").bfloat16(), **batch())
     assert loss.dtype == torch.float32
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_logits_of_some_tokens_are_those_of_all(family: str) -> None:
+    model, inputs, some = build(family), batch(), torch.tensor([7, 3, 41])
+    labels = inputs.pop("labels")
+    every = label_logits(model, labels, **inputs)
+    torch.testing.assert_close(label_logits(model, labels, some, **inputs), every[:, some])
+
+
+def test_logits_of_some_tokens_do_not_tie_in_bfloat16() -> None:
+    """Of two weights that differ by their last bit, the larger one wins."""
+    model, inputs = build("llama").to(torch.bfloat16), batch()
+    labels, some = inputs.pop("labels"), torch.tensor([7, 3])
+    weight = model.get_output_embeddings().weight.data
+    weight[7], weight[3] = 1.0, 1.0
+    weight[3, 0] = 1.0078125
+    hidden = model.base_model(**inputs).last_hidden_state[label_positions(labels)]
+    found = label_logits(model, labels, some, **inputs)
+    assert torch.equal(found.argmax(-1) == 1, hidden[:, 0] > 0)
+    assert not torch.equal(found.bfloat16().argmax(-1) == 1, hidden[:, 0] > 0)
