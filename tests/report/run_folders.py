@@ -1,5 +1,6 @@
 """Small run folders written by hand, with the files that design and harness agree on."""
 
+import gzip
 import hashlib
 import json
 from collections.abc import Sequence
@@ -85,6 +86,12 @@ def write_run(
         lines = [{"step": step, "loss": loss} for step, loss in enumerate(losses, start=1)]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
+
+
+def write_predictions(run: Path, records: Sequence[dict[str, Any]]) -> None:
+    """Write the predictions of a run."""
+    with gzip.open(run / "predictions.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps(record) + "\n" for record in records)
 
 
 def write_vtab(

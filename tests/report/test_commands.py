@@ -1,4 +1,4 @@
-"""`zia tables`, `zia figures` and `zia claims` as they are typed."""
+"""`zia tables`, `zia figures`, `zia claims` and `zia report` as they are typed."""
 
 import sys
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def test_a_damaged_run_is_named_and_can_be_left_out(zia: Zia) -> None:
     write_squad(Path("runs"), "lora", "squad-v1.1", 0, 50)
     damaged = write_squad(Path("runs"), "lora", "squad-v1.1", 1, 60)
     (damaged / "result.json").write_text("")
-    for command in ("tables", "figures", "claims"):
+    for command in ("tables", "figures", "claims", "report"):
         code, out, err = zia(command, "--runs", "runs")
         assert (code, out) == (1, "")
         assert err.startswith(f"zia: {damaged}/result.json is not valid JSON")
@@ -49,6 +49,11 @@ def test_a_damaged_run_is_named_and_can_be_left_out(zia: Zia) -> None:
     assert code == 0
     assert out.splitlines()[-1] == "results/tables/claims.md"
     assert "  holds: The adapter of LLaMA-7B has 1.2M parameters." in out
+
+    code, out, _ = zia("report", "--runs", "runs", "--keep-going")
+    assert (code, out) == (0, "results/report.html\n")
+    page = Path("results/report.html").read_text()
+    assert f"<li>squad_roberta/{damaged.name}/result.json is not valid JSON" in page
 
 
 def test_a_cell_is_explained_and_nothing_written(zia: Zia) -> None:

@@ -1,0 +1,139 @@
+"""The run browser: a line a run, and what opens below it (settings, results, curves, machine)."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import isfinite
+from typing import Any
+
+from experiments.harness.stored import StoredRun
+from experiments.report import formats
+from experiments.report.figures.shared import SCORES
+from experiments.report.runs import Run, Runs, select
+from zia_core.errors import ZiaError
+
+POINTS = 40  # of a curve: each is the mean of so many steps
+Curve = list[tuple[float, float]]  # (step, value)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One run; `details` is what opens below its line, nothing but texts and curves."""
+
+    run: Run
+    name: str  # "<experiment>/<folder>"
+    phase: str
+    score: float | None
+    score_title: str
+    details: dict[str, Any]
+
+
+@dataclass
+class Browser:
+    """All runs in the order of the tables, and what several of them have in common."""
+
+    lines: list[Listed] = field(default_factory=list)
+    packages: list[str] = field(default_factory=list)  # `details["packages"]` is a place in it
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the page's script reads."""
+        return {
+            "runs": {line.name: line.details for line in self.lines},
+            "packages": self.packages,
+        }
+
+
+def browse(runs: Runs) -> Browser:
+    """Read every run; one whose log is damaged is given up as `runs` says."""
+    browser = Browser()
+    for experiment in sorted({stored.path.parent.name for stored in runs.found.values()}):
+        score = SCORES.get(experiment)
+        fields = {score.field: float | None} if score else {}
+        for run in select(runs, experiment, fields):
+            stored = runs.one(run)
+            try:
+                curves = dict(_curves(stored.metrics()))
+            except ZiaError as error:
+                runs.give_up(stored.path, error)
+                continue
+            value = run.result.get(score.field) if score else None
+            browser.lines.append(
+                Listed(
+                    run=run,
+                    name=f"{run.experiment}/{run.folder}",
+                    phase=str(run.settings.get("phase", "")),
+                    score=None if value is None or score is None else value * score.scale,
+                    score_title=score.title if score and value is not None else "",
+                    details=_details(run, stored, curves, browser.packages),
+                )
+            )
+    return browser
+
+
+def _details(
+    run: Run, stored: StoredRun, curves: Mapping[str, Curve], packages: list[str]
+) -> dict[str, Any]:
+    git = stored.environment.get("git") or {}
+    installed = stored.environment.get("packages") or {}
+    listed = ", ".join(f"{name} {version}" for name, version in sorted(installed.items()))
+    if listed and listed not in packages:
+        packages.append(listed)
+    code = str(git.get("sha") or "not recorded")
+    environment = {
+        "code": code + (", with uncommitted changes" if git.get("dirty") else ""),
+        "machine": run.hardware,
+        "system": str(stored.environment.get("platform") or "not recorded"),
+        "python": str(stored.environment.get("python") or "not recorded"),
+    }
+    return {
+        "reason": run.reason if run.state == "failed" else "",
+        "settings": _texts(run.settings),
+        "result": _texts(stored.result),
+        "environment": environment
+        | {f"hash of the {kind}": text for kind, text in sorted(run.inputs.items())},
+        "attempts": str(len(stored.status["attempts"])),
+        "packages": packages.index(listed) if listed else None,
+        "curves": curves,
+    }
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: formats.setting(value) for name, value in sorted(values.items())}
+
+
+def _curves(records: Iterable[Any]) -> Iterator[tuple[str, Curve]]:
+    """The training loss, thinned, and every number of the evaluations, each at its step."""
+    found: dict[str, Curve] = {}
+    for record in records:
+        if not isinstance(record, dict) or not _is_number(record.get("step")):
+            continue
+        evaluation = record.get("eval")
+        numbers = evaluation if isinstance(evaluation, dict) else {}
+        if "loss" in record:
+            numbers = {"training loss": record["loss"]}
+        for name, value in numbers.items():
+            if _is_number(value):
+                found.setdefault(name, []).append((record["step"], value))
+    for name, curve in found.items():
+        if len(curve) > 1:
+            yield name, [(_short(step), _short(value)) for step, value in _thinned(curve)]
+
+
+def _thinned(curve: Curve) -> Curve:
+    count = min(POINTS, len(curve))
+    ends = [round(place * len(curve) / count) for place in range(count + 1)]
+    parts = [curve[start:end] for start, end in pairwise(ends)]
+    return [
+        (sum(step for step, _ in part) / len(part), sum(value for _, value in part) / len(part))
+        for part in parts
+    ]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and isfinite(value)
+
+
+def _short(value: float) -> float:
+    """Four digits: what a curve shows."""
+    return float(f"{value:.4g}")

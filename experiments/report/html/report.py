@@ -1,0 +1,124 @@
+"""`report.html`: claims, tables, figures, samples and every run on one page that needs no network.
+
+The page is one file: pictures, styles and the script are in it, and its own policy forbids it to
+load or run anything else. Every text of a run is escaped by the template engine.
+"""
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.harness.files import write_atomic
+from experiments.report import tables
+from experiments.report.claims.document import findings_of
+from experiments.report.document import Document
+from experiments.report.figures import style
+from experiments.report.figures.shared import Drawn
+from experiments.report.figures.write import by_kind
+from experiments.report.html import text
+from experiments.report.html.browser import browse
+from experiments.report.html.provenance import origins
+from experiments.report.html.samples import captions, generations
+from experiments.report.runs import Runs, read_runs
+
+NAME = "report.html"
+TEMPLATES = Path(__file__).with_name("templates")
+PNG_SIZE = slice(16, 24)  # of a PNG file: width and height, four bytes each
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as it stands in the page."""
+
+    name: str
+    about: str
+    source: str  # a data: address
+    width: int  # in CSS pixels, 96 an inch
+    height: int
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """How many claims of one profile have which verdict."""
+
+    title: str
+    counts: tuple[tuple[str, int], ...]
+
+
+def write_report(roots: Sequence[Path], out: Path, *, keep_going: bool = False) -> Path:
+    """Write `report.html` into the folder `out` and return its path.
+
+    Equal run folders give equal bytes with one version of matplotlib. ZiaError names a damaged run
+    folder; with `keep_going` it is left out and named at the top of the page.
+    """
+    # A text of a run may hold half of a surrogate pair, which no file can.
+    page = page_of(read_runs(roots, keep_going=keep_going)).encode(errors="replace")
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomic(out / NAME, page)
+    return out / NAME
+
+
+def page_of(runs: Runs) -> str:
+    """Return the page of these runs."""
+    # What reads most of a run folder comes first: it finds what is damaged before anything is told.
+    browser = browse(runs)
+    written = {"answers": generations(runs), "captions": captions(runs)}
+    figures = _figures(runs)
+    claims = findings_of(runs)
+    script, styles = ((TEMPLATES / name).read_text() for name in ("script.js", "style.css"))
+    return (
+        text.environment(TEMPLATES)
+        .get_template("report.html")
+        .render(
+            script=text.trusted(script),
+            styles=text.trusted(styles),
+            script_hash=_hash(script),
+            style_hash=_hash(styles),
+            claims=claims,
+            verdicts=_verdicts(claims),
+            tables=tables.made_of(runs),
+            figures=figures,
+            written=written,
+            browser=browser,
+            origins=origins(browser.lines),
+            damaged=[sentence for _, sentence in sorted(runs.damaged.items())],
+        )
+    )
+
+
+def _figures(runs: Runs) -> list[tuple[str, list[Picture]]]:
+    """The figures by kind; a kind without figures is left out."""
+    with style.styled():
+        drawn = [(kind.title, [_picture(one) for one in made]) for kind, made in by_kind(runs)]
+    return [(title, pictures) for title, pictures in drawn if pictures]
+
+
+def _picture(drawn: Drawn) -> Picture:
+    content = style.files(drawn.figure)[".png"]
+    size = content[PNG_SIZE]
+    width, height = (int.from_bytes(part) for part in (size[:4], size[4:]))
+    panel = drawn.figure.axes[0]
+    return Picture(
+        name=drawn.name,
+        about=text.one_line(drawn.figure.get_suptitle() or panel.get_title()),
+        source="data:image/png;base64," + base64.b64encode(content).decode(),
+        width=round(width * 96 / style.RESOLUTION),
+        height=round(height * 96 / style.RESOLUTION),
+    )
+
+
+def _verdicts(claims: Document) -> list[Verdicts]:
+    order = ("holds", "does not hold", "inconclusive", "no runs")
+    found = []
+    for part in claims.parts:
+        counts = Counter(str(line[2]) for grid in part.grids for line in grid.lines)
+        found.append(Verdicts(part.title, tuple((v, counts[v]) for v in order if counts[v])))
+    return found
+
+
+def _hash(inline: str) -> str:
+    """What the page's policy knows an inline script or style by."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()

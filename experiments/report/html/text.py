@@ -1,0 +1,54 @@
+"""The template engine, and the few forms that texts take in the page."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+
+def environment(templates: Path) -> "Environment":
+    """Return the engine: everything is escaped, and a name that is not there is an error."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    engine = Environment(
+        loader=FileSystemLoader(templates),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    engine.filters |= {"one_line": one_line, "code": code, "slug": slug}
+    return engine
+
+
+def trusted(inline: str) -> "Markup":
+    """Mark a file of ours as what may stand in the page as it is."""
+    from markupsafe import Markup
+
+    return Markup(inline)
+
+
+def one_line(value: object) -> str:
+    """Return a text without line breaks, as a cell of the Markdown has it."""
+    return " ".join(str(value).split())
+
+
+def code(value: object) -> "Markup":
+    """Return an escaped text in which what stands in `backticks` is code."""
+    from markupsafe import Markup, escape
+
+    parts = one_line(value).split("`")
+    if len(parts) % 2 == 0:  # one is not closed
+        return escape(one_line(value))
+    pieces = [
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
+        for place, part in enumerate(parts)
+    ]
+    return Markup("").join(pieces)
+
+
+def slug(value: object) -> str:
+    """Return a text as a class name: "does not hold" as "does-not-hold"."""
+    return "-".join(str(value).split())
