@@ -12,7 +12,7 @@ from math import isclose
 from experiments import backbones
 from experiments.image_features.methods import TEXT
 from experiments.report import formats
-from experiments.report.rows import NOT_TRAINED, SECTION_OF_TASKS, Column, Row, Section
+from experiments.report.rows import NOT_TRAINED, SECTION_OF_TASKS, Column, Section
 from experiments.report.runs import Run
 from experiments.report.table import Block, Table
 from experiments.scienceqa.runs import ABLATED_EPOCHS, ABLATED_LAYERS
@@ -23,11 +23,11 @@ LAYERS, EPOCHS, DEPTH = 30, 30, 32  # the paper's own choice, and LLaMA-7B's lay
 
 
 def by_layers(runs: Sequence[Run]) -> list[Run]:
-    """Return the runs of Table 4 as lines "10 of 32 layers", ..."""
+    """Return the runs of Table 4 as lines "zero-init, as 10 of 32 layers", ..."""
     return [
-        replace(run, line=layers_line(layers) if layers else f"{_layers(run)} layers")
+        replace(run, line=layers_line(layers) if layers else f"{METHOD}, other layers")
         for run, method, layers, epochs in _placed(runs)
-        if method == METHOD and epochs in (EPOCHS, None)
+        if method == METHOD and epochs == EPOCHS
     ]
 
 
@@ -41,9 +41,9 @@ def by_initialisation(runs: Sequence[Run]) -> list[Run]:
 
 
 def by_epochs(runs: Sequence[Run]) -> list[Run]:
-    """Return the runs of Table 6 as lines "15 epochs", ..., by the paper's number."""
+    """Return the runs of Table 6 as lines "zero-init, as for 15 epochs", ..."""
     return [
-        replace(run, line=epochs_line(epochs) if epochs else f"{run.settings['epochs']:g} epochs")
+        replace(run, line=epochs_line(epochs) if epochs else f"{METHOD}, other epochs")
         for run, method, layers, epochs in _placed(runs)
         if method == METHOD and layers == LAYERS
     ]
@@ -51,12 +51,12 @@ def by_epochs(runs: Sequence[Run]) -> list[Run]:
 
 def layers_line(layers: int) -> str:
     """Return how the line of so many of the paper's layers is called."""
-    return f"{METHOD}, {layers} of {DEPTH} layers"
+    return f"{METHOD}, as {layers} of {DEPTH} layers"
 
 
 def epochs_line(epochs: int) -> str:
     """Return how the line of so many of the paper's epochs is called."""
-    return f"{METHOD}, for {epochs} epochs"
+    return f"{METHOD}, as for {epochs} epochs"
 
 
 def lines(runs: Sequence[Run]) -> list[Run]:
@@ -124,22 +124,18 @@ def _layers(run: Run) -> int:
 def notes(section: Section) -> Iterator[str]:
     """Say what is scored, and which of our layers and epochs stand for the paper's."""
     methods = sorted({run.method for row in section.begun for run in row.runs})
+    without = all(name.endswith(TEXT) for name in methods)
     yield (
         f"Accuracy on the validation questions, greedy answers; methods {', '.join(methods)}"
-        + (" (without images)." if all(name.endswith(TEXT) for name in methods) else ".")
+        + (", without images, which the paper's have." if without else ".")
     )
+    backbone = backbones.BACKBONES.get(str(section.key["backbone"]))
+    depth = f"; the backbone has {backbone.layers} layers" if backbone else ""
     yield (
-        "A line is called by the paper's layers or epochs: ours are the same share of the "
-        "backbone's depth and the same ratio of epochs, given below."
+        "A line is called by the paper's layers or epochs, as which it counts: ours are the same "
+        f"share of the backbone's depth, and have the same ratio to the other epochs{depth}."
     )
     yield NOT_TRAINED
-
-
-def about_row(row: Row) -> str:
-    """Say how many layers of how many, and how many epochs, the line stands for."""
-    backbone = backbones.BACKBONES.get(row.runs[0].backbone)
-    depth = f" of {backbone.layers}" if backbone else ""
-    return f"inserted layers {row.setting('num_layers')}{depth}, epochs {row.setting('epochs')}"
 
 
 ACCURACY = Column("acc_average", "validation accuracy", "%", formats.decimals(2), compared=True)
@@ -164,6 +160,7 @@ def _table(
     columns: tuple[Column, ...],
     more: tuple[Column, ...],
     pairs: tuple[tuple[str, str], ...],
+    shown: tuple[str, ...] = (),
 ) -> Table:
     return Table(
         name=name,
@@ -175,8 +172,8 @@ def _table(
         tasks=(TASK,),
         only=ONLY,
         arranged=arranged,
+        shown=shown,
         notes=notes,
-        about_row=about_row,
         pairs=pairs,
         paired=(ACCURACY, LIKELIHOOD),
     )
@@ -202,6 +199,7 @@ TABLES = (
         (TUNED, ACCURACY),
         (TRAINING, VALIDATION),
         _steps(_LAYERS),
+        ("num_layers",),
     ),
     _table(
         "initialisation",
@@ -224,5 +222,6 @@ TABLES = (
         (TRAINING, VALIDATION, ACCURACY),
         (),
         _steps(_EPOCHS),
+        ("epochs",),
     ),
 )

@@ -13,7 +13,7 @@ from experiments.report.claims.statistics import ENOUGH
 from experiments.report.control import counts, in_words
 from experiments.report.document import Cell, Document, Grid, Part
 from experiments.report.paired import UNDECIDED, difference
-from experiments.report.rows import SECTION_OF_TASKS, Column, Section, sections
+from experiments.report.rows import Column, Section
 from experiments.report.runs import Runs
 from experiments.report.table import Table
 
@@ -23,9 +23,8 @@ OURS = "zero-init"
 def document(table: Table, runs: Runs) -> Document:
     """Return the comparison for one of the tables of methods, from the run folders alone."""
     assert table.experiment is not None
-    found = sections(table.select(runs), table.methods, SECTION_OF_TASKS, table.fell)
     cells: list[Cell] = []
-    parts = [_part(table, section, cells) for section in found if section.begun]
+    parts = [_part(table, section, cells) for section in table.sections(runs) if section.begun]
     parts = [part for part in parts if part.grids]
     if not parts:
         others = tuple((method, "missing") for method in table.methods if method != OURS)

@@ -97,7 +97,7 @@ def measure(row: Row, column: Column, plans: Plans | None = None) -> Measured:
     values = {} if any(part.mixed for part in parts) else _by_seed(column, parts)
     return Measured(
         column=column,
-        state=_worst([part.state for part in parts], len(values)),
+        state=_worst([part.state for part in parts], bool(values) or not _measured(column, parts)),
         values=values,
         planned=None if not planned or None in planned else min(filter(None, planned)),
         failed=sum(run.state == "failed" for run in row.runs),
@@ -120,11 +120,17 @@ def _by_seed(column: Column, parts: list[Row]) -> dict[int, float]:
     return {seed: mean(of) for seed, of in sorted(found.items()) if len(of) == len(parts)}
 
 
-def _worst(states: list[str], common_seeds: int) -> str:
+def _measured(column: Column, parts: list[Row]) -> bool:
+    """Whether any finished run has a value: an empty class of questions has none in any."""
+    return any(_value(run, column) is not None for part in parts for run in part.done)
+
+
+def _worst(states: list[str], complete: bool) -> str:
+    """The state of several parts; `complete`: no seed is lacking in one that is in another."""
     for state in ("missing", "failed", "not finished", MIXED, "not trained"):
         if state in states:
             return state
-    return "done" if states and common_seeds else "missing"
+    return "done" if states and complete else "missing"
 
 
 def _value(run: Run, column: Column) -> float | None:

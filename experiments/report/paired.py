@@ -47,7 +47,7 @@ def grid(table: Table, section: Section) -> tuple[Grid, list[Cell]] | None:
     lines: list[tuple[object, ...]] = []
     cells: list[Cell] = []
     for ours, other in _rows(table, section):
-        label = f"{section.label(ours).removesuffix(' †')} minus {section.label(other)}"
+        label = f"{ours.method} minus {other.method}{' †' if section.reduced else ''}"
         found = [difference(section, ours, other, column) for column in table.paired]
         cells += [replace(cell, row=label, method="") for cell in found]
         lines.append((label, *(cell.text for cell in found)))

@@ -57,7 +57,8 @@ class Row:
     method: str  # or what the line of the runs is called
     runs: tuple[Run, ...]
     fell: Callable[[Run], bool] = training_fell
-    variant: dict[str, str] = field(default_factory=dict)  # what tells it from a similar row
+    # The settings in its label, for example those that tell it from a similar row.
+    variant: dict[str, str] = field(default_factory=dict)
 
     @property
     def done(self) -> list[Run]:
@@ -167,30 +168,35 @@ def sections(
     methods: Sequence[str],
     by: Sequence[str] = SECTION,
     fell: Callable[[Run], bool] = training_fell,
+    shown: Sequence[str] = (),
 ) -> list[Section]:
     """Return the runs, in their order, sorted into tables and rows.
 
     Each table begins with `methods`, also with those that have no runs; other methods follow by
-    name. Without any run there is one table, without a key.
+    name. The settings `shown` are in the label of every row. Without any run there is one table,
+    without a key.
     """
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
         groups.setdefault(tuple(getattr(run, name) for name in by), []).append(run)
     return [
-        Section(dict(zip(by, key, strict=True)), list(_rows(group, methods, fell)))
+        Section(dict(zip(by, key, strict=True)), list(_rows(group, methods, fell, shown)))
         for key, group in groups.items()
-    ] or [Section({}, list(_rows((), methods, fell)))]
+    ] or [Section({}, list(_rows((), methods, fell, shown)))]
 
 
 def _rows(
-    runs: Sequence[Run], methods: Sequence[str], fell: Callable[[Run], bool]
+    runs: Sequence[Run],
+    methods: Sequence[str],
+    fell: Callable[[Run], bool],
+    shown: Sequence[str],
 ) -> Iterator[Row]:
     for method in [*methods, *sorted({run.heading for run in runs} - set(methods))]:
         of_method = [run for run in runs if run.heading == method]
         if not of_method:
             yield Row(method, (), fell)
             continue
-        names = _variants(of_method)
+        names = sorted({*_variants(of_method), *shown})
         variants: dict[str, list[Run]] = {}
         for run in of_method:
             texts = {name: setting_text(run.settings, name) for name in names}
@@ -200,7 +206,7 @@ def _rows(
             yield Row(method, tuple(group), fell, texts)
 
 
-def _variants(runs: Sequence[Run]) -> list[str]:
+def _variants(runs: Sequence[Run]) -> set[str]:
     """The settings in which runs of one method differ within one task.
 
     A setting that only follows the task (an image size, a prompt length) does not split a row.
@@ -211,4 +217,4 @@ def _variants(runs: Sequence[Run]) -> list[str]:
         for name in {name for one in settings for name in one}:
             if len({setting_text(one, name) for one in settings}) > 1:
                 names.add(name)
-    return sorted(names)
+    return names

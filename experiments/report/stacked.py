@@ -10,7 +10,7 @@ from experiments.report.measured import measure
 from experiments.report.paper import PaperTable, paper_table
 from experiments.report.planned import Plans
 from experiments.report.printed import paper_cells, shown_as, sources
-from experiments.report.rows import SECTION_OF_TASKS, Column, Row, Section, sections
+from experiments.report.rows import Column, Row, Section
 from experiments.report.runs import Runs
 from experiments.report.table import Block, Table
 
@@ -18,9 +18,8 @@ from experiments.report.table import Block, Table
 def build(table: Table, runs: Runs) -> Document:
     """Return the table as a function of the run folders alone; ZiaError names a damaged one."""
     paper = paper_table(table.paper) if table.paper else PaperTable(table.title, "", ())
-    found = sections(table.select(runs), table.methods, SECTION_OF_TASKS, table.fell)
     builder = _Builder(table, paper, Plans())
-    parts = tuple(builder.parts(found))
+    parts = tuple(builder.parts(table.sections(runs)))
     intro = [f"The paper's numbers: {paper.conditions}."] if table.paper else []
     return Document(
         name=table.name,

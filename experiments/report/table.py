@@ -4,7 +4,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from experiments.report.rows import Column, Row, Section, training_fell
+from experiments.report.rows import (
+    SECTION_OF_TASKS,
+    Column,
+    Row,
+    Section,
+    sections,
+    training_fell,
+)
 from experiments.report.runs import Run, Runs, select
 
 
@@ -35,6 +42,7 @@ class Table:
     only: Mapping[str, object] = field(default_factory=dict)  # settings that a run must have
     # Which of these runs are shown, each with the name of its line if that is not its method.
     arranged: "Callable[[Sequence[Run]], list[Run]]" = list
+    shown: tuple[str, ...] = ()  # settings in the label of every line of ours
     fell: Callable[[Run], bool] = training_fell
     # Further fields that the results must have; those of the columns and of `fell` are added.
     measured: Mapping[str, Any] = field(default_factory=dict)
@@ -56,9 +64,8 @@ class Table:
         ends = {"train_loss_first": float | None, "train_loss_last": float | None}
         return read | ends | dict(self.measured)
 
-    def select(self, runs: Runs) -> list[Run]:
+    def sections(self, runs: Runs) -> list[Section]:
         """Return the runs that the table shows; ZiaError names one with a damaged file."""
-        if self.experiment is None:
-            return []
-        found = select(runs, self.experiment, self.fields(), self.only)
-        return self.arranged([run for run in found if not self.tasks or run.task in self.tasks])
+        found = select(runs, self.experiment, self.fields(), self.only) if self.experiment else []
+        found = [run for run in found if not self.tasks or run.task in self.tasks]
+        return sections(self.arranged(found), self.methods, SECTION_OF_TASKS, self.fell, self.shown)

@@ -37,7 +37,38 @@ SQUAD = ENCODER | {
     "val_loss_start": 5.9,
     "val_loss": 2.0,
 }
-RESULTS = {"alpaca_llama": ALPACA, "vtab_vit": VTAB, "squad_roberta": SQUAD}
+CLASSES = (
+    "natural", "social", "language", "has_text", "has_image", "no_context", "grade_1_6",
+    "grade_7_12", "average",
+)  # fmt: skip
+SCIENCEQA = ENCODER | {
+    **{f"acc_{name}": 50.0 for name in CLASSES},
+    "likelihood_accuracy": 55.0,
+    "unparsable": 3,
+    "questions": 361,
+    "val_loss_start": 2.0,
+    "val_loss": 0.4,
+    "train_loss_epoch": 0.3,
+}
+COCO = ENCODER | {
+    "Bleu_1": 0.6,
+    "Bleu_2": 0.4,
+    "Bleu_3": 0.3,
+    "Bleu_4": 0.2,
+    "ROUGE_L": 0.45,
+    "CIDEr": 0.5,
+    "images": 200,
+    "empty_captions": 1,
+    "val_loss_start": 4.0,
+    "val_loss": 2.0,
+}
+RESULTS = {
+    "alpaca_llama": ALPACA,
+    "vtab_vit": VTAB,
+    "squad_roberta": SQUAD,
+    "scienceqa": SCIENCEQA,
+    "coco_caption": COCO,
+}
 ENVIRONMENT = {
     "cpu": {"model": "Test CPU"},
     "torch": {"threads": 2, "gpus": []},
@@ -120,6 +151,49 @@ def write_squad(
     settings = final | changes.pop("settings", {})
     config = {"experiment": "squad_roberta", "task": task, "backbone": "minilm-l6"} | changes
     return write_run(root, method, seed, result=result, settings=settings, **config)
+
+
+def write_scienceqa(
+    root: Path, method: str, task: str, seed: int, accuracy: float, **changes: Any
+) -> Path:
+    """Write a run of scienceqa on a backbone of 30 layers; `accuracy` in percent."""
+    result = {"acc_average": accuracy} | changes.pop("result", {})
+    evaluated_on = "val" if task == "ablation" else "test"
+    usual = {"num_layers": 28, "epochs": 3.0, "evaluated_on": evaluated_on}
+    settings = usual | changes.pop("settings", {})
+    config = {
+        "experiment": "scienceqa",
+        "task": task,
+        "backbone": "smollm2-135m-instruct-q4_1",
+    } | changes
+    return write_run(root, method, seed, result=result, settings=settings, **config)
+
+
+VAL_LOSSES = {1.5: 0.15, 3.0: 0.3, 6.0: 0.6}
+
+
+def write_ablations(
+    root: Path,
+    accuracies: dict[str, float],
+    seed: int = 0,
+    val_losses: dict[float, float] = VAL_LOSSES,  # by epochs
+) -> None:
+    """Write the seven ablation runs of a profile; the key is what each is for."""
+    for name, layers, epochs in (
+        ("10 layers", 9, 3.0),
+        ("20 layers", 19, 3.0),
+        ("shared", 28, 3.0),
+        ("32 layers", 30, 3.0),
+        ("random-init", 28, 3.0),
+        ("15 epochs", 28, 1.5),
+        ("60 epochs", 28, 6.0),
+    ):
+        method = "random-init-text" if name == "random-init" else "zero-init-text"
+        settings = {"num_layers": layers, "epochs": epochs}
+        result = {"val_loss": val_losses[epochs], "likelihood_accuracy": accuracies[name] + 5}
+        write_scienceqa(
+            root, method, "ablation", seed, accuracies[name], settings=settings, result=result
+        )
 
 
 def lines_of(markdown: str, start: str) -> list[list[str]]:

@@ -33,6 +33,9 @@ def test_only_figures_whose_runs_exist_are_written(tmp_path: Path) -> None:
         "left out: accuracy by VTAB task",
         "left out: score against tuned parameters",
         "left out: training loss",
+        "left out: training loss with and without zero-initialisation",
+        "left out: accuracy by inserted layers",
+        "left out: over-fitting by epochs",
         "left out: gates by layer and head",
     ]
     runs_in(tmp_path / "runs")
@@ -42,7 +45,7 @@ def test_only_figures_whose_runs_exist_are_written(tmp_path: Path) -> None:
     assert names == {
         "paper-loss-curves", f"tasks-{end}-small", f"parameters-{end}-small", f"losses-{end}-small",
     }  # fmt: skip
-    assert len(left_out) == 1
+    assert len(left_out) == 4  # the ablations and the gates
     for path in paths:
         if path.suffix == ".png":
             with Image.open(path) as image:

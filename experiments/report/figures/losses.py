@@ -22,6 +22,7 @@ from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PAPER = "paper-loss-curves"
@@ -40,19 +41,24 @@ def draw(runs: Runs) -> Iterator[Drawn]:
 
 
 def _paper() -> "Figure":
-    table = paper_table("loss_curves")
     figure, panel = style.new(height=2.3)
-    epochs = list(range(1, 31))
-    for row, method in (("zero-init", "zero-init"), ("rand-init", "random-init")):
-        losses = [table.find(row, f"epoch {epoch}")[0].value for epoch in epochs]
-        colour, marker, line = style.look(method)
-        panel.plot(epochs, losses, line, color=colour, marker=marker, markersize=2.5, label=row)
+    draw_paper(panel)
     style.log_losses(panel)
     panel.set_xlabel("epoch")
     panel.set_ylabel("training loss")
     figure.suptitle("the paper, Fig. 5 of v1: LLaMA-7B on ScienceQA", fontsize=7.5)
     panel.legend(loc="upper right")
     return figure
+
+
+def draw_paper(panel: "Axes") -> None:
+    """Draw the paper's two curves, a point an epoch."""
+    table = paper_table("loss_curves")
+    epochs = list(range(1, 31))
+    for row, method in (("zero-init", "zero-init"), ("rand-init", "random-init")):
+        losses = [float(table.find(row, f"epoch {one}")[0].value or 0) for one in epochs]
+        colour, marker, line = style.look(method)
+        panel.plot(epochs, losses, line, color=colour, marker=marker, markersize=2.5, label=row)
 
 
 def _figure(runs: Runs, section: Section, together: Sequence[str]) -> "Figure | None":

@@ -27,12 +27,16 @@ class Score:
     scale: float = 1.0
     higher_is_better: bool = True
     only: "dict[str, object] | None" = None  # settings of the runs that are judged
+    tasks: tuple[str, ...] = ()  # those that are judged; empty: all
 
 
 SCORES = {
     "alpaca_llama": Score("val_loss", "validation loss (nats a token)", higher_is_better=False),
     "vtab_vit": Score("accuracy", "top-1 accuracy (%)", 100, only={"phase": "final"}),
     "squad_roberta": Score("f1", "F1 (%)", only={"phase": "final"}),
+    # Its ablations have figures of their own.
+    "scienceqa": Score("acc_average", "accuracy (%)", tasks=("qcm-a", "own-split")),
+    "coco_caption": Score("CIDEr", "CIDEr (x 100)", 100),
 }
 
 
@@ -51,6 +55,7 @@ def final_sections(runs: Runs, experiment: str) -> list[Section]:
     ends = ("val_loss_start", "val_loss") if experiment == "alpaca_llama" else losses
     fields: dict[str, Any] = dict.fromkeys((score.field, "tuned_parameters", *ends), float | None)
     found = select(runs, experiment, fields, score.only)
+    found = [run for run in found if not score.tasks or run.task in score.tasks]
     fell = validation_fell if experiment == "alpaca_llama" else training_fell
     return [s for s in sections(found, (), SECTION_OF_TASKS, fell) if s.key]
 

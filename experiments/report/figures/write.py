@@ -5,7 +5,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.harness.files import write_atomic
-from experiments.report.figures import gates, losses, pareto, style, vtab_tasks
+from experiments.report.figures import (
+    gates,
+    initialisation,
+    layers,
+    losses,
+    overfitting,
+    pareto,
+    style,
+    vtab_tasks,
+)
 from experiments.report.figures.shared import Drawn
 from experiments.report.runs import Runs, read_runs
 
@@ -22,6 +31,13 @@ KINDS = (
     Kind("accuracy by VTAB task", vtab_tasks.draw, "finished runs of vtab_vit"),
     Kind("score against tuned parameters", pareto.draw, "finished runs of two methods"),
     Kind("training loss", losses.draw, "finished runs with a metrics.jsonl"),
+    Kind(
+        "training loss with and without zero-initialisation",
+        initialisation.draw,
+        "finished runs of scienceqa's ablation with a metrics.jsonl",
+    ),
+    Kind("accuracy by inserted layers", layers.draw, "finished runs of scienceqa's ablation"),
+    Kind("over-fitting by epochs", overfitting.draw, "finished runs of scienceqa's ablation"),
     Kind(
         "gates by layer and head",
         gates.draw,

@@ -1,0 +1,69 @@
+"""Losses and validation accuracy against the epochs of a training (Table 6 as a figure)."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from experiments.report.ablation import ACCURACY, LIKELIHOOD, TRAINING, VALIDATION
+from experiments.report.figures import ablations, style
+from experiments.report.figures.shared import Drawn, stem, subtitle
+from experiments.report.measured import measure
+from experiments.report.paper import paper_table
+from experiments.report.rows import Row, Section
+from experiments.report.runs import Runs
+from experiments.scienceqa.runs import ABLATED_EPOCHS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+CURVES = (  # panel, column, look, what it is
+    (0, TRAINING, style.Look("#009E73", "v", "--"), "training loss"),
+    (0, VALIDATION, style.Look("#CC79A7", "D"), "validation loss"),
+    (1, ACCURACY, ablations.GREEDY, "accuracy"),
+    (1, LIKELIHOOD, ablations.LIKELIHOOD, "accuracy by likelihood"),
+)
+
+
+def draw(runs: Runs) -> Iterator[Drawn]:
+    """Yield a figure for each section with finished runs: the paper's numbers left, ours right."""
+    for section in ablations.sections_of(runs, "overfitting"):
+        rows = sorted((row for row in section.begun if row.done), key=lambda row: _epochs(row))
+        if rows:
+            yield Drawn(stem("overfitting", ablations.EXPERIMENT, section), _figure(section, rows))
+
+
+def _epochs(row: Row) -> float:
+    return float(row.settings["epochs"])
+
+
+def _figure(section: Section, rows: list[Row]) -> "Figure":
+    figure, panels = style.new(height=3.4, nrows=2, ncols=2, sharex="col")
+    table = paper_table("overfitting")
+    for place, column, look, label in CURVES:
+        left, right = panels[place]
+        printed = [table.find(str(epochs), column.title) for epochs in ABLATED_EPOCHS]
+        if all(printed):
+            left.plot(
+                ABLATED_EPOCHS, [cells[0].value for cells in printed], look.line,
+                color=look.colour, marker=look.marker, markersize=4,
+            )  # fmt: skip
+        found = [measure(row, column) for row in rows]
+        ablations.points(right, [_epochs(row) for row in rows], found, look, label)
+    for panel in panels[0]:
+        style.log_losses(panel)
+    panels[0][0].set_ylabel("loss (nats a token)")
+    panels[1][0].set_ylabel("validation accuracy (%)")
+    panels[0][0].set_title("the paper, LLaMA-7B", fontsize=7.5)
+    panels[0][1].set_title("ours", fontsize=7.5)
+    _ticks(panels[1][0], list(ABLATED_EPOCHS))
+    _ticks(panels[1][1], sorted({_epochs(row) for row in rows}))
+    figure.suptitle(subtitle(section), fontsize=7.5)
+    above, below = (panel.get_legend_handles_labels() for panel in panels[:, 1])
+    figure.legend(above[0] + below[0], above[1] + below[1], loc="outside lower center", ncols=2)
+    return figure
+
+
+def _ticks(panel: "Axes", epochs: list[float]) -> None:
+    panel.set_xlabel("epochs of the training")
+    panel.set_xticks(epochs, [f"{one:g}" for one in epochs])
+    panel.margins(x=0.15)
