@@ -4,27 +4,29 @@ One pass of the loop is: step, its record, an evaluation if due, a checkpoint if
 at step s is therefore written after every record of steps up to s and before any later one, so
 cutting the records back to s and going on repeats nothing and loses nothing. On a CPU, in float32
 and with the same number of threads, a resumed run is bitwise the uninterrupted one.
+
+Where torch.distributed has several processes ("ranks"), each makes the gradients of its share of
+every batch, and all step with their sum; the first alone has the journal. Losses and parameters
+are those of one process but for rounding, and for the numbers that dropout draws.
 """
 
 import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import Parameter
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from zia_core.batching import (
-    examples_of_step,
-    fixed_micro_batches,
-    steps_per_epoch,
-    token_micro_batches,
-)
+from zia_core.batching import examples_of_step, steps_per_epoch
 from zia_core.errors import ZiaError
+from zia_core.gradients import accumulate_gradients, autocast
 from zia_core.memory import peak_memory_bytes, reset_peak_memory
 from zia_core.optim import learning_rate, parameter_groups
+from zia_core.ranks import LostRankError, Ranks, checkpoint_of_first
 from zia_core.rng import derived_seed, isolated_rng, seed_everything
 from zia_core.training import (
     Interrupted,
@@ -58,8 +60,12 @@ def train(
     global random generators are seeded at the first step and restored on resume, so that what
     follows the training draws the same numbers either way.
 
+    Of several ranks, all return; only the first one's journal is written to and read, while
+    `stop_requested` is heard on any of them.
+
     Raises:
-        Interrupted: `journal.stop_requested()` gave a reason; a checkpoint was saved.
+        Interrupted: `journal.stop_requested()` gave a reason, and a checkpoint was saved; or
+            another rank is gone, and the newest checkpoint is what there is.
         NonFiniteLoss: a loss or gradient is NaN or infinite; nothing was stepped.
         ZiaError: the checkpoint is another model's, the precision is not what the settings say,
             or the data do not fill a batch.
@@ -78,6 +84,7 @@ class _Training:
     ) -> None:
         self.model, self.task, self.settings, self.journal = model, task, settings, journal
         self.device = torch.device(settings.device)
+        self.ranks = Ranks.of_this_process(self.device)
         self.parameters = _trainable_parameters(model, settings)
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.parameters.items(), settings.weight_decay, settings.decay)
@@ -88,33 +95,46 @@ class _Training:
         self.so_far = TrainSummary()
 
     def run(self) -> TrainSummary:
-        settings, journal = self.settings, self.journal
+        try:
+            self._run()
+        except LostRankError as error:
+            raise Interrupted(str(error), self.so_far.steps) from error
+        return self.so_far
+
+    def _run(self) -> None:
+        settings, ranks = self.settings, self.ranks
         reset_peak_memory(self.device)
         saved_at = self._resume()
         if saved_at is None:
             seed_everything(derived_seed(settings.seed, "train"))
-            self._evaluate()
-        while self.so_far.steps < settings.total_steps:
-            if reason := journal.stop_requested():
-                if saved_at != self.so_far.steps:
-                    self._save()
-                raise Interrupted(reason, self.so_far.steps)
-            self._step()
-            if self._is_due(settings.eval_every):
+            with ranks.failing_together():
                 self._evaluate()
-            if self._is_due(settings.checkpoint_every):
-                self._save()
-                saved_at = self.so_far.steps
-        return self.so_far
+        while self.so_far.steps < settings.total_steps:
+            # Any rank's signal stops all of them, and all at this step.
+            if reason := ranks.first_text(self.journal.stop_requested() or "")[1]:
+                with ranks.failing_together():
+                    if saved_at != self.so_far.steps:
+                        self._save()
+                raise Interrupted(reason, self.so_far.steps)
+            record, timing = self._step()
+            with ranks.failing_together():
+                self._record(record, timing)
+                if self._is_due(settings.eval_every):
+                    self._evaluate()
+                if self._is_due(settings.checkpoint_every):
+                    self._save()
+                    saved_at = self.so_far.steps
 
     def _is_due(self, every: int) -> bool:
         step = self.so_far.steps
         return step == self.settings.total_steps or (every > 0 and step % every == 0)
 
-    def _step(self) -> None:
-        """One optimiser step and its records."""
-        settings, task, so_far = self.settings, self.task, self.so_far
+    def _step(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """One optimiser step; returns its records, of the metrics and of the timing."""
+        settings, task, so_far, ranks = self.settings, self.task, self.so_far, self.ranks
         started = time.perf_counter()
+        if ranks.size > 1:  # a checkpoint has the generators of the first rank only
+            seed_everything(derived_seed(settings.seed, "step", so_far.steps, ranks.rank))
         indices = examples_of_step(len(task), settings.batch_size, settings.seed, so_far.steps)
         lr = learning_rate(
             so_far.steps,
@@ -123,7 +143,13 @@ class _Training:
             total_steps=settings.total_steps,
             minimum=settings.min_lr,
         )
-        loss, labels = self._accumulate_gradients(indices)
+        with ranks.failing_together():
+            loss_sum, labels_here = accumulate_gradients(
+                self.model, task, settings, indices, ranks, self._where
+            )
+        loss_sum, labels = ranks.sums(loss_sum, labels_here)
+        loss = loss_sum / labels
+        ranks.add_gradients(self.parameters)
         grad_norm = self._clip_gradients(indices)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -143,69 +169,37 @@ class _Training:
             tokens=so_far.tokens + tokens,
             peak_memory_bytes=max(so_far.peak_memory_bytes, peak_memory),
         )
-        self.journal.metrics(
-            {
-                "step": step,
-                "epoch": step / steps_per_epoch(len(task), settings.batch_size),
-                "loss": loss,
-                "lr": lr,
-                "grad_norm": grad_norm,
-                "labels": labels,
-            }
-        )
-        self.journal.timing(
-            {
-                "step": step,
-                "seconds": seconds,
-                "tokens": tokens,
-                "tokens_per_s": tokens / seconds,
-                "peak_memory_bytes": peak_memory,
-            }
-        )
+        record = {
+            "step": step,
+            "epoch": step / steps_per_epoch(len(task), settings.batch_size),
+            "loss": loss,
+            "lr": lr,
+            "grad_norm": grad_norm,
+            "labels": int(labels),
+        }
+        timing = {
+            "step": step,
+            "seconds": seconds,
+            "tokens": tokens,
+            "tokens_per_s": tokens / seconds,
+            "peak_memory_bytes": peak_memory,
+        }
+        return record, timing
+
+    def _record(self, record: dict[str, Any], timing: dict[str, Any]) -> None:
+        if not self.ranks.is_first:
+            return
+        self.journal.metrics(record)
+        self.journal.timing(timing)
+        step, total = self.so_far.steps, self.settings.total_steps
         self.journal.progress(
             step=step,
-            total=settings.total_steps,
-            loss=loss,
-            lr=lr,
-            tokens_per_s=tokens / seconds,
-            eta_s=self.so_far.seconds / step * (settings.total_steps - step),
+            total=total,
+            loss=record["loss"],
+            lr=record["lr"],
+            tokens_per_s=timing["tokens_per_s"],
+            eta_s=self.so_far.seconds / step * (total - step),
         )
-
-    def _accumulate_gradients(self, indices: Sequence[int]) -> tuple[float, int]:
-        """Add up the step's gradients; return its mean loss per label and the number of labels."""
-        settings, task = self.settings, self.task
-        if settings.token_budget is not None:
-            lengths = [task.length(index) for index in indices]
-            groups = token_micro_batches(lengths, settings.token_budget)
-        else:
-            assert settings.micro_batch_size is not None
-            groups = fixed_micro_batches(len(indices), settings.micro_batch_size)
-
-        # Known in advance, so that each micro-batch can be scaled and let go before the next.
-        step_labels = sum(task.labels(index) for index in indices)
-        if step_labels == 0:
-            raise ZiaError(f"no label to learn from at {self._where(indices)}")
-        loss_sum, labels = 0.0, 0
-        for group in groups:
-            members = [indices[position] for position in group]
-            batch = {name: value.to(self.device) for name, value in task.batch(members).items()}
-            with self._autocast():
-                loss, n = task.loss(self.model, batch)
-            value = loss.item()
-            if not math.isfinite(value):
-                raise NonFiniteLoss(f"the loss is {value} at {self._where(members)}")
-            if settings.loss_reduction == "step_labels":
-                divisor = step_labels
-            else:  # a micro-batch without labels has a sum of 0, and the mean 0
-                divisor = max(n, 1) * len(groups)
-            (loss / divisor).backward()
-            loss_sum, labels = loss_sum + value, labels + n
-        if labels != step_labels:
-            raise ZiaError(
-                f"the loss counts {labels} labels where the task says {step_labels}, "
-                f"at {self._where(indices)}"
-            )
-        return loss_sum / labels, labels
 
     def _clip_gradients(self, indices: Sequence[int]) -> float:
         """The global norm of the gradients, before clipping if the settings ask for it."""
@@ -219,8 +213,10 @@ class _Training:
 
     def _evaluate(self) -> None:
         """Evaluate and record; the training that follows is the same as without it."""
+        if not self.ranks.is_first:
+            return
         self.model.eval()
-        with isolated_rng(), torch.no_grad(), self._autocast():
+        with isolated_rng(), torch.no_grad(), autocast(self.settings):
             evaluation = self.task.evaluate(self.model)
         self.model.train()
         step = self.so_far.steps
@@ -235,22 +231,22 @@ class _Training:
         self.journal.metrics({"step": step, "eval": evaluation})
 
     def _save(self) -> None:
+        if not self.ranks.is_first:
+            return
         tensors = training_tensors(self.parameters, self.optimizer)
         self.journal.save_checkpoint(self.so_far.steps, tensors, asdict(self.so_far))
 
     def _resume(self) -> int | None:
         """Take up the journal's checkpoint; return its step, or None if there is none."""
-        loaded = self.journal.load_checkpoint()
+        with self.ranks.failing_together():
+            loaded = self.journal.load_checkpoint() if self.ranks.is_first else None
+        loaded = checkpoint_of_first(self.ranks, loaded)
         if loaded is None:
             return None
         step, tensors, state = loaded
         restore_training(tensors, self.parameters, self.optimizer)
         self.so_far = TrainSummary(**state)
         return step
-
-    def _autocast(self) -> torch.autocast:
-        enabled = self.settings.precision == "bf16-autocast"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     def _where(self, indices: Sequence[int]) -> str:
         ids = [self.task.record_id(index) for index in indices[:_RECORDS_SHOWN]]

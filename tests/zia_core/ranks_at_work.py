@@ -1,0 +1,136 @@
+"""Runs of several data-parallel processes, each a fork of the test's own; results are in files.
+
+Every rank leaves its trained parameters in `<folder>/<rank>.safetensors`, or why it has none in
+`<folder>/<rank>.txt`; its journal is the folder `<folder>/journal-<rank>`.
+"""
+
+import multiprocessing
+import os
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from tests.zia_core.backbones import VOCABULARY
+from tests.zia_core.toy_training import (
+    FolderJournal,
+    ToyTask,
+    toy_model,
+    toy_settings,
+    trained,
+)
+from tests.zia_core.visual_reference import features, seeing
+from zia_core import images
+from zia_core.engine import train
+from zia_core.losses import causal_lm_loss
+from zia_core.ranks import joined
+
+DOOMED = 14
+Journals = Callable[[Path, int], FolderJournal]
+
+
+class ImagesAndWords(ToyTask):
+    """ToyTask of which one record in three has an image and two in five have labels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens = [[token % VOCABULARY for token in record] for record in self.tokens]
+
+    def labels(self, index: int) -> int:
+        return super().labels(index) if index % 5 < 2 else 0
+
+    def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        image = torch.stack([features("global", 1, seed=i)[0] for i in indices])
+        has_image = torch.tensor([i % 3 == 0 for i in indices])
+        return super().batch(indices) | {"image": image, "has_image": has_image}
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
+        words = {k: v for k, v in batch.items() if k not in ("image", "has_image")}
+        some = batch["has_image"].any()
+        with images(model, batch["image"], batch["has_image"]) if some else nullcontext():
+            return causal_lm_loss(model, **words)
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        total, labels = self.loss(model, self.batch([0, 2, 3]))
+        return {"val_loss": total.item() / labels}
+
+
+class Doomed(ToyTask):
+    """Fails on the rank whose share has record DOOMED, as `how` says."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        self.doomed = DOOMED in indices
+        return super().batch(indices)
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
+        loss, labels = super().loss(model, batch)
+        if not self.doomed:
+            return loss, labels
+        if self.how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "data":
+            raise ValueError(f"record {DOOMED} is torn")
+        return loss * float("nan"), labels
+
+
+def model_of(task: ToyTask) -> nn.Module:
+    return seeing("llama-gqa", "global") if isinstance(task, ImagesAndWords) else toy_model()
+
+
+def run_ranks(
+    folder: Path, size: int, task: ToyTask, journal: Journals | None = None, **settings: Any
+) -> list[int]:
+    """Train with `size` processes; return their exit codes (1 is an exception, < 0 a signal)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    forked = multiprocessing.get_context("fork")
+    arguments = [(folder, rank, size, port, task, journal, settings) for rank in range(size)]
+    ranks = [forked.Process(target=_work, args=each) for each in arguments]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(120)
+    hanging = [rank for rank in ranks if rank.exitcode is None]
+    for rank in hanging:
+        rank.kill()
+    assert not hanging
+    return [rank.exitcode for rank in ranks]  # type: ignore[misc]
+
+
+def _work(
+    folder: Path,
+    rank: int,
+    size: int,
+    port: int,
+    task: ToyTask,
+    journal: Journals | None,
+    settings: dict[str, Any],
+) -> None:
+    torch.set_num_threads(1)
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    model = model_of(task)
+    try:
+        with joined(place | {"RANK": str(rank), "WORLD_SIZE": str(size)}, device="cpu"):
+            made = (journal or own_journal)(folder, rank)
+            train(model, task, toy_settings(**settings), made)
+    except Exception as error:
+        (folder / f"{rank}.txt").write_text(f"{type(error).__name__}: {error}")
+        raise SystemExit(1) from error
+    save_file(trained(model), folder / f"{rank}.safetensors")
+
+
+def own_journal(folder: Path, rank: int) -> FolderJournal:
+    """Each rank has one of its own, so that it shows who writes."""
+    return FolderJournal(folder / f"journal-{rank}")

@@ -1,0 +1,213 @@
+"""Data-parallel training: what the processes ("ranks") of one run say to one another.
+
+Every rank holds the whole model and works on its share of each batch. An adapter has about a
+million parameters, so their gradients travel in one buffer and one all-reduce a step; nothing has
+to be overlapped or wrapped. All ranks make the same sequence of exchanges, whatever happens to one
+of them: a rank that fails says so in the exchange in which the others wait for it.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Self, TypeVar
+
+import torch
+from torch import Tensor, distributed
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.nn import Parameter
+
+from zia_core.errors import ZiaError
+from zia_core.training import NonFiniteLoss
+
+Item = TypeVar("Item")
+
+MEETING = timedelta(minutes=10)  # how far apart the ranks may start
+PATIENCE = timedelta(hours=6)  # the others wait while the first rank evaluates
+
+
+class LostRankError(Exception):
+    """Another process of this run is gone; what it had computed of this step is lost with it."""
+
+
+class Ranks:
+    """The processes that work on this run, as one of them sees them; mostly there is only one."""
+
+    def __init__(self, rank: int, size: int, device: torch.device) -> None:
+        self.rank, self.size, self.device = rank, size, device
+
+    @classmethod
+    def of_this_process(cls, device: torch.device) -> Self:
+        """The ranks of torch's default process group; this process alone where there is none."""
+        if distributed.is_available() and distributed.is_initialized():
+            return cls(distributed.get_rank(), distributed.get_world_size(), device)
+        return cls(0, 1, device)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the one rank that evaluates and writes."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+        """This rank's items: every `size`-th, perhaps none."""
+        return items[self.rank :: self.size]
+
+    def sums(self, *values: float) -> list[float]:
+        """Each value added up over all ranks, in float64."""
+        if self.size == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        with _lost_ranks():
+            distributed.all_reduce(total)
+        return total.tolist()
+
+    def add_gradients(self, parameters: Mapping[str, Parameter]) -> None:
+        """Give every rank the sum of all ranks' gradients.
+
+        A parameter that no rank has a gradient for keeps none, so that the optimiser passes it
+        over as it would with one rank; one that only some ranks have a gradient for (of the
+        visual projection, where only some had images) has a zero on the others.
+        """
+        if self.size == 1:
+            return
+        own = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters.values()]
+        present = [float(p.grad is not None) for p in parameters.values()]
+        flat = torch.cat([*(g.flatten() for g in own), torch.tensor(present).to(self.device)])
+        with _lost_ranks():
+            distributed.all_reduce(flat)
+        sizes = [p.numel() for p in parameters.values()]
+        *gradients, counts = flat.split([*sizes, len(sizes)])
+        for parameter, gradient, count in zip(
+            parameters.values(), gradients, counts.tolist(), strict=True
+        ):
+            parameter.grad = gradient.view_as(parameter) if count else None
+
+    def first_text(self, text: str) -> tuple[int, str]:
+        """The first rank whose text is not empty, and that text; (0, "") if all are empty."""
+        if self.size == 1:
+            return 0, text
+        own = text.encode()
+        lengths = torch.zeros(self.size, dtype=torch.int64, device=self.device)
+        lengths[self.rank] = len(own)
+        with _lost_ranks():
+            distributed.all_reduce(lengths)
+        for rank, length in enumerate(lengths.tolist()):
+            if length:
+                data = torch.zeros(length, dtype=torch.uint8, device=self.device)
+                if rank == self.rank:
+                    data.copy_(torch.frombuffer(bytearray(own), dtype=torch.uint8))
+                with _lost_ranks():
+                    distributed.broadcast(data, rank)
+                return rank, bytes(data.tolist()).decode()
+        return 0, ""
+
+    def first_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The first rank's tensors, on the CPU, on every rank; the others' are not looked at."""
+        if self.size == 1:
+            return dict(tensors)
+        kinds = [(k, str(t.dtype).removeprefix("torch."), t.shape) for k, t in tensors.items()]
+        _, header = self.first_text(json.dumps(kinds) if self.is_first else "")
+        received = {}
+        for name, dtype, shape in json.loads(header):
+            if self.is_first:
+                moved = tensors[name].detach().to(self.device).contiguous()
+            else:
+                moved = torch.empty(shape, dtype=getattr(torch, dtype), device=self.device)
+            with _lost_ranks():
+                distributed.broadcast(moved, 0)
+            received[name] = moved.cpu()
+        return received
+
+    @contextmanager
+    def failing_together(self) -> Iterator[None]:
+        """A block without exchanges in it: where one rank fails in it, all ranks raise.
+
+        Raises:
+            NonFiniteLoss, ZiaError: another rank's failure; the own one is raised as it is.
+        """
+        if self.size == 1:
+            yield
+            return
+        try:
+            yield
+        except LostRankError:
+            raise
+        except Exception as error:
+            self.first_text(json.dumps([type(error).__name__, str(error)]))
+            raise
+        rank, failure = self.first_text("")
+        if failure:
+            kind, sentence = json.loads(failure)
+            if kind == NonFiniteLoss.__name__:
+                raise NonFiniteLoss(sentence)
+            raise ZiaError(f"rank {rank} failed ({kind}): {sentence}")
+
+
+@contextmanager
+def joined(environment: Mapping[str, str] = os.environ, *, device: str) -> Iterator[Ranks]:
+    """Join the ranks that torchrun's variables (RANK, WORLD_SIZE, MASTER_ADDR, ...) describe.
+
+    Without them, or with a world of one, this process is alone. On GPUs, LOCAL_RANK picks the
+    device, unless the launcher has made only one visible to each rank.
+
+    Raises:
+        ZiaError: the variables contradict one another, or the other ranks cannot be reached.
+    """
+    size = _number(environment, "WORLD_SIZE", 1)
+    if size <= 1:
+        yield Ranks(0, 1, torch.device(device))
+        return
+    rank = _number(environment, "RANK", None)
+    if device == "cuda":
+        local = _number(environment, "LOCAL_RANK", 0)
+        torch.cuda.set_device(local % torch.cuda.device_count())
+    address = environment.get("MASTER_ADDR", "localhost")
+    port = _number(environment, "MASTER_PORT", None)
+    try:
+        store = TCPStore(address, port, size, is_master=rank == 0, timeout=MEETING)
+        distributed.init_process_group(
+            "nccl" if device == "cuda" else "gloo",
+            store=store,
+            timeout=PATIENCE,
+            world_size=size,
+            rank=rank,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise ZiaError(
+            f"rank {rank} of {size} cannot join the others at {address}:{port}: {error}"
+        ) from error
+    try:
+        yield Ranks.of_this_process(torch.device(device))
+    finally:
+        distributed.destroy_process_group()
+
+
+def _number(environment: Mapping[str, str], name: str, default: int | None) -> int:
+    text = environment.get(name, default)
+    try:
+        return int(text)  # type: ignore[arg-type]  # None is refused like any other non-number
+    except (TypeError, ValueError):
+        raise ZiaError(f"${name} must be a whole number, not {text!r}") from None
+
+
+@contextmanager
+def _lost_ranks() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # gloo: connection closed; NCCL: DistBackendError
+        raise LostRankError(f"another process of this run is gone ({error})") from error
+
+
+def checkpoint_of_first(
+    ranks: Ranks, loaded: tuple[int, Mapping[str, Tensor], Mapping[str, Any]] | None
+) -> tuple[int, Mapping[str, Tensor], Mapping[str, Any]] | None:
+    """Give every rank the checkpoint that the first one has loaded, or None if it has none."""
+    if ranks.size == 1:
+        return loaded
+    place = [loaded[0], loaded[2]] if loaded else None
+    _, header = ranks.first_text(json.dumps(place) if ranks.is_first else "")
+    if (place := json.loads(header)) is None:
+        return None
+    step, state = place
+    return step, ranks.first_tensors(loaded[1] if loaded else {}), state
