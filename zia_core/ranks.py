@@ -3,7 +3,8 @@
 Every rank holds the whole model and works on its share of each batch. An adapter has about a
 million parameters, so their gradients travel in one buffer and one all-reduce a step; nothing has
 to be overlapped or wrapped. All ranks make the same sequence of exchanges, whatever happens to one
-of them: a rank that fails says so in the exchange in which the others wait for it.
+of them: a rank that fails says so in the exchange in which the others wait for it. All but the
+gradients travel between CPUs, where a rank that was killed is noticed at once.
 """
 
 import json
@@ -57,7 +58,7 @@ class Ranks:
         """Each value added up over all ranks, in float64."""
         if self.size == 1:
             return list(values)
-        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        total = torch.tensor(values, dtype=torch.float64)
         with _lost_ranks():
             distributed.all_reduce(total)
         return total.tolist()
@@ -88,13 +89,13 @@ class Ranks:
         if self.size == 1:
             return 0, text
         own = text.encode()
-        lengths = torch.zeros(self.size, dtype=torch.int64, device=self.device)
+        lengths = torch.zeros(self.size, dtype=torch.int64)
         lengths[self.rank] = len(own)
         with _lost_ranks():
             distributed.all_reduce(lengths)
         for rank, length in enumerate(lengths.tolist()):
             if length:
-                data = torch.zeros(length, dtype=torch.uint8, device=self.device)
+                data = torch.zeros(length, dtype=torch.uint8)
                 if rank == self.rank:
                     data.copy_(torch.frombuffer(bytearray(own), dtype=torch.uint8))
                 with _lost_ranks():
@@ -111,12 +112,11 @@ class Ranks:
         received = {}
         for name, dtype, shape in json.loads(header):
             if self.is_first:
-                moved = tensors[name].detach().to(self.device).contiguous()
+                received[name] = tensors[name].detach().cpu().contiguous()
             else:
-                moved = torch.empty(shape, dtype=getattr(torch, dtype), device=self.device)
+                received[name] = torch.empty(shape, dtype=getattr(torch, dtype))
             with _lost_ranks():
-                distributed.broadcast(moved, 0)
-            received[name] = moved.cpu()
+                distributed.broadcast(received[name], 0)
         return received
 
     @contextmanager
@@ -167,7 +167,7 @@ def joined(environment: Mapping[str, str] = os.environ, *, device: str) -> Itera
     try:
         store = TCPStore(address, port, size, is_master=rank == 0, timeout=MEETING)
         distributed.init_process_group(
-            "nccl" if device == "cuda" else "gloo",
+            "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo",
             store=store,
             timeout=PATIENCE,
             world_size=size,
