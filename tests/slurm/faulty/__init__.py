@@ -1,0 +1,1 @@
+"""Experiments for `$ZIA_EXPERIMENTS`: real training, made to be disturbed."""

@@ -1,0 +1,189 @@
+"""A real adapter on a tiny random LLaMA, trained by the engine; some runs fail when told to.
+
+Each profile is the plan of one test. `$TINY_STEP_S` makes steps last longer, for whoever wants to
+catch a run at a certain step; it changes no number.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from experiments.harness import stored
+from experiments.harness.experiment import Estimate, Experiment
+from experiments.harness.folder import RunFolder
+from experiments.harness.spec import RunSpec
+from zia_core.errors import ZiaError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+STEP_S = "TINY_STEP_S"
+FAILS_AT = 4  # the step of a run that fails
+OUT_OF_MEMORY = "tried to allocate 20.00 MiB"
+
+
+@dataclass(frozen=True)
+class Settings:
+    steps: int = 24
+    checkpoint_every: int = 5
+    fail: str | None = None  # "nan", "memory" or "data"
+
+
+# fail: the runs, in the order in which they are done
+PLANS: dict[str, Sequence[str | None]] = {
+    "one": [None],
+    "two": [None, None],
+    "five": [None] * 5,
+    "failing": ["nan", None, "memory", "data", None],
+}
+
+
+def run(spec: RunSpec, folder: RunFolder) -> None:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from zia_core import ZeroInitConfig, attach
+    from zia_core.adapters import backbone_identity
+    from zia_core.engine import train
+    from zia_core.trained import pack_trained
+    from zia_core.training import TrainSettings
+
+    settings: Settings = spec.settings
+    torch.set_num_threads(1)
+    torch.manual_seed(7)
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        attention_dropout=0.1,  # so that the random generators matter
+    )
+    model = LlamaForCausalLM(config)
+    identity = backbone_identity(model)
+    torch.manual_seed(spec.seed)
+    attach(model, ZeroInitConfig(prompt_length=4, num_layers=2))
+    for name, parameter in model.named_parameters():
+        if name.endswith("zero_init.gate"):  # a closed gate hides what the prompts do
+            torch.nn.init.normal_(parameter)
+    engine = TrainSettings(
+        total_steps=settings.steps,
+        batch_size=4,
+        peak_lr=0.02,
+        warmup_steps=2,
+        weight_decay=0.02,
+        token_budget=64,
+        eval_every=8,
+        checkpoint_every=settings.checkpoint_every,
+        seed=spec.seed,
+        device="cpu",
+    )
+    task = _Task(settings.fail)
+    summary = train(model, task, engine, folder)
+    with folder.writing(stored.ADAPTER) as path:
+        path.write_bytes(pack_trained(model, spec.method, identity))
+    folder.write_predictions([{"id": i, "output": i % 3} for i in range(4)])
+    folder.write_result({"val_loss": summary.last_evaluation["val_loss"], "steps": summary.steps})
+
+
+class _Task:
+    """Records of random tokens; the last third of each is to be predicted."""
+
+    def __init__(self, fail: str | None) -> None:
+        import random
+
+        numbers = random.Random(3)
+        lengths = [numbers.randint(6, 30) for _ in range(20)]
+        self.tokens = [[numbers.randrange(1, 64) for _ in range(n)] for n in lengths]
+        self.fail, self.steps_begun = fail, 0
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def length(self, index: int) -> int:
+        return len(self.tokens[index])
+
+    def labels(self, index: int) -> int:
+        return len(self.tokens[index]) // 3
+
+    def record_id(self, index: int) -> str:
+        return f"tiny-{index}"
+
+    def batch(self, indices: Sequence[int]) -> "dict[str, Tensor]":
+        import torch
+
+        from zia_core.losses import IGNORED
+
+        shape = (len(indices), max(self.length(index) for index in indices))
+        input_ids = torch.zeros(shape, dtype=torch.long)
+        attention_mask, labels = torch.zeros_like(input_ids), torch.full_like(input_ids, IGNORED)
+        for row, index in enumerate(indices):
+            length, n = self.length(index), self.labels(index)
+            input_ids[row, :length] = torch.tensor(self.tokens[index])
+            attention_mask[row, :length] = 1
+            labels[row, length - n : length] = input_ids[row, length - n : length]
+        return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+
+    def loss(self, model: "nn.Module", batch: "dict[str, Tensor]") -> "tuple[Tensor, int]":
+        from zia_core.losses import causal_lm_loss
+
+        loss, labels = causal_lm_loss(model, **batch)
+        if model.training:
+            self.steps_begun += 1
+            time.sleep(float(os.environ.get(STEP_S, "0")))
+            if self.fail and self.steps_begun >= FAILS_AT:
+                loss = self._failing(model, loss)
+        return loss, labels
+
+    def _failing(self, model: "nn.Module", loss: "Tensor") -> "Tensor":
+        import torch
+
+        if self.fail == "data":
+            raise ZiaError("record tiny-17 has no output")
+        if self.fail == "nan":
+            return loss * float("nan")
+
+        def allocate(gradient: "Tensor") -> None:
+            raise torch.OutOfMemoryError(OUT_OF_MEMORY)
+
+        prompt = next(p for n, p in model.named_parameters() if n.endswith("zero_init.prompt"))
+        prompt.register_hook(allocate)
+        return loss
+
+    def evaluate(self, model: "nn.Module") -> dict[str, float]:
+        total, labels = self.loss(model, self.batch(range(4)))
+        return {"val_loss": total.item() / labels}
+
+
+def plan(profile: str, device: str) -> list[RunSpec]:
+    return [
+        RunSpec(
+            experiment="tiny_llama",
+            version=1,
+            task="tokens",
+            method="zero-init",
+            backbone="tiny/llama",
+            data="random",
+            profile=profile,
+            seed=seed,
+            settings=Settings(fail=fail),
+        )
+        for seed, fail in enumerate(PLANS.get(profile, ()))
+    ]
+
+
+EXPERIMENT = Experiment(
+    name="tiny_llama",
+    version=1,
+    title="a tiny LLaMA to be disturbed",
+    settings=Settings,
+    tasks=("tokens",),
+    methods=("zero-init",),
+    profiles=tuple(PLANS),
+    result_fields={"val_loss": float, "steps": int},
+    plan=plan,
+    run=run,
+    estimate=lambda spec: Estimate(0.001, 0.5, "a guess"),
+)
