@@ -179,14 +179,11 @@ def test_it_prints_its_notes_and_not_its_controls(chromium: Any, report: Path) -
     page = opened(chromium, report)
     notes = page.locator("#table-vtab_tasks .notes").first
     assert not notes.is_visible()
-    page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
     assert notes.is_visible()
     assert not page.locator("#browser").is_visible()
     assert not page.locator("#filter").is_visible()
-    page.emulate_media(media="screen")
-    assert len(page.pdf()) > 50_000  # which ends with the browser's own event after printing
-    assert not notes.is_visible()
+    assert len(page.pdf()) > 50_000
 
 
 def test_without_scripts_everything_but_the_browser_is_there(chromium: Any, report: Path) -> None:

@@ -119,15 +119,4 @@
     else row.after(details(row));
     button.setAttribute("aria-expanded", String(Boolean(below(row))));
   });
-
-  // Notes are printed whether they are open or not.
-  let closed = [];
-  addEventListener("beforeprint", () => {
-    closed.push(...document.querySelectorAll("details:not([open])"));
-    closed.forEach((each) => { each.open = true; });
-  });
-  addEventListener("afterprint", () => {
-    closed.forEach((each) => { each.open = false; });
-    closed = [];
-  });
 })();
