@@ -1,8 +1,8 @@
 """Frozen image encoders: CLIP's vision tower, and any ViT of transformers or timm.
 
-`small-vit` and the ViT-B/16 of ImageNet-21k are those of `experiments.vision`. Any other encoder is
-a folder in the hub's format, transformers' or timm's: `$ZIA_WEIGHTS/<name>`, or the hub at a
-revision, `owner/name@revision`.
+`small-vit`, `pocket-vit` and the ViT-B/16 of ImageNet-21k are those of `experiments.vision`. Any
+other encoder is a folder in the hub's format, transformers' or timm's: `$ZIA_WEIGHTS/<name>`, or
+the hub at a revision, `owner/name@revision`.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ NAMED = {
     "clip-vit-l-14": "openai/clip-vit-large-patch14@32bd64288804d66eefd0ccbe215aa642df71cc41",
 }
 # Encoders of `experiments.vision`, and how their images are prepared: as they were trained.
-PROTOCOLS = {"small-vit": "vpt"}
+PROTOCOLS = {"small-vit": "vpt", "pocket-vit": "vpt"}
 OTHER_PROTOCOL = "half"
 HUB = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
 FILES = ["*.json", "*.safetensors"]

@@ -20,7 +20,8 @@ PROFILES = ("mini", "small", "paper")
 TASK, ABLATION, OWN = "qcm-a", "ablation", "own-split"
 TASKS = (TASK, ABLATION, OWN)
 SEEDS = (0, 1, 2, 3, 4)
-ABLATED_LAYERS = (10, 20, 30, 32)  # of LLaMA-7B's 32
+DEPTH = 32  # LLaMA-7B's layers
+ABLATED_LAYERS = (10, 20, 30, 32)  # of these
 ABLATED_EPOCHS = (15, 30, 60)
 
 # What the paper's main table has, and the pair that shows what the image adds.
@@ -84,7 +85,7 @@ def _small(device: str) -> Iterator[RunSpec]:
     depth, cpu = backbones.get(name).layers, device == "cpu"
     data = REDUCED_DATA if cpu else "reduced-1773"
     budget = REDUCED if cpu else {}
-    base = SMALL_ENCODER | budget | {"num_layers": _scaled(30, depth)}
+    base = SMALL_ENCODER | budget | {"num_layers": scaled(30, depth)}
 
     def spec(task: str, method: str, seed: int, **changes: Any) -> RunSpec:
         own = base | changes
@@ -98,7 +99,7 @@ def _small(device: str) -> Iterator[RunSpec]:
     for method in TEXT_METHODS:
         for seed in SEEDS if method in INITIALISATIONS else SEEDS[:1]:
             yield spec(TASK, method, seed)
-    layers = tuple(_scaled(each, depth) for each in ABLATED_LAYERS)
+    layers = tuple(scaled(each, depth) for each in ABLATED_LAYERS)
     # On a CPU a tenth of the paper's numbers.
     epochs = tuple(each / 10 if cpu else each for each in ABLATED_EPOCHS)
     yield from _ablations(spec, *INITIALISATIONS, layers, epochs)
@@ -123,9 +124,9 @@ def _ablations(
         yield ablation(zero_init, epochs=float(share), evaluations=max(1, round(share)))
 
 
-def _scaled(layers: int, depth: int) -> int:
-    """The same share of `depth` layers as `layers` are of LLaMA-7B's 32."""
-    return max(1, round(depth * layers / 32))
+def scaled(layers: int, depth: int) -> int:
+    """The same share of `depth` layers as `layers` are of LLaMA-7B's 32, at least one."""
+    return max(1, round(depth * layers / DEPTH))
 
 
 def _spec(
