@@ -5,21 +5,24 @@ layers and for 30 epochs, is in all three tables. A smaller backbone has the sam
 depth, a smaller budget the same ratios of epochs; lines are called by the paper's numbers.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import isclose
 
 from experiments import backbones
 from experiments.image_features.methods import TEXT
-from experiments.report import formats
-from experiments.report.rows import NOT_TRAINED, SECTION_OF_TASKS, Column, Section
+from experiments.report.rows import SECTION_OF_TASKS
 from experiments.report.runs import Run
-from experiments.report.table import Block, Table
-from experiments.scienceqa.runs import ABLATED_EPOCHS, ABLATED_LAYERS
+from experiments.scienceqa.runs import (
+    ABLATED_EPOCHS,
+    ABLATED_LAYERS,
+    ABLATION,
+    DEPTH,
+    scaled,
+)
 
-EXPERIMENT, TASK, METHOD = "scienceqa", "ablation", "zero-init"
-ONLY = {"evaluated_on": "val"}
-LAYERS, EPOCHS, DEPTH = 30, 30, 32  # the paper's own choice, and LLaMA-7B's layers
+METHOD = "zero-init"
+LAYERS, EPOCHS = 30, 30  # the paper's own choice
 
 
 def by_layers(runs: Sequence[Run]) -> list[Run]:
@@ -60,13 +63,18 @@ def epochs_line(epochs: int) -> str:
 
 
 def lines(runs: Sequence[Run]) -> list[Run]:
-    """Return each ablation run once for each table that it is in, and all other runs as they are.
+    """Return each ablation run once for each table that it is in, and the runs of other tasks.
 
-    So a claim can name two lines of a table.
+    So a claim can name two lines of a table. Ablations are scored on the validation questions, all
+    else on the test questions; runs that are not are left out.
     """
-    ablated = [run for run in runs if run.task == TASK]
-    others = [run for run in runs if run.task != TASK]
+    scored_on = {True: "val", False: "test"}
+    counted = [
+        run for run in runs if run.settings.get("evaluated_on") == scored_on[run.task == ABLATION]
+    ]
+    ablated = [run for run in counted if run.task == ABLATION]
     views = (by_layers, by_initialisation, by_epochs)
+    others = [run for run in counted if run.task != ABLATION]
     return others + [run for view in views for run in view(ablated)]
 
 
@@ -90,7 +98,7 @@ def _of_paper(run: Run) -> int | None:
     """The layers of the paper that are the same share of the depth."""
     backbone = backbones.BACKBONES.get(run.backbone)
     for layers in ABLATED_LAYERS:
-        if backbone and _layers(run) == max(1, round(backbone.layers * layers / DEPTH)):
+        if backbone and _layers(run) == scaled(layers, backbone.layers):
             return layers
     return None
 
@@ -119,109 +127,3 @@ def _reference(runs: Sequence[Run]) -> float | None:
 
 def _layers(run: Run) -> int:
     return int(run.settings["num_layers"])
-
-
-def notes(section: Section) -> Iterator[str]:
-    """Say what is scored, and which of our layers and epochs stand for the paper's."""
-    methods = sorted({run.method for row in section.begun for run in row.runs})
-    without = all(name.endswith(TEXT) for name in methods)
-    yield (
-        f"Accuracy on the validation questions, greedy answers; methods {', '.join(methods)}"
-        + (", without images, which the paper's have." if without else ".")
-    )
-    backbone = backbones.BACKBONES.get(str(section.key["backbone"]))
-    depth = f"; the backbone has {backbone.layers} layers" if backbone else ""
-    yield (
-        "A line is called by the paper's layers or epochs, as which it counts: ours are the same "
-        f"share of the backbone's depth, and have the same ratio to the other epochs{depth}."
-    )
-    yield NOT_TRAINED
-
-
-ACCURACY = Column("acc_average", "validation accuracy", "%", formats.decimals(2), compared=True)
-LIKELIHOOD = Column(
-    "likelihood_accuracy", "likelihood accuracy", "%", formats.decimals(2), compared=True
-)
-TUNED = Column("tuned_parameters", "tuned parameters", "parameters", formats.count)
-TRAINING = Column("train_loss_epoch", "training loss", "nats", formats.number)
-VALIDATION = Column("val_loss", "validation loss", "nats", formats.number)
-OURS_ONLY = (
-    LIKELIHOOD,
-    Column("unparsable", "unparsable", "answers", formats.decimals(1)),
-    Column("questions", "of questions", "questions", formats.count),
-)
-
-
-def _table(
-    name: str,
-    lines: str,
-    arranged: Callable[[Sequence[Run]], list[Run]],
-    rows: tuple[tuple[str | None, str], ...],
-    columns: tuple[Column, ...],
-    more: tuple[Column, ...],
-    pairs: tuple[tuple[str, str], ...],
-    shown: tuple[str, ...] = (),
-) -> Table:
-    return Table(
-        name=name,
-        experiment=EXPERIMENT,
-        paper=name,
-        rows=rows,
-        blocks=(Block(columns), Block((*more, *OURS_ONLY), "Ours alone", paper=False)),
-        lines=lines,
-        tasks=(TASK,),
-        only=ONLY,
-        arranged=arranged,
-        shown=shown,
-        notes=notes,
-        pairs=pairs,
-        paired=(ACCURACY, LIKELIHOOD),
-    )
-
-
-def _steps(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Each line against the one before it."""
-    return tuple(zip(names[1:], names, strict=False))
-
-
-_LAYERS = [layers_line(layers) for layers in ABLATED_LAYERS]
-_EPOCHS = [epochs_line(epochs) for epochs in ABLATED_EPOCHS]
-TABLES = (
-    _table(
-        "layers",
-        "layers",
-        by_layers,
-        (
-            *((layers_line(layers), str(layers)) for layers in ABLATED_LAYERS),
-            (None, "gain from 10 to 20"),
-            (None, "gain from 20 to 30"),
-        ),
-        (TUNED, ACCURACY),
-        (TRAINING, VALIDATION),
-        _steps(_LAYERS),
-        ("num_layers",),
-    ),
-    _table(
-        "initialisation",
-        "method",
-        by_initialisation,
-        (
-            ("random-init", "Rand-Init attention"),
-            (METHOD, "Zero-Init attention"),
-            (None, "gain"),
-        ),
-        (ACCURACY,),
-        (TUNED, TRAINING, VALIDATION),
-        ((METHOD, "random-init"),),
-    ),
-    _table(
-        "overfitting",
-        "epochs",
-        by_epochs,
-        tuple((epochs_line(epochs), str(epochs)) for epochs in ABLATED_EPOCHS),
-        (TRAINING, VALIDATION, ACCURACY),
-        (),
-        _steps(_EPOCHS),
-        ("epochs",),
-    ),
-)

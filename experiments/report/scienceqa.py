@@ -7,9 +7,9 @@ from experiments.report import formats
 from experiments.report.paper import paper_table
 from experiments.report.rows import NOT_TRAINED, Column, Section
 from experiments.report.table import Block, Table
+from experiments.scienceqa.runs import NAME, OWN, TASK
 from experiments.scienceqa.subsets import OWN_SPLIT
 
-EXPERIMENT, TASK, OWN = "scienceqa", "qcm-a", "own-split"
 PERCENT = formats.decimals(2)
 # Which of our methods stands beside which row of the paper; its other rows are others' methods.
 BESIDE = {"LLaMA-Adapter_T (text only)": "zero-init-text", "LLaMA-Adapter": "zero-init"}
@@ -64,7 +64,7 @@ def notes(section: Section) -> Iterator[str]:
 
 MAIN = Table(
     name="scienceqa",
-    experiment=EXPERIMENT,
+    experiment=NAME,
     paper="scienceqa",
     rows=tuple((BESIDE.get(row), row) for row in paper_table("scienceqa").rows()),
     blocks=(
@@ -81,7 +81,7 @@ MAIN = Table(
 ACCURACY = _percent("acc_average", "accuracy")
 OWN_TABLE = Table(
     name="own_split",
-    experiment=EXPERIMENT,
+    experiment=NAME,
     paper=None,
     title="ScienceQA's image questions, own split",
     rows=tuple((method, None) for method in ("zero-init", "zero-init-text")),

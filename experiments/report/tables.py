@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments.harness.files import write_atomic
 from experiments.report import (
-    ablation,
+    ablation_tables,
     against,
     captions,
     efficiency,
@@ -31,7 +31,7 @@ def _tables() -> dict[str, Callable[[Runs], Document]]:
         *squad.TABLES,
         *scienceqa.TABLES,
         *captions.TABLES,
-        *ablation.TABLES,
+        *ablation_tables.TABLES,
         *map(paper_only.paper_only, paper_only.NAMES),
     ]
     stack = {table.name: partial(stacked.build, table) for table in described}

@@ -1,18 +1,19 @@
 """ScienceQA's ablations: which run is which line of which table."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from experiments.harness import registry
-from experiments.report import ablation
+from experiments.report import ablation, ablation_tables
 from experiments.report.document import markdown
 from experiments.report.runs import Run, read_runs
 from experiments.report.stacked import build
 from experiments.report.table import Table
 from tests.report.run_folders import lines_of, write_ablations, write_scienceqa
 
-LAYERS, INITIALISATION, OVERFITTING = ablation.TABLES
+LAYERS, INITIALISATION, OVERFITTING = ablation_tables.TABLES
 ACCURACIES = {
     "10 layers": 41.0,
     "20 layers": 45.0,
@@ -98,11 +99,12 @@ def test_runs_with_images_take_the_places_of_those_without(tmp_path: Path) -> No
 
 
 def test_other_tasks_and_test_questions_are_in_no_ablation(tmp_path: Path) -> None:
-    write_scienceqa(tmp_path, "zero-init-text", "qcm-a", 0, 60.0)
+    val = {"evaluated_on": "val"}
+    write_scienceqa(tmp_path, "zero-init-text", "qcm-a", 0, 60.0, settings=val)
     write_scienceqa(
         tmp_path, "zero-init-text", "ablation", 0, 70.0, settings={"evaluated_on": "test"}
     )
-    for table in ablation.TABLES:
+    for table in ablation_tables.TABLES:
         assert text(tmp_path, table) == text(tmp_path / "nothing", table)
 
 
@@ -110,7 +112,8 @@ def runs_of(*kinds: tuple[str, int, float], backbone: str = "llama-7b") -> list[
     return [
         Run(
             experiment="scienceqa", version=1, task="ablation", method=method, backbone=backbone,
-            data="full", profile="paper", seed=0, settings={"num_layers": layers, "epochs": epochs},
+            data="full", profile="paper", seed=0,
+            settings={"num_layers": layers, "epochs": epochs, "evaluated_on": "val"},
             state="done", reason="", hardware="", folder="", result={},
         )
         for method, layers, epochs in kinds
@@ -131,6 +134,8 @@ def test_the_reference_epochs_are_those_of_most_lines_or_the_middle_of_three() -
 def test_while_the_reference_cannot_be_told_no_line_is_called_after_the_paper() -> None:
     [alone] = ablation.by_epochs(runs_of(("zero-init", 30, 15.0)))
     assert alone.line == "zero-init, other epochs"
+    tied = [("zero-init", layers, epochs) for layers in (10, 30) for epochs in (15.0, 30.0)]
+    assert {run.line for run in ablation.by_epochs(runs_of(*tied))} == {"zero-init, other epochs"}
     for view in (ablation.by_initialisation, ablation.by_layers):
         assert view(runs_of(("zero-init", 30, 15.0))) == []
 
@@ -153,9 +158,12 @@ def test_sections_have_references_of_their_own(tmp_path: Path) -> None:
     assert lines == ["zero-init, as 10 of 32 layers", "zero-init, as 30 of 32 layers"] * 2
 
 
-def test_a_line_for_claims_is_a_line_of_a_table_and_other_tasks_stay() -> None:
-    other = Run(**(vars(runs_of(("lora", 30, 30.0))[0]) | {"task": "qcm-a"}))
-    runs = ablation.lines([other, *runs_of(("zero-init", 30, 30.0), ("random-init", 30, 30.0))])
+def test_a_claim_sees_each_ablation_as_lines_and_other_tasks_as_they_are() -> None:
+    first, second = runs_of(("zero-init", 30, 30.0), ("random-init", 30, 30.0))
+    test, val = ({**first.settings, "evaluated_on": name} for name in ("test", "val"))
+    kept = replace(first, task="qcm-a", method="lora", settings=test)
+    dropped = [replace(kept, settings=val), replace(first, settings=test)]
+    runs = ablation.lines([kept, first, second, *dropped])
     assert [run.heading for run in runs] == [
         "lora", "zero-init, as 30 of 32 layers", "zero-init", "random-init",
         "zero-init, as for 30 epochs",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from experiments.report.ablation import TABLES
+from experiments.report.ablation_tables import TABLES
 from experiments.report.figures import style
 from experiments.report.measured import Measured
 from experiments.report.rows import Section
@@ -12,7 +12,6 @@ from experiments.report.runs import Runs
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-EXPERIMENT = "scienceqa"
 PAPER = style.Look("#000000", "s", "--")
 GREEDY = style.look("zero-init")
 LIKELIHOOD = style.Look("#0072B2", "^", "-.")

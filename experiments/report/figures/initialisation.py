@@ -9,6 +9,7 @@ from experiments.report.figures import ablations, losses, style
 from experiments.report.figures.shared import Drawn, stem, subtitle
 from experiments.report.rows import Row, Section
 from experiments.report.runs import Runs
+from experiments.scienceqa.runs import NAME
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def draw(runs: Runs) -> Iterator[Drawn]:
             if (curve := _curve(runs, row))
         }
         if curves:
-            name = stem("initialisation", ablations.EXPERIMENT, section)
+            name = stem("initialisation", NAME, section)
             yield Drawn(name, _figure(section, curves))
 
 

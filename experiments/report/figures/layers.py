@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from experiments import backbones
-from experiments.report.ablation import ACCURACY, DEPTH, LIKELIHOOD
+from experiments.report.ablation_tables import ACCURACY, LIKELIHOOD
 from experiments.report.figures import ablations, style
 from experiments.report.figures.shared import Drawn, stem, subtitle
 from experiments.report.measured import measure
 from experiments.report.paper import paper_table
 from experiments.report.rows import Section
 from experiments.report.runs import Runs
-from experiments.scienceqa.runs import ABLATED_LAYERS
+from experiments.scienceqa.runs import ABLATED_LAYERS, DEPTH, NAME
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,7 +22,7 @@ def draw(runs: Runs) -> Iterator[Drawn]:
     for section in ablations.sections_of(runs, "layers"):
         figure = _figure(section)
         if figure is not None:
-            yield Drawn(stem("layers", ablations.EXPERIMENT, section), figure)
+            yield Drawn(stem("layers", NAME, section), figure)
 
 
 def _figure(section: Section) -> "Figure | None":

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from experiments.report.ablation import ACCURACY, LIKELIHOOD, TRAINING, VALIDATION
+from experiments.report.ablation_tables import ACCURACY, LIKELIHOOD, TRAINING, VALIDATION
 from experiments.report.figures import ablations, style
 from experiments.report.figures.shared import Drawn, stem, subtitle
 from experiments.report.measured import measure
 from experiments.report.paper import paper_table
 from experiments.report.rows import Row, Section
 from experiments.report.runs import Runs
-from experiments.scienceqa.runs import ABLATED_EPOCHS
+from experiments.scienceqa.runs import ABLATED_EPOCHS, NAME
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +29,7 @@ def draw(runs: Runs) -> Iterator[Drawn]:
     for section in ablations.sections_of(runs, "overfitting"):
         rows = sorted((row for row in section.begun if row.done), key=lambda row: _epochs(row))
         if rows:
-            yield Drawn(stem("overfitting", ablations.EXPERIMENT, section), _figure(section, rows))
+            yield Drawn(stem("overfitting", NAME, section), _figure(section, rows))
 
 
 def _epochs(row: Row) -> float:

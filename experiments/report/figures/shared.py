@@ -35,7 +35,12 @@ SCORES = {
     "vtab_vit": Score("accuracy", "top-1 accuracy (%)", 100, only={"phase": "final"}),
     "squad_roberta": Score("f1", "F1 (%)", only={"phase": "final"}),
     # Its ablations have figures of their own.
-    "scienceqa": Score("acc_average", "accuracy (%)", tasks=("qcm-a", "own-split")),
+    "scienceqa": Score(
+        "acc_average",
+        "accuracy (%)",
+        only={"evaluated_on": "test"},
+        tasks=("qcm-a", "own-split"),
+    ),
     "coco_caption": Score("CIDEr", "CIDEr (x 100)", 100),
 }
 
