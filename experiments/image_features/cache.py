@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Kind = Literal["global", "tokens"]
-FORMAT = 1  # raised when the numbers can change
+FORMAT = 2  # raised when the numbers can change
 SHARD = 256  # images
 # Every batch has this size, the last one filled up: how a matrix product rounds depends on its
 # shape, and features must not depend on which images were asked for together.

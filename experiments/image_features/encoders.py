@@ -35,6 +35,8 @@ HUB = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
 FILES = ["*.json", "*.safetensors"]
 # What transformers' ViTs call the norm behind their last layer.
 LAST_NORMS = ("post_layernorm", "layernorm", "norm")
+# What the class token is called: CLIP's, that of other ViTs.
+CLASS_TOKENS = ("class_embedding", "cls_token")
 # What a configuration says of the machine.
 OF_THE_MACHINE = ("transformers_version", "_name_or_path")
 
@@ -91,10 +93,16 @@ class Encoder:
         return [by_layer[layer] for layer in layers]
 
     def summary(self, tokens: "Tensor") -> "Tensor":
-        """The global feature of an image [B, width]: its class token, or the mean without one."""
+        """The global feature of an image [B, width].
+
+        Its class token, which comes first; in an encoder without one the mean over the patches,
+        whose registers stand in front of them.
+        """
         model: Any = self.model
-        prefix = getattr(model, "num_prefix_tokens", 1)
-        return tokens[:, 0] if prefix else tokens.mean(dim=1)
+        inputs = getattr(model, "embeddings", model)  # transformers', timm's
+        if any(getattr(inputs, name, None) is not None for name in CLASS_TOKENS):
+            return tokens[:, 0]
+        return tokens[:, getattr(model, "num_prefix_tokens", 0) :].mean(dim=1)
 
     def identity(self) -> dict[str, Any]:
         """What the features are a function of: architecture, weights, preprocessing."""
@@ -206,9 +214,10 @@ def _timm(folder: Path, config: dict[str, Any]) -> Any:
 def _transformers(folder: Path, config: dict[str, Any]) -> Any:
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModel, CLIPVisionModel
+    from transformers import AutoModel, CLIPVisionModel, SiglipVisionModel
 
-    kind: Any = CLIPVisionModel if "clip" in str(config.get("model_type")) else AutoModel
+    towers: dict[Any, Any] = {"clip": CLIPVisionModel, "siglip": SiglipVisionModel}
+    kind = towers.get(config.get("model_type"), AutoModel)
     try:
         model, found = kind.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
     except (SafetensorError, OSError, ValueError, RuntimeError, LookupError) as error:

@@ -15,7 +15,8 @@ from experiments.vision import small_vit
 from tests.image_features.world import TIMM, write_encoders
 from zia_core import ZiaError
 
-NAMES = ["clip", "vit", "timm", "timm-mean", "small-vit"]
+NAMES = ["clip", "vit", "siglip", "timm", "timm-mean", "timm-registers", "small-vit"]
+PATCHES = {"siglip": 0, "timm-mean": 0, "timm-registers": 2}  # where they begin, no class token
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +42,9 @@ def test_layers_by_hooks(name: str) -> None:
     """Depth d is what comes out of layer d, behind the encoder's last norm."""
     encoder = load(name)
     model: Any = encoder.model
-    if name in ("clip", "vit"):
-        layers = model.encoder.layers if name == "clip" else model.layers
-        norm = model.post_layernorm if name == "clip" else model.layernorm
+    if name in ("clip", "vit", "siglip"):
+        layers = model.layers if name == "vit" else model.encoder.layers
+        norm = model.layernorm if name == "vit" else model.post_layernorm
     else:
         layers, norm = model.blocks, model.norm
     assert len(layers) == encoder.depth
@@ -63,7 +64,8 @@ def test_layers_by_hooks(name: str) -> None:
     for depth, tokens in zip((encoder.depth, 1, encoder.depth), found, strict=True):
         torch.testing.assert_close(tokens, norm(outputs[depth - 1]))
         assert tokens.shape[-1] == encoder.width
-    expected = found[0].mean(1) if name == "timm-mean" else found[0][:, 0]
+    first = PATCHES.get(name)
+    expected = found[0][:, 0] if first is None else found[0][:, first:].mean(1)
     assert torch.equal(encoder.summary(found[0]), expected)
 
 

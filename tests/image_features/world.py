@@ -8,7 +8,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
-from transformers import CLIPVisionConfig, CLIPVisionModel, ViTConfig, ViTModel
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+    ViTConfig,
+    ViTModel,
+)
 
 from experiments.vision import small_vit
 
@@ -21,14 +28,19 @@ TINY = {
     "patch_size": 8,
 }
 TIMM = {"img_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 2}
+MEAN = {"class_token": False, "global_pool": "avg", "fc_norm": False}
 
 
 def write_encoders(root: Path, seed: int = 0) -> None:
-    """`clip`, `vit`, `timm`, `timm-mean` (no class token) and `small-vit`, in folders of `root`."""
+    """Tiny encoders in folders of `root`, by the names of their kinds.
+
+    Without a class token are `siglip`, `timm-mean` and `timm-registers`.
+    """
     torch.manual_seed(seed)
     for name, model in (
         ("clip", CLIPVisionModel(CLIPVisionConfig(**TINY))),
         ("vit", ViTModel(ViTConfig(**TINY), add_pooling_layer=False)),
+        ("siglip", SiglipVisionModel(SiglipVisionConfig(**TINY))),
     ):
         _random(model)
         model.save_pretrained(root / name)
@@ -37,7 +49,8 @@ def write_encoders(root: Path, seed: int = 0) -> None:
         (root / name / "preprocessor_config.json").write_text(json.dumps(preprocessor))
     for name, arguments in (
         ("timm", TIMM),
-        ("timm-mean", TIMM | {"class_token": False, "global_pool": "avg", "fc_norm": False}),
+        ("timm-mean", TIMM | MEAN),
+        ("timm-registers", TIMM | MEAN | {"reg_tokens": 2}),
     ):
         plain = timm.create_model("vit_tiny_patch16_224", num_classes=5, **arguments)
         _random(plain)
