@@ -25,6 +25,7 @@ from zia_core.batching import examples_of_step, steps_per_epoch
 from zia_core.errors import ZiaError
 from zia_core.gradients import accumulate_gradients, autocast
 from zia_core.memory import peak_memory_bytes, reset_peak_memory
+from zia_core.observe import gate_strengths
 from zia_core.optim import learning_rate, parameter_groups
 from zia_core.ranks import LostRankError, Ranks, checkpoint_of_first
 from zia_core.rng import derived_seed, isolated_rng, seed_everything
@@ -228,7 +229,10 @@ class _Training:
             first_evaluation=self.so_far.first_evaluation or evaluation,
             last_evaluation=evaluation,
         )
-        self.journal.metrics({"step": step, "eval": evaluation})
+        gates = gate_strengths(self.model)
+        self.journal.metrics(
+            {"step": step, "eval": evaluation} | ({"gates": gates} if gates else {})
+        )
 
     def _save(self) -> None:
         if not self.ranks.is_first:

@@ -14,6 +14,8 @@ from zia_core.errors import ZiaError
 
 # Hidden prompts [..., K, C] -> their keys and values [..., G, K, D], by the layer's frozen weights.
 Projection = Callable[[Tensor], tuple[Tensor, Tensor]]
+# Told of both terms of a forward pass, words and prompts, [B, T, H, D] each.
+Observer = Callable[[Tensor, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class ZeroInit(nn.Module):
         self.condition: Condition | None = None  # set by `zia_core.condition`
         self.keep = False  # inside `frozen_prompts`
         self.kept: tuple[tuple[object, ...], PromptKV] | None = None
+        self.observer: Observer | None = None  # inside `observed`
 
     def strength(self) -> Tensor:
         """a(g): [H] or [1]."""

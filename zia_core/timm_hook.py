@@ -63,6 +63,9 @@ class TimmZeroInit(ZeroInit):
         query: Tensor = now["query"]
         if self.config.softmax == "separate":
             term = prompt_term(query, prompts, now["scale"], None, now["dropout"])
+            if self.observer is not None:
+                words_BNHD = text.unflatten(2, (self.geometry.heads, -1))
+                self.observer(words_BNHD, term.transpose(1, 2))
             return (text + term.transpose(1, 2).flatten(2).to(text.dtype),)
         text_BHND = text.unflatten(2, (self.geometry.heads, -1)).transpose(1, 2)
         mixed = joint_mix(text_BHND, query, now["key"], prompts, now["scale"])

@@ -87,7 +87,11 @@ class Journal(Protocol):
     """
 
     def metrics(self, record: dict[str, Any]) -> None:
-        """Append a record of a step, or of an evaluation (`{"step": s, "eval": {...}}`)."""
+        """Append a record of a step, or of an evaluation.
+
+        An evaluation is `{"step": s, "eval": {...}}`; where the model has gates it also has
+        "gates": a(g) of every head by layer.
+        """
 
     def timing(self, record: dict[str, Any]) -> None:
         """Append seconds, tokens, tokens per second and peak memory of a step."""

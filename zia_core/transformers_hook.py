@@ -109,6 +109,8 @@ def zero_init_attention(
         return _joint(attention, query, key, value, attention_mask, prompts, kwargs)
     text_BTHD, weights = layer.text(attention, query, key, value, attention_mask, **kwargs)
     term_BHTD = prompt_term(query, prompts, scale, kwargs.get("softcap"), dropout)
+    if layer.observer is not None:
+        layer.observer(text_BTHD, term_BHTD.transpose(1, 2))
     return text_BTHD + term_BHTD.transpose(1, 2), weights
 
 

@@ -216,7 +216,7 @@ def test_reproduce_without_runs_shows_the_published_results(
     written = out.splitlines()[1:]
     assert written[:2] == ["results/tables/efficiency.md", "results/tables/efficiency.tex"]
     assert "results/figures/paper-loss-curves.png" in written
-    assert written[-1] == "results/tables/claims.md"
+    assert written[-1] == "results/report.html"
     assert not RUNS.exists()
 
 

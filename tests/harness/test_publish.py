@@ -119,6 +119,13 @@ def test_compare_finds_the_first_step_that_differs(runs: Path, tmp_path: Path) -
     assert same.endswith(": as published, to the last digit")
     metrics = folder(runs) / stored.METRICS
     lines = metrics.read_text().splitlines(keepends=True)
+    more = lines[3].replace("{", '{"gates":[0.5],', 1)  # recorded by one of the two codes only
+    metrics.write_text("".join([*lines[:3], more, *lines[4:]]))
+    (same,) = compare(specs, runs, tmp_path / "published")
+    assert same.endswith(": as published, to the last digit")
+    metrics.write_text("".join(lines[:-1]))
+    (shorter,) = compare(specs, runs, tmp_path / "published")
+    assert "differs from the published run at step" in shorter
     metrics.write_text("".join([*lines[:3], '{"loss":7.5,"step":3}\n', *lines[4:]]))
     (different,) = compare(specs, runs, tmp_path / "published")
     assert "differs from the published run at step 3: loss 7.5 (published 1.12" in different

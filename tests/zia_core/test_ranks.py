@@ -44,10 +44,13 @@ def test_two_ranks_have_the_losses_and_parameters_of_one(
     one, two = numbers(tmp_path / "1"), numbers(tmp_path / "2")
     assert [record.keys() for record in two] == [record.keys() for record in one]
     for ours, theirs in zip(two, one, strict=True):
-        for name in ours.keys() - {"eval", "grad_norm"}:
+        for name in ours.keys() - {"eval", "gates", "grad_norm"}:
             assert ours[name] == pytest.approx(theirs[name], rel=1e-6), (ours["step"], name)
         if "eval" in ours:
             assert ours["eval"] == pytest.approx(theirs["eval"], rel=1e-6)
+            assert ours["gates"].keys() == theirs["gates"].keys()
+            for layer, gates in ours["gates"].items():
+                assert gates == pytest.approx(theirs["gates"][layer], rel=1e-4, abs=1e-6)
     alone = load_file(tmp_path / "1/0.safetensors")
     first, second = (load_file(tmp_path / f"2/{rank}.safetensors") for rank in range(2))
     for name, tensor in alone.items():
