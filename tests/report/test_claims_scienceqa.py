@@ -152,3 +152,16 @@ def test_a_method_whose_loss_did_not_fall_decides_nothing(tmp_path: Path) -> Non
     verdict, evidence = verdicts(tmp_path)["image-branch-own"]
     assert verdict == "inconclusive"
     assert "zero-init is not trained" in evidence
+
+
+def test_lines_of_ablations_and_methods_of_the_same_name_are_kept_apart(tmp_path: Path) -> None:
+    """In the profile `paper` both tasks have a zero-init: other settings, other questions."""
+    for seed, noise in enumerate(NOISE):
+        for method, accuracy in (("zero-init", 84.0 + noise), ("random-init", 41.0)):
+            write_scienceqa(tmp_path, method, "ablation", seed, accuracy)
+        nine = {"num_layers": 9}
+        write_scienceqa(tmp_path, "zero-init", "ablation", seed, 56.0, settings=nine)
+    write_pair(tmp_path, "qcm-a", 0.0, acc_has_image=60.0)
+    found = verdicts(tmp_path)
+    assert found["random-init-scienceqa"][0] == "holds"
+    assert found["image-branch"][0] == "holds"
