@@ -5,6 +5,7 @@ Encoders for question answering are loaded by `experiments.question_answering`.
 `$ZIA_WEIGHTS/<name>` (default `weights/<name>` in the project) is a folder in the hub's format or
 one with a GGUF file; where there is none, the hub's repository at a pinned revision is asked. A
 GGUF is dequantised when loaded: its numbers are not the hub file's, so it has a name of its own.
+The pocket models of the profile `mini` are released with the project, in `experiments/miniature`.
 """
 
 import os
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 WEIGHTS_VARIABLE = "ZIA_WEIGHTS"
+RELEASED = PROJECT / "experiments" / "miniature" / "weights"
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Backbone:
     revision: str | None = None
     gguf: bool = False
     howto: str = ""  # how to get the weights without the hub
+    released: bool = False  # with the project
 
 
 _SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -95,6 +98,17 @@ BACKBONES = {
             revision="c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
             howto="run `make minilm`",
         ),
+        *(
+            Backbone(
+                name=f"pocket-{kind}",
+                layers=6,
+                folder=f"pocket-{kind}",
+                howto=f"fetch the project's files again, or run `zia pretrain {kind}` and put the "
+                "folder backbone/ of that run there",
+                released=True,
+            )
+            for kind in ("llama", "roberta")
+        ),
     )
 }
 
@@ -126,11 +140,15 @@ def load(
     Raises:
         ZiaError: the weights are neither here nor to be had from the hub, or damaged.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     with one_sentence(backbone):
         where, options, files = source(backbone)
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
+        if backbone.gguf:
+            # Packed weights, which transformers keeps where it has kernels for them, have no
+            # gradient and other numbers.
+            options["quantization_config"] = GgufConfig(dequantize=True)
         with no_progress_bars():
             model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, **options)
     return model.to(device).eval(), tokenizer, weights_fingerprint(files)
@@ -152,6 +170,11 @@ def source(backbone: Backbone) -> tuple[str, dict[str, Any], list[Path]]:
             )
         return str(folder), {"gguf_file": found[0].name}, found
     if (folder / "config.json").exists():
+        return str(folder), {}, _weight_files(folder)
+    if backbone.released:
+        folder = RELEASED / backbone.name
+        if not folder.is_dir():
+            raise ZiaError(f"no weights of {backbone.name}: {folder} is missing; {backbone.howto}")
         return str(folder), {}, _weight_files(folder)
     from huggingface_hub import snapshot_download
 

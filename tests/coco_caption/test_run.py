@@ -15,13 +15,16 @@ from experiments.coco_caption import runs
 from experiments.coco_caption.captions import asked_examples, training_examples
 from experiments.coco_caption.data import load_captions
 from experiments.coco_caption.experiment import EXPERIMENT
+from experiments.coco_caption.settings import Settings
 from experiments.harness import cli, stored, verify
 from experiments.harness.executor import run_one
 from experiments.image_features import loaded
+from experiments.image_features.training import Trained
 from experiments.metrics.coco.files import score_files
 from tests.alpaca_llama.tokenizers_by_hand import byte_level
 from tests.coco_caption import world
 from zia_core import ZiaError
+from zia_core.engine import Interrupted
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +94,29 @@ def test_predictions_of_other_records_fail_the_check(
     (found,) = [each for each in verify.verify(copy) if each.check == "metrics"]
     assert found.outcome == "failed"
     assert f"the predictions of the set '{which}' are not one for each of the" in found.detail
+
+
+def test_resumed_is_uninterrupted(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped behind the training, with captions that are drawn: the draw starts again."""
+    changes = {"decoding": "sampled", "new_tokens": 9}
+    spec, whole = world.spec("zero-init", **changes), done(root, "zero-init", **changes)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trained, "stop_if_requested", mock.Mock(side_effect=Interrupted("test", 2)))
+        assert run_one(spec, tmp_path).state == "preempted"
+    assert run_one(spec, tmp_path).state == "done"
+    again = stored.load(tmp_path / spec.experiment / spec.folder_name)
+    assert again.metrics() == whole.metrics()
+    assert again.predictions() == whole.predictions()
+    assert again.result["adapter_sha256"] == whole.result["adapter_sha256"]
+
+
+def test_identities_do_not_move() -> None:
+    """A new setting must keep them: its default is the old behaviour."""
+    spec = next(s for s in runs.plan("paper", "cuda") if s.method == "zero-init")
+    assert spec.settings == Settings(token_budget=2048, bottleneck=54)
+    assert spec.identity == "6f28a3200ba55693"
 
 
 @pytest.mark.parametrize("method", ["zero-init", "lora"])
