@@ -7,6 +7,22 @@ from typing import Annotated, Any
 
 import typer
 
+from experiments.harness import cli_dispatch
+from experiments.harness.cli_options import (
+    FIGURES,
+    RESULTS,
+    RUNS,
+    TABLES,
+    AnyExperiment,
+    Device,
+    ExperimentName,
+    KeepGoing,
+    Out,
+    Profile,
+    Retry,
+    Runs,
+    retry_failed,
+)
 from experiments.metrics.cli import app as score
 from zia_core.errors import ZiaError
 
@@ -22,27 +38,6 @@ app.add_typer(score, name="score")
 
 # Click's class, which newer typers carry in a copy of their own.
 USAGE_ERROR: Any = typer.BadParameter.__base__
-EXECUTORS = ("inprocess", "local", "slurm")
-PUBLISHED = Path("results/published")
-
-ExperimentName = Annotated[str, typer.Argument(metavar="EXPERIMENT", show_default=False)]
-AnyExperiment = Annotated[
-    str | None, typer.Argument(metavar="EXPERIMENT", help="One experiment; all by default.")
-]
-Profile = Annotated[str, typer.Option(metavar="P", help="mini, small or paper.")]
-Device = Annotated[str, typer.Option(metavar="D", help="auto, cpu or cuda.")]
-Runs = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the runs.")]
-Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder for what is made.")]
-Retry = Annotated[
-    str | None, typer.Option(metavar="failed", help="failed: run again what has failed before.")
-]
-KeepGoing = Annotated[
-    bool, typer.Option("--keep-going", help="Leave out damaged run folders, and say so.")
-]
-RUNS = Path("results/runs")
-RESULTS = Path("results")
-TABLES = RESULTS / "tables"
-FIGURES = RESULTS / "figures"
 
 
 @app.callback()
@@ -109,39 +104,10 @@ def run(
         seed=seed,
         settings=_pairs(settings or []),
     )
-    raise typer.Exit(executor.in_process([spec], runs, retry_failed=_retry_failed(retry)))
+    raise typer.Exit(executor.in_process([spec], runs, retry_failed=retry_failed(retry)))
 
 
-@app.command()
-def reproduce(
-    experiment: AnyExperiment = None,
-    profile: Profile = "mini",
-    executor: Annotated[str, typer.Option(metavar="E", help="inprocess.")] = "inprocess",
-    device: Device = "auto",
-    runs: Runs = RUNS,
-    out: Out = RESULTS,
-    retry: Retry = None,
-) -> None:
-    """Do all missing runs of a profile, then tables, figures, claims and report."""
-    from experiments.harness import executor as execution
-    from experiments.harness import plan as planning
-    from experiments.harness import publish
-    from experiments.harness.registry import check_choice
-
-    check_choice("executor", executor, EXECUTORS)
-    if executor != "inprocess":
-        raise ZiaError(f"the executor {executor} is not there yet; use --executor inprocess")
-    retry_failed = _retry_failed(retry)
-    specs = planning.planned(experiment, profile, planning.resolve_device(device))
-    if not specs:
-        print(f"The profile {profile} has no runs yet; these are the results of {PUBLISHED}.")
-        return _report(PUBLISHED, out)
-    code = execution.in_process(specs, runs, retry_failed=retry_failed)
-    if code in (execution.EXIT_DONE, execution.EXIT_FAILED):
-        _report(runs, out)
-        for sentence in publish.compare(specs, runs, PUBLISHED):
-            print(sentence)
-    raise typer.Exit(code)
+app.command()(cli_dispatch.reproduce)
 
 
 @app.command()
@@ -159,7 +125,7 @@ def pretrain(
     own = [name for name in registry.experiments() if name.startswith(prefix)]
     registry.check_choice("model", model, [name.removeprefix(prefix) for name in own])
     specs = planning.planned(prefix + model, "pretrain", planning.resolve_device(device))
-    raise typer.Exit(executor.in_process(specs, runs, retry_failed=_retry_failed(retry)))
+    raise typer.Exit(executor.in_process(specs, runs, retry_failed=retry_failed(retry)))
 
 
 @app.command("status")
@@ -171,6 +137,10 @@ def status_(
     from experiments.harness import status
 
     status.show(runs, watch=watch)
+
+
+app.command()(cli_dispatch.worker)
+app.add_typer(cli_dispatch.retry_app, name="retry")
 
 
 @app.command()
@@ -272,28 +242,12 @@ def verify(
     raise typer.Exit(1 if any(finding.outcome == "failed" for finding in findings) else 0)
 
 
-def _report(runs: Path, out: Path) -> None:
-    tables(runs, out / TABLES.name)
-    figures(runs, out / FIGURES.name)
-    claims(runs, out / TABLES.name)
-    report(runs, out)
-
-
 def _pairs(settings: list[str]) -> dict[str, str]:
     """`key=value` texts as a dictionary; the value may contain further equals signs."""
     for setting in settings:
         if "=" not in setting:
             raise typer.BadParameter(f"{setting!r} is not KEY=VALUE", param_hint="--set")
     return dict(setting.split("=", 1) for setting in settings)
-
-
-def _retry_failed(retry: str | None) -> bool:
-    from experiments.harness.plan import RETRIES
-    from experiments.harness.registry import check_choice
-
-    if retry is not None:
-        check_choice("kind of run to retry", retry, RETRIES)
-    return retry is not None
 
 
 def main() -> None:

@@ -4,26 +4,24 @@ A run that is stopped by a signal goes on from its checkpoint when it is asked f
 failed is not tried again unless that is asked for.
 """
 
-import signal
-import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from experiments.harness import plan, provenance, registry, stored, terminal
+from experiments.harness import followers, plan, provenance, registry, stored, terminal
 from experiments.harness.folder import RunFolder
-from experiments.harness.ownership import LostOwnershipError
+from experiments.harness.isolation import nothing_left_behind
+from experiments.harness.ownership import LostOwnershipError, Watch
 from experiments.harness.plan import PlannedRun
 from experiments.harness.spec import RunSpec
+from experiments.harness.stopping import StopSignals, say
 from zia_core.errors import ZiaError
 
 EXIT_DONE, EXIT_FAILED = 0, 1
 EXIT_SIGNAL = 128  # plus the signal's number: what a shell expects of a stopped process
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -36,59 +34,39 @@ class Outcome:
     signal: int = 0  # the signal that arrived meanwhile; whoever works off a plan stops there
 
 
-class StopSignals:
-    """SIGINT and SIGTERM while a run goes on.
-
-    The first asks the run to stop at its next step boundary, where it saves a checkpoint; the
-    second stops it at once (KeyboardInterrupt), and what came after the last checkpoint is lost.
-    """
-
-    def __init__(self, folder: RunFolder) -> None:
-        self.received = 0
-        self._folder = folder
-
-    @property
-    def name(self) -> str:
-        """The name of the received signal, for example SIGTERM."""
-        return signal.Signals(self.received).name if self.received else ""
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Handle one signal."""
-        if self.received:
-            raise KeyboardInterrupt
-        self.received = number
-        self._folder.request_stop(self.name)
-        _say(f"{self.name}: stopping after this step; a second one stops at once")
-
-    @contextmanager
-    def handled(self) -> Iterator[None]:
-        """Take the signals for the time of the block."""
-        before = {number: signal.signal(number, self) for number in SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
 def run_one(
-    spec: RunSpec, runs_root: Path, show: Callable[[dict[str, Any]], None] | None = None
+    spec: RunSpec,
+    runs_root: Path,
+    show: Callable[[dict[str, Any]], None] | None = None,
+    *,
+    stop: StopSignals | None = None,
+    watch: Watch | None = None,
+    begun: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Claim the run's folder, do or continue the run, and record how it ended.
 
-    `show` gets the fields of every progress report. Errors of the run itself are recorded and
-    returned; ZiaError is raised only where the folder cannot be claimed or released.
+    `begun` is called when the run is claimed; `show` gets the fields of every progress report.
+    `stop` is given by whoever handles the signals already. A run that another process has is
+    watched for up to a minute, whether that works; with `watch`, which looks at many, not at all.
+    Errors of the run itself are recorded and returned; ZiaError is raised only where the folder
+    cannot be claimed or released.
     """
     experiment = registry.get(spec.experiment)
-    folder = RunFolder.claim(runs_root, spec, experiment.result_fields, wait=True)
+    folder = RunFolder.claim(
+        runs_root, spec, experiment.result_fields, wait=watch is None, watch=watch
+    )
     if folder is None:
         path = runs_root / spec.experiment / spec.folder_name
         if stored.is_done(path, experiment.result_fields):
             return Outcome("done")
         return Outcome("busy", "another process works on it")
     folder.on_progress = show
-    stop = StopSignals(folder)
-    with folder, stop.handled():
+    begun()
+    handled: AbstractContextManager[None] = nullcontext()
+    if stop is None:
+        stop = StopSignals()
+        handled = stop.handled()
+    with folder, handled, stop.passed_to(folder), nothing_left_behind():
         state, reason = _attempt(experiment.run, spec, folder, stop)
         try:
             if state in ("failed", "preempted"):
@@ -107,13 +85,15 @@ def _attempt(
     from zia_core.training import Interrupted, NonFiniteLoss  # imports torch, as every run does
 
     try:
-        folder.write_environment(provenance.environment(with_torch=True))
-        run(spec, folder)
+        ranks = followers.ranks_for(spec)
+        folder.write_environment(provenance.environment(with_torch=True) | {"ranks": ranks})
+        with followers.beside(spec, folder.path, ranks):
+            run(spec, folder)
         folder.set_status("done")
     except Interrupted as interrupted:
         return "preempted", str(interrupted)
     except KeyboardInterrupt:
-        return "preempted", f"{stop.name} twice (stopped at once)"
+        return "preempted", f"{stop.reason} twice (stopped at once)"
     except LostOwnershipError as error:
         return "busy", str(error)
     except NonFiniteLoss as error:
@@ -136,8 +116,8 @@ def in_process(specs: Sequence[RunSpec], runs_root: Path, *, retry_failed: bool 
     Returns the exit code: 0 when all are done, 1 if not, or 128 + the signal that ended it all.
     """
     if not specs:
-        _say("nothing is planned for this profile yet")
-    specs = _with_requirements(specs)
+        say("nothing is planned for this profile yet")
+    specs = with_requirements(specs)
     not_done: list[str] = []
     for number, spec in enumerate(specs, start=1):
         name = f"{spec.experiment}/{spec.folder_name}"
@@ -146,13 +126,13 @@ def in_process(specs: Sequence[RunSpec], runs_root: Path, *, retry_failed: bool 
             outcome = _do(plan.inspect(spec, runs_root), runs_root, retry_failed)
         except ZiaError as error:
             outcome = Outcome("failed", str(error))
-        _report(outcome, runs_root / name)
+        report(outcome, runs_root / name)
         if outcome.state != "done":
             not_done.append(name)
         if outcome.signal:
             return EXIT_SIGNAL + outcome.signal
     if not_done and len(specs) > 1:
-        _say("\n  ".join([f"not done are {len(not_done)} of {len(specs)} runs:", *not_done]))
+        say("\n  ".join([f"not done are {len(not_done)} of {len(specs)} runs:", *not_done]))
     return EXIT_FAILED if not_done else EXIT_DONE
 
 
@@ -161,7 +141,7 @@ def _do(run: PlannedRun, runs_root: Path, retry_failed: bool) -> Outcome:
         return Outcome("done", "done before")
     if run.state == "failed" and not retry_failed:
         return Outcome("failed", f"{run.reason} (before; --retry failed runs it again)")
-    if missing := _unfinished_requirement(run.spec, runs_root):
+    if missing := unfinished_requirement(run.spec, runs_root):
         return Outcome("waiting", missing)
     if run.state == "running":
         print("another process has it; watching for up to a minute whether it works", flush=True)
@@ -169,8 +149,8 @@ def _do(run: PlannedRun, runs_root: Path, retry_failed: bool) -> Outcome:
         return run_one(run.spec, runs_root, lambda fields: show(**fields))
 
 
-def _with_requirements(specs: Sequence[RunSpec]) -> list[RunSpec]:
-    """Each run once, behind those that it requires."""
+def with_requirements(specs: Sequence[RunSpec]) -> list[RunSpec]:
+    """Return each run once, behind those that it requires."""
     ordered: dict[str, RunSpec] = {}
     for spec in specs:
         for needed in [*registry.get(spec.experiment).requires(spec), spec]:
@@ -178,7 +158,7 @@ def _with_requirements(specs: Sequence[RunSpec]) -> list[RunSpec]:
     return list(ordered.values())
 
 
-def _unfinished_requirement(spec: RunSpec, runs_root: Path) -> str:
+def unfinished_requirement(spec: RunSpec, runs_root: Path) -> str:
     """Say which required run is not done and how to go on; nothing if all are."""
     for needed in registry.get(spec.experiment).requires(spec):
         state = plan.inspect(needed, runs_root).state
@@ -191,14 +171,11 @@ def _unfinished_requirement(spec: RunSpec, runs_root: Path) -> str:
     return ""
 
 
-def _report(outcome: Outcome, folder: Path) -> None:
+def report(outcome: Outcome, folder: Path) -> None:
+    """Print how an attempt at the run in `folder` ended."""
     if outcome.state == "done":
         result = terminal.result_line(stored.load(folder).result)
         terminal.console().print(f"{outcome.reason or 'done'}: {result}", markup=False)
     else:
         goes_on = "; the same command goes on from there" if outcome.state == "preempted" else ""
-        _say(f"{outcome.state}: {outcome.reason}{goes_on}")
-
-
-def _say(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
+        say(f"{outcome.state}: {outcome.reason}{goes_on}")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 from experiments.harness import stored
 from experiments.harness.files import canonical_json, read_json, write_errors
 from experiments.harness.journal import RunJournal
-from experiments.harness.ownership import Ownership
+from experiments.harness.ownership import Ownership, Watch
 from experiments.harness.spec import NAME, RunSpec
 from zia_core.errors import ZiaError
 
@@ -61,12 +61,13 @@ class RunFolder:
         *,
         stale_after_s: float = 60.0,
         wait: bool = False,
+        watch: Watch | None = None,
     ) -> Self | None:
         """Open or create `<runs>/<experiment>/<folder_name>/` and begin an attempt at its run.
 
-        Returns None if the run is done, or if another process works on it (`wait` watches that
-        process: see Ownership.claim). `result_fields` are the keys that result.json must have and
-        their types.
+        Returns None if the run is done, or if another process works on it (`wait` and `watch`
+        observe that process: see Ownership.claim). `result_fields` are the keys that result.json
+        must have and their types.
 
         Raises:
             ZiaError: the folder's config.json describes another run, or a file is corrupt.
@@ -75,7 +76,7 @@ class RunFolder:
         config = path / stored.CONFIG
         if config.exists():
             _refuse_other_run(config, spec)
-        ownership = Ownership.claim(path, stale_after_s=stale_after_s, wait=wait)
+        ownership = Ownership.claim(path, stale_after_s=stale_after_s, wait=wait, watch=watch)
         if ownership is None:
             return None
         try:

@@ -50,12 +50,20 @@ class Ownership:
         self._heart = threading.Thread(target=self._beat_until_ended, daemon=True)
 
     @classmethod
-    def claim(cls, folder: Path, *, stale_after_s: float = 60.0, wait: bool = False) -> Self | None:
+    def claim(
+        cls,
+        folder: Path,
+        *,
+        stale_after_s: float = 60.0,
+        wait: bool = False,
+        watch: "Watch | None" = None,
+    ) -> Self | None:
         """Become the owner of `folder`, or return None because another process is (or just won).
 
         An owner makes way when it released the run or its process provably ended. With `wait` it
         is watched besides, on this process's own clock: it makes way when its counter stands still
-        for `stale_after_s` seconds, and None is returned as soon as the counter moves.
+        for `stale_after_s` seconds, and None is returned as soon as the counter moves. With `watch`
+        it makes way if it stood still during the looks of that observer, of which this is one.
         """
         owners = folder / OWNER
         with write_errors(owners):
@@ -64,7 +72,8 @@ class Ownership:
         if last and not _made_way(owners, last):
             beat_s = _who(owners, last)[1]
             patience = max(stale_after_s, beat_s * BEATS_UNTIL_STALE)
-            if not (wait and _stands_still(owners, last, patience)):
+            stands_still = watch.look if watch else _stands_still
+            if not ((wait or watch) and stands_still(owners, last, patience)):
                 return None
         owner = cls(folder, last + 1, stale_after_s / BEATS_UNTIL_STALE)
         return owner if owner._win() else None
@@ -159,11 +168,36 @@ class Ownership:
         return self._owners / f"{self.number:06d}{suffix}"
 
 
+class Watch:
+    """An observer of many owners that never waits: it compares a look with the one before."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Path, tuple[int, str | None, float]] = {}
+
+    def look(self, owners: Path, number: int, seconds: float) -> bool:
+        """Whether that owner's counter has not moved, from look to look, for so many seconds."""
+        now, beat = time.monotonic(), _beat(owners, number)
+        before = self._seen.get(owners)
+        if before is None or before[:2] != (number, beat):
+            self._seen[owners] = (number, beat, now)
+            return False
+        return now - before[2] >= seconds
+
+
 def is_held(folder: Path) -> bool:
     """Whether the run in `folder` has an owner that neither released it nor provably ended."""
     owners = folder / OWNER
     last = _last_number(owners) if owners.is_dir() else 0
     return last > 0 and not _made_way(owners, last)
+
+
+def may_be_claimed(folder: Path, watch: Watch, *, stale_after_s: float = 60.0) -> bool:
+    """Whether a claim with `watch` would be tried now; a look of that observer."""
+    owners = folder / OWNER
+    if not is_held(folder):
+        return True
+    last = _last_number(owners)
+    return watch.look(owners, last, max(stale_after_s, _who(owners, last)[1] * BEATS_UNTIL_STALE))
 
 
 def _last_number(owners: Path) -> int:
@@ -182,8 +216,9 @@ def _who(owners: Path, number: int) -> tuple[Process | None, float]:
     """The owner of that number and the seconds between its beats."""
     try:
         who = read_json(owners / f"{number:06d}.json")
-        return Process(*(who[key] for key in Process.__dataclass_fields__)), who["beat_s"]
-    except (ZiaError, KeyError):  # killed before it had written who it is
+        fields = Process.__dataclass_fields__.keys() & who.keys()
+        return Process(**{key: who[key] for key in fields}), who["beat_s"]
+    except (ZiaError, KeyError, TypeError):  # killed before it had written who it is
         return None, 0.0
 
 

@@ -14,21 +14,38 @@ class Process:
     boot_id: str | None
     pid_namespace: int | None
     start_time: int | None  # clock ticks since boot
+    slurm_job: str | None = None  # the job that it is part of
+    restarts: int = 0  # how often that job had been requeued
 
     @classmethod
     def current(cls) -> Self:
         """This process; what the system does not tell (no /proc) is None."""
+        return cls.of(os.getpid())
+
+    @classmethod
+    def of(cls, pid: int) -> Self:
+        """A process that this one started and has not waited for yet, or this one."""
+        job = os.environ.get("SLURM_JOB_ID")
+        restarts = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
         try:
             boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
             namespace = Path("/proc/self/ns/pid").stat().st_ino
         except OSError:
-            return cls(os.getpid(), None, None, None)
-        _, start_time = _state_and_start(os.getpid())
-        return cls(os.getpid(), boot_id, namespace, start_time)
+            return cls(pid, None, None, None, job, restarts)
+        _, start_time = _state_and_start(pid)
+        return cls(pid, boot_id, namespace, start_time, job, restarts)
 
     def is_gone(self) -> bool:
-        """Whether this process provably ended; False whenever that cannot be known from here."""
+        """Whether this process provably ended; False whenever that cannot be known from here.
+
+        A process of a Slurm job counts as ended for the same job once it was requeued: Slurm starts
+        a job again when it holds the node of the first start for dead, and where it errs, the one
+        that it forgot has to stop.
+        """
         here = Process.current()
+        same_job = self.slurm_job is not None and self.slurm_job == here.slurm_job
+        if same_job and self.restarts < here.restarts:
+            return True
         if None in (self.boot_id, self.pid_namespace, self.start_time):
             return False
         if (self.boot_id, self.pid_namespace) != (here.boot_id, here.pid_namespace):
@@ -42,6 +59,13 @@ class Process:
         state, start_time = _state_and_start(self.pid)
         # Z, X: dead, only not yet collected by its parent. Another start time: the pid was reused.
         return state in ("Z", "X") or start_time not in (None, self.start_time)
+
+
+def lives_here(process: Process) -> bool:
+    """Whether that process runs on this machine, so that a signal can be sent to it."""
+    here = Process.current()
+    same = (process.boot_id, process.pid_namespace) == (here.boot_id, here.pid_namespace)
+    return same and process.start_time is not None and not process.is_gone()
 
 
 def _state_and_start(pid: int) -> tuple[str | None, int | None]:

@@ -14,9 +14,11 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.files import sha256_file
+from experiments.harness.files import read_json, sha256_file
 from zia_core.errors import ZiaError
 
+SUBMISSION = "ZIA_SUBMISSION"  # in the environment of a job: the folder of its submission
+SUBMISSION_FILE = "submission.json"
 PROJECT = Path(__file__).resolve().parents[2]
 
 
@@ -26,15 +28,24 @@ def environment(*, with_torch: bool) -> dict[str, Any]:
     `with_torch` adds the torch build, its threads and the GPUs, and imports torch for it.
     """
     return {
-        "git": git_state(PROJECT),
+        "git": code_state(PROJECT),
         # A package removed halfway has no name any more.
         "packages": dict(sorted((d.name, d.version) for d in distributions() if d.name)),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": socket.gethostname(),
-        "cpu": {"model": _cpu_model(), "cores": os.cpu_count(), "usable_cores": _usable_cores()},
+        "cpu": {"model": _cpu_model(), "cores": os.cpu_count(), "usable_cores": usable_cores()},
         "torch": _torch() if with_torch else None,
     }
+
+
+def code_state(project: Path) -> dict[str, Any] | None:
+    """`git_state` of `project`; of a job's snapshot, that of the checkout it was copied from."""
+    if folder := os.environ.get(SUBMISSION):
+        record = read_json(Path(folder) / SUBMISSION_FILE)
+        if project.name == record["snapshot"]:
+            return record["git"]
+    return git_state(project)
 
 
 def git_state(project: Path) -> dict[str, Any] | None:
@@ -43,7 +54,7 @@ def git_state(project: Path) -> dict[str, Any] | None:
     `sha` is None before the first commit. The diff is that of all tracked files to HEAD, followed
     by the untracked files that git does not ignore; its hash is None in a clean checkout.
     """
-    git = functools.partial(_git, project)
+    git = functools.partial(git_output, project)
     top = git("rev-parse", "--show-toplevel")
     # A copy installed inside somebody else's repository has no state of its own.
     if top is None or Path(os.fsdecode(top.rstrip(b"\n"))).resolve() != project.resolve():
@@ -82,8 +93,8 @@ def weights_fingerprint(files: Iterable[Path]) -> dict[str, str]:
     return fingerprints
 
 
-def _git(project: Path, *arguments: str) -> bytes | None:
-    """What git prints, None if there is no git or it refuses."""
+def git_output(project: Path, *arguments: str) -> bytes | None:
+    """What git prints in `project`; None if there is no git or it refuses."""
     # GIT_DIR and its like, set inside a hook, would make git look at another repository.
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "--no-optional-locks", "-C", str(project), *arguments]
@@ -103,7 +114,8 @@ def _cpu_model() -> str:
     return models[0] if models else platform.processor()
 
 
-def _usable_cores() -> int | None:
+def usable_cores() -> int | None:
+    """The number of CPU cores that this process may use; None where the system does not say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 

@@ -2,12 +2,15 @@
 
 import importlib
 import importlib.util
+import os
 import pkgutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import cache
 
 from experiments.harness.experiment import Experiment
 from zia_core.errors import ZiaError
+
+OUTSIDE = "ZIA_EXPERIMENTS"  # packages of experiments besides this project's own
 
 
 class InvalidChoiceError(ZiaError):
@@ -15,13 +18,33 @@ class InvalidChoiceError(ZiaError):
 
 
 @cache
-def experiments(package: str = "experiments") -> dict[str, Experiment]:
+def experiments(*packages: str) -> dict[str, Experiment]:
     """Every `EXPERIMENT` of a module `<package>.<name>.experiment`, by name, in alphabetic order.
 
-    Raises ZiaError if such a module does not define one, or if its name is not its folder's.
+    The packages are `experiments` and those named in `$ZIA_EXPERIMENTS`, separated by commas.
+
+    Raises ZiaError if such a module does not define one, or if its name is not its folder's or is
+    that of another one.
     """
     found: dict[str, Experiment] = {}
-    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+    for package in packages or ("experiments", *_packages_outside()):
+        for experiment in _experiments_of(package):
+            if experiment.name in found:
+                raise ZiaError(f"there are two experiments {experiment.name}, one in {package}")
+            found[experiment.name] = experiment
+    return dict(sorted(found.items()))
+
+
+def _packages_outside() -> list[str]:
+    return [name for name in os.environ.get(OUTSIDE, "").replace(" ", "").split(",") if name]
+
+
+def _experiments_of(package: str) -> Iterator[Experiment]:
+    try:
+        folders = importlib.import_module(package).__path__
+    except (ModuleNotFoundError, AttributeError, ValueError) as error:
+        raise ZiaError(f"${OUTSIDE} names {package!r:.60}, which is no package: {error}") from error
+    for module in pkgutil.iter_modules(folders):
         name = f"{package}.{module.name}.experiment"
         if not module.ispkg or importlib.util.find_spec(name) is None:
             continue
@@ -32,8 +55,7 @@ def experiments(package: str = "experiments") -> dict[str, Experiment]:
             raise ZiaError(
                 f"{name} must define EXPERIMENT, an Experiment whose name is {module.name!r}"
             )
-        found[experiment.name] = experiment
-    return found
+        yield experiment
 
 
 def get(name: str) -> Experiment:

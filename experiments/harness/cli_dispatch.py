@@ -1,0 +1,164 @@
+"""The commands of `zia` that hand runs to workers and look after them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from experiments.harness.cli_options import (
+    PUBLISHED,
+    RESULTS,
+    RUNS,
+    AnyExperiment,
+    Device,
+    Out,
+    Profile,
+    Retry,
+    Runs,
+    retry_failed,
+)
+
+if TYPE_CHECKING:
+    from experiments.harness.submission import Request
+
+EXECUTORS = ("inprocess", "local", "slurm")
+ALL = "all"
+
+retry_app = typer.Typer(help="Have runs done again.", add_completion=False)
+
+
+def reproduce(
+    experiment: AnyExperiment = None,
+    profile: Profile = "mini",
+    executor: Annotated[
+        str, typer.Option(metavar="E", help="inprocess, local (several processes) or slurm.")
+    ] = "inprocess",
+    device: Device = "auto",
+    runs: Runs = RUNS,
+    out: Out = RESULTS,
+    retry: Retry = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="local: processes.")
+    ] = None,
+    gpus: Annotated[
+        str | None, typer.Option(metavar="0,1", help="local: the GPUs to share out.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(metavar="T", min=1, help="local: threads of a worker.")
+    ] = None,
+    cluster: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="slurm: what to ask for; or $ZIA_CLUSTER.")
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="slurm: show a table until the jobs have ended.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="slurm: print plan and scripts, submit nothing.")
+    ] = False,
+) -> None:
+    """Do all missing runs of a profile, then tables, figures, claims and report."""
+    from experiments.harness import executor as execution
+    from experiments.harness import plan as planning
+    from experiments.harness import publish
+    from experiments.harness.registry import check_choice
+    from experiments.harness.submission import Request
+
+    check_choice("executor", executor, EXECUTORS)
+    _refuse_options_of_others(
+        executor,
+        local={"--workers": workers, "--gpus": gpus, "--threads": threads},
+        slurm={"--cluster": cluster, "--wait": wait or None, "--dry-run": dry_run or None},
+    )
+    again = retry_failed(retry)
+    device = planning.resolve_device(device)
+    specs = planning.planned(experiment, profile, device)
+    if not specs:
+        print(f"The profile {profile} has no runs yet; these are the results of {PUBLISHED}.")
+        return _report(PUBLISHED, out)
+    if executor == "inprocess":
+        code = execution.in_process(specs, runs, retry_failed=again)
+        if code in (execution.EXIT_DONE, execution.EXIT_FAILED):
+            _report(runs, out)
+    else:
+        from experiments.harness import local
+
+        request = Request(experiment, profile, device, runs.absolute(), out.absolute())
+        if again:
+            _make_pending(request)
+        code = local.reproduce(request, local.pool_of(device, workers, gpus, threads))
+    if code in (execution.EXIT_DONE, execution.EXIT_FAILED):
+        for sentence in publish.compare(specs, runs, PUBLISHED):
+            print(sentence)
+    raise typer.Exit(code)
+
+
+def worker(
+    experiment: Annotated[str, typer.Argument(metavar="EXPERIMENT", help="One, or all.")],
+    profile: Profile = "mini",
+    device: Device = "auto",
+    runs: Runs = RUNS,
+    minutes: Annotated[
+        float | None, typer.Option(metavar="N", min=0, help="Stop at a step after so long.")
+    ] = None,
+    retry: Retry = None,
+) -> None:
+    """Take missing runs of a profile, one after another, beside any other workers."""
+    from experiments.harness import job
+    from experiments.harness import plan as planning
+    from experiments.harness.stopping import OF_A_WORKER, StopSignals
+    from experiments.harness.submission import Request
+    from experiments.harness.worker import Worker
+
+    again = retry_failed(retry)
+    one = None if experiment == ALL else experiment
+    request = Request(one, profile, planning.resolve_device(device), runs, RESULTS)
+    specs = request.specs()
+    if again:
+        _make_pending(request)
+    stop = StopSignals(OF_A_WORKER, patient=True)
+    seconds = None if minutes is None else 60 * minutes
+    with stop.handled():
+        tally = Worker(runs, stop, seconds=seconds).work(specs)
+    print(tally)
+    raise typer.Exit(job.exit_code(tally, stop))
+
+
+@retry_app.command("failed")
+def retry_failed_runs(
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="Only those whose reason contains this.")
+    ] = "",
+    runs: Runs = RUNS,
+) -> None:
+    """Mark failed runs as pending; the next worker does them again."""
+    from experiments.harness import retrying, stored
+
+    marked = retrying.make_pending(stored.folders(runs), reason)
+    for folder in marked:
+        print(folder)
+    print(f"{len(marked)} failed runs are pending again: `zia reproduce` does them")
+
+
+def _make_pending(request: "Request") -> None:
+    from experiments.harness import retrying
+    from experiments.harness.worker import name_of
+
+    folders = [request.runs_root / name_of(spec) for spec in request.specs()]
+    print(f"{len(retrying.make_pending(folders))} failed runs are pending again")
+
+
+def _report(runs: Path, out: Path) -> None:
+    from experiments.harness import reporting
+
+    for line in reporting.make(runs, out):
+        print(line)
+
+
+def _refuse_options_of_others(executor: str, **options: dict[str, object]) -> None:
+    """Raise InvalidChoiceError for an option that another executor has."""
+    from experiments.harness.registry import InvalidChoiceError
+
+    for owner, given in options.items():
+        for name, value in given.items():
+            if value is not None and owner != executor:
+                raise InvalidChoiceError(f"{name} goes with --executor {owner} only")

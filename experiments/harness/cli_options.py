@@ -1,0 +1,36 @@
+"""The options that several commands of `zia` have, and where results lie by default."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ExperimentName = Annotated[str, typer.Argument(metavar="EXPERIMENT", show_default=False)]
+AnyExperiment = Annotated[
+    str | None, typer.Argument(metavar="EXPERIMENT", help="One experiment; all by default.")
+]
+Profile = Annotated[str, typer.Option(metavar="P", help="mini, small or paper.")]
+Device = Annotated[str, typer.Option(metavar="D", help="auto, cpu or cuda.")]
+Runs = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the runs.")]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder for what is made.")]
+Retry = Annotated[
+    str | None, typer.Option(metavar="failed", help="failed: run again what has failed before.")
+]
+KeepGoing = Annotated[
+    bool, typer.Option("--keep-going", help="Leave out damaged run folders, and say so.")
+]
+RUNS = Path("results/runs")
+RESULTS = Path("results")
+TABLES = RESULTS / "tables"
+FIGURES = RESULTS / "figures"
+PUBLISHED = RESULTS / "published"
+
+
+def retry_failed(retry: str | None) -> bool:
+    """Whether `--retry failed` was given; InvalidChoiceError for any other word."""
+    from experiments.harness.plan import RETRIES
+    from experiments.harness.registry import check_choice
+
+    if retry is not None:
+        check_choice("kind of run to retry", retry, RETRIES)
+    return retry is not None

@@ -1,0 +1,54 @@
+"""One process does many runs, and none of them sees what another one left behind."""
+
+import gc
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def nothing_left_behind() -> Iterator[None]:
+    """Put the process back, behind the block, to what it was: a run's result is then its own.
+
+    That is: random generators, threads, default dtype, matmul precision, the choice of kernels,
+    environment variables, the working folder; compiled functions and unused GPU memory are let go.
+    """
+    import torch
+
+    from zia_core.rng import isolated_rng
+
+    environment, folder = dict(os.environ), Path.cwd()
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    precision = torch.get_float32_matmul_precision()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    cudnn = torch.backends.cudnn
+    kernels = cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
+    gradients = torch.is_grad_enabled()
+    try:
+        with isolated_rng():
+            yield
+    finally:
+        torch.set_grad_enabled(gradients)
+        cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = kernels
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.set_float32_matmul_precision(precision)
+        torch.set_default_dtype(dtype)
+        torch.set_num_threads(threads)
+        os.chdir(folder)
+        _restore_environment(environment)
+        if "torch._dynamo" in sys.modules:
+            torch.compiler.reset()
+        gc.collect()  # models hold themselves in cycles: hooks, wrapped methods
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+
+def _restore_environment(before: dict[str, str]) -> None:
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    for name, value in before.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value

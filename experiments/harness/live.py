@@ -1,0 +1,114 @@
+"""What many workers are doing, while one waits for them: read from the run folders alone."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from experiments.harness import status, stored, terminal
+from zia_core.errors import ZiaError
+
+COLUMNS = ("run", "node", "step", "loss", "memory", "ETA")
+REFRESH_S = 1.0
+LINE_EVERY_S = 30.0  # without a terminal, at most, and where the counts have changed
+TAIL_BYTES = 4096  # more than a record of timing.jsonl
+
+
+class Overview:
+    """States of the planned runs; what is finished is not read again."""
+
+    def __init__(self, names: Sequence[str], runs_root: Path) -> None:
+        self._open = [runs_root / name for name in names]
+        self._finished: Counter[str] = Counter()
+        self.running: list[Path] = []
+        self.counts: Counter[str] = Counter()
+
+    def look(self) -> None:
+        """Read the states of all that are not finished."""
+        open_, self.running, self.counts = self._open, [], Counter(self._finished)
+        self._open = []
+        for folder in open_:
+            try:
+                state = status.current_state(folder) if folder.exists() else "missing"
+            except ZiaError:
+                state = "corrupt"
+            self.counts[state] += 1
+            if state == "done":
+                self._finished[state] += 1
+                continue
+            self._open.append(folder)
+            if state == "running":
+                self.running.append(folder)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{n} {state}" for state, n in sorted(self.counts.items()))
+
+    def drawn(self, note: str) -> Any:
+        """The counts and a table of the running runs."""
+        from rich.console import Group
+
+        rows = [row for folder in self.running if (row := _row(folder))]
+        return Group(*filter(None, (str(self), note)), terminal.table(COLUMNS, rows))
+
+
+def follow(
+    names: Sequence[str],
+    runs_root: Path,
+    is_going_on: Callable[[], bool],
+    note: Callable[[], str] = lambda: "",
+) -> Overview:
+    """Show the runs until `is_going_on` says no: a live table in a terminal, else lines."""
+    from rich.live import Live
+
+    overview, output = Overview(names, runs_root), terminal.console()
+    if output.is_terminal:
+        with Live(console=output, auto_refresh=False) as live:
+            goes_on = True
+            while goes_on:
+                goes_on = is_going_on()
+                overview.look()
+                live.update(overview.drawn(note()), refresh=True)
+                time.sleep(REFRESH_S * goes_on)
+        return overview
+    printed, last, goes_on = "", -LINE_EVERY_S, True
+    while goes_on:
+        goes_on = is_going_on()
+        overview.look()
+        line = "; ".join(filter(None, (str(overview), note())))
+        now = time.monotonic()
+        if line != printed and (now - last >= LINE_EVERY_S or not goes_on):
+            print(line, flush=True)
+            printed, last = line, now
+        time.sleep(REFRESH_S * goes_on)
+    return overview
+
+
+def _row(folder: Path) -> list[str] | None:
+    try:
+        run = stored.load(folder)
+    except ZiaError:  # being written for the first time
+        return None
+    progress, attempts = run.status["progress"], run.status["attempts"]
+    config = run.config
+    return [
+        status.run_name(config["method"], config["task"], config["seed"]),
+        attempts[-1]["host"] if attempts else "-",
+        f"{progress['step']}/{progress['total']}" if progress else "-",
+        terminal.number(progress.get("loss"), ".4f"),
+        memory(folder),
+        terminal.duration(progress.get("eta_s")),
+    ]
+
+
+def memory(folder: Path) -> str:
+    """The peak memory of the newest step, for example "11.3 GB"; a dash where none is known."""
+    with suppress(OSError, ValueError, IndexError):
+        with (folder / stored.TIMING).open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - TAIL_BYTES))
+            record = json.loads(file.read().splitlines()[-1])
+        if peak := record.get("peak_memory_bytes"):
+            return f"{peak / 1e9:.1f} GB"
+    return "-"

@@ -1,0 +1,165 @@
+"""Several workers on this machine, each a process with its own GPUs and threads.
+
+Plain processes, not submitit's LocalExecutor: that starts everything that it is given at once and
+on the same GPUs, ends it after two minutes unless told otherwise, and puts a process in between
+that would have to pass on the signals.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from types import FrameType
+
+from experiments.harness import live, reporting, submission
+from experiments.harness.process import Process
+from experiments.harness.provenance import usable_cores
+from experiments.harness.registry import InvalidChoiceError
+from experiments.harness.stopping import AT_A_TERMINAL, say
+from experiments.harness.submission import LOGS, Group, Request, Submission
+from experiments.harness.worker import name_of
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How many, and what each of them has."""
+
+    visible: tuple[str, ...]  # CUDA_VISIBLE_DEVICES, one text a worker
+    threads: int
+
+
+def pool_of(device: str, workers: int | None, gpus: str | None, threads: int | None) -> Workers:
+    """The workers that the command line asks for, with what it leaves open filled in.
+
+    A worker a GPU; on a CPU, a worker for two cores. InvalidChoiceError where GPUs are asked for on
+    the CPU, or would be shared.
+    """
+    if gpus is not None and device == "cpu":
+        raise InvalidChoiceError("--gpus goes with --device cuda: these runs are for the CPU")
+    listed = parse_gpus(gpus) if gpus is not None else _all_gpus() if device == "cuda" else []
+    cores = usable_cores() or 1
+    number = workers or len(listed) or max(1, cores // 2)
+    return Workers(tuple(shares(listed, number)), threads or max(1, cores // number))
+
+
+def _all_gpus() -> list[str]:
+    import torch
+
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return given.split(",") if given else [str(i) for i in range(torch.cuda.device_count())]
+
+
+def shares(gpus: Sequence[str], workers: int) -> list[str]:
+    """CUDA_VISIBLE_DEVICES of each worker: every GPU is one worker's; none at all without GPUs."""
+    if gpus and len(gpus) < workers:
+        raise InvalidChoiceError(
+            f"{workers} workers on {len(gpus)} GPUs would share them: use --workers {len(gpus)}"
+        )
+    return [",".join(gpus[number::workers]) for number in range(workers)]
+
+
+def parse_gpus(text: str) -> list[str]:
+    """The numbers or ids in `0,1`; InvalidChoiceError for a text that is none, or one GPU twice."""
+    gpus = [gpu.strip() for gpu in text.split(",")]
+    if not all(gpu.replace("-", "").isalnum() for gpu in gpus) or len(set(gpus)) < len(gpus):
+        raise InvalidChoiceError(f"--gpus {text!r:.60} must be different GPUs such as 0,1")
+    return gpus
+
+
+def reproduce(request: Request, workers: Workers) -> int:
+    """Have all missing runs done by several processes, then tables, figures and claims.
+
+    Returns 0 if all runs are done, 1 if not, or 128 + the signal that stopped it. The first signal
+    stops every worker at its next step boundary; the second kills them, which loses what came after
+    the last checkpoint. A worker that dies is not replaced: the others take its run over.
+    """
+    names = [name_of(spec) for spec in request.specs()]
+    with submission.one_at_a_time(request.runs_root):
+        missing = submission.missing(request.specs(), request.runs_root)
+        if not missing:
+            return reporting.finish(request)
+        group = Group(tuple(map(name_of, missing)), len(workers.visible))
+        submitted = submission.create(request, "local", [group])
+    each = "a GPU or more" if workers.visible[0] else f"{workers.threads} threads"
+    logs = submitted.folder / LOGS
+    print(f"{len(missing)} runs, {group.workers} workers with {each} each, logs in {logs}")
+    pool = _Pool(submitted, workers)
+    with pool.signals_passed_on():
+        live.follow(names, request.runs_root, pool.is_alive)
+    pool.report()
+    return 128 + pool.received if pool.received else reporting.finish(request, submitted)
+
+
+class _Pool:
+    """The worker processes of a submission."""
+
+    def __init__(self, submitted: Submission, workers: Workers) -> None:
+        self.received = 0
+        self._logs = submitted.folder / LOGS
+        self._processes = [
+            self._start(submitted, number, devices, workers.threads)
+            for number, devices in enumerate(workers.visible)
+        ]
+        records = tuple(asdict(Process.of(process.pid)) for process in self._processes)
+        submitted.with_group(0, processes=records).write()
+
+    def _start(
+        self, submitted: Submission, number: int, devices: str, threads: int
+    ) -> subprocess.Popen[bytes]:
+        threaded = dict.fromkeys(THREAD_VARIABLES, str(threads))
+        environment = {**os.environ, **submitted.environment(), **threaded}
+        environment["CUDA_VISIBLE_DEVICES"] = devices
+        environment[submission.LOG] = f"worker-{number}.log"
+        command = [
+            sys.executable,
+            "-u",
+            "-m",
+            "experiments.harness.job",
+            str(submitted.folder),
+            "0",
+        ]
+        with (self._logs / f"worker-{number}.log").open("ab") as log:
+            # Its own session: Ctrl-C in a terminal reaches this process alone, which passes it on.
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def is_alive(self) -> bool:
+        return any(process.poll() is None for process in self._processes)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Pass a signal on."""
+        again, self.received = bool(self.received), number
+        for process in self._processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL if again else signal.SIGTERM)
+        say("workers killed" if again else "stopping after this step; again: stop at once")
+
+    @contextmanager
+    def signals_passed_on(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self) for number in AT_A_TERMINAL}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def report(self) -> None:
+        """Say of every worker that did not end well where its log is, and the log's last line."""
+        for number, process in enumerate(self._processes):
+            code, log = process.wait(), self._logs / f"worker-{number}.log"
+            if code < 0 and not self.received:
+                say(f"worker {number} was killed by {signal.Signals(-code).name}; its log: {log}")
+            elif code and not self.received:
+                last = log.read_text(errors="replace").strip().rpartition("\n")[2]
+                say(f"worker {number}: {last}; its log: {log}")

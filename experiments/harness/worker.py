@@ -1,0 +1,168 @@
+"""A worker takes missing runs, one after another, until none is left that it could do.
+
+Any number of workers may look at the same plan, on any number of machines: a run belongs to who
+claims it, and the others pass it over and look at it again later.
+"""
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.harness import executor, plan, registry, stored, terminal
+from experiments.harness.ownership import Watch, may_be_claimed
+from experiments.harness.spec import RunSpec
+from experiments.harness.stopping import StopSignals, say
+from zia_core.errors import ZiaError
+
+POLL_S = 1.0  # between two looks, while there is nothing to take
+TIME_SPENT = "the worker's time is spent"
+RUN_LINE = "run "  # how the line of a log begins behind which the run of that name follows
+
+
+@dataclass
+class Tally:
+    """What became of the planned runs and of those they require, as one worker saw it last."""
+
+    done: int = 0
+    failed: int = 0
+    left: int = 0
+    own: int = 0  # of those done, by this worker
+    steps: int = 0  # made by this worker, in all its runs
+
+    def __str__(self) -> str:
+        return f"{self.done} done, {self.failed} failed, {self.left} left; {self.own} done here"
+
+
+class Worker:
+    """One process's way through a plan.
+
+    `stop` has the signals. After `seconds` it stops at a step boundary. `idle_seconds` is how long
+    it stays while others work on everything that is left; None: until that is finished, ready to
+    take over from one that dies.
+    """
+
+    def __init__(
+        self,
+        runs_root: Path,
+        stop: StopSignals,
+        *,
+        seconds: float | None = None,
+        idle_seconds: float | None = None,
+    ) -> None:
+        self.tally = Tally()
+        self._runs_root, self._stop = runs_root, stop
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+        self._idle_seconds = idle_seconds
+        self._watch = Watch()
+        self._open: dict[str, RunSpec] = {}
+        self._needs: dict[str, list[str]] = {}
+        self._usable: set[str] = set()  # finished runs, as far as others need them
+
+    def work(self, specs: Sequence[RunSpec], mine: Collection[str] | None = None) -> Tally:
+        """Do what can be done of `specs` and of what they require.
+
+        `mine` are the names, `<experiment>/<folder>`, of those that this worker may do, having the
+        GPUs and the memory; for the others it waits where one of its own requires them.
+        """
+        for spec in executor.with_requirements(specs):
+            required = registry.get(spec.experiment).requires(spec)
+            self._open[spec.identity] = spec
+            self._needs[spec.identity] = [needed.identity for needed in required]
+        idle_since = time.monotonic()
+        while self._open and not self._is_over():
+            took_one = False
+            for identity, spec in list(self._open.items()):
+                if not self._is_over() and self._is_ready(identity, spec):
+                    took_one |= self._take(identity, spec, mine is None or name_of(spec) in mine)
+            now = time.monotonic()
+            if took_one or self._are_waiting():
+                idle_since = now
+            if self._idle_seconds is not None and now - idle_since > self._idle_seconds:
+                break
+            if self._open and not took_one:
+                time.sleep(POLL_S)
+        self.tally.left += len(self._open)
+        return self.tally
+
+    def _are_waiting(self) -> bool:
+        """Whether a run waits for another one: for that somebody has to be there."""
+        return any(needed in self._open for run in self._open for needed in self._needs[run])
+
+    def _is_over(self) -> bool:
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            self._stop.ask(TIME_SPENT)
+        return bool(self._stop.reason)
+
+    def _is_ready(self, identity: str, spec: RunSpec) -> bool:
+        """Whether all that the run requires is finished; a run that never will be is given up."""
+        needs = self._needs[identity]
+        if any(needed in self._open for needed in needs):
+            return False
+        if all(needed in self._usable for needed in needs):
+            return True
+        self._give_up(identity, f"{name_of(spec)} waits for a run that is not done")
+        return False
+
+    def _take(self, identity: str, spec: RunSpec, is_mine: bool) -> bool:
+        """Do the run unless it is finished or somebody else's; whether this worker did it."""
+        folder, began = self._runs_root / name_of(spec), False
+
+        def begun() -> None:
+            nonlocal began
+            began = True
+            print(f"{RUN_LINE}{name_of(spec)}", flush=True)
+
+        try:
+            state = plan.inspect(spec, self._runs_root).state
+            if state in ("done", "failed"):
+                self._finished(identity, spec, state)
+            if state in ("done", "failed") or not is_mine:
+                return False
+            if state == "running" and not may_be_claimed(folder, self._watch):
+                return False
+            with terminal.progress() as show:
+                outcome = executor.run_one(
+                    spec,
+                    self._runs_root,
+                    lambda fields: self._step(show, fields),
+                    stop=self._stop,
+                    watch=self._watch,
+                    begun=begun,
+                )
+        except ZiaError as error:  # a corrupt folder, a full disk: nothing to do about it here
+            self._give_up(identity, f"{name_of(spec)}: {error}")
+            return False
+        if not began:
+            return False
+        executor.report(outcome, folder)
+        if outcome.state in ("done", "failed"):
+            self.tally.own += outcome.state == "done"
+            self._finished(identity, spec, outcome.state)
+        return True
+
+    def _step(self, show: Any, fields: dict[str, Any]) -> None:
+        self.tally.steps += 1
+        show(**fields)
+        self._is_over()
+
+    def _finished(self, identity: str, spec: RunSpec, state: str) -> None:
+        del self._open[identity]
+        if state == "done":
+            self.tally.done += 1
+            self._usable.add(identity)
+        else:
+            self.tally.failed += 1
+            if stored.has_diverged(self._runs_root / name_of(spec)):
+                self._usable.add(identity)
+
+    def _give_up(self, identity: str, sentence: str) -> None:
+        say(sentence)
+        del self._open[identity]
+        self.tally.left += 1
+
+
+def name_of(spec: RunSpec) -> str:
+    """`<experiment>/<folder>` of a run, as its path under the folder of runs."""
+    return f"{spec.experiment}/{spec.folder_name}"

@@ -1,0 +1,140 @@
+"""Runs of two processes, of which this one is the first: the tiny LLaMA of the Slurm tests."""
+
+import os
+import signal
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.harness import executor, followers, process, registry, stored
+from experiments.harness.executor import Outcome
+from experiments.harness.spec import RunSpec
+from experiments.harness.worker import name_of
+from tests.harness.conftest import StartChild
+from tests.slurm.faulty.tiny_llama import experiment as tiny
+
+
+@pytest.fixture(autouse=True)
+def _only_tiny(monkeypatch: pytest.MonkeyPatch, repository: Path) -> None:
+    monkeypatch.setattr(registry, "experiments", lambda: {"tiny_llama": tiny.EXPERIMENT})
+    # For the follower, a process of its own.
+    monkeypatch.setenv("ZIA_EXPERIMENTS", "tests.slurm.faulty")
+    monkeypatch.setenv("PYTHONPATH", str(repository))
+
+
+def spec(**settings: Any) -> RunSpec:
+    one = tiny.plan("one", "cpu")[0]
+    return replace(one, settings=replace(one.settings, steps=6, checkpoint_every=2, **settings))
+
+
+def run(monkeypatch: pytest.MonkeyPatch, spec: RunSpec, runs: Path, ranks: int) -> Outcome:
+    monkeypatch.setattr(followers, "ranks_for", lambda spec: ranks)
+    return executor.run_one(spec, runs)
+
+
+def losses(runs: Path, spec: RunSpec) -> list[float]:
+    return [r["loss"] for r in stored.load(runs / name_of(spec)).metrics() if "loss" in r]
+
+
+def test_two_processes_do_a_run_as_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, same = tmp_path / "one", tmp_path / "two", spec(dropout=0.0)
+    for ranks, runs in enumerate((one, two), start=1):
+        assert run(monkeypatch, same, runs, ranks).state == "done"
+        environment = stored.load(runs / name_of(same)).environment
+        assert environment["ranks"] == ranks
+    assert losses(two, same) == pytest.approx(losses(one, same), rel=1e-6)
+    assert losses(two, same) != losses(one, same)  # sums of another order: there were two
+    for name in stored.ADAPTER, stored.PREDICTIONS:
+        assert (two / name_of(same) / name).stat().st_size == (
+            (one / name_of(same) / name).stat().st_size
+        )
+
+
+def test_an_interrupted_run_of_two_ends_as_if_it_had_not_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal reaches both processes, as that of a scheduler does."""
+    whole, cut, with_dropout = tmp_path / "whole", tmp_path / "cut", spec()
+    assert run(monkeypatch, with_dropout, whole, ranks=2).state == "done"
+    children: list[subprocess.Popen[bytes]] = []
+    start = followers._start
+    monkeypatch.setattr(
+        followers, "_start", lambda *where: children.append(start(*where)) or children[-1]
+    )
+
+    def show(fields: dict[str, Any]) -> None:
+        if fields["step"] == 3 and len(children) == 1:
+            children[0].send_signal(signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(followers, "ranks_for", lambda spec: 2)
+    outcome = executor.run_one(with_dropout, cut, show)
+    assert (outcome.state, outcome.reason) == ("preempted", "SIGTERM (stopped after step 3)")
+    assert run(monkeypatch, with_dropout, cut, ranks=2).state == "done"
+    for name in stored.METRICS, stored.ADAPTER:
+        ours, theirs = (runs / name_of(with_dropout) / name for runs in (cut, whole))
+        assert ours.read_bytes() == theirs.read_bytes()
+    assert all(child.returncode is not None for child in children)
+
+
+def test_a_follower_that_is_killed_is_the_reason_of_the_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    children: list[subprocess.Popen[bytes]] = []
+    start = followers._start
+    monkeypatch.setattr(
+        followers, "_start", lambda *where: children.append(start(*where)) or children[-1]
+    )
+    monkeypatch.setattr(followers, "ranks_for", lambda spec: 2)
+    doomed = spec()
+    outcome = executor.run_one(
+        doomed, tmp_path, lambda fields: fields["step"] == 3 and children[0].kill()
+    )
+    assert outcome.state == "failed"
+    assert outcome.reason == "rank 1 of the run was killed by SIGKILL"
+    assert len(losses(tmp_path, doomed)) == 3
+
+
+def test_what_fails_in_the_run_has_its_own_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = run(monkeypatch, spec(fail="nan"), tmp_path, ranks=2)
+    assert outcome.state == "failed"
+    assert outcome.reason.startswith("diverged: the loss is nan at step")
+
+
+ALONE = """
+import sys
+from pathlib import Path
+from experiments.harness import executor, followers, registry
+from tests.harness.test_followers import spec
+start = followers._start
+def started(*where):
+    child = start(*where)
+    print(child.pid, flush=True)
+    return child
+followers._start, followers.ranks_for = started, lambda spec: 2
+executor.run_one(spec(), Path(sys.argv[1]), lambda fields: print(fields["step"], flush=True))
+"""
+
+
+def test_the_first_process_killed_the_others_end(
+    tmp_path: Path, start_child: StartChild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is left behind that would hold a GPU."""
+    monkeypatch.setenv("TINY_STEP_S", "0.1")
+    first = start_child(ALONE, tmp_path)
+    assert first.stdout is not None
+    follower = int(first.stdout.readline())
+    assert first.stdout.readline() == "1\n"
+    first.kill()
+    deadline = time.monotonic() + 60
+    while process.Process.of(follower).start_time is not None:
+        assert time.monotonic() < deadline, "it goes on"
+        time.sleep(0.05)

@@ -1,0 +1,164 @@
+"""`zia reproduce --executor local`, with workers in processes of their own."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from experiments.harness import local, provenance, stored
+from experiments.harness.registry import InvalidChoiceError
+from experiments.harness.worker import name_of
+from tests.harness import toy
+
+Reproduce = Callable[..., subprocess.Popen[str]]
+RUNS = Path("results/runs")
+PROGRAM = "from experiments.harness.cli import main; main()"
+
+
+@pytest.fixture
+def reproduce(tmp_path: Path, repository: Path) -> Iterator[Reproduce]:
+    """`zia reproduce toy --executor local` in an empty folder, in a process of its own."""
+    children = []
+
+    def start(what: str) -> subprocess.Popen[str]:
+        places = {"PYTHONPATH": str(repository), "ZIA_EXPERIMENTS": "tests.toys"}
+        places["ZIA_TOY_GATE"] = str(tmp_path / "gate")
+        command = [sys.executable, "-u", "-c", PROGRAM, "reproduce", *what.split()]
+        children.append(
+            subprocess.Popen(
+                [*command, "--executor", "local"],
+                cwd=tmp_path,
+                env=os.environ | places,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )
+        )
+        return children[-1]
+
+    yield start
+    for child in children:
+        child.kill()
+        child.communicate()
+    for submission in (tmp_path / RUNS).glob("submissions/*/submission.json"):
+        for group in json.loads(submission.read_text())["groups"]:
+            for process in group["processes"]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process["pid"], signal.SIGKILL)
+
+
+def states(root: Path) -> list[str]:
+    return [run.state for run in stored.states(root / RUNS)]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < deadline, "it never happens"
+        time.sleep(0.02)
+
+
+def steps(root: Path) -> list[int]:
+    """The newest step of every run that has begun."""
+    logs = (root / RUNS).glob(f"*/*/{stored.METRICS}")
+    return [log.read_bytes().count(b"\n") - 1 for log in logs]
+
+
+def test_workers_do_all_runs_and_the_last_makes_the_tables(
+    tmp_path: Path, reproduce: Reproduce
+) -> None:
+    out, _ = reproduce("toy --workers 2 --threads 3").communicate(timeout=300)
+    assert "3 runs, 2 workers with 3 threads each, logs in " in out
+    assert f"3 done; tables, figures, claims and report are in {tmp_path}/results\n" in out
+    assert states(tmp_path) == ["done"] * 3
+    assert (tmp_path / "results/tables/claims.md").is_file()
+    (folder,) = (tmp_path / RUNS / "submissions").glob("*-*")
+    logs = [(folder / "logs" / f"worker-{number}.log").read_text() for number in range(2)]
+    assert sum("results/tables/claims.md" in log for log in logs) == 1
+    for run in toy.EXPERIMENT.plan("mini", "cpu"):
+        assert sum(f"run {name_of(run)}\n" in log for log in logs) == 1
+
+    again = reproduce("toy")
+    assert "workers with" not in again.communicate(timeout=300)[0]
+    assert again.returncode == 0
+    assert len(list((tmp_path / RUNS / "submissions").glob("*-*"))) == 1
+
+
+def test_workers_run_the_code_that_was_submitted(
+    tmp_path: Path, reproduce: Reproduce, repository: Path
+) -> None:
+    """Whatever PYTHONPATH, the current folder and an editable install say."""
+    assert reproduce("where").wait(timeout=300) == 0
+    (run,) = stored.states(tmp_path / RUNS)
+    (record,) = (tmp_path / RUNS).glob("submissions/*/submission.json")
+    submitted = json.loads(record.read_text())
+    snapshot = tmp_path / RUNS / "snapshots" / submitted["snapshot"]
+    places = {name: Path(place) for name, place in run.predictions()[0].items()}
+    assert places["zia_core"] == snapshot / "zia_core/__init__.py"
+    assert places["experiments"] == snapshot / "experiments/__init__.py"
+    assert places["weights"] == repository / "weights"
+    assert run.environment["git"] == submitted["git"]
+    if state := provenance.git_state(repository):
+        found = provenance.git_output(repository, "cat-file", "-t", submitted["git"]["sha"])
+        assert found == b"commit\n"
+        assert submitted["git"].keys() == state.keys()
+
+
+def test_ctrl_c_stops_all_at_the_next_step_and_the_same_command_goes_on(
+    tmp_path: Path, reproduce: Reproduce
+) -> None:
+    child = reproduce("gated --workers 2")
+    until(lambda: steps(tmp_path) == [3, 3])
+    child.send_signal(signal.SIGINT)
+    out, _ = child.communicate(timeout=300)
+    assert child.returncode == 130, out
+    assert states(tmp_path) == ["preempted"] * 2
+    reasons = {run.status["reason"] for run in stored.states(tmp_path / RUNS)}
+    assert reasons == {"SIGTERM (stopped after step 3)"}
+    assert not (tmp_path / "results/tables").exists()
+
+    (tmp_path / "gate").touch()
+    child = reproduce("gated --workers 2")
+    out, _ = child.communicate(timeout=300)
+    assert child.returncode == 1
+    assert "3 done, 1 failed; tables" in out
+    attempts = [len(run.status["attempts"]) for run in stored.states(tmp_path / RUNS)]
+    assert sorted(attempts) == [1, 1, 2, 2]
+    assert sorted(steps(tmp_path)) == [3, 6, 6, 6]
+
+
+def test_a_killed_worker_and_a_killed_parent_lose_nothing(
+    tmp_path: Path, reproduce: Reproduce
+) -> None:
+    child = reproduce("gated --workers 2")
+    until(lambda: steps(tmp_path) == [3, 3])
+    (record,) = (tmp_path / RUNS).glob("submissions/*/submission.json")
+    victim = json.loads(record.read_text())["groups"][0]["processes"][0]["pid"]
+    child.kill()
+    os.kill(victim, signal.SIGKILL)
+    (tmp_path / "gate").touch()
+    until(lambda: (tmp_path / "results/tables/claims.md").exists())
+    assert sorted(states(tmp_path)) == ["done", "done", "done", "failed"]
+    runs = stored.states(tmp_path / RUNS)
+    ends = [[attempt["end"] for attempt in run.status["attempts"]] for run in runs]
+    assert sorted(ends) == [["done"], ["done"], ["failed"], ["lost", "done"]]
+
+
+def test_gpus_are_shared_out_and_never_shared() -> None:
+    assert local.shares(["0", "1", "2"], 2) == ["0,2", "1"]
+    assert local.shares([], 2) == ["", ""]
+    assert local.parse_gpus("0, 3") == ["0", "3"]
+    assert local.pool_of("cuda", None, "0,1", 4).visible == ("0", "1")
+    with pytest.raises(InvalidChoiceError, match="3 workers on 2 GPUs would share them"):
+        local.pool_of("cuda", 3, "0,1", None)
+    for wrong in ("", "0,,1", "0,0", "0;rm", "$(id)"):
+        with pytest.raises(InvalidChoiceError, match="must be different GPUs such as 0,1"):
+            local.parse_gpus(wrong)
