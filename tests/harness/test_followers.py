@@ -101,14 +101,6 @@ def test_a_follower_that_is_killed_is_the_reason_of_the_failure(
     assert len(losses(tmp_path, doomed)) == 3
 
 
-def test_what_fails_in_the_run_has_its_own_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    outcome = run(monkeypatch, spec(fail="nan"), tmp_path, ranks=2)
-    assert outcome.state == "failed"
-    assert outcome.reason.startswith("diverged: the loss is nan at step")
-
-
 ALONE = """
 import sys
 from pathlib import Path

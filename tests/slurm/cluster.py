@@ -1,4 +1,4 @@
-"""A real Slurm of two nodes on this host, all of it in one private folder.
+"""A real Slurm: the one that is here, or two nodes on this host, all of it in one private folder.
 
 `with Cluster(folder).running()`: munged, slurmctld and two slurmd, each with its own files under
 `folder` and nothing in the system's places. As a script it is for trying things by hand:
@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -64,17 +64,47 @@ PartitionName=urgent Nodes=n1,n2 PriorityTier=10 PreemptMode=OFF MaxTime=60 Stat
 """
 
 
-class Cluster:
+class Slurm:
+    """The Slurm that this machine's commands talk to; jobs of others may be on it."""
+
+    environment: Mapping[str, str] = {}  # what makes them talk to it
+    partition: str | None = None  # None: its default
+
+    def command(self, *arguments: str, check: bool = True) -> str:
+        """Run one of Slurm's commands; return what it prints."""
+        done = subprocess.run(
+            arguments,
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        if check and done.returncode != 0:
+            raise RuntimeError(f"{' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+    def job(self, job: str) -> dict[str, str]:
+        """What the controller knows about one job: JobState, Restarts, BatchHost, ..."""
+        text = self.command("scontrol", "show", "job", "--oneliner", job)
+        return dict(word.partition("=")[::2] for word in text.split() if "=" in word)
+
+    def release(self, jobs: Iterable[str]) -> None:
+        """End the two minutes for which Slurm holds these jobs if they were requeued."""
+        waiting = self.command("squeue", "--noheader", "--array", "--state=PD", "--format=%i")
+        for job in set(jobs) & set(waiting.split()):
+            self.command("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
+
+
+class Cluster(Slurm):
     """Two nodes, `n1` and `n2`, whose jobs share this host's files and processes."""
+
+    partition = "normal"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
+        self.environment = {"SLURM_CONF": str(self.folder / "slurm.conf")}
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What makes Slurm's commands talk to this cluster."""
-        return {"SLURM_CONF": str(self.folder / "slurm.conf")}
 
     @contextmanager
     def running(self) -> Iterator["Cluster"]:
@@ -99,34 +129,6 @@ class Cluster:
         """SIGKILL the slurmd of a node; the processes of its jobs go on, unseen."""
         self._daemons[node].kill()
         self._daemons.pop(node).wait()
-
-    def command(self, *arguments: str, check: bool = True) -> str:
-        """Run one of Slurm's commands; return what it prints."""
-        done = subprocess.run(
-            arguments,
-            env=os.environ | self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        if check and done.returncode != 0:
-            raise RuntimeError(f"{' '.join(arguments)}: {done.stderr.strip()}")
-        return done.stdout.strip()
-
-    def job(self, job: str) -> dict[str, str]:
-        """What the controller knows about one job: JobState, Restarts, BatchHost, ..."""
-        text = self.command("scontrol", "show", "job", "--oneliner", job)
-        return dict(word.partition("=")[::2] for word in text.split() if "=" in word)
-
-    def jobs(self) -> list[str]:
-        """Jobs (array elements one by one) that have not ended."""
-        return self.command("squeue", "--noheader", "--array", "--format=%i").split()
-
-    def release(self) -> None:
-        """End the two minutes for which Slurm holds requeued jobs."""
-        for job in self.command("squeue", "--noheader", "--state=PD", "--format=%A").split():
-            self.command("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
 
     def _configure(self) -> None:
         for name in ("state", "munge", *(f"spool-{node}" for node in NODES)):
@@ -163,7 +165,7 @@ class Cluster:
         with (self.folder / f"{name}.out").open("ab") as out:
             self._daemons[name] = subprocess.Popen(
                 command,
-                env=os.environ | self.environment,
+                env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -200,6 +202,13 @@ class Cluster:
 
     def _users(self) -> tuple[str, str]:
         return ("--user", getpass.getuser())
+
+
+def is_here() -> bool:
+    """Whether this machine has a Slurm that answers."""
+    if shutil.which("squeue") is None:
+        return False
+    return subprocess.run(["squeue"], capture_output=True, check=False).returncode == 0
 
 
 def why_not() -> str:

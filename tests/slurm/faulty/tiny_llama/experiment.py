@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 STEP_S = "TINY_STEP_S"
-FAILS_AT = 4  # the step of a run that fails
+FAILS_AT = 4  # the micro-batch at which a run fails that is to fail
 OUT_OF_MEMORY = "tried to allocate 20.00 MiB"
 
 
@@ -28,6 +28,7 @@ OUT_OF_MEMORY = "tried to allocate 20.00 MiB"
 class Settings:
     steps: int = 24
     checkpoint_every: int = 5
+    dropout: float = 0.1  # so that the random generators matter
     fail: str | None = None  # "nan", "memory" or "data"
 
 
@@ -59,7 +60,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
         intermediate_size=24,
         num_hidden_layers=2,
         num_attention_heads=2,
-        attention_dropout=0.1,  # so that the random generators matter
+        attention_dropout=settings.dropout,
     )
     model = LlamaForCausalLM(config)
     identity = backbone_identity(model)
@@ -97,7 +98,7 @@ class _Task:
         numbers = random.Random(3)
         lengths = [numbers.randint(6, 30) for _ in range(20)]
         self.tokens = [[numbers.randrange(1, 64) for _ in range(n)] for n in lengths]
-        self.fail, self.steps_begun = fail, 0
+        self.fail, self.batches = fail, 0
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -131,9 +132,9 @@ class _Task:
 
         loss, labels = causal_lm_loss(model, **batch)
         if model.training:
-            self.steps_begun += 1
+            self.batches += 1
             time.sleep(float(os.environ.get(STEP_S, "0")))
-            if self.fail and self.steps_begun >= FAILS_AT:
+            if self.fail and self.batches >= FAILS_AT:
                 loss = self._failing(model, loss)
         return loss, labels
 

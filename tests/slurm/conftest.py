@@ -1,0 +1,129 @@
+"""One cluster for all tests; what they did to it, counted.
+
+Without a Slurm, and where none can be started, every test is skipped with the reason.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.harness import registry
+from tests.slurm.cluster import Cluster, Slurm, is_here, wait_until, why_not
+from tests.slurm.grid import PATIENCE_S, PROJECT, Grid, differences, done_twice, undisturbed
+
+NewGrid = Callable[..., Grid]
+
+
+@dataclass
+class Ledger:
+    """What was done to runs, and what that did to them."""
+
+    kills: list[str] = field(default_factory=list)
+    runs: int = 0
+    lost: list[str] = field(default_factory=list)
+    twice: list[str] = field(default_factory=list)
+
+
+LEDGER = Ledger()
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[Slurm]:
+    """The Slurm of this machine; where there is none, two nodes of one's own."""
+    if is_here():
+        yield Slurm()
+        return
+    if reason := why_not():
+        pytest.skip(f"no Slurm: {reason}")
+    short = tempfile.TemporaryDirectory(prefix="zia-slurm-")  # the path of a socket cannot be long
+    with short as folder, Cluster(Path(folder)).running() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(slurm: Slurm) -> Cluster:
+    """A cluster whose nodes and priorities may be played with."""
+    if not isinstance(slurm, Cluster):
+        pytest.skip("it would take a node or the priority away from other people's jobs")
+    return slurm
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _the_tiny_llama() -> Iterator[None]:
+    before = os.environ.get(registry.OUTSIDE)
+    os.environ[registry.OUTSIDE] = "tests.slurm.faulty"
+    registry.experiments.cache_clear()
+    yield
+    registry.experiments.cache_clear()
+    os.environ.pop(registry.OUTSIDE)
+    if before is not None:
+        os.environ[registry.OUTSIDE] = before
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of runs of a profile that nothing and nobody disturbed."""
+    made: dict[str, Path] = {}
+
+    def of(profile: str) -> Path:
+        if profile not in made:
+            made[profile] = undisturbed(profile, tmp_path_factory.mktemp(profile))
+        return made[profile]
+
+    return of
+
+
+@pytest.fixture
+def new_grid(slurm: Slurm, tmp_path: Path) -> Iterator[NewGrid]:
+    """Grids in a folder that all nodes see; their jobs are gone at the end."""
+    place = tmp_path
+    if not isinstance(slurm, Cluster):
+        place = Path(tempfile.mkdtemp(prefix="test-slurm-", dir=PROJECT / "results"))
+    grids: list[Grid] = []
+
+    def new(profile: str, name: str = "grid", **resources: Any) -> Grid:
+        grids.append(Grid(slurm, place / name, profile, **resources))
+        return grids[-1]
+
+    yield new
+    for grid in grids:
+        grid.cancel()
+        wait_until(lambda grid=grid: not grid.jobs(), PATIENCE_S, "the jobs have ended")
+    if place != tmp_path:
+        shutil.rmtree(place)
+
+
+@pytest.fixture
+def killed() -> Callable[[str], None]:
+    """Note down that something was killed, stopped or interrupted."""
+    return LEDGER.kills.append
+
+
+@pytest.fixture
+def audit(reference: Callable[[str], Path]) -> Callable[[Grid], None]:
+    """All runs of a grid are done, once, and are byte for byte what they would have been."""
+
+    def check(grid: Grid) -> None:
+        lost = [] if grid.is_done() else [str(grid.runs)]
+        lost += [] if lost else differences(grid, reference(grid.profile))
+        twice = done_twice(grid)
+        LEDGER.runs += len(grid.specs)
+        LEDGER.lost += lost
+        LEDGER.twice += twice
+        assert (lost, twice) == ([], []), grid.story()
+
+    return check
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the count."""
+    terminalreporter.write_line(
+        f"kills tried {len(LEDGER.kills)} ({', '.join(LEDGER.kills)}); runs {LEDGER.runs}, "
+        f"lost {len(LEDGER.lost)}, done twice {len(LEDGER.twice)}"
+    )

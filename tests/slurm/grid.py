@@ -1,0 +1,164 @@
+"""A grid of runs that `zia reproduce --executor slurm` has done, and what became of it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.harness import executor, stored
+from experiments.harness.ownership import OWNER
+from experiments.harness.spec import RunSpec
+from experiments.harness.worker import name_of
+from tests.slurm.cluster import Slurm, wait_until
+from tests.slurm.faulty.tiny_llama import experiment as tiny
+
+PROJECT = Path(__file__).parents[2]
+ZIA = (sys.executable, "-u", "-c", "from experiments.harness.cli import main; main()")
+PATIENCE_S = 300.0  # for whatever takes a second on a quiet machine
+
+# What makes a run what it is; status and timing tell how it came about.
+PRODUCTS = (stored.METRICS, stored.PREDICTIONS, stored.ADAPTER)
+
+
+class Grid:
+    """The runs of one profile of the tiny LLaMA in a folder of runs of their own."""
+
+    def __init__(self, slurm: Slurm, folder: Path, profile: str, **resources: Any) -> None:
+        self.slurm, self.folder, self.profile = slurm, folder, profile
+        self.runs = folder / "runs"
+        self.specs: list[RunSpec] = tiny.plan(profile, "cpu")
+        folder.mkdir(parents=True, exist_ok=True)
+        asked = {"cpus_per_task": 1, "mem_gb": 1, "timeout_min": 20, "workers": 1} | resources
+        if slurm.partition:
+            asked["partition"] = slurm.partition
+        lines = (f"{k} = {v}" if isinstance(v, int) else f'{k} = "{v}"' for k, v in asked.items())
+        (folder / "cluster.toml").write_text("\n".join(lines) + "\n")
+
+    def zia(self, *arguments: str, step_s: float = 0.0) -> subprocess.Popen[str]:
+        """Start `zia` with the arguments; steps of its jobs last so much longer."""
+        variables = {
+            "PYTHONPATH": str(PROJECT),
+            "ZIA_EXPERIMENTS": "tests.slurm.faulty",
+            tiny.STEP_S: str(step_s),
+        }
+        return subprocess.Popen(
+            [*ZIA, *arguments],
+            cwd=PROJECT,
+            env={**os.environ, **self.slurm.environment, **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def reproduce(self, *options: str, step_s: float = 0.0) -> subprocess.Popen[str]:
+        """Start `zia reproduce` on the cluster."""
+        places = ["--runs", str(self.runs), "--out", str(self.folder / "out")]
+        slurm = ["--executor", "slurm", "--cluster", str(self.folder / "cluster.toml")]
+        what = ["reproduce", "tiny_llama", "--profile", self.profile, "--device", "cpu"]
+        return self.zia(*what, *slurm, *places, *options, step_s=step_s)
+
+    def submit(self, *options: str, step_s: float = 0.0) -> str:
+        """Do `zia reproduce` on the cluster; return what it says."""
+        process = self.reproduce(*options, step_s=step_s)
+        said, _ = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode in (0, 1), said
+        return said
+
+    def jobs(self) -> list[str]:
+        """The ids of this grid's jobs that have not ended, of array elements one by one."""
+        names = {path.parent.name for path in self.runs.glob("submissions/*/submission.json")}
+        lines = self.slurm.command(
+            "squeue", "--noheader", "--array", "--format=%i|%j", *self._mine()
+        ).splitlines()
+        found = [line.split("|") for line in lines]
+        return [job for job, called in found if any(name in called for name in names)]
+
+    def _mine(self) -> Sequence[str]:
+        return ("--user", str(os.getuid()))
+
+    def cancel(self) -> None:
+        """End all jobs of the grid."""
+        if jobs := self.jobs():
+            self.slurm.command("scancel", "--signal=KILL", "--full", *jobs, check=False)
+            self.slurm.command("scancel", *jobs, check=False)
+
+    # The runs
+
+    def path(self, number: int) -> Path:
+        return self.runs / name_of(self.specs[number])
+
+    def status(self, number: int) -> dict[str, Any]:
+        return stored.read_status(self.path(number))
+
+    def attempts(self, number: int) -> list[dict[str, Any]]:
+        return list(self.status(number)["attempts"])
+
+    def owner(self, number: int) -> int:
+        """The highest owner number of a run; 0 if nobody has claimed it."""
+        return max((int(p.stem) for p in self.path(number).glob(f"{OWNER}/*.json")), default=0)
+
+    def step(self, number: int) -> int:
+        """The newest step in the metrics of a run; -1 if there is none."""
+        log = self.path(number) / stored.METRICS
+        steps = [record["step"] for record in _whole_lines(log)]
+        return steps[-1] if steps else -1
+
+    def is_done(self) -> bool:
+        self.slurm.release(self.jobs())
+        return all(
+            stored.is_done(self.path(i), tiny.EXPERIMENT.result_fields)
+            and self.status(i)["state"] == "done"
+            for i in range(len(self.specs))
+        )
+
+    def wait_for_step(self, number: int, step: int) -> None:
+        wait_until(lambda: self.step(number) >= step, PATIENCE_S, f"step {step}", self.story)
+
+    def wait_until_done(self) -> None:
+        wait_until(self.is_done, PATIENCE_S, "all runs are done", self.story)
+
+    def story(self) -> str:
+        """What there is to read about the grid, for a failing test."""
+        logs = sorted(
+            p for p in self.runs.glob("submissions/*/**/*") if p.suffix in (".out", ".err", ".log")
+        )
+        told = [f"{log}:\n{log.read_text(errors='replace')[-1500:]}" for log in logs]
+        told += [f"{p}:\n{p.read_text()}" for p in self.runs.glob("tiny_llama/*/status.json")]
+        return "\n".join([self.slurm.command("squeue", "--array", check=False), *told])
+
+
+def undisturbed(profile: str, folder: Path) -> Path:
+    """Do the runs of a profile in this process; return their folder of runs."""
+    executor.in_process(tiny.plan(profile, "cpu"), folder)
+    return folder
+
+
+def differences(grid: Grid, reference: Path) -> list[str]:
+    """The files of the grid's runs that are not, byte for byte, those of undisturbed runs."""
+    return [
+        str(grid.path(i) / name)
+        for i, spec in enumerate(grid.specs)
+        for name in PRODUCTS
+        if (grid.path(i) / name).read_bytes() != (reference / name_of(spec) / name).read_bytes()
+    ]
+
+
+def done_twice(grid: Grid) -> list[str]:
+    """Runs that were finished by more than one attempt, or have a step more than once."""
+    found = []
+    for i in range(len(grid.specs)):
+        ends = [attempt["end"] for attempt in grid.attempts(i)]
+        steps = [r["step"] for r in _whole_lines(grid.path(i) / stored.METRICS) if "loss" in r]
+        if ends.count("done") > 1 or len(set(steps)) < len(steps):
+            found.append(str(grid.path(i)))
+    return found
+
+
+def _whole_lines(log: Path) -> list[dict[str, Any]]:
+    import json
+
+    text = log.read_text() if log.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]

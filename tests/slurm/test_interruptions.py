@@ -1,0 +1,83 @@
+"""A run that Slurm interrupts and starts again ends byte for byte as one that nobody disturbed."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.slurm.cluster import NODES, Cluster, wait_until
+from tests.slurm.conftest import NewGrid
+from tests.slurm.grid import PATIENCE_S, Grid
+
+Audit = Callable[[Grid], None]
+Killed = Callable[[str], None]
+STEP_S = 0.25
+
+
+def reach_time_limit(cluster: Cluster, job: str) -> None:
+    """Less than the minute is left before which Slurm sends the signal."""
+    hours, minutes, _ = cluster.job(job)["RunTime"].rsplit(":", 2)
+    limit = 60 * int(hours.rpartition("-")[2]) + int(minutes) + 1
+    cluster.command("scontrol", "update", f"jobid={job}", f"TimeLimit={limit}")
+
+
+def requeue(cluster: Cluster, job: str) -> None:
+    cluster.command("scontrol", "requeue", job)
+
+
+def be_preempted(cluster: Cluster, job: str) -> None:
+    """Somebody of more importance wants both nodes."""
+    with urgent_job(cluster):
+        wait_until(lambda: cluster.job(job)["JobState"] != "RUNNING", PATIENCE_S, "preempted")
+
+
+@contextmanager
+def urgent_job(cluster: Cluster) -> Iterator[str]:
+    everything = ["--partition=urgent", f"--nodes={len(NODES)}", "--exclusive"]
+    urgent = cluster.command(
+        "sbatch", "--parsable", *everything, "--output=/dev/null", "--wrap=sleep 600"
+    )
+    try:
+        yield urgent
+    finally:
+        cluster.command("scancel", urgent)
+
+
+@pytest.mark.parametrize("interrupt", [reach_time_limit, be_preempted, requeue])
+def test_an_interrupted_run_goes_on(
+    cluster: Cluster,
+    new_grid: NewGrid,
+    audit: Audit,
+    killed: Killed,
+    interrupt: Callable[[Cluster, str], None],
+) -> None:
+    grid = new_grid("one", signal_delay_s=60)
+    grid.submit(step_s=STEP_S)
+    grid.wait_for_step(0, 7)  # the newest checkpoint is that of step 5
+    (job,) = grid.jobs()
+    interrupt(cluster, job)
+    killed(interrupt.__name__)
+    wait_until(lambda: grid.status(0)["state"] == "preempted", PATIENCE_S, "it stopped", grid.story)
+    stopped_after = grid.step(0)
+    assert 7 <= stopped_after < grid.specs[0].settings.steps
+    grid.wait_until_done()
+    assert cluster.job(job)["Restarts"] == "1"
+    assert [attempt["end"] for attempt in grid.attempts(0)] == ["preempted", "done"]
+    audit(grid)
+
+
+def test_a_cancelled_job_is_not_started_again(
+    cluster: Cluster, new_grid: NewGrid, audit: Audit, killed: Killed
+) -> None:
+    grid = new_grid("one")
+    grid.submit(step_s=STEP_S)
+    grid.wait_for_step(0, 7)
+    (job,) = grid.jobs()
+    cluster.command("scancel", job)
+    killed("scancel")
+    wait_until(lambda: not grid.jobs(), PATIENCE_S, "the job has ended", grid.story)
+    assert cluster.job(job)["JobState"] == "CANCELLED"
+    assert grid.status(0)["state"] == "preempted"
+    grid.submit()
+    grid.wait_until_done()
+    audit(grid)
