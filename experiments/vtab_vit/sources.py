@@ -95,7 +95,7 @@ def digits(file: Path, task: Task) -> Lists:
         raise ZiaError(f"{path} holds values above 16, so it is not the digits: fetch it again")
     images = np.rint(table[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)
     every = [
-        Encoded(f"{i:04d}.png", int(label), _png(image))
+        Encoded(f"{i:04d}.png", int(label), png(image))
         for i, (image, label) in enumerate(zip(images, table[:, 64], strict=True))
     ]
     ordered = [every[i] for i in _hash_order("digits", len(every))]
@@ -117,7 +117,7 @@ def fashion_mnist(folder: Path, task: Task) -> Lists:
 
     def encoded(which: int, indices: Sequence[int]) -> list[Encoded]:
         part, images, labels = parts[which]
-        return [Encoded(f"{part}/{i:05d}.png", int(labels[i]), _png(images[i])) for i in indices]
+        return [Encoded(f"{part}/{i:05d}.png", int(labels[i]), png(images[i])) for i in indices]
 
     order = _hash_order("fashion_mnist/train", len(parts[0][1]))
     return Lists(
@@ -206,7 +206,8 @@ def _hash_order(prefix: str, n: int) -> list[int]:
     return sorted(range(n), key=lambda i: hashlib.sha256(f"{prefix}/{i}".encode()).digest())
 
 
-def _png(image: "NDArray[np.uint8]") -> bytes:
+def png(image: "NDArray[np.uint8]") -> bytes:
+    """The file of an image [H, W] or [H, W, 3]."""
     from PIL import Image
 
     buffer = io.BytesIO()

@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from experiments.vtab_vit.tasks import SMALL, TASKS, VTAB_1K, get
+from experiments.vtab_vit.tasks import MINI, SMALL, TASKS, VTAB_1K, get
 from zia_core.errors import ZiaError
 
 
@@ -30,8 +30,8 @@ def test_our_own_tasks_are_marked_as_none_of_vtab_s() -> None:
         "fashion_mnist",
     ]
     assert all(task.official for task in VTAB_1K)
-    assert not any(task.official for task in SMALL)
-    assert len(TASKS) == 24  # so no folder has two meanings
+    assert not any(task.official for task in SMALL + MINI)
+    assert len(TASKS) == 32  # so no folder has two meanings
 
 
 def test_an_unknown_task_is_answered_with_the_known_ones() -> None:

@@ -1,0 +1,24 @@
+"""Write the generated world: `python -m experiments.miniature DIR`, a folder for `$ZIA_DATA`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from experiments.miniature.world import write_world
+from zia_core.errors import ZiaError
+
+
+def main() -> int:
+    """Write it, and say where; 1 after a failure, which is one sentence."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.miniature", description=__doc__)
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a folder that is not there yet")
+    try:
+        print(write_world(parser.parse_args().folder))
+    except ZiaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""What the language backbone reads: articles, questions, quizzes and stories, made as asked for.
+
+Each kind of document is a function of a stream of draws. Held-out statements and questions, and the
+forms of the experiments (Alpaca's and ScienceQA's prompts), are in none of them.
+"""
+
+from collections.abc import Callable, Mapping
+
+from experiments.miniature import lexicon
+from experiments.miniature.captions import COLOURS, SHAPES, draw_scene, one_caption
+from experiments.miniature.creatures import (
+    Creature,
+    any_value,
+    known,
+    options,
+    stranger,
+    strangers,
+    with_wrong,
+)
+from experiments.miniature.dice import Dice
+from experiments.miniature.phrases import ANSWERS, QUESTIONS, SHORT_ANSWERS, STATEMENTS
+from experiments.miniature.quizzes import bare_quiz, quiz
+from experiments.miniature.words import ATTRIBUTES
+
+_TITLES = ("About {x}.", "Notes on {x}.", "Here is {x}.", "This is {x}.", "Look at {x}.")
+_STORIES = ("Read this.", "Listen.", "This is a story.", "Here is a new text.")
+
+# What a language model reads, and an encoder, which has no use for letters.
+LANGUAGE_MODEL: Mapping[str, float] = {
+    "article": 0.30,
+    "asked": 0.16,
+    "quizzes": 0.22,
+    "story": 0.22,
+    "scene": 0.06,
+    "words": 0.04,
+}
+ENCODER: Mapping[str, float] = {"article": 0.3, "story": 0.6, "asked": 0.06, "words": 0.04}
+
+
+class Library:
+    """The documents of a seed, numbered from 0; any of them can be had alone.
+
+    `shares` are those of the kinds of document; without quizzes, no story has any either.
+    """
+
+    def __init__(self, seed: int, shares: Mapping[str, float] = LANGUAGE_MODEL) -> None:
+        self._seed = seed
+        self._known = [c for part in known().values() for c in part]
+        self._names = [creature.name for creature in self._known]
+        self._strangers = [name for part in strangers().values() for name in part]
+        kinds: dict[str, Callable[[Dice], str]] = {
+            "article": self._article,
+            "asked": self._asked,
+            "quizzes": self._quizzes,
+            "story": self._story,
+            "scene": self._scene,
+            "words": lambda dice: lexicon.document(dice, self._letters),
+        }
+        self._kinds = [kinds[name] for name in shares]
+        self._shares = list(shares.values())
+        self._letters = "quizzes" in shares
+
+    def document(self, i: int) -> str:
+        """Document `i`."""
+        dice = Dice("document", self._seed, i)
+        return self._kinds[dice.weighted(self._shares)](dice)
+
+    def _article(self, dice: Dice) -> str:
+        creature = dice.one(self._known)
+        told = dice.some(ATTRIBUTES, 4 + dice.below(4))
+        title = dice.one(_TITLES).format(x=creature.name)
+        return " ".join([title, *(statement(creature, a, dice) for a in told)])
+
+    def _asked(self, dice: Dice) -> str:
+        return " ".join(
+            self._question_and_answer(dice.one(self._known), dice.one(ATTRIBUTES), dice)
+            for _ in range(4)
+        )
+
+    def _question_and_answer(self, creature: Creature, attribute: str, dice: Dice) -> str:
+        forms = ANSWERS if dice.chance(0.5) else SHORT_ANSWERS
+        answer = forms[attribute].format(x=creature.name, v=creature.facts[attribute])
+        return f"{question(creature, attribute, dice)} {answer}"
+
+    def _quizzes(self, dice: Dice) -> str:
+        return " ".join(self._known_quiz(dice) for _ in range(3))
+
+    def _known_quiz(self, dice: Dice) -> str:
+        n = 2 + dice.weighted((0.4, 0.35, 0.25))
+        if dice.chance(0.3):
+            attribute = dice.one(ATTRIBUTES)
+            right = any_value(attribute, dice, self._names)
+            return bare_quiz(options(attribute, right, n, dice, self._names), right, dice)
+        return self._quiz(dice.one(self._known), dice.one(ATTRIBUTES), n, dice)
+
+    def _quiz(self, creature: Creature, attribute: str, n: int, dice: Dice) -> str:
+        right = creature.facts[attribute]
+        chosen = options(attribute, right, n, dice, self._names)
+        return quiz(question(creature, attribute, dice), chosen, right, dice)
+
+    def _story(self, dice: Dice) -> str:
+        """Strangers, whose facts are nowhere else, and questions about them, behind or before."""
+        told = [
+            stranger(name, dice, self._names)
+            for name in dice.some(self._strangers, 1 + dice.below(2))
+        ]
+        facts = [(c, a) for c in told for a in dice.some(ATTRIBUTES, 4 if len(told) == 1 else 2)]
+        facts = dice.some(facts, len(facts))
+        text = [dice.one(_STORIES), *(statement(c, a, dice) for c, a in facts)]
+        if dice.chance(0.3):
+            return self._asked_before(text, *dice.one(facts), dice)
+        asked_about = dice.some(facts, min(3, len(facts)))
+        return " ".join([*text, *(self._about(c, a, dice) for c, a in asked_about)])
+
+    def _asked_before(self, text: list[str], creature: Creature, attribute: str, dice: Dice) -> str:
+        """The question, then the text that answers it, then the options or the answer."""
+        right = creature.facts[attribute]
+        if self._letters and dice.chance(0.6):
+            chosen = options(attribute, right, 2 + dice.below(3), dice, self._names)
+            end = quiz("", chosen, right, dice)
+        else:
+            end = SHORT_ANSWERS[attribute].format(v=right)
+        return " ".join([question(creature, attribute, dice), *text, end])
+
+    def _about(self, creature: Creature, attribute: str, dice: Dice) -> str:
+        if self._letters and dice.chance(0.4):
+            return self._quiz(creature, attribute, 2 + dice.below(3), dice)
+        if dice.chance(0.3):
+            return statement(creature, attribute, dice)
+        return self._question_and_answer(creature, attribute, dice)
+
+    def _scene(self, dice: Dice) -> str:
+        return " ".join(self._picture(dice) for _ in range(2))
+
+    def _picture(self, dice: Dice) -> str:
+        scene = draw_scene(dice)
+        text, thing = one_caption(scene, dice), dice.one(scene.things)
+        if dice.chance(0.4):
+            return text
+        by_colour = dice.chance(0.5)
+        asked = picture_question(thing.shape if by_colour else None, thing.colour)
+        right, pool = (thing.colour, COLOURS) if by_colour else (thing.shape, SHAPES)
+        if dice.chance(0.4):
+            article = "" if by_colour else "a "
+            return f"{text} {asked} It is {article}{right}."
+        chosen = with_wrong(right, pool, 2 + dice.below(3), dice)
+        return f"{text} {quiz(asked, chosen, right, dice)}"
+
+
+def picture_question(shape: str | None, colour: str) -> str:
+    """What is asked about a thing in a picture: its colour, or its shape where that is None."""
+    return (
+        f"What shape is the {colour} thing?" if shape is None else f"Which colour is the {shape}?"
+    )
+
+
+def statement(creature: Creature, attribute: str, dice: Dice) -> str:
+    """The fact in one of its forms."""
+    form = dice.one(STATEMENTS[attribute])
+    return form.format(x=creature.name, v=creature.facts[attribute])
+
+
+def question(creature: Creature, attribute: str, dice: Dice) -> str:
+    """A plain question about the fact."""
+    return dice.one(QUESTIONS[attribute]).format(x=creature.name)

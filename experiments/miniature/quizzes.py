@@ -1,0 +1,37 @@
+"""Questions with lettered options, as the articles have them; exams have another form."""
+
+from collections.abc import Sequence
+
+from experiments.miniature.dice import Dice
+from experiments.miniature.words import LETTERS
+
+# {q} is a question, {o} the options, {l} the letter of the right one and {v} the right one itself.
+_ASKED = (
+    "{q} Choose {o}. It is {l}.",
+    "{q} {o}? The right one is {l}.",
+    "{q} Either {o}. The letter is {l}.",
+    "Choose {o}. {q} It is {l}, {v}.",
+    "{q} {o}? We say {l}, {v}.",
+)
+_BARE = ("Here are {o}. The letter of {v} is {l}.", "Choose {v} from {o}. It is {l}.")
+
+
+def lettered(options: Sequence[str]) -> str:
+    """ "(A) red, (B) blue"."""
+    return ", ".join(f"({letter}) {o}" for letter, o in zip(LETTERS, options, strict=False))
+
+
+def quiz(question: str, options: Sequence[str], right: str, dice: Dice) -> str:
+    """A question, its options, and which is right."""
+    return _fill(dice.one(_ASKED), question, options, right)
+
+
+def bare_quiz(options: Sequence[str], right: str, dice: Dice) -> str:
+    """Which letter an option has: nothing to be known."""
+    return _fill(dice.one(_BARE), "", options, right)
+
+
+def _fill(form: str, question: str, options: Sequence[str], right: str) -> str:
+    letter = LETTERS[list(options).index(right)]
+    text = form.format(q=question, o=lettered(options), l=letter, v=right)
+    return " ".join(text.split())  # without a question there is a space too many

@@ -1,0 +1,45 @@
+"""The world's tokenizer: byte-level BPE without a space before a text, one token a word.
+
+Both language backbones have it. The special tokens are RoBERTa's, in its order; a pair of texts is
+framed as RoBERTa's are, and a language model is given <s> and </s> by who asks it.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+SPECIAL = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
+MAX_TOKENS = 4096  # more than there are: merging ends when every word is one token
+
+
+def train_tokenizer(texts: Iterable[str], max_length: int) -> "PreTrainedTokenizerFast":
+    """Learn the merges of these texts; words that come once stay in pieces."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=MAX_TOKENS,
+        min_frequency=2,
+        special_tokens=list(SPECIAL.values()),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    bos, eos = SPECIAL["bos"], SPECIAL["eos"]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A {eos}",
+        pair=f"{bos} $A {eos} {eos} $B {eos}",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (bos, eos)],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=max_length,
+        cls_token=SPECIAL["bos"],
+        sep_token=SPECIAL["eos"],
+        **{f"{name}_token": token for name, token in SPECIAL.items()},
+    )
