@@ -2,8 +2,9 @@
 
 `$ZIA_WEIGHTS/<name>/` (default `weights/<name>` in the project) holds `model.safetensors`. Where
 there is none, ViT-B/16 is asked for at the hub, in timm's repository of that name; which revision
-that gave is not pinned, but the file's hash is recorded with every run. The small ViT is released
-with the project, in this package; a folder `$ZIA_WEIGHTS/small-vit` comes before that one.
+that gave is not pinned, but the file's hash is recorded with every run. The small ViT and the
+pocket ViT are released with the project, in this package; a folder `$ZIA_WEIGHTS/small-vit` comes
+before that one.
 """
 
 import os
@@ -26,7 +27,7 @@ RELEASED = Path(__file__).parent / "weights"
 class ImageBackbone:
     """A ViT that experiments can be run on; its own classifier is not part of it.
 
-    `architecture` is timm's name of it; None for the small ViT, whose card says what it is.
+    `architecture` is timm's name of it; None for our own ViTs, whose card says what they are.
     """
 
     name: str
@@ -43,6 +44,7 @@ BACKBONES = {
         # The same model trained again, with augmentation and regularisation (Steiner et al. 2021).
         ImageBackbone(f"{_VIT_B16}.augreg_in21k", 224, _VIT_B16),
         ImageBackbone("small-vit", 32),
+        ImageBackbone("pocket-vit", 32),  # trained on the generated world
     )
 }
 
@@ -109,8 +111,9 @@ def _from_hub(backbone: ImageBackbone, wanted: Path) -> Path:
 
 def _howto(backbone: ImageBackbone) -> str:
     if backbone.architecture is None:
+        model = "vit" if backbone.name == "small-vit" else "pocket_vit"
         return (
-            "fetch the project's files again, or run `zia pretrain vit` and put "
+            f"fetch the project's files again, or run `zia pretrain {model}` and put "
             f"{small_vit.WEIGHTS} and {small_vit.CARD} of that run there"
         )
     return (

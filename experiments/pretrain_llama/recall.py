@@ -1,0 +1,123 @@
+"""What a language backbone knows and can do, measured on texts that it was not trained on."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from experiments.miniature.creatures import Creature, any_value, known, options, stranger, strangers
+from experiments.miniature.dice import Dice
+from experiments.miniature.documents import question, statement
+from experiments.miniature.phrases import HELD_OUT_STATEMENTS, QUESTIONS, SHORT_ANSWERS
+from experiments.miniature.quizzes import lettered
+from experiments.miniature.words import ATTRIBUTES, LETTERS
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+BATCH = 64  # prompts
+QUIZZES = 200  # of each kind
+GAP = "@"  # stands for the word that is asked for
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A text that stops before a word, that word, and what it is chosen from (all, where empty)."""
+
+    prompt: str
+    answer: str
+    among: Sequence[str] = ()
+
+
+def skills() -> Mapping[str, list[Asked]]:
+    """The measurements by name; the same ones for every model.
+
+    `held_out`: known facts in statements of a form that is in no document. `questions`: plain
+    questions about all known facts. `quiz`, `story`, `letters`: the letter of the right option
+    where that is a known fact, told in a text about a stranger, or named in the text itself.
+    """
+    dice = Dice("skills")
+    creatures = [creature for part in known().values() for creature in part]
+    names = [creature.name for creature in creatures]
+    return {
+        "held_out": list(_held_out(creatures)),
+        "questions": list(_questions(creatures)),
+        "quiz": [_quiz(dice.one(creatures), dice.one(ATTRIBUTES), names, dice) for _ in _times()],
+        "story": [_story(names, dice) for _ in _times()],
+        "letters": [_letters(dice.one(ATTRIBUTES), names, dice) for _ in _times()],
+    }
+
+
+def measure(
+    model: "nn.Module", tokenizer: "PreTrainedTokenizerBase", asked: Sequence[Asked]
+) -> float:
+    """The share of texts after which the right word is the likeliest of all (or of `among`)."""
+    import torch
+
+    outer: Any = model
+    prompts = tokenizer([each.prompt for each in asked], add_special_tokens=False)["input_ids"]
+    right = 0
+    for start in range(0, len(asked), BATCH):
+        part = [[tokenizer.bos_token_id, *ids] for ids in prompts[start : start + BATCH]]
+        ids = torch.full((len(part), max(map(len, part))), tokenizer.pad_token_id)
+        for row, prompt in enumerate(part):
+            ids[row, : len(prompt)] = torch.tensor(prompt)
+        ends = torch.tensor([len(prompt) - 1 for prompt in part])
+        hidden = outer.base_model(input_ids=ids).last_hidden_state[torch.arange(len(part)), ends]
+        logits = outer.get_output_embeddings()(hidden).float()
+        for row, one in enumerate(asked[start : start + BATCH]):
+            among = [_token(tokenizer, word) for word in one.among]
+            best = logits[row, among].argmax() if among else logits[row].argmax()
+            found = among[int(best)] if among else int(best)
+            right += found == _token(tokenizer, one.answer)
+    return right / len(asked)
+
+
+def _token(tokenizer: "PreTrainedTokenizerBase", word: str) -> int:
+    ids = tokenizer(f" {word}", add_special_tokens=False)["input_ids"]
+    assert len(ids) == 1, f"{word} is not one token"
+    return int(ids[0])
+
+
+def _held_out(creatures: list[Creature]) -> Iterator[Asked]:
+    for creature in creatures:
+        for attribute, value in creature.facts.items():
+            for form in HELD_OUT_STATEMENTS[attribute]:
+                yield Asked(_until_gap(form, creature.name), value)
+
+
+def _questions(creatures: list[Creature]) -> Iterator[Asked]:
+    for creature in creatures:
+        for attribute, value in creature.facts.items():
+            for form in QUESTIONS[attribute]:
+                text = f"{form} {SHORT_ANSWERS[attribute]}"
+                yield Asked(_until_gap(text, creature.name), value)
+
+
+def _until_gap(form: str, name: str) -> str:
+    return form.format(x=name, v=GAP).partition(f" {GAP}")[0]
+
+
+def _times() -> range:
+    return range(QUIZZES)
+
+
+def _quiz(creature: Creature, attribute: str, names: list[str], dice: Dice) -> Asked:
+    chosen = options(attribute, creature.facts[attribute], 3, dice, names)
+    text = f"{question(creature, attribute, dice)} Choose {lettered(chosen)}. It is"
+    return Asked(text, LETTERS[chosen.index(creature.facts[attribute])], LETTERS[:3])
+
+
+def _story(names: list[str], dice: Dice) -> Asked:
+    creature = stranger(dice.one(strangers()["test"]), dice, names)
+    told = dice.some(ATTRIBUTES, 4)
+    asked = _quiz(creature, dice.one(told), names, dice)
+    text = " ".join(statement(creature, attribute, dice) for attribute in told)
+    return Asked(f"Read this. {text} {asked.prompt}", asked.answer, asked.among)
+
+
+def _letters(attribute: str, names: list[str], dice: Dice) -> Asked:
+    right = any_value(attribute, dice, names)
+    chosen = options(attribute, right, 3, dice, names)
+    text = f"Here are {lettered(chosen)}. The letter of {right} is"
+    return Asked(text, LETTERS[chosen.index(right)], LETTERS[:3])

@@ -1,0 +1,101 @@
+"""The recipe of the pocket LLaMA: its sizes, and next-token prediction over the library."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from experiments.optimisation import Optimisation
+from experiments.pretrain_llama.recall import measure, skills
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Settings(Optimisation):
+    """Everything that can change a number of the recipe; all of it is our choice."""
+
+    dim: int = 128
+    depth: int = 6
+    heads: int = 4
+    positions: int = 512
+
+    documents: int = 120_000
+    tokenizer_documents: int = 20_000  # the first ones, which the tokenizer is trained on
+    row_tokens: int = 128
+
+    epochs: float = 4.0
+    warmup_epochs: float = 0.06
+    batch_size: int = 16
+    peak_lr: float | None = 4e-3
+    min_lr: float = 1e-5
+    weight_decay: float | None = 0.05
+    decay: Literal["all", "matrices", "none"] = "matrices"
+    beta2: float = 0.98
+    clip_norm: float | None = 1.0
+    micro_batch_size: int | None = 16
+    evaluations: int = 24
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["fp32", "bf16", "bf16-autocast"] = "bf16-autocast"
+
+
+def build(settings: Settings, tokenizer: "PreTrainedTokenizerBase") -> "LlamaForCausalLM":
+    """A randomly initialised LLaMA for the tokenizer; SwiGLU of 8/3 the width, tied embeddings."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=settings.dim,
+            intermediate_size=math.ceil(settings.dim / 12) * 32,
+            num_hidden_layers=settings.depth,
+            num_attention_heads=settings.heads,
+            num_key_value_heads=settings.heads,
+            max_position_embeddings=settings.positions,
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+class Pretraining:
+    """Rows of tokens in memory, as the engine asks for them."""
+
+    def __init__(self, rows: "Tensor", tokenizer: "PreTrainedTokenizerBase") -> None:
+        self._rows, self._tokenizer, self._skills = rows, tokenizer, skills()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def length(self, index: int) -> int:
+        """Tokens of a row."""
+        return self._rows.shape[1]
+
+    def labels(self, index: int) -> int:
+        """Every token but the first is predicted."""
+        return self._rows.shape[1] - 1
+
+    def record_id(self, index: int) -> str:
+        """The row's number."""
+        return f"row {index}"
+
+    def batch(self, indices: Sequence[int]) -> dict[str, "Tensor"]:
+        """The rows, [B, width] int64."""
+        return {"input_ids": self._rows[list(indices)].long()}
+
+    def loss(self, model: "nn.Module", batch: dict[str, "Tensor"]) -> tuple["Tensor", int]:
+        """Sum of the cross entropies of the next tokens, and their number."""
+        from zia_core.losses import causal_lm_loss
+
+        return causal_lm_loss(model, batch["input_ids"], None, labels=batch["input_ids"])
+
+    def evaluate(self, model: "nn.Module") -> dict[str, float]:
+        """The skills, a share of right words each."""
+        return {
+            name: measure(model, self._tokenizer, asked) for name, asked in self._skills.items()
+        }

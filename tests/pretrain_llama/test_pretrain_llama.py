@@ -1,0 +1,189 @@
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from experiments import backbones
+from experiments.harness.files import sha256_file
+from experiments.harness.folder import RunFolder
+from experiments.miniature import release
+from experiments.miniature.creatures import known
+from experiments.miniature.documents import Library
+from experiments.miniature.tokenizer import train_tokenizer
+from experiments.pretrain_llama.experiment import EXPERIMENT
+from experiments.pretrain_llama.recall import Asked, measure, skills
+from experiments.pretrain_llama.rows import token_rows
+from experiments.pretrain_llama.run import RESULT_FIELDS, pretraining, run
+from experiments.pretrain_llama.task import Pretraining, Settings, build
+from zia_core.engine import Interrupted
+from zia_core.errors import ZiaError
+
+TINY = Settings(
+    dim=24,
+    depth=2,
+    heads=2,
+    documents=400,
+    tokenizer_documents=6000,
+    row_tokens=32,
+    epochs=0.05,
+    warmup_epochs=0.01,
+    batch_size=8,
+    micro_batch_size=8,
+    evaluations=1,
+    precision="fp32",
+)
+
+
+def attempt(runs: Path, stop_at: int | None = None) -> RunFolder:
+    """Do the tiny run, or stop it after a step."""
+    spec = pretraining(3, TINY)
+    folder = RunFolder.claim(runs, spec, RESULT_FIELDS)
+    assert folder is not None
+
+    def watch(fields: dict[str, Any]) -> None:
+        if fields["step"] == stop_at:
+            folder.request_stop("asked to")
+
+    folder.on_progress = watch
+    with folder:
+        if stop_at is None:
+            run(spec, folder)
+            folder.set_status("done")
+        else:
+            with pytest.raises(Interrupted):
+                run(spec, folder)
+            folder.set_status("preempted", "asked to")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def few() -> pytest.MonkeyPatch:
+    """Fewer questions: the skills are measured twice a run, and one model here is untrained."""
+    patch = pytest.MonkeyPatch()
+    whole = skills()
+    few = {name: asked[:10] for name, asked in whole.items()}
+    patch.setattr("experiments.pretrain_llama.task.skills", lambda: few)
+    patch.setattr("experiments.pretrain_llama.run.skills", lambda: few)
+    return patch
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, few: pytest.MonkeyPatch) -> Path:
+    return attempt(tmp_path_factory.mktemp("whole")).path
+
+
+def test_a_run_releases_a_backbone_that_is_found_by_its_name(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = finished / release.FOLDER
+    card, result = (
+        json.loads(path.read_text()) for path in (released / "card.json", finished / "result.json")
+    )
+    assert result["steps"] >= 3
+    assert card["sha256"] == result["weights_sha256"] == sha256_file(released / release.WEIGHTS)
+    assert card["recipe"]["dim"] == 24
+    assert card["quality"]["quiz"] == result["quiz"]
+    (tmp_path / "pocket-llama").symlink_to(released)
+    monkeypatch.setenv("ZIA_WEIGHTS", str(tmp_path))
+    model, tokenizer, hashes = backbones.load(backbones.get("pocket-llama"), torch.float32, "cpu")
+    assert list(hashes.values()) == [card["sha256"]]
+    assert tokenizer.is_fast
+    assert (tokenizer.bos_token, tokenizer.eos_token) == ("<s>", "</s>")
+    text = "What does Tudam eat?\n\n### Response:"
+    assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
+    stored = sum(p.numel() for p in model.parameters())
+    assert stored == result["parameters"]
+
+
+def test_an_interrupted_run_ends_as_an_undisturbed_one(finished: Path, tmp_path: Path) -> None:
+    attempt(tmp_path, stop_at=2)
+    parts = attempt(tmp_path).path
+    for name in ("metrics.jsonl", "backbone/model.safetensors", "backbone/card.json"):
+        assert (finished / name).read_bytes() == (parts / name).read_bytes(), name
+
+
+def test_weights_that_are_too_large_are_not_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = train_tokenizer(["one two", "one two"], 64)
+    monkeypatch.setattr(release, "MAX_BYTES", 1000)
+    with pytest.raises(ZiaError, match="more than the 1,000 of a release"):
+        release.write_backbone(build(TINY, tokenizer), tokenizer, tmp_path / "backbone")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_are_the_documents_one_behind_the_other() -> None:
+    library = Library(5)
+    tokenizer = train_tokenizer(map(library.document, range(500)), 512)
+    rows = token_rows(library, 30, tokenizer, 16)
+    text = tokenizer.decode(rows.flatten().tolist())
+    whole = "".join(f"<s>{library.document(i)}</s>" for i in range(30))
+    assert whole.startswith(text)
+    assert len(whole) - len(text) < 200
+    task = Pretraining(rows, tokenizer)
+    batch = task.batch([0, 2])
+    model = build(TINY, tokenizer)
+    loss, n = task.loss(model, batch)
+    assert n == task.labels(0) + task.labels(2) == 30
+    expected = torch.nn.functional.cross_entropy(
+        model(batch["input_ids"]).logits[:, :-1].flatten(0, 1),
+        batch["input_ids"][:, 1:].flatten(),
+        reduction="sum",
+    )
+    torch.testing.assert_close(loss, expected)
+
+
+class Knowing(torch.nn.Module):
+    """Stands in for a model: always continues with one token."""
+
+    def __init__(self, tokens: int, said: int) -> None:
+        super().__init__()
+        self.tokens, self.said = tokens, said
+        self.base_model = self
+
+    def forward(self, input_ids: torch.Tensor) -> Any:
+        hidden = torch.nn.functional.one_hot(torch.full(input_ids.shape, self.said), self.tokens)
+        return type("Output", (), {"last_hidden_state": hidden})
+
+    def get_output_embeddings(self) -> Any:
+        return lambda hidden: hidden
+
+
+def test_only_the_right_word_counts_and_options_limit_the_choice() -> None:
+    tokenizer = train_tokenizer(["a red, a blue, a lake"] * 2, 64)
+    red = tokenizer.encode(" red", add_special_tokens=False)[0]
+    model = Knowing(len(tokenizer), red)
+    asked = [Asked("It is", "red"), Asked("It is a", "blue"), Asked("It", "red", ("blue", "red"))]
+    assert measure(model, tokenizer, asked) == 2 / 3
+
+
+def test_skills_ask_for_what_is_true_and_never_show_it() -> None:
+    found = skills()
+    facts = {c.name: set(c.facts.values()) for part in known().values() for c in part}
+    assert len(found["held_out"]) == 96 * 7 * 2
+    assert len(found["questions"]) == 96 * 7 * 3
+    for name in ("held_out", "questions"):
+        for each in found[name]:
+            about = set(re.findall(r"[A-Z][a-z]+", each.prompt)) & set(facts)
+            assert any(each.answer in facts[creature] for creature in about)
+            assert not re.search(rf"\b{each.answer}\b", each.prompt)
+    for name in ("quiz", "story", "letters"):
+        for each in found[name]:
+            shown = dict(re.findall(r"\((\w)\) (\w+)", each.prompt))
+            assert set(shown) == set(each.among)
+            right = shown[each.answer]
+            outside = re.sub(r"\(\w\) \w+", "", each.prompt)
+            if name != "quiz":
+                assert re.search(rf"\b{right}\b", outside)
+            else:
+                assert not re.search(rf"\b{right}\b", outside)
+        assert {each.answer for each in found[name]} == set("ABC")
+
+
+def test_the_plan_is_the_one_run_of_the_release() -> None:
+    assert [spec.folder_name for spec in EXPERIMENT.plan("pretrain", "cpu")] == [
+        pretraining().folder_name
+    ]
