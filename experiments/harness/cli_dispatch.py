@@ -70,7 +70,13 @@ def reproduce(
         slurm={"--cluster": cluster, "--wait": wait or None, "--dry-run": dry_run or None},
     )
     again = retry_failed(retry)
-    device = planning.resolve_device(device)
+    if executor == "slurm":
+        from experiments.harness import cluster as clusters
+
+        asked = clusters.read(cluster)
+        device = asked.device(device, profile)
+    else:
+        device = planning.resolve_device(device)
     specs = planning.planned(experiment, profile, device)
     if not specs:
         print(f"The profile {profile} has no runs yet; these are the results of {PUBLISHED}.")
@@ -80,12 +86,22 @@ def reproduce(
         if code in (execution.EXIT_DONE, execution.EXIT_FAILED):
             _report(runs, out)
     else:
-        from experiments.harness import local
-
         request = Request(experiment, profile, device, runs.absolute(), out.absolute())
-        if again:
+        if again and not dry_run:
             _make_pending(request)
-        code = local.reproduce(request, local.pool_of(device, workers, gpus, threads))
+        if executor == "local":
+            from experiments.harness import local
+
+            code = local.reproduce(request, local.pool_of(device, workers, gpus, threads))
+        else:
+            from experiments.harness import slurm
+
+            if dry_run:
+                return print(*slurm.dry_run(request, asked), sep="\n")
+            ended = slurm.reproduce(request, asked, wait=wait)
+            if ended is None:
+                return None
+            code = ended
     if code in (execution.EXIT_DONE, execution.EXIT_FAILED):
         for sentence in publish.compare(specs, runs, PUBLISHED):
             print(sentence)

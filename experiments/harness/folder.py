@@ -239,7 +239,7 @@ class RunFolder:
             {
                 "owner": self._ownership.number,
                 "started": _now(),
-                "host": socket.gethostname(),
+                "host": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
                 "pid": os.getpid(),
                 "git_sha": None,
                 "ended": None,

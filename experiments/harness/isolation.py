@@ -22,8 +22,7 @@ def nothing_left_behind() -> Iterator[None]:
     environment, folder = dict(os.environ), Path.cwd()
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     precision = torch.get_float32_matmul_precision()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    deterministic = _determinism()
     cudnn = torch.backends.cudnn
     kernels = cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
     gradients = torch.is_grad_enabled()
@@ -33,7 +32,8 @@ def nothing_left_behind() -> Iterator[None]:
     finally:
         torch.set_grad_enabled(gradients)
         cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = kernels
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        if _determinism() != deterministic:  # setting it imports torch's compiler, for seconds
+            torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
         torch.set_float32_matmul_precision(precision)
         torch.set_default_dtype(dtype)
         torch.set_num_threads(threads)
@@ -44,6 +44,13 @@ def nothing_left_behind() -> Iterator[None]:
         gc.collect()  # models hold themselves in cycles: hooks, wrapped methods
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
+
+
+def _determinism() -> tuple[bool, bool]:
+    import torch
+
+    enabled = torch.are_deterministic_algorithms_enabled()
+    return enabled, torch.is_deterministic_algorithms_warn_only_enabled()
 
 
 def _restore_environment(before: dict[str, str]) -> None:

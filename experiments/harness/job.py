@@ -10,7 +10,12 @@ from zia_core.errors import ZiaError
 
 
 def work(
-    folder: Path, group: int, stop: StopSignals, *, idle_seconds: float | None = None
+    folder: Path,
+    group: int,
+    stop: StopSignals,
+    *,
+    idle_seconds: float | None = None,
+    tally: Tally | None = None,
 ) -> Tally:
     """Work off the runs of a group, and make tables and figures if these were the last.
 
@@ -20,7 +25,7 @@ def work(
     plan.resolve_device(submitted.device)
     mine = set(submitted.groups[group].runs)
     specs = [spec for spec in submitted.request.specs() if name_of(spec) in mine]
-    worker = Worker(submitted.runs_root, stop, idle_seconds=idle_seconds)
+    worker = Worker(submitted.runs_root, stop, idle_seconds=idle_seconds, tally=tally)
     tally = worker.work(specs, mine)
     print(tally, flush=True)
     if not stop.reason:

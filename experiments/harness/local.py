@@ -114,7 +114,8 @@ class _Pool:
         threaded = dict.fromkeys(THREAD_VARIABLES, str(threads))
         environment = {**os.environ, **submitted.environment(), **threaded}
         environment["CUDA_VISIBLE_DEVICES"] = devices
-        environment[submission.LOG] = f"worker-{number}.log"
+        if behind := os.environ.get("PYTHONPATH"):
+            environment["PYTHONPATH"] += os.pathsep + behind
         command = [
             sys.executable,
             "-u",

@@ -26,7 +26,6 @@ from zia_core.errors import ZiaError
 SUBMISSIONS = "submissions"  # in the folder of runs
 LOCK_S = 180.0  # more than a submission takes, also where copying the code takes long
 LOGS = "logs"  # in the folder of a submission
-LOG = "ZIA_LOG"  # in the environment of a worker: the file in that folder which it writes
 # Where a run finds data and weights; a job is in another folder of code, and may be in any folder.
 PLACES: dict[str, Path | None] = {"ZIA_DATA": None, "ZIA_WEIGHTS": PROJECT / "weights"}
 
@@ -110,17 +109,16 @@ class Submission:
     def environment(self) -> dict[str, str]:
         """What its jobs have in their environment, besides all that the submitting process has.
 
-        The snapshot comes first among the places of modules. Python would put the current folder
-        before it, which is often the checkout itself: PYTHONSAFEPATH forbids that.
+        Its own PYTHONPATH has to come behind the snapshot. Python would put the current folder
+        before both, which is often the checkout itself: PYTHONSAFEPATH forbids that.
         """
-        behind = [path for path in (os.environ.get("PYTHONPATH"),) if path]
         places = {
             name: str(Path(place).absolute())
             for name, default in PLACES.items()
             if (place := os.environ.get(name) or default)
         }
         return places | {
-            "PYTHONPATH": os.pathsep.join([str(self.code), *behind]),
+            "PYTHONPATH": str(self.code),
             "PYTHONSAFEPATH": "1",
             SUBMISSION: str(self.folder),
         }

@@ -40,7 +40,7 @@ class Worker:
 
     `stop` has the signals. After `seconds` it stops at a step boundary. `idle_seconds` is how long
     it stays while others work on everything that is left; None: until that is finished, ready to
-    take over from one that dies.
+    take over from one that dies. `tally` is where others see how it gets on.
     """
 
     def __init__(
@@ -50,8 +50,9 @@ class Worker:
         *,
         seconds: float | None = None,
         idle_seconds: float | None = None,
+        tally: Tally | None = None,
     ) -> None:
-        self.tally = Tally()
+        self.tally = tally or Tally()
         self._runs_root, self._stop = runs_root, stop
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self._idle_seconds = idle_seconds

@@ -1,0 +1,224 @@
+"""Submits workers to Slurm: a job array for all missing runs that need the same resources."""
+
+import shlex
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from experiments.harness import live, reporting, snapshot, squeue, submission
+from experiments.harness.cluster import Cluster, Resources
+from experiments.harness.provenance import PROJECT
+from experiments.harness.slurm_job import WorkerJob
+from experiments.harness.spec import RunSpec
+from experiments.harness.stopping import say
+from experiments.harness.submission import LOGS, Group, Request, Submission
+from experiments.harness.worker import name_of
+from zia_core.errors import ZiaError
+
+# submitit gives a job up after so many time-outs, and takes every USR2 in a short job for one.
+# Whether a job gets on is for slurm_job.advances to say.
+TIMEOUTS = 1_000_000
+POLL_S = 5.0  # between two questions to Slurm while one waits
+
+
+def plan_groups(
+    specs: Sequence[RunSpec], cluster: Cluster, device: str
+) -> list[tuple[Group, Resources]]:
+    """The runs by what they need, each group with as many workers as it has use for."""
+    by_resources: dict[Resources, list[str]] = {}
+    for spec in specs:
+        by_resources.setdefault(cluster.resources(spec, device), []).append(name_of(spec))
+    return [
+        (Group(tuple(names), min(needs.workers, len(names)), asdict(needs)), needs)
+        for needs, names in by_resources.items()
+    ]
+
+
+def reproduce(request: Request, cluster: Cluster, *, wait: bool) -> int | None:
+    """Submit what is missing; return None at once, or (`wait`) the exit code when jobs have ended.
+
+    Where nothing is missing, tables, figures and claims are made here.
+    """
+    submitted = submit(request, cluster)
+    names = [name_of(spec) for spec in request.specs()]
+    if not submission.missing(request.specs(), request.runs_root):
+        return reporting.finish(request)
+    if not wait:
+        return None
+    queue = _Queue(request.runs_root)
+    try:
+        live.follow(names, request.runs_root, queue.is_at_work, queue.describe)
+    except KeyboardInterrupt:
+        say("the jobs go on: `zia status` shows them, `zia cancel` ends them")
+        return 128 + signal.SIGINT
+    return reporting.finish(request, submitted)
+
+
+class _Queue:
+    """The jobs of all submissions of a folder of runs; Slurm is asked every few seconds."""
+
+    def __init__(self, runs_root: Path) -> None:
+        self._runs_root = runs_root
+        self._asked_at = -POLL_S
+        self._sentences: list[str] = []
+
+    def is_at_work(self) -> bool:
+        """Whether any job has not ended; also where Slurm does not answer for once."""
+        if time.monotonic() - self._asked_at >= POLL_S:
+            self._asked_at = time.monotonic()
+            if (jobs := squeue.jobs_if_known()) is not None:
+                self._sentences = queued(self._runs_root, jobs)[1]
+                return bool(self._sentences)
+        return True
+
+    def describe(self) -> str:
+        return "; ".join(self._sentences)
+
+
+def submit(request: Request, cluster: Cluster) -> Submission | None:
+    """Submit workers for the missing runs that no queued or running job is there for.
+
+    Prints what is submitted and what was queued before; None if there is nothing to submit.
+    ZiaError if Slurm refuses; what was submitted until then stays.
+    """
+    check_path(request.runs_root)
+    with submission.one_at_a_time(request.runs_root):
+        missing = submission.missing(request.specs(), request.runs_root)
+        covered, sentences = queued(request.runs_root, squeue.jobs())
+        for sentence in sentences:
+            print(sentence)
+        groups = plan_groups(
+            [spec for spec in missing if name_of(spec) not in covered], cluster, request.device
+        )
+        if not groups:
+            return None
+        submitted = submission.create(request, "slurm", [group for group, _ in groups])
+        for number, (group, _) in enumerate(groups):
+            ids = _submit_group(submitted, number)
+            submitted = submitted.with_group(number, jobs=tuple(ids))
+            submitted.write()
+            print(f"{len(group.runs)} runs: {describe_group(group)}, job {ids[0].split('_')[0]}")
+        print(f"submission {submitted.name}; logs in {submitted.folder / LOGS}")
+    return submitted
+
+
+def dry_run(request: Request, cluster: Cluster) -> Iterable[str]:
+    """Yield what `submit` would do, and the scripts; nothing is written and Slurm is not needed."""
+    check_path(request.runs_root)
+    missing = submission.missing(request.specs(), request.runs_root)
+    covered, sentences = queued(request.runs_root, squeue.jobs_if_known() or [])
+    yield from sentences
+    specs = [spec for spec in missing if name_of(spec) not in covered]
+    groups = plan_groups(specs, cluster, request.device)
+    code = snapshot.read_code(PROJECT)
+    submitted = submission.describe(request, "slurm", code, [group for group, _ in groups])
+    for number, (group, _) in enumerate(groups):
+        yield f"{len(group.runs)} runs: {describe_group(group)}"
+        yield from (f"  {name}" for name in group.runs)
+        yield _script(submitted, number)
+    yield f"{len(specs)} runs would be submitted, {len(missing) - len(specs)} are queued already"
+
+
+def queued(runs_root: Path, jobs: Sequence[squeue.Job]) -> tuple[set[str], list[str]]:
+    """The runs that a job which has not ended is there for, and a sentence for each submission."""
+    covered: set[str] = set()
+    sentences = []
+    for submitted in submission.load_all(runs_root):
+        names = {submitted.job_name(number): g.runs for number, g in enumerate(submitted.groups)}
+        own = [job for job in jobs if job.name in names]
+        runs = {run for job in own for run in names[job.name]}
+        covered |= runs
+        if own:
+            states = ", ".join(f"{n} {state}" for state, n in Counter(j.state for j in own).items())
+            first = own[0].id.split("_")[0]
+            sentences.append(
+                f"{len(runs)} runs are queued already, in submission {submitted.name}: "
+                f"job {first}, {states}"
+            )
+    return covered, sentences
+
+
+def describe_group(group: Group) -> str:
+    """For example "4 workers, 2 at a time, each 1 GPU, 8 CPUs, 64 GB, 240 min"."""
+    needs = group.resources
+    gpus = f"{needs['gpus_per_node']} GPU, " if needs["gpus_per_node"] else ""
+    return (
+        f"{group.workers} workers, {min(group.workers, needs['parallelism'])} at a time, each "
+        f"{gpus}{needs['cpus_per_task']} CPUs, {needs['mem_gb']:g} GB, {needs['timeout_min']} min"
+    )
+
+
+def check_path(runs_root: Path) -> None:
+    """Raise ZiaError for a folder of runs whose name a script could not hold as it is."""
+    # Slurm and submitit put job ids in place of %j and the like.
+    if "%" in str(runs_root) or not str(runs_root).isprintable():
+        raise ZiaError(
+            f"the folder of runs {str(runs_root)!r} has a % or a control character in its name, "
+            "which Slurm cannot write logs to: use --runs with another"
+        )
+
+
+def parameters(submitted: Submission, number: int) -> dict[str, Any]:
+    """What submitit's SlurmExecutor is given for a group."""
+    needs = submitted.groups[number].resources
+    environment = submitted.environment()
+    code = shlex.quote(environment.pop("PYTHONPATH"))
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    # Behind the cluster file's own commands, which may change it ("module load").
+    exports.append(f'export PYTHONPATH={code}"${{PYTHONPATH:+:$PYTHONPATH}}"')
+    optional = ("partition", "account", "qos", "constraint", "gpus_per_node")
+    return {
+        "job_name": submitted.job_name(number),
+        "time": needs["timeout_min"],
+        "nodes": 1,
+        "ntasks_per_node": 1,
+        "cpus_per_task": needs["cpus_per_task"],
+        "mem": f"{round(needs['mem_gb'] * 1024)}M",
+        "signal_delay_s": needs["signal_delay_s"],
+        "array_parallelism": needs["parallelism"],
+        "setup": [*needs["setup"], *exports],
+        "additional_parameters": {"requeue": True},  # also where the cluster's default is not to
+        **{name: needs[name] for name in optional if needs[name]},
+    }
+
+
+def _submit_group(submitted: Submission, number: int) -> list[str]:
+    """Submit the workers of a group; the ids of their jobs."""
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    worker = WorkerJob(str(submitted.folder), number)
+    executor = _executor(submitted, number)
+    try:
+        jobs = executor.submit_array([worker] * submitted.groups[number].workers)
+    except (FailedJobError, FailedSubmissionError, OSError) as error:
+        said = " ".join(str(error).split())
+        raise ZiaError(f"Slurm refused the jobs of {submitted.folder}: {said:.500}") from error
+    return [str(job.job_id) for job in jobs]
+
+
+def _script(submitted: Submission, number: int) -> str:
+    """The sbatch script of a group, as submitit writes it."""
+    executor = _executor(submitted, number)
+    workers = submitted.groups[number].workers
+    if workers > 1:
+        executor.parameters["map_count"] = workers
+    return executor._make_submission_file_text(executor._submitit_command_str, "")
+
+
+def _executor(submitted: Submission, number: int) -> Any:
+    from submitit import SlurmExecutor
+
+    class Executor(SlurmExecutor):
+        """One that can also be made where there is no Slurm, to show the script."""
+
+        @classmethod
+        def affinity(cls) -> int:
+            return 2
+
+    executor = Executor(submitted.folder / LOGS, max_num_timeout=TIMEOUTS)
+    executor.update_parameters(**parameters(submitted, number))
+    return executor

@@ -1,0 +1,113 @@
+"""What runs inside a job of Slurm: a worker that is started again while its runs advance.
+
+submitit's own handlers act in the middle of a step: they raise, and leave by an exception. So ours
+take their place; they set a flag, the run saves at its next step boundary, and only then submitit
+is given the signal that came.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.harness import job, squeue, submission
+from experiments.harness.files import read_json, write_json_atomic
+from experiments.harness.stopping import OF_A_WORKER, StopSignals, say
+from experiments.harness.submission import Submission
+from experiments.harness.worker import Tally
+from zia_core.errors import ZiaError
+
+IDLE_S = 600.0  # after which a job gives its node back when others work on all that is left
+FRUITLESS_STARTS = 3  # one after another, without a single step: then a job is not started again
+PATIENCE = 0.7  # of signal_delay_s: a run that reaches no step boundary until then is not saved
+REQUEUES = "requeues"  # in the folder of a submission
+
+
+@dataclass
+class WorkerJob:
+    """The callable that submitit pickles: a text and a number."""
+
+    folder: str
+    group: int
+
+    def __call__(self) -> str:
+        """Work; return the tally, or have submitit requeue the job, which ends the process."""
+        try:
+            submitted = submission.load(Path(self.folder))
+            stop, tally = StopSignals(OF_A_WORKER, patient=True), Tally()
+            submitits = signal.getsignal(signal.SIGUSR2)
+            with stop.handled(), self._requeued_in_time(submitted, stop, tally):
+                job.work(submitted.folder, self.group, stop, idle_seconds=IDLE_S, tally=tally)
+            if stop.received == signal.SIGUSR2 and tally.left and advances(submitted, tally.steps):
+                _remove_half_written_pickle()
+                assert callable(submitits)
+                submitits(signal.SIGUSR2, None)
+        except ZiaError as error:
+            say(f"zia: {error}")
+            sys.exit(1)
+        return str(tally)
+
+    def checkpoint(self) -> Any:
+        """What submitit is to call when the job starts again: the same, since runs are on disk."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+    @contextmanager
+    def _requeued_in_time(
+        self, submitted: Submission, stop: StopSignals, tally: Tally
+    ) -> Iterator[None]:
+        """Requeue the job without saving where no step boundary comes in time.
+
+        An evaluation may take longer than Slurm waits. What came after the last checkpoint is made
+        again; at its time limit the job would end, and nobody would go on with its runs.
+        """
+        over = threading.Event()
+        patience = PATIENCE * submitted.groups[self.group].resources["signal_delay_s"]
+
+        def watch() -> None:
+            since = None
+            while not over.wait(1.0):
+                if stop.received != signal.SIGUSR2:
+                    continue
+                since = since or time.monotonic()
+                if time.monotonic() - since >= patience:
+                    if advances(submitted, tally.steps):
+                        say("no step has ended in time: starting again from the last checkpoint")
+                        squeue.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]])
+                    return
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
+
+
+def advances(submitted: Submission, steps: int) -> bool:
+    """Whether it makes sense to start this job again: it made a step, this time or lately."""
+    path = submitted.folder / REQUEUES / f"{int(os.environ['SLURM_JOB_ID'])}.json"
+    before = read_json(path)["fruitless"] if path.exists() else 0
+    fruitless = 0 if steps else before + 1
+    path.parent.mkdir(exist_ok=True)
+    write_json_atomic(path, {"fruitless": fruitless})
+    if fruitless < FRUITLESS_STARTS:
+        return True
+    say(f"not started again: {fruitless} starts without a step; give the jobs more timeout_min")
+    return False
+
+
+def _remove_half_written_pickle() -> None:
+    """What a killed job left of a pickle: submitit would refuse to write a new one."""
+    from submitit import JobEnvironment
+
+    path = JobEnvironment().paths.submitted_pickle
+    path.with_suffix(f"{path.suffix}.save_tmp").unlink(missing_ok=True)
