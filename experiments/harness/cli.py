@@ -140,6 +140,8 @@ def status_(
 
 
 app.command()(cli_dispatch.worker)
+app.command()(cli_dispatch.cancel)
+app.command()(cli_dispatch.logs)
 app.add_typer(cli_dispatch.retry_app, name="retry")
 
 

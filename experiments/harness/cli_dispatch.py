@@ -139,6 +139,33 @@ def worker(
     raise typer.Exit(job.exit_code(tally, stop))
 
 
+def cancel(
+    submission: Annotated[
+        str | None, typer.Argument(metavar="SUBMISSION", help="One submission; all by default.")
+    ] = None,
+    runs: Runs = RUNS,
+) -> None:
+    """End the jobs and workers on these runs; each saves its run at the next step."""
+    from experiments.harness import oversight
+
+    ended = list(oversight.cancel(runs, submission))
+    for sentence in ended:
+        print(f"cancelled {sentence}")
+    if not ended:
+        print(f"nobody works on runs in {runs}")
+
+
+def logs(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Its folder, or its id.")],
+    runs: Runs = RUNS,
+) -> None:
+    """Print what workers said while they had a run."""
+    from experiments.harness import logs as workers_logs
+
+    for line in workers_logs.lines(runs, workers_logs.find(runs, run)):
+        print(line)
+
+
 @retry_app.command("failed")
 def retry_failed_runs(
     reason: Annotated[

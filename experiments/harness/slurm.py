@@ -2,8 +2,6 @@
 
 import shlex
 import signal
-import time
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 from experiments.harness import live, reporting, snapshot, squeue, submission
 from experiments.harness.cluster import Cluster, Resources
+from experiments.harness.oversight import AtWork, Oversight, at_work
 from experiments.harness.provenance import PROJECT
 from experiments.harness.slurm_job import WorkerJob
 from experiments.harness.spec import RunSpec
@@ -22,7 +21,6 @@ from zia_core.errors import ZiaError
 # submitit gives a job up after so many time-outs, and takes every USR2 in a short job for one.
 # Whether a job gets on is for slurm_job.advances to say.
 TIMEOUTS = 1_000_000
-POLL_S = 5.0  # between two questions to Slurm while one waits
 
 
 def plan_groups(
@@ -49,34 +47,18 @@ def reproduce(request: Request, cluster: Cluster, *, wait: bool) -> int | None:
         return reporting.finish(request)
     if not wait:
         return None
-    queue = _Queue(request.runs_root)
+    queue = Oversight(request.runs_root)
     try:
-        live.follow(names, request.runs_root, queue.is_at_work, queue.describe)
+        live.follow(
+            names,
+            request.runs_root,
+            lambda: bool(queue.look()),
+            lambda: "; ".join(map(str, queue.look())),
+        )
     except KeyboardInterrupt:
         say("the jobs go on: `zia status` shows them, `zia cancel` ends them")
         return 128 + signal.SIGINT
     return reporting.finish(request, submitted)
-
-
-class _Queue:
-    """The jobs of all submissions of a folder of runs; Slurm is asked every few seconds."""
-
-    def __init__(self, runs_root: Path) -> None:
-        self._runs_root = runs_root
-        self._asked_at = -POLL_S
-        self._sentences: list[str] = []
-
-    def is_at_work(self) -> bool:
-        """Whether any job has not ended; also where Slurm does not answer for once."""
-        if time.monotonic() - self._asked_at >= POLL_S:
-            self._asked_at = time.monotonic()
-            if (jobs := squeue.jobs_if_known()) is not None:
-                self._sentences = queued(self._runs_root, jobs)[1]
-                return bool(self._sentences)
-        return True
-
-    def describe(self) -> str:
-        return "; ".join(self._sentences)
 
 
 def submit(request: Request, cluster: Cluster) -> Submission | None:
@@ -88,12 +70,10 @@ def submit(request: Request, cluster: Cluster) -> Submission | None:
     check_path(request.runs_root)
     with submission.one_at_a_time(request.runs_root):
         missing = submission.missing(request.specs(), request.runs_root)
-        covered, sentences = queued(request.runs_root, squeue.jobs())
-        for sentence in sentences:
-            print(sentence)
-        groups = plan_groups(
-            [spec for spec in missing if name_of(spec) not in covered], cluster, request.device
-        )
+        working = at_work(request.runs_root, squeue.jobs())
+        for work in working:
+            print(f"there already: {work}")
+        groups = plan_groups(_not_covered(missing, working), cluster, request.device)
         if not groups:
             return None
         submitted = submission.create(request, "slurm", [group for group, _ in groups])
@@ -110,9 +90,9 @@ def dry_run(request: Request, cluster: Cluster) -> Iterable[str]:
     """Yield what `submit` would do, and the scripts; nothing is written and Slurm is not needed."""
     check_path(request.runs_root)
     missing = submission.missing(request.specs(), request.runs_root)
-    covered, sentences = queued(request.runs_root, squeue.jobs_if_known() or [])
-    yield from sentences
-    specs = [spec for spec in missing if name_of(spec) not in covered]
+    working = at_work(request.runs_root, squeue.jobs_if_known() or [])
+    yield from (f"there already: {work}" for work in working)
+    specs = _not_covered(missing, working)
     groups = plan_groups(specs, cluster, request.device)
     code = snapshot.read_code(PROJECT)
     submitted = submission.describe(request, "slurm", code, [group for group, _ in groups])
@@ -123,23 +103,9 @@ def dry_run(request: Request, cluster: Cluster) -> Iterable[str]:
     yield f"{len(specs)} runs would be submitted, {len(missing) - len(specs)} are queued already"
 
 
-def queued(runs_root: Path, jobs: Sequence[squeue.Job]) -> tuple[set[str], list[str]]:
-    """The runs that a job which has not ended is there for, and a sentence for each submission."""
-    covered: set[str] = set()
-    sentences = []
-    for submitted in submission.load_all(runs_root):
-        names = {submitted.job_name(number): g.runs for number, g in enumerate(submitted.groups)}
-        own = [job for job in jobs if job.name in names]
-        runs = {run for job in own for run in names[job.name]}
-        covered |= runs
-        if own:
-            states = ", ".join(f"{n} {state}" for state, n in Counter(j.state for j in own).items())
-            first = own[0].id.split("_")[0]
-            sentences.append(
-                f"{len(runs)} runs are queued already, in submission {submitted.name}: "
-                f"job {first}, {states}"
-            )
-    return covered, sentences
+def _not_covered(missing: Sequence[RunSpec], working: Sequence[AtWork]) -> list[RunSpec]:
+    covered = {run for work in working for run in work.runs}
+    return [spec for spec in missing if name_of(spec) not in covered]
 
 
 def describe_group(group: Group) -> str:
@@ -180,6 +146,7 @@ def parameters(submitted: Submission, number: int) -> dict[str, Any]:
         "mem": f"{round(needs['mem_gb'] * 1024)}M",
         "signal_delay_s": needs["signal_delay_s"],
         "array_parallelism": needs["parallelism"],
+        "stderr_to_stdout": True,  # one log, in which a traceback stands below its run
         "setup": [*needs["setup"], *exports],
         "additional_parameters": {"requeue": True},  # also where the cluster's default is not to
         **{name: needs[name] for name in optional if needs[name]},

@@ -4,13 +4,16 @@ import time
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments.harness import stored, terminal
 from experiments.harness.ownership import is_held
 from experiments.harness.stored import StoredRun
 from experiments.harness.typed import conform_fields
 from zia_core.errors import ZiaError
+
+if TYPE_CHECKING:
+    from experiments.harness.oversight import Oversight
 
 IDENTITY_SHOWN = 8  # digits: enough to find the folder by
 REFRESH_S = 2.0
@@ -34,12 +37,14 @@ def show(runs: Path, *, watch: bool) -> None:
 
     Raises ZiaError, after the table, if a run folder is corrupt.
     """
+    from experiments.harness.oversight import Oversight
+
     output = terminal.console()
     if watch:
         if not output.is_terminal:
             raise ZiaError("status --watch needs a terminal; leave --watch out")
         _redraw(runs)
-    drawn, problems = _tables(runs)
+    drawn, problems = _tables(runs, Oversight(runs))
     output.print(drawn)
     if problems:
         raise ZiaError("; ".join(problems))
@@ -48,16 +53,19 @@ def show(runs: Path, *, watch: bool) -> None:
 def _redraw(runs: Path) -> None:
     from rich.live import Live
 
+    from experiments.harness.oversight import Oversight
+
     try:
+        oversight = Oversight(runs)
         with Live(console=terminal.console(), screen=True, auto_refresh=False) as live:
             while True:
-                live.update(_tables(runs)[0], refresh=True)
+                live.update(_tables(runs, oversight)[0], refresh=True)
                 time.sleep(REFRESH_S)
     except KeyboardInterrupt:
         return
 
 
-def _tables(runs: Path) -> tuple[Any, list[str]]:
+def _tables(runs: Path, oversight: "Oversight") -> tuple[Any, list[str]]:
     """One table for each experiment and profile, and a sentence for each corrupt folder."""
     from rich.console import Group
 
@@ -74,6 +82,7 @@ def _tables(runs: Path) -> tuple[Any, list[str]]:
         members = list(group)
         parts += [title, "", terminal.table(COLUMNS, [_row(run) for run in members]), ""]
         parts += _reasons(members)
+    parts += [str(work) for work in oversight.look()]
     return Group(*(parts or [f"no runs in {runs}"])), problems
 
 
