@@ -1,4 +1,4 @@
-"""Runs of two processes, of which this one is the first: the tiny LLaMA of the Slurm tests."""
+"""Runs of two processes, of which this one is the first: the tiny experiment of the Slurm tests."""
 
 import os
 import signal
@@ -15,12 +15,12 @@ from experiments.harness.executor import Outcome
 from experiments.harness.spec import RunSpec
 from experiments.harness.worker import name_of
 from tests.harness.conftest import StartChild
-from tests.slurm.faulty.tiny_llama import experiment as tiny
+from tests.slurm.faulty.tiny import experiment as tiny
 
 
 @pytest.fixture(autouse=True)
 def _only_tiny(monkeypatch: pytest.MonkeyPatch, repository: Path) -> None:
-    monkeypatch.setattr(registry, "experiments", lambda: {"tiny_llama": tiny.EXPERIMENT})
+    monkeypatch.setattr(registry, "experiments", lambda: {"tiny": tiny.EXPERIMENT})
     # For the follower, a process of its own.
     monkeypatch.setenv("ZIA_EXPERIMENTS", "tests.slurm.faulty")
     monkeypatch.setenv("PYTHONPATH", str(repository))

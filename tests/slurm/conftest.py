@@ -6,6 +6,7 @@ Without a Slurm, and where none can be started, every test is skipped with the r
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,6 @@ class Ledger:
     """What was done to runs, and what that did to them."""
 
     kills: list[str] = field(default_factory=list)
-    runs: int = 0
     lost: list[str] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)
 
@@ -55,7 +55,7 @@ def cluster(slurm: Slurm) -> Cluster:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _the_tiny_llama() -> Iterator[None]:
+def _the_tiny() -> Iterator[None]:
     before = os.environ.get(registry.OUTSIDE)
     os.environ[registry.OUTSIDE] = "tests.slurm.faulty"
     registry.experiments.cache_clear()
@@ -113,7 +113,6 @@ def audit(reference: Callable[[str], Path]) -> Callable[[Grid], None]:
         lost = [] if grid.is_done() else [str(grid.runs)]
         lost += [] if lost else differences(grid, reference(grid.profile))
         twice = done_twice(grid)
-        LEDGER.runs += len(grid.specs)
         LEDGER.lost += lost
         LEDGER.twice += twice
         assert (lost, twice) == ([], []), grid.story()
@@ -123,7 +122,9 @@ def audit(reference: Callable[[str], Path]) -> Callable[[Grid], None]:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print the count."""
+    for kind, number in Counter(LEDGER.kills).items():
+        terminalreporter.write_line(f"{number:4} {kind}")
     terminalreporter.write_line(
-        f"kills tried {len(LEDGER.kills)} ({', '.join(LEDGER.kills)}); runs {LEDGER.runs}, "
-        f"lost {len(LEDGER.lost)}, done twice {len(LEDGER.twice)}"
+        f"kills tried: {len(LEDGER.kills)}; runs lost: {len(LEDGER.lost)}; "
+        f"runs done twice: {len(LEDGER.twice)}"
     )

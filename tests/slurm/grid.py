@@ -12,7 +12,7 @@ from experiments.harness.ownership import OWNER
 from experiments.harness.spec import RunSpec
 from experiments.harness.worker import name_of
 from tests.slurm.cluster import Slurm, wait_until
-from tests.slurm.faulty.tiny_llama import experiment as tiny
+from tests.slurm.faulty.tiny import experiment as tiny
 
 PROJECT = Path(__file__).parents[2]
 ZIA = (sys.executable, "-u", "-c", "from experiments.harness.cli import main; main()")
@@ -23,7 +23,7 @@ PRODUCTS = (stored.METRICS, stored.PREDICTIONS, stored.ADAPTER)
 
 
 class Grid:
-    """The runs of one profile of the tiny LLaMA in a folder of runs of their own."""
+    """The runs of one profile of the tiny experiment in a folder of runs of their own."""
 
     def __init__(self, slurm: Slurm, folder: Path, profile: str, **resources: Any) -> None:
         self.slurm, self.folder, self.profile = slurm, folder, profile
@@ -57,7 +57,7 @@ class Grid:
         """Start `zia reproduce` on the cluster."""
         places = ["--runs", str(self.runs), "--out", str(self.folder / "out")]
         slurm = ["--executor", "slurm", "--cluster", str(self.folder / "cluster.toml")]
-        what = ["reproduce", "tiny_llama", "--profile", self.profile, "--device", "cpu"]
+        what = ["reproduce", "tiny", "--profile", self.profile, "--device", "cpu"]
         return self.zia(*what, *slurm, *places, *options, step_s=step_s)
 
     def submit(self, *options: str, step_s: float = 0.0) -> str:
@@ -126,7 +126,7 @@ class Grid:
             p for p in self.runs.glob("submissions/*/**/*") if p.suffix in (".out", ".err", ".log")
         )
         told = [f"{log}:\n{log.read_text(errors='replace')[-1500:]}" for log in logs]
-        told += [f"{p}:\n{p.read_text()}" for p in self.runs.glob("tiny_llama/*/status.json")]
+        told += [f"{p}:\n{p.read_text()}" for p in self.runs.glob("tiny/*/status.json")]
         return "\n".join([self.slurm.command("squeue", "--array", check=False), *told])
 
 
@@ -136,13 +136,14 @@ def undisturbed(profile: str, folder: Path) -> Path:
     return folder
 
 
-def differences(grid: Grid, reference: Path) -> list[str]:
+def differences(grid: Grid, reference: Path, only: Sequence[int] | None = None) -> list[str]:
     """The files of the grid's runs that are not, byte for byte, those of undisturbed runs."""
     return [
         str(grid.path(i) / name)
-        for i, spec in enumerate(grid.specs)
+        for i in (range(len(grid.specs)) if only is None else only)
         for name in PRODUCTS
-        if (grid.path(i) / name).read_bytes() != (reference / name_of(spec) / name).read_bytes()
+        if (grid.path(i) / name).read_bytes()
+        != (reference / name_of(grid.specs[i]) / name).read_bytes()
     ]
 
 

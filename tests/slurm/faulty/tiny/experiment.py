@@ -1,4 +1,4 @@
-"""A real adapter on a tiny random LLaMA, trained by the engine; some runs fail when told to.
+"""Real zero-init attention, tiny, trained by the engine; some of the runs fail when told to.
 
 Each profile is the plan of one test. `$TINY_STEP_S` makes steps last longer, for whoever wants to
 catch a run at a certain step; it changes no number.
@@ -43,32 +43,15 @@ PLANS: dict[str, Sequence[str | None]] = {
 
 def run(spec: RunSpec, folder: RunFolder) -> None:
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from safetensors.torch import save
 
-    from zia_core import ZeroInitConfig, attach
-    from zia_core.adapters import backbone_identity
+    from tests.slurm.faulty.tiny.model import TinyModel
     from zia_core.engine import train
-    from zia_core.trained import pack_trained
     from zia_core.training import TrainSettings
 
     settings: Settings = spec.settings
     torch.set_num_threads(1)
-    torch.manual_seed(7)
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        attention_dropout=settings.dropout,
-    )
-    model = LlamaForCausalLM(config)
-    identity = backbone_identity(model)
-    torch.manual_seed(spec.seed)
-    attach(model, ZeroInitConfig(prompt_length=4, num_layers=2))
-    for name, parameter in model.named_parameters():
-        if name.endswith("zero_init.gate"):  # a closed gate hides what the prompts do
-            torch.nn.init.normal_(parameter)
+    model = TinyModel(spec.seed, settings.dropout)
     engine = TrainSettings(
         total_steps=settings.steps,
         batch_size=4,
@@ -81,10 +64,10 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
         seed=spec.seed,
         device="cpu",
     )
-    task = _Task(settings.fail)
-    summary = train(model, task, engine, folder)
+    summary = train(model, _Task(settings.fail), engine, folder)
+    trained = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     with folder.writing(stored.ADAPTER) as path:
-        path.write_bytes(pack_trained(model, spec.method, identity))
+        path.write_bytes(save(trained))
     folder.write_predictions([{"id": i, "output": i % 3} for i in range(4)])
     folder.write_result({"val_loss": summary.last_evaluation["val_loss"], "steps": summary.steps})
 
@@ -115,28 +98,29 @@ class _Task:
     def batch(self, indices: Sequence[int]) -> "dict[str, Tensor]":
         import torch
 
-        from zia_core.losses import IGNORED
-
         shape = (len(indices), max(self.length(index) for index in indices))
-        input_ids = torch.zeros(shape, dtype=torch.long)
-        attention_mask, labels = torch.zeros_like(input_ids), torch.full_like(input_ids, IGNORED)
+        tokens, labelled = (
+            torch.zeros(shape, dtype=torch.long),
+            torch.zeros(shape, dtype=torch.bool),
+        )
         for row, index in enumerate(indices):
             length, n = self.length(index), self.labels(index)
-            input_ids[row, :length] = torch.tensor(self.tokens[index])
-            attention_mask[row, :length] = 1
-            labels[row, length - n : length] = input_ids[row, length - n : length]
-        return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+            tokens[row, :length] = torch.tensor(self.tokens[index])
+            labelled[row, length - n : length] = True
+        return {"tokens": tokens, "labelled": labelled}
 
     def loss(self, model: "nn.Module", batch: "dict[str, Tensor]") -> "tuple[Tensor, int]":
-        from zia_core.losses import causal_lm_loss
+        from torch.nn.functional import cross_entropy
 
-        loss, labels = causal_lm_loss(model, **batch)
+        tokens, labelled = batch["tokens"], batch["labelled"][:, 1:]
+        logits = model(tokens)[:, :-1][labelled]
+        loss = cross_entropy(logits, tokens[:, 1:][labelled], reduction="sum")
         if model.training:
             self.batches += 1
             time.sleep(float(os.environ.get(STEP_S, "0")))
             if self.fail and self.batches >= FAILS_AT:
                 loss = self._failing(model, loss)
-        return loss, labels
+        return loss, len(logits)
 
     def _failing(self, model: "nn.Module", loss: "Tensor") -> "Tensor":
         import torch
@@ -149,8 +133,7 @@ class _Task:
         def allocate(gradient: "Tensor") -> None:
             raise torch.OutOfMemoryError(OUT_OF_MEMORY)
 
-        prompt = next(p for n, p in model.named_parameters() if n.endswith("zero_init.prompt"))
-        prompt.register_hook(allocate)
+        model.get_parameter("prompt_key").register_hook(allocate)
         return loss
 
     def evaluate(self, model: "nn.Module") -> dict[str, float]:
@@ -161,11 +144,11 @@ class _Task:
 def plan(profile: str, device: str) -> list[RunSpec]:
     return [
         RunSpec(
-            experiment="tiny_llama",
+            experiment="tiny",
             version=1,
             task="tokens",
             method="zero-init",
-            backbone="tiny/llama",
+            backbone="tiny/attention",
             data="random",
             profile=profile,
             seed=seed,
@@ -176,9 +159,9 @@ def plan(profile: str, device: str) -> list[RunSpec]:
 
 
 EXPERIMENT = Experiment(
-    name="tiny_llama",
+    name="tiny",
     version=1,
-    title="a tiny LLaMA to be disturbed",
+    title="a tiny model to be disturbed",
     settings=Settings,
     tasks=("tokens",),
     methods=("zero-init",),

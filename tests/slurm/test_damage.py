@@ -1,0 +1,111 @@
+"""Failing runs, damaged files, names that are traps: one sentence each, and the rest goes on."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from experiments.harness import executor, stored
+from experiments.harness.stopping import StopSignals
+from tests.slurm.cluster import wait_until
+from tests.slurm.conftest import NewGrid
+from tests.slurm.faulty.tiny.experiment import FAILS_AT, OUT_OF_MEMORY
+from tests.slurm.grid import PATIENCE_S, Grid, differences
+
+STOPPED_AFTER = 12  # so that there are checkpoints of the steps 10 and 12
+
+
+def wait_for_jobs(grid: Grid) -> None:
+    wait_until(lambda: not grid.jobs(), PATIENCE_S, "the job has ended", grid.story)
+
+
+def logs(grid: Grid) -> str:
+    files = grid.runs.glob("submissions/*/**/*")
+    return "\n".join(p.read_text() for p in files if p.suffix in (".out", ".err", ".log"))
+
+
+def test_what_fails_is_not_tried_again_and_the_other_runs_are_done(new_grid: NewGrid) -> None:
+    grid = new_grid("failing")
+    grid.submit()
+    wait_for_jobs(grid)
+    states = [(status["state"], status["reason"]) for status in map(grid.status, range(5))]
+    assert [state for state, _ in states] == ["failed", "done", "failed", "failed", "done"]
+    assert states[0][1].startswith("diverged: the loss is nan at step 2, records tiny-")
+    assert states[2][1].startswith(f"OutOfMemoryError: {OUT_OF_MEMORY} (experiment.py, line ")
+    assert states[3][1] == "record tiny-17 has no output"
+    assert all(grid.step(run) < FAILS_AT for run in (0, 2, 3))  # and it was in the backward pass
+
+    grid.submit()
+    wait_for_jobs(grid)
+    assert [len(grid.attempts(run)) for run in range(5)] == [1] * 5
+    said = grid.zia("status", "--runs", str(grid.runs)).communicate(timeout=PATIENCE_S)[0]
+    assert "failed" in said
+    assert OUT_OF_MEMORY in said
+
+
+@pytest.fixture
+def interrupted(new_grid: NewGrid) -> Grid:
+    """Five runs, each stopped after step 12."""
+    grid = new_grid("five")
+    for spec in grid.specs:
+        stop = StopSignals()
+
+        def show(fields: dict[str, int], stop: StopSignals = stop) -> None:
+            if fields["step"] == STOPPED_AFTER:
+                stop.ask("stopped")
+
+        assert executor.run_one(spec, grid.runs, show, stop=stop).state == "preempted"
+    return grid
+
+
+def spoil(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    path.write_bytes(data)
+
+
+def test_damaged_files_mean_an_earlier_state_or_a_refusal(
+    interrupted: Grid, reference: Callable[[str], Path]
+) -> None:
+    """Never the run's beginning, unasked."""
+    grid = interrupted
+    newest_damaged, torn_line, all_damaged, edited, no_status = range(5)
+    checkpoints = [sorted(grid.path(i).glob(f"{stored.CHECKPOINT}/*")) for i in range(5)]
+    assert [len(found) for found in checkpoints] == [2] * 5
+    spoil(checkpoints[newest_damaged][-1])
+    with (grid.path(torn_line) / stored.METRICS).open("a") as metrics:
+        metrics.write('{"step": 13, "lo')
+    for checkpoint in checkpoints[all_damaged]:
+        spoil(checkpoint)
+    config = grid.path(edited) / stored.CONFIG
+    config.write_text(config.read_text().replace('"steps": 24', '"steps": 25'))
+    (grid.path(no_status) / stored.STATUS).write_text('{"state": ')
+    refused = (all_damaged, edited, no_status)
+    before = [(grid.path(i) / stored.METRICS).read_bytes() for i in refused]
+
+    grid.submit()
+    wait_for_jobs(grid)
+    assert grid.status(newest_damaged)["state"] == grid.status(torn_line)["state"] == "done"
+    assert [(grid.path(i) / stored.METRICS).read_bytes() for i in refused] == before
+    wrong = differences(grid, reference("five"), only=(newest_damaged, torn_line))
+    assert wrong == []
+    assert "to begin the run again from step 0" in grid.status(all_damaged)["reason"]
+    told = logs(grid)
+    assert f"{config} was edited: it describes the run" in told
+    assert f"{grid.path(no_status) / stored.STATUS} is not valid JSON" in told
+    for number in range(5):
+        for line in told.splitlines():
+            assert "Traceback" not in line, number
+
+
+TRAPS = 'it\'s $(touch pwned) `touch pwned` "x"; touch pwned & #%j \\\\n'
+
+
+def test_names_are_only_names(new_grid: NewGrid, tmp_path: Path) -> None:
+    """The folder of runs is in every script and command."""
+    grid = new_grid("one", name=TRAPS)
+    grid.submit()
+    grid.wait_until_done()
+    wait_for_jobs(grid)
+    assert not list(tmp_path.rglob("pwned"))
+    assert not Path("pwned").exists()
