@@ -25,6 +25,7 @@ from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
 from experiments.metrics import load_metric
 from experiments.optimisation import train_settings
+from experiments.prompt_share import first_alone, write_prompt_share
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     if adapter:
         with folder.writing(stored.ADAPTER) as path:
             path.write_bytes(adapter)
+    write_prompt_share(folder, model, "validation records", first_alone(task.validation), task.loss)
     # None: all steps were done before this attempt, their last evaluation included.
     losses = task.losses or label_losses(model, task.validation, settings.eval_tokens)
     predictions = [

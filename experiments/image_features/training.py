@@ -16,6 +16,7 @@ from experiments.image_features.settings import ImageTextSettings
 from experiments.image_features.sight import label_losses, mean_loss
 from experiments.image_features.task import ImageTextTask
 from experiments.optimisation import train_settings
+from experiments.prompt_share import first_alone, write_prompt_share
 from experiments.training_result import FIELDS, training_result
 
 if TYPE_CHECKING:
@@ -130,6 +131,9 @@ def trained(
     if adapter:
         with folder.writing(stored.ADAPTER) as path:
             path.write_bytes(adapter)
+    write_prompt_share(
+        folder, model, "validation examples", first_alone(encoded.validation), task.loss
+    )
     # None: all steps were done before this attempt, their last evaluation included.
     losses = task.found or label_losses(model, encoded.validation, settings.eval_tokens)
     return Trained(spec, folder, model, tokenizer, encoded, summary, adapter, losses)

@@ -12,6 +12,7 @@ from experiments.harness.experiment import NeedsData
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
 from experiments.optimisation import train_settings
+from experiments.prompt_share import first_alone, write_prompt_share
 from experiments.question_answering import load_for_question_answering
 from experiments.squad_roberta import methods, runs, subsets
 from experiments.squad_roberta.data import Question, fingerprint
@@ -88,6 +89,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
         adapter = pack_trained(model, spec.method, identity)
         with folder.writing(stored.ADAPTER) as path:
             path.write_bytes(adapter)
+        write_prompt_share(folder, model, "validation windows", first_alone(validation), task.loss)
     held_out = splits.validation, validation
     threshold = None
     decoded: list[Decoded] = []

@@ -11,6 +11,7 @@ from experiments.harness.experiment import NeedsData
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
 from experiments.optimisation import autocast, train_settings
+from experiments.prompt_share import EXAMPLES, write_prompt_share
 from experiments.vision import backbones, protocols
 from experiments.vtab_vit import methods, selection, subsets, tasks
 from experiments.vtab_vit.data import Example, TaskData
@@ -74,6 +75,14 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
         if reason := folder.stop_requested():
             raise Interrupted(reason, summary.steps)
         guesses += _guesses(model, batch, settings)
+    seen = images.images(scored_on[:EXAMPLES], protocol)
+    write_prompt_share(
+        folder,
+        model,
+        "images that the run is scored on",
+        ({"images": image[None]} for image in seen),
+        lambda model, batch: model(batch["images"]),
+    )
     adapter = pack_trained(model, spec.method, identity)
     with folder.writing(stored.ADAPTER) as path:
         path.write_bytes(adapter)

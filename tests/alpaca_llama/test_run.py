@@ -65,6 +65,9 @@ def test_every_method(root: Path, method: str) -> None:
     findings = verify.verify(run.path)
     assert {f.outcome for f in findings} == {"ok"}, findings
     assert {p["set"] for p in run.predictions()} == {"validation", "nine", "alpaca"}
+    gated = method in ("zero-init", "random-init-gate")
+    assert (run.path / "prompt_share.json").exists() == gated
+    assert all(("gates" in record) == gated for record in run.metrics() if "eval" in record)
 
 
 def _bare() -> torch.nn.Module:

@@ -48,6 +48,7 @@ def test_every_planned_method(root: Path, method: str) -> None:
     assert run.result["images"] == 4
     assert (run.result["projection_parameters"] > 0) == (method != "zero-init-text")
     assert run.result["val_loss"] != run.result["val_loss_start"]
+    assert (run.path / "prompt_share.json").exists() == method.startswith("zero-init")
     assert run.result["steps"] == 2  # 20 captions in batches of 8
     findings = verify.verify(run.path)
     assert {f.outcome for f in findings} == {"ok"}, findings

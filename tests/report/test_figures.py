@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.report.figures import gates, losses, pareto, style, vtab_tasks
+from experiments.report.figures import gates, losses, pareto, prompt_share, style, vtab_tasks
+from experiments.report.figures.shared import Drawn
 from experiments.report.figures.write import write_figures
 from experiments.report.runs import Runs, read_runs
 from tests.report.run_folders import write_run, write_squad, write_vtab
@@ -37,6 +39,7 @@ def test_only_figures_whose_runs_exist_are_written(tmp_path: Path) -> None:
         "left out: accuracy by inserted layers",
         "left out: over-fitting by epochs",
         "left out: gates by layer and head",
+        "left out: share of the prompt term by layer and head",
     ]
     runs_in(tmp_path / "runs")
     paths, left_out = write_figures([tmp_path / "runs"], tmp_path / "out")
@@ -45,7 +48,7 @@ def test_only_figures_whose_runs_exist_are_written(tmp_path: Path) -> None:
     assert names == {
         "paper-loss-curves", f"tasks-{end}-small", f"parameters-{end}-small", f"losses-{end}-small",
     }  # fmt: skip
-    assert len(left_out) == 4  # the ablations and the gates
+    assert len(left_out) == 5  # the ablations, the gates and their share
     for path in paths:
         if path.suffix == ".png":
             with Image.open(path) as image:
@@ -121,6 +124,27 @@ def test_scores_stand_at_their_parameters(tmp_path: Path) -> None:
     assert means["head (not trained)"].get_markerfacecolor() == "white"
 
 
+def test_a_task_that_does_not_count_is_in_no_mean(tmp_path: Path) -> None:
+    for method, cifar10, digits in (("linear", 50, 70), ("zero-init", 60, 95), ("full", 62, 99)):
+        write_vtab(tmp_path, method, "cifar10", 0, cifar10)
+        write_vtab(tmp_path, method, "digits", 0, digits)
+    [drawn] = pareto.draw(read_runs([tmp_path]))  # without the control nobody knows yet
+    assert heights(drawn) == {"zero-init": 77.5, "full": 80.5, "linear": 60}
+    assert drawn.figure.axes[0].get_title().endswith("\nmean of 2 tasks")
+    write_vtab(tmp_path, "pixel-probe", "cifar10", 0, 30)
+    write_vtab(tmp_path, "pixel-probe", "digits", 0, 96)
+    [drawn] = pareto.draw(read_runs([tmp_path]))
+    assert heights(drawn) == {"zero-init": 60, "full": 62, "linear": 50}
+    assert drawn.figure.axes[0].get_title().endswith("\nCIFAR-10; not digits 8x8: does not count")
+    write_vtab(tmp_path, "pixel-probe", "cifar10", 1, 90)
+    assert list(pareto.draw(read_runs([tmp_path]))) == []
+
+
+def heights(drawn: Drawn) -> dict[str, float]:
+    lines = drawn.figure.axes[0].lines
+    return {line.get_label(): line.get_ydata()[0] for line in lines if line.get_label()[0] != "_"}
+
+
 def test_a_loss_far_above_the_backbone_s_is_named_and_not_drawn(tmp_path: Path) -> None:
     for method, loss in (("zero-init", 2.0), ("lora", 2.1), ("random-init", 11.36)):
         write_run(tmp_path, method, result={"val_loss": loss})
@@ -161,8 +185,73 @@ def test_gates_are_drawn_by_layer_and_head(tmp_path: Path) -> None:
     np.testing.assert_allclose(panel.images[0].get_array(), expected, rtol=1e-6)
     assert [text.get_text() for text in panel.get_yticklabels()] == ["2", "11"]
     assert panel.images[0].norm.vmax == -panel.images[0].norm.vmin
-    assert "seed 3" in panel.get_title()
+    assert "seed 3" in drawn.figure.get_suptitle()
     assert bar.get_ylabel() == "gate"
+
+
+def write_gates(run: Path, evaluations: dict[int, object]) -> None:
+    lines = [{"step": step, "eval": {}, "gates": found} for step, found in evaluations.items()]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_recorded_gates_are_drawn_over_training_too(tmp_path: Path) -> None:
+    run = write_vtab(tmp_path, "zero-init", "cifar10", 0, 60)
+    recorded = {
+        0: {"9": [0.0, 0.0], "10": [0.0, 0.0]},
+        5: {"9": [0.1, -0.3], "10": [0.2, 0.2]},
+        10: {"9": [0.4, -0.4], "10": [0.5, 0.1]},
+    }
+    write_gates(run, recorded)
+    [drawn] = gates.draw(read_runs([tmp_path]))
+    last, training, *_ = drawn.figure.axes
+    np.testing.assert_allclose(last.images[0].get_array(), [[0.4, -0.4], [0.5, 0.1]])
+    np.testing.assert_allclose(
+        training.images[0].get_array(), [[0, 0.2, 0.4], [0, 0.2, 0.3]], atol=1e-12
+    )
+    assert [text.get_text() for text in training.get_xticklabels()] == ["0", "5", "10"]
+    assert [text.get_text() for text in training.get_yticklabels()] == ["9", "10"]
+    write_gates(run, {step: recorded[step] for step in (0, 10)})
+    [drawn] = gates.draw(read_runs([tmp_path]))
+    assert len(drawn.figure.axes) == 2  # beginning and end are no course
+
+
+@pytest.mark.parametrize("found", [[], {}, {"2": []}, {"2": [0.1], "3": [0.1, 0.2]}, {"2": "x"}])
+def test_gates_that_are_none_are_named(tmp_path: Path, found: object) -> None:
+    run = write_vtab(tmp_path, "zero-init", "cifar10", 0, 60)
+    write_gates(run, {0: found})
+    with pytest.raises(ZiaError, match=rf"{run.name}/metrics\.jsonl: .* by layer and head"):
+        list(gates.draw(read_runs([tmp_path])))
+    write_gates(run, {0: {"2": [0.1]}, 5: {"2": [0.1, 0.2]}})
+    with pytest.raises(ZiaError, match="not as many in every evaluation"):
+        list(gates.draw(read_runs([tmp_path])))
+
+
+def test_the_share_of_the_prompts_is_drawn_of_the_first_seed_that_has_it(tmp_path: Path) -> None:
+    write_vtab(tmp_path, "zero-init", "cifar10", 0, 60)  # older than the record
+    other = write_vtab(tmp_path, "random-init", "cifar10", 0, 60)
+    run = write_vtab(tmp_path, "zero-init", "cifar10", 1, 60)
+    assert list(prompt_share.draw(read_runs([tmp_path]))) == []
+    share = {"of": "images $for \\ nothing$", "share": {"10": [0.5, 0.2], "9": [0.1, 0.0]}}
+    for folder in (run, other):
+        (folder / "prompt_share.json").write_text(json.dumps(share))
+    [drawn] = prompt_share.draw(read_runs([tmp_path]))
+    panel, bar = drawn.figure.axes
+    np.testing.assert_allclose(panel.images[0].get_array(), [[0.1, 0.0], [0.5, 0.2]])
+    assert [text.get_text() for text in panel.get_yticklabels()] == ["9", "10"]
+    assert panel.images[0].norm.vmin == 0
+    assert "seed 1" in drawn.figure.get_suptitle()
+    assert bar.get_ylabel() == "prompts / words"
+    assert style.files(drawn.figure)
+    assert drawn.name == "prompt-share-vtab_vit-small-small-vit-full-v1-cifar10"
+
+
+def test_a_damaged_share_is_named_or_left_out(tmp_path: Path) -> None:
+    run = write_vtab(tmp_path / "runs", "zero-init", "cifar10", 0, 60)
+    (run / "prompt_share.json").write_text('{"of": "images", "share": {"2": [NaN]}}')
+    with pytest.raises(ZiaError, match=r"prompt_share\.json: what is kept by layer and head"):
+        write_figures([tmp_path / "runs"], tmp_path / "out")
+    _, left_out = write_figures([tmp_path / "runs"], tmp_path / "out", keep_going=True)
+    assert left_out[-1].startswith(f"left out, because damaged: vtab_vit/{run.name}/prompt_share")
 
 
 def test_no_two_methods_look_alike() -> None:

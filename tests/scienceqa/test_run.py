@@ -68,6 +68,7 @@ def test_every_method(root: Path, method: str) -> None:
         assert result["projection_parameters"] == result["tuned_parameters"] - PROMPTS - GATES > 0
     assert result["questions"] == 9
     assert result["image_questions"] == 6
+    assert (run.path / "prompt_share.json").exists() == method.startswith("zero-init")
     assert (result["val_loss"] == result["val_loss_start"]) == (method == "frozen")
     frozen = done(root, "frozen").result["val_loss"]
     starts_at_backbone = method.startswith(("zero-init", "frozen", "lora-text"))

@@ -77,6 +77,7 @@ def test_every_method(root: Path, method: str, backbone: str) -> None:
     )
     assert result["tuned_parameters"] == expected
     assert result["head_parameters"] == HEAD
+    assert (run.path / "prompt_share.json").exists() == (method == "zero-init")
     assert 0 <= result["adapter_bytes"] - 4 * expected < 8000
     assert result["steps"] == len(run.timing()) == 2 * (40 // 8)
     assert result["val_loss"] != result["val_loss_start"]

@@ -70,6 +70,7 @@ def test_every_method(root: Path, method: str) -> None:
     assert result["train_loss_first"] == losses(finished)[0]
     assert result["train_loss_last"] == losses(finished)[-1] != losses(finished)[0]
     assert (result["evaluated_on"], result["images"]) == ("test", 9)
+    assert (finished.path / "prompt_share.json").exists() == (method == "zero-init")
     assert result["correct"] == round(9 * result["accuracy"])
     assert [each["id"] for each in finished.predictions()] == [
         f"images/{n}.png" for n in range(24, 33)

@@ -1,11 +1,11 @@
-"""The gates of a finished zero-init run, by layer and head."""
+"""The gates of a zero-init run by layer and head, and over its training."""
 
-import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from experiments.harness.stored import ADAPTER
+from experiments.harness.stored import ADAPTER, METRICS, StoredRun
 from experiments.report.figures import style
+from experiments.report.figures.heat import by_layer, heat_map, height, ticks
 from experiments.report.figures.shared import (
     SCORES,
     Drawn,
@@ -16,73 +16,94 @@ from experiments.report.figures.shared import (
     title_of,
 )
 from experiments.report.rows import Section
-from experiments.report.runs import Runs
+from experiments.report.runs import Run, Runs
+from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
     from matplotlib.figure import Figure
 
 METHOD = "zero-init"
+OVER_TRAINING = 3  # evaluations from which on there is something to see
 
 
 def draw(runs: Runs) -> Iterator[Drawn]:
-    """Yield a heat map for each section and task: the first seed that has its adapter here."""
+    """Yield a heat map for each section and task: the first seed that has its gates here."""
     for experiment in SCORES:
         for section in final_sections(runs, experiment):
             for task in tasks(section):
-                for path, seed in _adapters(runs, section, task):
-                    layers, gates = _gates(path)
-                    title = f"{subtitle(section)}\n{title_of(task)}, seed {seed}"
-                    name = stem("gates", experiment, section, task)
-                    yield Drawn(name, _figure(title, layers, gates))
-                    break
+                for run in finished(section, task):
+                    try:
+                        recorded = _recorded(runs.one(run))
+                    except ZiaError as error:
+                        runs.give_up(runs.one(run).path, error)
+                        continue
+                    if recorded:
+                        title = f"{subtitle(section)}\n{title_of(task)}, seed {run.seed}"
+                        name = stem("gates", experiment, section, task)
+                        yield Drawn(name, _figure(title, recorded))
+                        break
 
 
-def _adapters(runs: Runs, section: Section, task: str) -> "Iterator[tuple[Path, int]]":
+def finished(section: Section, task: str) -> Iterator[Run]:
+    """The finished zero-init runs of a task."""
     for row in section.rows:
         if row.method == METHOD:
-            for run in row.of((task,)).done:
-                path = runs.one(run).path / ADAPTER
-                if path.exists():
-                    yield path, run.seed
+            yield from row.of((task,)).done
 
 
-def _gates(path: "Path") -> "tuple[list[int], np.ndarray]":
-    """Layer numbers from the bottom, and the gates as the layers use them, [layers, heads]."""
-    import numpy as np
+def _recorded(run: StoredRun) -> "list[tuple[int | None, list[int], np.ndarray]]":
+    """Step, layers and gates [layers, heads] of every evaluation; of the adapter, no step."""
+    found = [
+        (int(record["step"]), *by_layer(record["gates"], run.path / METRICS))
+        for record in run.metrics()
+        if "gates" in record
+    ]
+    if len({gates.shape for _, _, gates in found}) > 1:
+        raise ZiaError(f"{run.path / METRICS}: the gates are not as many in every evaluation")
+    if found or not (run.path / ADAPTER).exists():
+        return list(found)
+    return [(None, *_of_adapter(run))]
+
+
+def _of_adapter(run: StoredRun) -> "tuple[list[int], np.ndarray]":
+    """For runs that are older than the record: a(g), as the layers use them."""
+    import re
+
     import torch
 
     from zia_core.adapters import unpacked
 
-    about, tensors = unpacked(path)
+    about, tensors = unpacked(run.path / ADAPTER)
+    tanh = about.get("config", {}).get("gate_activation") == "tanh"
     found = {}
     for name, tensor in tensors.items():
         layer = re.search(r"\.(\d+)\..*zero_init\.gate$", f".{name}")
         if layer:
             gate = tensor.float().flatten()
-            tanh = about.get("config", {}).get("gate_activation") == "tanh"
-            found[int(layer[1])] = (torch.tanh(gate) if tanh else gate).numpy()
-    layers = sorted(found)
-    return layers, np.stack([found[layer] for layer in layers])
+            found[layer[1]] = (torch.tanh(gate) if tanh else gate).tolist()
+    return by_layer(found, run.path / ADAPTER)
 
 
-def _figure(title: str, layers: list[int], gates: "np.ndarray") -> "Figure":
-    figure, panel = style.new(height=0.9 + min(3.2, 0.11 * len(layers) + 0.5))
+def _figure(title: str, recorded: "list[tuple[int | None, list[int], np.ndarray]]") -> "Figure":
+    import numpy as np
+
+    _, layers, gates = recorded[-1]
+    several = len(recorded) >= OVER_TRAINING
+    figure, panels = style.new(height=height(layers) * (2 if several else 1), nrows=1 + several)
+    first = np.atleast_1d(panels)[0]
     largest = max(abs(float(gates.min())), abs(float(gates.max())), 1e-6)
-    image = panel.imshow(
-        gates, cmap="PuOr", vmin=-largest, vmax=largest, aspect="auto", origin="lower",
-        interpolation="nearest",
-    )  # fmt: skip
-    heads = gates.shape[1]
-    panel.set_xticks(range(0, heads, max(1, heads // 8)))
-    places = range(0, len(layers), max(1, len(layers) // 8))
-    panel.set_yticks(places, [layers[place] for place in places])
-    panel.set_xlabel("head")
-    panel.set_ylabel("layer")
-    panel.set_title(title, fontsize=7.5)
-    for spine in panel.spines.values():
-        spine.set_visible(False)
-    figure.colorbar(image, ax=panel, label="gate", shrink=0.9)
+    both_ways: dict[str, Any] = {"cmap": "PuOr", "vmin": -largest, "vmax": largest}
+    heat_map(figure, first, gates, "gate", **both_ways)
+    ticks(first, layers, range(gates.shape[1]))
+    first.set_xlabel("head")
+    first.set_ylabel("layer")
+    if several:
+        second = panels[1]
+        sizes = np.stack([np.abs(each).mean(axis=1) for _, _, each in recorded], axis=1)
+        heat_map(figure, second, sizes, "mean size of the gates", cmap="viridis", vmin=0)
+        ticks(second, layers, [step for step, _, _ in recorded])
+        second.set_xlabel("step")
+        second.set_ylabel("layer")
+    figure.suptitle(title, fontsize=7.5)
     return figure

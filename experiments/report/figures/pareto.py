@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from experiments.report.control import counts
 from experiments.report.figures import style
 from experiments.report.figures.shared import (
     SCORES,
@@ -31,9 +32,11 @@ def draw(runs: Runs) -> Iterator[Drawn]:
     """Yield a figure for each section: over the mean of the VTAB tasks, or for each other task."""
     for experiment in SCORES:
         for section in final_sections(runs, experiment):
-            for name, together in _panels(experiment, section):
-                figure = _figure(SCORES[experiment], section, together)
-                if figure is not None:
+            for name, found in _panels(experiment, section):
+                left_out = [task for task in found if _does_not_count(experiment, section, task)]
+                together = [task for task in found if task not in left_out]
+                figure = together and _figure(SCORES[experiment], section, together, left_out)
+                if figure:
                     yield Drawn(stem("parameters", experiment, section, name), figure)
 
 
@@ -48,7 +51,17 @@ def _panels(experiment: str, section: Section) -> Iterator[tuple[str, list[str]]
             yield "vtab" if official else "small", together
 
 
-def _figure(score: Score, section: Section, together: Sequence[str]) -> "Figure | None":
+def _does_not_count(experiment: str, section: Section, task: str) -> bool:
+    """Whether a probe on the pixels is as good as one on the backbone, as far as that is known."""
+    if experiment != "vtab_vit" or TASKS[task].official:
+        return False
+    column = Column(SCORES[experiment].field, task, "", lambda m, s: "", tasks=(task,))
+    return counts(section, column) is False
+
+
+def _figure(
+    score: Score, section: Section, together: Sequence[str], left_out: Sequence[str]
+) -> "Figure | None":
     mean = Column(score.field, "", "", lambda m, s: "", scale=score.scale, tasks=tuple(together))
     tuned = Column("tuned_parameters", "", "", lambda m, s: "", tasks=tuple(together))
     points: list[tuple[Row, float, Measured]] = []
@@ -88,6 +101,8 @@ def _figure(score: Score, section: Section, together: Sequence[str]) -> "Figure 
         panel.axhline(frozen[1], color="#777777", linestyle=":", linewidth=1, label=frozen[0])
     panel.set_xlabel("tuned parameters, head included")
     what = title_of(together[0]) if len(together) == 1 else f"mean of {len(together)} tasks"
+    if left_out:
+        what += f"; not {', '.join(map(title_of, left_out))}: does not count"
     panel.set_ylabel(score.title)
     panel.set_title(f"{subtitle(section)}\n{what}", fontsize=7.5)
     panel.grid(axis="y", linewidth=0.4, color="#DDDDDD")

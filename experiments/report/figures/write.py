@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.harness.files import write_atomic
+from experiments.prompt_share import NAME as PROMPT_SHARE
 from experiments.report.figures import (
     gates,
     initialisation,
@@ -12,6 +13,7 @@ from experiments.report.figures import (
     losses,
     overfitting,
     pareto,
+    prompt_share,
     style,
     vtab_tasks,
 )
@@ -41,7 +43,12 @@ KINDS = (
     Kind(
         "gates by layer and head",
         gates.draw,
-        "a finished zero-init run with its adapter.safetensors",
+        "a finished zero-init run that recorded them, or that has its adapter.safetensors",
+    ),
+    Kind(
+        "share of the prompt term by layer and head",
+        prompt_share.draw,
+        f"a finished zero-init run that recorded it in {PROMPT_SHARE}",
     ),
 )
 

@@ -17,7 +17,7 @@ from experiments.report.claims.document import findings_of
 from experiments.report.document import Document
 from experiments.report.figures import style
 from experiments.report.figures.shared import Drawn
-from experiments.report.figures.write import by_kind
+from experiments.report.figures.write import Kind, by_kind
 from experiments.report.html import text
 from experiments.report.html.browser import browse
 from experiments.report.html.provenance import origins
@@ -89,11 +89,10 @@ def page_of(runs: Runs) -> str:
     )
 
 
-def _figures(runs: Runs) -> list[tuple[str, list[Picture]]]:
-    """The figures by kind; a kind without figures is left out."""
+def _figures(runs: Runs) -> list[tuple[Kind, list[Picture]]]:
+    """The figures by kind; a kind of which there is none says what it needs."""
     with style.styled():
-        drawn = [(kind.title, [_picture(one) for one in made]) for kind, made in by_kind(runs)]
-    return [(title, pictures) for title, pictures in drawn if pictures]
+        return [(kind, [_picture(one) for one in made]) for kind, made in by_kind(runs)]
 
 
 def _picture(drawn: Drawn) -> Picture:

@@ -1,0 +1,59 @@
+"""The share of the prompt term, |a(g) A_p V_p| / |A_w V_w|, by layer and head."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.harness.files import read_json
+from experiments.prompt_share import NAME
+from experiments.report.figures import style
+from experiments.report.figures.gates import finished
+from experiments.report.figures.heat import by_layer, heat_map, height, ticks
+from experiments.report.figures.shared import (
+    SCORES,
+    Drawn,
+    final_sections,
+    stem,
+    subtitle,
+    tasks,
+    title_of,
+)
+from experiments.report.runs import Runs
+from zia_core.errors import ZiaError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def draw(runs: Runs) -> Iterator[Drawn]:
+    """Yield a heat map for each section and task: the first seed that recorded the share."""
+    for experiment in SCORES:
+        for section in final_sections(runs, experiment):
+            for task in tasks(section):
+                for run in finished(section, task):
+                    path = runs.one(run).path / NAME
+                    if not path.exists():
+                        continue
+                    title = f"{subtitle(section)}\n{title_of(task)}, seed {run.seed}"
+                    try:
+                        figure = _figure(title, path)
+                    except ZiaError as error:
+                        runs.give_up(path.parent, error)
+                        continue
+                    yield Drawn(stem("prompt-share", experiment, section, task), figure)
+                    break
+
+
+def _figure(title: str, path: Path) -> "Figure":
+    recorded = read_json(path)
+    layers, shares = by_layer(recorded.get("share"), path)
+    figure, panel = style.new(height=height(layers))
+    heat_map(figure, panel, shares, "prompts / words", cmap="viridis", vmin=0)
+    ticks(panel, layers, range(shares.shape[1]))
+    panel.set_xlabel("head")
+    panel.set_ylabel("layer")
+    figure.suptitle(title, fontsize=7.5)
+    figure.supxlabel(
+        f"norms over {recorded.get('of', 'what was seen')}", fontsize=6.5, parse_math=False
+    )
+    return figure
