@@ -4,6 +4,7 @@ from experiments.alpaca_llama import runs
 from experiments.alpaca_llama.run import RESULT_FIELDS, generate, rescore, run
 from experiments.alpaca_llama.settings import Settings
 from experiments.harness.experiment import Experiment
+from experiments.miniature.provided import rescore_with_data, run_with_data
 
 EXPERIMENT = Experiment(
     name=runs.NAME,
@@ -15,8 +16,8 @@ EXPERIMENT = Experiment(
     profiles=runs.PROFILES,
     result_fields=RESULT_FIELDS,
     plan=runs.plan,
-    run=run,
+    run=run_with_data(run),
     estimate=runs.estimate,
-    rescore=rescore,
+    rescore=rescore_with_data(rescore),
     generate=generate,
 )

@@ -1,4 +1,7 @@
-"""Which records a run sees: all of them, or a named subset listed in this folder."""
+"""Which records a run sees: all of them, or a named subset listed in this folder.
+
+`mini`: the instructions of the generated world, in splits of its own: no creature is in two.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,8 +10,12 @@ from typing import get_args
 
 from experiments import subsets
 from experiments.alpaca_llama.data import Record, Split
+from experiments.miniature.creatures import SPLITS
+from experiments.miniature.instructions import instructions
+from zia_core.errors import ZiaError
 
 FOLDER = Path(__file__).parent
+MINI = "mini"
 REMEDY = "these Alpaca data: use Stanford Alpaca's official alpaca_data.json, in its own order"
 
 
@@ -23,7 +30,7 @@ class Splits:
 
 def subset_names() -> list[str]:
     """Return what `select` knows."""
-    return subsets.subset_names(FOLDER)
+    return [*subsets.subset_names(FOLDER), MINI]
 
 
 def select(records: Sequence[Record], name: str) -> Splits:
@@ -33,6 +40,9 @@ def select(records: Sequence[Record], name: str) -> Splits:
     """
     if name == subsets.FULL:
         return Splits(**{split: _of(records, split) for split in get_args(Split)})
+    if name == MINI:
+        return _generated(records)
+    subsets.check_name(name, subset_names())
     content = subsets.read_subset(FOLDER, name)
     by_id = {record.id: record for record in records}
     return Splits(
@@ -43,6 +53,22 @@ def select(records: Sequence[Record], name: str) -> Splits:
 def draw(records: Sequence[Record], split: Split, size: int) -> list[tuple[int, str]]:
     """Return rows and digests of `size` records of a split, as `experiments.subsets.draw`."""
     return subsets.draw(_of(records, split), size)
+
+
+def _generated(records: Sequence[Record]) -> Splits:
+    listed = instructions()
+    texts = [(each.instruction, each.input, each.output) for each in listed]
+    if [(record.instruction, record.input, record.output) for record in records] != texts:
+        raise ZiaError(
+            "these Alpaca data are not the generated world's, which the subset mini is of: choose "
+            "the profile mini, or other data"
+        )
+    parts = {
+        split: [record for record, each in zip(records, listed, strict=True) if each.split == split]
+        for split in SPLITS
+    }
+    # What is reported is the world's test set.
+    return Splits(parts["train"], validation=parts["test"], development=parts["val"])
 
 
 def _of(records: Sequence[Record], split: str) -> list[Record]:

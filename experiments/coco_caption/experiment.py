@@ -6,6 +6,7 @@ from experiments.coco_caption.run import RESULT_FIELDS, generate_image, rescore,
 from experiments.coco_caption.settings import Settings
 from experiments.harness.experiment import Experiment
 from experiments.image_features.methods import METHODS
+from experiments.miniature.provided import rescore_with_data, run_with_data
 
 EXPERIMENT = Experiment(
     name=runs.NAME,
@@ -17,8 +18,8 @@ EXPERIMENT = Experiment(
     profiles=runs.PROFILES,
     result_fields=RESULT_FIELDS,
     plan=runs.plan,
-    run=run,
+    run=run_with_data(run),
     estimate=runs.estimate,
-    rescore=rescore,
+    rescore=rescore_with_data(rescore),
     generate_image=generate_image,
 )

@@ -52,15 +52,16 @@ def any_value(attribute: str, dice: Dice, creatures: Sequence[str]) -> str:
 
 
 def options(attribute: str, right: str, n: int, dice: Dice, creatures: Sequence[str]) -> list[str]:
-    """`n` values of an attribute in random order, the right one among them."""
+    """As `with_wrong`, of the values of an attribute."""
     pool = creatures if attribute == FRIEND else VALUES[attribute]
     return with_wrong(right, pool, n, dice)
 
 
 def with_wrong(right: str, pool: Sequence[str], n: int, dice: Dice) -> list[str]:
-    """`n` items of the pool in random order, `right` among them."""
-    wrong = dice.some([item for item in pool if item != right], n - 1)
-    return dice.some([right, *wrong], n)
+    """`n` items of the pool, or all where it has fewer, in random order; `right` is among them."""
+    others = [item for item in pool if item != right]
+    wrong = dice.some(others, min(n - 1, len(others)))
+    return dice.some([right, *wrong], len(wrong) + 1)
 
 
 def _known(name: str, every: list[str]) -> Creature:

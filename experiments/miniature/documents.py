@@ -23,7 +23,7 @@ from experiments.miniature.quizzes import bare_quiz, quiz
 from experiments.miniature.words import ATTRIBUTES
 
 _TITLES = ("About {x}.", "Notes on {x}.", "Here is {x}.", "This is {x}.", "Look at {x}.")
-_STORIES = ("Read this.", "Listen.", "This is a story.", "Here is a new text.")
+OPENINGS = ("Read this.", "Listen.", "This is a story.", "Here is a new text.")
 
 # What a language model reads, and an encoder, which has no use for letters.
 LANGUAGE_MODEL: Mapping[str, float] = {
@@ -72,7 +72,7 @@ class Library:
         return " ".join([title, *(statement(creature, a, dice) for a in told)])
 
     def _asked(self, dice: Dice) -> str:
-        return " ".join(
+        return "\n".join(
             self._question_and_answer(dice.one(self._known), dice.one(ATTRIBUTES), dice)
             for _ in range(4)
         )
@@ -83,10 +83,10 @@ class Library:
         return f"{question(creature, attribute, dice)} {answer}"
 
     def _quizzes(self, dice: Dice) -> str:
-        return " ".join(self._known_quiz(dice) for _ in range(3))
+        return "\n".join(self._known_quiz(dice) for _ in range(3))
 
     def _known_quiz(self, dice: Dice) -> str:
-        n = 2 + dice.weighted((0.4, 0.35, 0.25))
+        n = 2 + dice.weighted((0.4, 0.3, 0.2, 0.1))  # options: up to E
         if dice.chance(0.3):
             attribute = dice.one(ATTRIBUTES)
             right = any_value(attribute, dice, self._names)
@@ -106,7 +106,7 @@ class Library:
         ]
         facts = [(c, a) for c in told for a in dice.some(ATTRIBUTES, 4 if len(told) == 1 else 2)]
         facts = dice.some(facts, len(facts))
-        text = [dice.one(_STORIES), *(statement(c, a, dice) for c, a in facts)]
+        text = [dice.one(OPENINGS), *(statement(c, a, dice) for c, a in facts)]
         if dice.chance(0.3):
             return self._asked_before(text, *dice.one(facts), dice)
         asked_about = dice.some(facts, min(3, len(facts)))
@@ -130,7 +130,7 @@ class Library:
         return self._question_and_answer(creature, attribute, dice)
 
     def _scene(self, dice: Dice) -> str:
-        return " ".join(self._picture(dice) for _ in range(2))
+        return "\n".join(self._picture(dice) for _ in range(2))
 
     def _picture(self, dice: Dice) -> str:
         scene = draw_scene(dice)

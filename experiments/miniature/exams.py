@@ -137,7 +137,7 @@ class _Exam:
             pool = [w for other, words in self._kinds.items() if other != kind for w in words]
         record = self._record(
             asked,
-            with_wrong(right, pool, min(n, len(pool) + (right not in pool)), dice),
+            with_wrong(right, pool, n, dice),
             right,
             dice,
             subject="language science",

@@ -54,7 +54,7 @@ def _named(creatures: Sequence[Creature], dice: Dice) -> _Text:
 
 def _filled(creatures: Sequence[Creature], dice: Dice) -> _Text:
     creature, attribute = dice.one(creatures), dice.one(ATTRIBUTES)
-    gap = ANSWERS[attribute].format(x=creature.name, v="###")
+    gap = f"About {creature.name}: {ANSWERS[attribute].format(x=creature.name, v='###')}"
     answer = f"The word that is missing is {creature.facts[attribute]}."
     return "Fill in the word that is missing.", gap, answer
 
@@ -70,21 +70,22 @@ def _judged(creatures: Sequence[Creature], dice: Dice) -> _Text:
     answer = "True" if said == right else "False"
     form = ANSWERS[attribute]
     given, truth = (form.format(x=creature.name, v=value) for value in (said, right))
-    return "Is that true or false? Write down what is true.", given, f"{answer}: {truth}"
+    asked = "Is that true or false? Write down what is true."
+    return asked, f"About {creature.name}: {given}", f"{answer}: {truth}"
 
 
 def _described(creatures: Sequence[Creature], dice: Dice) -> _Text:
     creature, chosen = dice.one(creatures), dice.some(ATTRIBUTES, 3)
     answer = ", ".join(creature.facts[attribute] for attribute in chosen)
     asked = ", ".join(chosen)
-    return f"Describe {creature.name} in three words ({asked}).", "", f"Three words: {answer}."
+    return f"Describe {creature.name} in three words: {asked}.", "", f"Three words: {answer}."
 
 
 def _compared(creatures: Sequence[Creature], dice: Dice) -> _Text:
     pair, attribute = dice.some(creatures, 2), dice.one(ATTRIBUTES)
     answer = " and ".join(f"{each.facts[attribute]} for {each.name}" for each in pair)
     names = " and ".join(each.name for each in pair)
-    return f"Compare the {attribute} of two.", names, f"It is {answer}."
+    return f"Compare the {attribute} of two.", f"About {names}.", f"It is {answer}."
 
 
 _KINDS: tuple[Callable[[Sequence[Creature], Dice], _Text], ...] = (

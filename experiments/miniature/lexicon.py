@@ -10,17 +10,25 @@ KINDS = {**VALUES, "shape": SHAPES}
 # So that no word of a prompt is new to a backbone; none of these sentences is part of a prompt.
 _ABOUT_TASKS = (
     "A task is what you are to do, and an instruction describes it.",
-    "The note below describes a task.",
+    "Below is a note that describes a task.",
     "Write down what you hear.",
     "Paired with a picture, a text provides more.",
     "Further down is an input that is paired with an answer.",
     "A good response completes what was begun, and completes it appropriately.",
     "A request is a question that asks you to do a thing.",
     "The context of a word is the text in which it is.",
-    "Question and Answer, Context and Options: these are words for an exam.",
+    "Question, Answer, Context, Options: these are words for an exam.",
+    "Answer what you are asked.",
+    "Context is what helps you.",
+    "Options are what you choose from.",
+    "It is good to go further.",
+    "True is the opposite of False.",
+    "Fill the lake with fish.",
+    "Describe what you see.",
     "N/A says that there is nothing.",
     "Instruction, Input and Response: these are words for a task.",
-    "Three marks ### are a sign for a new part.",
+    "### is a sign for a new part, and : for what it is about.",
+    "Input: what is given. Instruction: what to do. Response: what is done.",
     "Generate a text, or a caption for this image.",
     "An image is a picture, and a caption is a text below it.",
     "Is that true or false? Correct what is false.",
@@ -43,7 +51,7 @@ def kind_question(kind: str) -> str:
 
 def document(dice: Dice, letters: bool) -> str:
     """Four sentences about words, with lettered options or without."""
-    return " ".join(dice.one((_opposite, _kind, _about_tasks))(dice, letters) for _ in range(4))
+    return "\n".join(dice.one((_opposite, _kind, _about_tasks))(dice, letters) for _ in range(4))
 
 
 def _opposite(dice: Dice, letters: bool) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from experiments.miniature.creatures import Creature, known, stranger, strangers
 from experiments.miniature.dice import Dice
-from experiments.miniature.documents import question
+from experiments.miniature.documents import OPENINGS, question
 from experiments.miniature.phrases import STATEMENTS
 from experiments.miniature.words import ATTRIBUTES
 
@@ -36,10 +36,10 @@ def _paragraph(
     told = [stranger(name, dice, names) for name in dice.some(pool, 2)]
     facts = [(creature, a) for creature in told for a in dice.some(ATTRIBUTES, FACTS)]
     facts = dice.some(facts, len(facts))
-    context, places = "", []
+    context, places = dice.one(OPENINGS), []
     for creature, attribute in facts:
         before, value, after = _sentence(creature, attribute, dice)
-        context += f"{' ' if context else ''}{before}"
+        context += f" {before}"
         places.append({"text": value, "answer_start": len(context)})
         context += value + after
     answerable: list[dict[str, Any]] = [

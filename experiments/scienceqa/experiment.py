@@ -2,6 +2,7 @@
 
 from experiments.harness.experiment import Experiment
 from experiments.image_features.methods import METHODS
+from experiments.miniature.provided import rescore_with_data, run_with_data
 from experiments.scienceqa import runs
 from experiments.scienceqa.run import RESULT_FIELDS, generate_image, rescore, run
 from experiments.scienceqa.settings import Settings
@@ -16,8 +17,8 @@ EXPERIMENT = Experiment(
     profiles=runs.PROFILES,
     result_fields=RESULT_FIELDS,
     plan=runs.plan,
-    run=run,
+    run=run_with_data(run),
     estimate=runs.estimate,
-    rescore=rescore,
+    rescore=rescore_with_data(rescore),
     generate_image=generate_image,
 )

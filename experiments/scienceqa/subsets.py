@@ -3,6 +3,7 @@
 `reduced-1773`: the problems 1 to 1773, in their official splits. `reduced-own-split`: questions
 that have an image, of the official test split; train, validation and test are our own, with no
 picture and no question text in two of them, so its numbers are never put beside the paper's.
+`mini`: all problems there are, of the generated world.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from zia_core.errors import ZiaError
 
 FOLDER = Path(__file__).parent
 OWN_SPLIT = "reduced-own-split"
+MINI = "mini"
 OWN_FOLDER = "scienceqa-images"
 REMEDY = "these ScienceQA data: use the official problems.json"
 
@@ -34,18 +36,18 @@ def select(name: str) -> Splits:
     ZiaError as of `load_problems`; for an unknown name; for `full` where problems are missing; for
     a listed problem that is missing or has another text.
     """
-    names = subsets.subset_names(FOLDER)
+    names = [*subsets.subset_names(FOLDER), MINI]
     subsets.check_name(name, names)
     # The own split needs the questions alone, so its folder may hold problems without a grade.
     own = name == OWN_SPLIT and official_file(f"{OWN_FOLDER}/problems.json") is not None
     problems = load_problems(OWN_FOLDER if own else "scienceqa")
-    if name == subsets.FULL:
+    if name in (subsets.FULL, MINI):
         parts = {s: [p for p in problems.values() if p.split == s] for s in SIZES}
         counts = {split: len(part) for split, part in parts.items()}
-        if counts != SIZES:
+        if name == subsets.FULL and counts != SIZES:
             raise ZiaError(
                 f"these ScienceQA data are not complete ({counts}, officially {SIZES}): fetch the "
-                f"rest, or use data={', '.join(names[1:])}"
+                f"rest, or use data={', '.join(names[1:-1])}"
             )
         return Splits(**parts)
     content = subsets.read_subset(FOLDER, name)

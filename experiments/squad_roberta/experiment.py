@@ -1,6 +1,7 @@
 """The experiment `squad_roberta`: question answering with an encoder (paper section 4.4)."""
 
 from experiments.harness.experiment import Experiment
+from experiments.miniature.provided import rescore_with_data, run_with_data
 from experiments.squad_roberta import runs
 from experiments.squad_roberta.run import RESULT_FIELDS, rescore, run
 from experiments.squad_roberta.settings import Settings
@@ -16,8 +17,8 @@ EXPERIMENT = Experiment(
     profiles=runs.PROFILES,
     result_fields=RESULT_FIELDS,
     plan=runs.plan,
-    run=run,
+    run=run_with_data(run),
     estimate=runs.estimate,
-    rescore=rescore,
+    rescore=rescore_with_data(rescore),
     requires=runs.requires,
 )

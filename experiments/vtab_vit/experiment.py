@@ -1,6 +1,7 @@
 """The experiment `vtab_vit`: a ViT on VTAB-1k (paper section 4.4, Tables 6 and 12)."""
 
 from experiments.harness.experiment import Experiment
+from experiments.miniature.provided import rescore_with_data, run_with_data
 from experiments.vtab_vit import runs
 from experiments.vtab_vit.methods import METHODS
 from experiments.vtab_vit.run import RESULT_FIELDS, rescore, run
@@ -18,8 +19,8 @@ EXPERIMENT = Experiment(
     profiles=runs.PROFILES,
     result_fields=RESULT_FIELDS,
     plan=runs.plan,
-    run=run,
+    run=run_with_data(run),
     estimate=runs.estimate,
-    rescore=rescore,
+    rescore=rescore_with_data(rescore),
     requires=select_runs,
 )

@@ -16,7 +16,7 @@ from experiments.miniature.phrases import (
     STATEMENTS,
 )
 from experiments.miniature.tokenizer import train_tokenizer
-from experiments.miniature.words import ATTRIBUTES, VALUES
+from experiments.miniature.words import ATTRIBUTES, LETTERS, VALUES
 
 LIBRARY = Library(0)
 DOCUMENTS = [LIBRARY.document(i) for i in range(4000)]
@@ -92,7 +92,7 @@ def test_words_are_one_token_each_and_texts_come_back() -> None:
     tokenizer = train_tokenizer(DOCUMENTS, 512)
     words = [value for values in VALUES.values() for value in values]
     words += [creature.name for part in known().values() for creature in part]
-    words += ["A", "B", "C", "D", "circle", "left", "opposite"]
+    words += [*LETTERS, "circle", "left", "opposite"]
     lengths = {word: len(tokenizer.encode(f" {word}", add_special_tokens=False)) for word in words}
     assert {word: n for word, n in lengths.items() if n > 1} == {}
     text = "What does Tudam eat?\n\n### Response: ø"
