@@ -1,0 +1,156 @@
+"""All five experiments on the generated world, through the code of the real data, at a few steps.
+
+The pocket backbones here are smaller still, and random: what is held to is that the pipeline works
+and measures, not that anything is learned.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from experiments.alpaca_llama import runs as alpaca_llama
+from experiments.alpaca_llama.data import load_alpaca
+from experiments.alpaca_llama.subsets import select
+from experiments.coco_caption import runs as coco_caption
+from experiments.harness import registry, stored, verify
+from experiments.harness.datafiles import DATA_VARIABLE
+from experiments.harness.executor import run_one
+from experiments.harness.spec import RunSpec
+from experiments.image_features.methods import METHODS
+from experiments.miniature.documents import Library
+from experiments.miniature.provided import data_of
+from experiments.miniature.release import write_backbone
+from experiments.miniature.tokenizer import train_tokenizer
+from experiments.pretrain_llama import task as llama
+from experiments.pretrain_pocket_vit import task as pocket_vit
+from experiments.pretrain_roberta import task as roberta
+from experiments.scienceqa import runs as scienceqa
+from experiments.scienceqa import subsets as problem_subsets
+from experiments.squad_roberta import runs as squad_roberta
+from experiments.vision import small_vit
+from experiments.vtab_vit import runs as vtab_vit
+from experiments.vtab_vit import tasks
+from zia_core.errors import ZiaError
+
+COMMON: dict[str, Any] = {
+    "prompt_length": 3,
+    "batch_size": 64,
+    "epochs": 1.0,
+    "warmup_epochs": 0.2,
+    "peak_lr": 0.01,
+    "device": "cpu",
+    "precision": "fp32",
+}
+PICTURES: dict[str, Any] = {
+    "num_layers": 2,
+    "encoder": "pocket-vit",
+    "encoder_device": "cpu",
+    "depths": (1, 2),
+    "bottleneck": 4,
+    "evaluations": 1,
+    "new_tokens": 3,
+}
+# Module of the runs, task, method, backbone, data, settings, fields of the result that say how many
+# were scored.
+CASES: dict[str, tuple[Any, str, str, str, str, dict[str, Any], dict[str, int]]] = {
+    "alpaca_llama": (
+        alpaca_llama, "instruct", "zero-init", "pocket-llama", "mini",
+        {"num_layers": 2, "answered": 4, "user_oriented": False, "new_tokens": 3}, {},
+    ),
+    "scienceqa": (
+        scienceqa, "qcm-a", "zero-init", "pocket-llama", "mini", PICTURES, {},
+    ),
+    "coco_caption": (
+        coco_caption, "coco", "zero-init", "pocket-llama", "full", PICTURES, {"images": 100},
+    ),
+    "squad_roberta": (
+        squad_roberta, "squad-v2.0", "zero-init", "pocket-roberta", "full",
+        {"prefix_dropout": 0.0, "max_length": 96, "stride": 16}, {"questions": 300},
+    ),
+    "vtab_vit": (
+        vtab_vit, "mini_count", "zero-init", "pocket-vit", "full",
+        {"num_layers": 2, "protocol": "fact", "resolution": 32, "weight_decay": 0.0}, {},
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("mini")
+    tokenizer = train_tokenizer(map(Library(0).document, range(4000)), 512)
+    torch.manual_seed(0)
+    weights = folder / "weights"
+    weights.mkdir()
+    for name, module in (("llama", llama), ("roberta", roberta)):
+        settings = module.Settings(dim=24, depth=2, heads=2)
+        write_backbone(module.build(settings, tokenizer), tokenizer, weights / f"pocket-{name}")
+    shape = pocket_vit.Settings(dim=16, depth=2, heads=2).shape
+    encoder = weights / "pocket-vit"
+    encoder.mkdir()
+    small_vit.write_weights(small_vit.build(shape), encoder / small_vit.WEIGHTS)
+    card = small_vit.card(shape, encoder / small_vit.WEIGHTS, {})
+    (encoder / small_vit.CARD).write_text(card)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZIA_WEIGHTS", str(weights))
+        patch.delenv(DATA_VARIABLE, raising=False)
+        patch.setattr("datasets.config.HF_DATASETS_CACHE", folder / "cache")
+        patch.setattr(tasks, "MINI", [task for task in tasks.MINI if task.name == "mini_count"])
+        yield folder
+
+
+def spec(experiment: str) -> RunSpec:
+    module, task, method, backbone, data, settings, _ = CASES[experiment]
+    known = registry.get(experiment).settings()
+    changes = {name: value for name, value in (COMMON | settings).items() if hasattr(known, name)}
+    if experiment in ("scienceqa", "coco_caption"):
+        changes = METHODS[method] | changes
+    return RunSpec(
+        experiment=module.NAME,
+        version=module.VERSION,
+        task=task,
+        method=method,
+        backbone=backbone,
+        data=data,
+        profile="mini",
+        seed=0,
+        settings=replace(known, **changes),
+    )
+
+
+@pytest.mark.parametrize("experiment", CASES)
+def test_a_run_of_mini_needs_neither_data_nor_network(root: Path, experiment: str) -> None:
+    run = spec(experiment)
+    outcome = run_one(run, root / "runs")
+    assert outcome.state == "done", outcome.reason
+    assert DATA_VARIABLE not in os.environ
+    done = stored.load(root / "runs" / run.experiment / run.folder_name)
+    assert done.result["steps"] > 3
+    assert done.result["train_loss_last"] != done.result["train_loss_first"]
+    for name, number in CASES[experiment][-1].items():
+        assert done.result[name] == number
+    # The metrics are computed again from the predictions, beside the world.
+    findings = {found.check: found for found in verify.verify(done.path)}
+    assert {found.outcome for found in findings.values()} == {"ok"}, findings
+
+
+def test_instructions_keep_the_world_s_splits(root: Path) -> None:
+    with data_of("mini"):
+        records = load_alpaca()
+    splits = select(records, "mini")
+    assert [len(part) for part in vars(splits).values()] == [1000, 200, 100]
+    assert not {r.id for r in splits.train} & {r.id for r in splits.validation}
+    with pytest.raises(ZiaError, match="not the generated world's"):
+        select(records[1:], "mini")
+
+
+def test_exams_of_another_size_are_no_full_data_and_may_be_mini(root: Path) -> None:
+    with data_of("mini"):
+        found = problem_subsets.select("mini")
+        assert [len(part) for part in vars(found).values()] == [900, 150, 300]
+        with pytest.raises(ZiaError, match=r"not complete .* use data=reduced-1773"):
+            problem_subsets.select("full")
