@@ -19,8 +19,11 @@ from experiments.alpaca_llama.instructions import (
 )
 from experiments.alpaca_llama.settings import Settings
 from experiments.alpaca_llama.subsets import select
+from experiments.alpaca_llama.vicuna import answer_records, load_questions
+from experiments.alpaca_llama.vicuna import fingerprint as fingerprint_questions
 from experiments.harness import stored
 from experiments.harness.experiment import Answer, NeedsData
+from experiments.harness.files import canonical_json
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
 from experiments.metrics import load_metric
@@ -106,8 +109,12 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     splits = select(records, spec.data)
     held_out = splits.validation if settings.validate_on == "validation" else splits.development
     user_oriented = load_user_oriented() if settings.user_oriented else []
+    questions = load_questions() if settings.vicuna else []
     model, tokenizer, weights = _backbone(spec)
-    folder.write_environment({"data": {"alpaca": fingerprint(records)}, "weights": weights})
+    data = {"alpaca": fingerprint(records)}
+    if questions:
+        data["vicuna80"] = fingerprint_questions(questions)
+    folder.write_environment({"data": data, "weights": weights})
     task = AlpacaTask(
         tokenised(splits.train, tokenizer, settings.max_length),
         tokenised(held_out, tokenizer, settings.max_length),
@@ -146,6 +153,13 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
             {"set": name, "id": each.id, "decoding": decoding, "output": text}
             for (name, each), text in zip(chosen, texts, strict=True)
         ]
+    if questions:
+        if reason := folder.stop_requested():
+            raise Interrupted(reason, summary.steps)
+        texts = answers(model, tokenizer, questions, "greedy", settings.new_tokens)
+        with folder.writing(stored.ANSWERS) as path:
+            lines = map(canonical_json, answer_records(spec, questions, texts))
+            path.write_text("".join(f"{line}\n" for line in lines))
     folder.write_predictions(predictions)
     val_loss = mean_loss(losses)
     folder.write_result(

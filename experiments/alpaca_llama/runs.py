@@ -81,7 +81,12 @@ def _paper() -> Iterator[RunSpec]:
         precision = "bf16-autocast" if method in AUTOCAST else "bf16"
         for seed in SEEDS if method != "frozen" else SEEDS[:1]:
             yield _spec(
-                "paper", "llama-7b", "full", method, seed, changes | {"precision": precision}
+                "paper",
+                "llama-7b",
+                "full",
+                method,
+                seed,
+                changes | {"precision": precision, "vicuna": True},
             )
     for seed in SEEDS:
         yield replace(

@@ -42,4 +42,5 @@ class Settings(Optimisation):
     new_tokens: int = 512  # at most, of a generated answer [code]
     answered: int = 200  # validation records that are answered, for ROUGE-L [ours]
     user_oriented: bool = True  # answer Self-Instruct's 252 user-oriented instructions too [ours]
+    vicuna: bool = False  # answer Vicuna's 80 questions too, for a judge [paper, Figs. 5, 6]
     # Inherited too: 5 evaluations of the validation loss, and bf16, which is fp16 in [code].

@@ -115,7 +115,7 @@ def scrub(run: StoredRun, destination: Path, scrubber: Scrubber) -> Path:
         copy.mkdir()
         for source in sorted(run.path.iterdir()):
             target = copy / source.name
-            if source.name in (stored.CONFIG, stored.PREDICTIONS):
+            if source.name in (stored.CONFIG, stored.PREDICTIONS, stored.ANSWERS):
                 write_atomic(target, source.read_bytes())
             elif source.suffix == ".json":
                 write_json_atomic(target, scrubber.scrub(read_json(source)))

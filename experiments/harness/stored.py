@@ -26,6 +26,7 @@ CONFIG, ENVIRONMENT, STATUS, RESULT = (
 )
 METRICS, TIMING, PREDICTIONS = "metrics.jsonl", "timing.jsonl", "predictions.jsonl.gz"
 ADAPTER, CHECKPOINT = "adapter.safetensors", "checkpoint"
+ANSWERS = "answers.jsonl"  # to questions of a benchmark that a judge reads
 
 
 @dataclass(frozen=True)
