@@ -47,8 +47,9 @@ format: $(STAMP)  ## ruff: rewrite
 types: $(STAMP)  ## mypy, strict on zia_core
 	.venv/bin/mypy
 
-tables: $(STAMP)  ## The paper's tables from results/published
+tables: $(STAMP)  ## The paper's tables from results/published, and those of README.md
 	.venv/bin/zia tables --runs results/published
+	.venv/bin/zia readme --runs results/published
 
 figures: $(STAMP)  ## The figures of results/published, as PNG and PDF
 	.venv/bin/zia figures --runs results/published

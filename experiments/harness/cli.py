@@ -195,6 +195,21 @@ def report(runs: Runs = RUNS, out: Out = RESULTS, keep_going: KeepGoing = False)
 
 
 @app.command()
+def readme(
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="FILE", help="Markdown; default README.md.")
+    ] = None,
+    runs: Runs = RUNS,
+    keep_going: KeepGoing = False,
+) -> None:
+    """Fill the marked blocks of READMEs with tables and claims from run folders."""
+    from experiments.report.readme import update
+
+    for path in update(files or [Path("README.md")], [runs], keep_going=keep_going):
+        print(path)
+
+
+@app.command()
 def generate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
     prompts: Annotated[

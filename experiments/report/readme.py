@@ -1,0 +1,107 @@
+"""Tables and claims in READMEs, made and not typed: what stands between two marks is replaced.
+
+<!-- zia readme: table squad small 1 -->     the first grid of squad.md for the profile small
+<!-- zia readme: claims small -->            the claims with their verdicts
+...
+<!-- end of zia readme -->
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from experiments.harness.files import write_atomic
+from experiments.harness.registry import check_choice
+from experiments.report import formats, tables
+from experiments.report.claims import statistics
+from experiments.report.claims.document import findings_of
+from experiments.report.document import Document
+from experiments.report.runs import Runs, read_runs
+from zia_core.errors import ZiaError
+
+BEGIN = re.compile(r"<!-- zia readme: (.*?) -->\n")
+END = "<!-- end of zia readme -->\n"
+NOTHING = "No runs yet.\n"
+
+
+def update(files: Sequence[Path], roots: Sequence[Path], *, keep_going: bool = False) -> list[Path]:
+    """Fill the marked blocks of `files`, Markdown, from run folders; return those that changed.
+
+    ZiaError names a block that is not closed or asks for what there is not, and a damaged run
+    folder; then nothing is written.
+    """
+    texts = {path: _text(path) for path in files}
+    new = dict(
+        zip(texts, filled(texts.items(), read_runs(roots, keep_going=keep_going)), strict=True)
+    )
+    changed = [path for path, text in new.items() if text != texts[path]]
+    for path in changed:
+        write_atomic(path, new[path])
+    return changed
+
+
+def filled(texts: Iterable[tuple[Path, str]], runs: Runs) -> list[str]:
+    """Return each text with its blocks filled; the paths are for messages."""
+    documents = {document.name: document for document in tables.made_of(runs)}
+    claims = findings_of(runs)
+    makers: dict[str, Callable[..., str]] = {
+        "table": lambda *what: _table(documents, *what),
+        "claims": lambda *what: _claims(claims, *what),
+    }
+    return [_filled(path, text, makers) for path, text in texts]
+
+
+def _filled(path: Path, text: str, makers: dict[str, Callable[..., str]]) -> str:
+    parts = []
+    place = 0
+    while begin := BEGIN.search(text, place):
+        end = text.find(END, begin.end())
+        following = BEGIN.search(text, begin.end())
+        if end < 0 or (following and following.start() < end):
+            raise ZiaError(f"{path}: the block '{begin[1]}' is not closed: put {END.strip()} below")
+        kind, *what = begin[1].split()
+        try:
+            check_choice("kind of block", kind, makers)
+            made = makers[kind](*what)
+        except (ZiaError, TypeError) as error:  # TypeError: more or fewer words than it takes
+            raise ZiaError(f"{path}: the block '{begin[1]}' cannot be made: {error}") from error
+        parts += [text[place : begin.end()], made]
+        place = end
+    return "".join([*parts, text[place:]])
+
+
+def _table(documents: dict[str, Document], name: str, profile: str, number: str) -> str:
+    """The grid of that number in every part of the table that is about the profile."""
+    check_choice("table", name, documents)
+    found = [part for part in documents[name].parts if part.title.startswith(f"{profile}: ")]
+    if not found:
+        return NOTHING
+    made = []
+    for part in found:
+        check_choice("grid", number, [str(n + 1) for n in range(len(part.grids))])
+        grid = part.grids[int(number) - 1]
+        title = f"{part.title}\n\n" if len(found) > 1 else ""
+        made.append(title + formats.markdown_table(grid.header, grid.lines))
+    return "\n".join(made)
+
+
+def _claims(claims: Document, profile: str) -> str:
+    """The claims that have runs, and how many have none."""
+    found = [part for part in claims.parts if part.title == profile]
+    lines = [line for part in found for grid in part.grids for line in grid.lines]
+    told = [
+        (verdict, sentence, where)
+        for sentence, _, verdict, where, _ in lines
+        if verdict != statistics.NO_RUNS
+    ]
+    if not lines:
+        return NOTHING
+    table = formats.markdown_table(("verdict", "claim", "runs"), told)
+    return f"{table}\n{len(lines) - len(told)} more of the paper's claims have no runs yet.\n"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ZiaError(f"cannot read {path}: {error}") from error

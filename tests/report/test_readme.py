@@ -1,0 +1,73 @@
+"""Blocks of READMEs that are made from run folders."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments.report.readme import END, filled, update
+from experiments.report.runs import read_runs
+from tests.report.run_folders import write_squad
+from zia_core.errors import ZiaError
+
+
+def block(what: str, inside: str = "") -> str:
+    return f"<!-- zia readme: {what} -->\n{inside}{END}"
+
+
+def test_blocks_are_replaced_and_nothing_else(tmp_path: Path) -> None:
+    for method in ("lora", "zero-init"):
+        result = {"tuned_parameters": {"lora": 9, "zero-init": 8}[method]}
+        write_squad(tmp_path / "runs", method, "squad-v1.1", 0, 50, result=result)
+    old = block("table squad small 1", "old\n")
+    text = f"# Title\n\n{old}\nText.\n{block('claims small')}end"
+    readme = tmp_path / "README.md"
+    readme.write_text(text)
+    assert update([readme], [tmp_path / "runs"]) == [readme]
+    made = readme.read_text()
+    assert made.startswith("# Title\n\n<!-- zia readme: table squad small 1 -->\n| method |")
+    assert "\n| lora | ours | 50.0 (1) | 60.0 (1) | missing | missing |\n" in made
+    assert "old" not in made
+    assert f"{END}\nText.\n<!-- zia readme: claims small -->\n| verdict | claim | runs |" in made
+    assert (
+        "\n| inconclusive | It is at least as good as LoRA with fewer parameters: SQuAD. |" in made
+    )
+    assert "| no runs |" not in made
+    assert " more of the paper's claims have no runs yet.\n<!-- end" in made
+    assert made.endswith(f"{END}end")
+    assert update([readme], [tmp_path / "runs"]) == []
+    # Another profile has none of these runs.
+    readme.write_text(block("table squad paper 1") + block("claims paper"))
+    update([readme], [tmp_path / "runs"])
+    assert readme.read_text().count("No runs yet.\n") == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("<!-- zia readme: claims small -->\n", "'claims small' is not closed"),
+        (f"<!-- zia readme: claims small -->\n{block('claims mini')}", "small' is not closed"),
+        (block("table squads small 1"), "made: .*'squads'.*choose from: efficiency"),
+        (block("table squad small 7"), "made: .*'7'.*choose from: 1, 2"),
+        (block("table squad small"), "made: .*missing 1 required"),
+        (block("graph squad"), "made: .*'graph'.*choose from: table, claims"),
+    ],
+)
+def test_a_block_that_cannot_be_made_is_named_and_nothing_written(
+    tmp_path: Path, text: str, sentence: str
+) -> None:
+    write_squad(tmp_path / "runs", "lora", "squad-v1.1", 0, 50)
+    good, bad = tmp_path / "good.md", tmp_path / "bad.md"
+    good.write_text(block("table squad small 1"))
+    bad.write_text(text)
+    with pytest.raises(ZiaError, match=sentence) as error:
+        update([good, bad], [tmp_path / "runs"])
+    assert str(error.value).startswith(f"{bad}: the block ")
+    assert good.read_text() == block("table squad small 1")
+
+
+def test_the_blocks_of_our_readmes_are_current(repository: Path) -> None:
+    """If not: `make tables`."""
+    files = [(path, path.read_text()) for path in repository.glob("README.md")]
+    assert "zia readme: table" in files[0][1]
+    runs = read_runs([repository / "results/published"])
+    assert filled(files, runs) == [text for _, text in files]
