@@ -2,11 +2,18 @@ import json
 import os
 import signal
 import threading
+import time
 from dataclasses import asdict, replace
 
 import pytest
 
-from experiments.harness.ownership import LostOwnershipError, Ownership, is_held
+from experiments.harness.ownership import (
+    LostOwnershipError,
+    Ownership,
+    Watch,
+    is_held,
+    may_be_claimed,
+)
 from experiments.harness.process import Process
 from zia_core.errors import ZiaError
 
@@ -211,3 +218,54 @@ def test_a_run_whose_folder_was_removed_is_lost(tmp_path):
     with pytest.raises(LostOwnershipError, match="it was removed"):
         owner.check()
     owner.release()
+
+
+def test_a_requeued_job_has_the_runs_of_its_earlier_start_at_once(tmp_path, monkeypatch):
+    """Slurm takes the first start for dead; where it is not, it is told at its next write."""
+    monkeypatch.setenv("SLURM_JOB_ID", "71")
+    monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
+    orphan = Ownership.claim(tmp_path)
+    assert Ownership.claim(tmp_path) is None, "another process of the same start"
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    monkeypatch.setenv("SLURM_JOB_ID", "72")
+    assert Ownership.claim(tmp_path) is None, "another job"
+    monkeypatch.setenv("SLURM_JOB_ID", "71")
+    successor = Ownership.claim(tmp_path)
+    assert successor.number == 2
+    with pytest.raises(LostOwnershipError, match="owner number 2 has taken it over"):
+        orphan.write_json("result.json", {})
+    assert not (tmp_path / "result.json").exists()
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
+    assert Ownership.claim(tmp_path) is None, "the orphan does not get it back"
+    orphan.release()
+    successor.release()
+
+
+def test_a_watch_sees_from_look_to_look_that_an_owner_stands_still(tmp_path, start_child):
+    child = start_child(OWN + "sys.stdin.readline()", tmp_path)
+    child.stdout.readline()
+    watch = Watch()
+    deadline = time.monotonic() + 3 * STALE_AFTER_S
+    while time.monotonic() < deadline:  # it beats meanwhile
+        assert Ownership.claim(tmp_path, stale_after_s=STALE_AFTER_S, watch=watch) is None
+        time.sleep(STALE_AFTER_S / 10)
+    child.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+    assert not may_be_claimed(tmp_path, watch, stale_after_s=STALE_AFTER_S)
+    time.sleep(1.5 * STALE_AFTER_S)
+    assert may_be_claimed(tmp_path, watch, stale_after_s=STALE_AFTER_S)
+    assert not may_be_claimed(tmp_path, Watch(), stale_after_s=STALE_AFTER_S), "its first look"
+    owner = Ownership.claim(tmp_path, stale_after_s=STALE_AFTER_S, watch=watch)
+    assert owner.number == 2
+    owner.release()
+
+
+def test_an_owner_of_an_earlier_version_is_one_all_the_same(tmp_path):
+    owner = Ownership.claim(tmp_path)
+    path = tmp_path / "owner" / "000001.json"
+    record = json.loads(path.read_text())
+    del record["slurm_job"], record["restarts"]
+    path.write_text(json.dumps(record))
+    assert is_held(tmp_path)
+    owner.release()
+    assert not is_held(tmp_path)

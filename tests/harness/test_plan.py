@@ -40,6 +40,15 @@ def test_the_registry_finds_every_package_with_an_experiment(
     assert find_experiments("some_experiments") == {"toy": toy.EXPERIMENT}
     with pytest.raises(ZiaError, match="an Experiment whose name is 'other'"):
         find_experiments("misnamed_experiments")
+    with pytest.raises(ZiaError, match="two experiments toy, one in some_experiments"):
+        find_experiments("tests.toys", "some_experiments")
+    monkeypatch.setenv("ZIA_EXPERIMENTS", "tests.toys, nowhere")
+    with pytest.raises(ZiaError, match="names 'nowhere', which is no package"):
+        find_experiments()
+    monkeypatch.setenv("ZIA_EXPERIMENTS", "tests.toys")
+    find_experiments.cache_clear()
+    assert {"alpaca_llama", "gated", "toy"} <= find_experiments().keys()
+    find_experiments.cache_clear()
 
 
 def test_planned_takes_one_experiment_or_all_that_have_the_profile() -> None:

@@ -144,3 +144,16 @@ def test_weights_are_known_by_their_files(tmp_path):
         weights_fingerprint([files[0], files[0]])
     with pytest.raises(ZiaError, match=r"cannot read .*absent"):
         weights_fingerprint([tmp_path / "absent"])
+
+
+def test_the_code_of_a_job_is_that_of_its_submission(tmp_path, monkeypatch):
+    git = {"sha": "abc", "dirty": True, "diff_sha256": "def"}
+    record = {"snapshot": "0123456789abcdef", "git": git}
+    (tmp_path / "submission.json").write_text(json.dumps(record))
+    monkeypatch.setenv(provenance.SUBMISSION, str(tmp_path))
+    copy = tmp_path / "0123456789abcdef"
+    copy.mkdir()
+    assert provenance.code_state(copy) == git
+    assert provenance.code_state(tmp_path) is None, "not the code of that submission"
+    monkeypatch.delenv(provenance.SUBMISSION)
+    assert provenance.code_state(copy) is None
