@@ -112,7 +112,7 @@ app.command()(cli_dispatch.reproduce)
 
 @app.command()
 def pretrain(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="vit: the small ViT.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="llama, roberta, vit or pocket_vit.")],
     device: Device = "auto",
     runs: Runs = RUNS,
     retry: Retry = None,
