@@ -93,6 +93,16 @@ def test_what_is_wrong_is_named(read, text: str, said: str) -> None:
     assert len(str(raised.value).splitlines()) == 1
 
 
+def test_the_example_is_one(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    example = cluster.read(repository / "cluster.example.toml")
+    assert example.common.constraint == "a100|h100"
+    planned = registry.get("vtab_vit").plan("paper", "cuda")
+    assert example.resources(planned[0], "cuda").timeout_min == 120
+    (llama,) = {spec.backbone for spec in registry.get("alpaca_llama").plan("paper", "cuda")}
+    assert llama in example.by_backbone
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ZiaError, match=r"nowhere\.toml: No such file"):
         cluster.read(tmp_path / "nowhere.toml")
