@@ -120,7 +120,8 @@ def test_the_first_process_killed_the_others_end(
     tmp_path: Path, start_child: StartChild, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """None is left behind that would hold a GPU."""
-    monkeypatch.setenv("TINY_STEP_S", "0.1")
+    (tmp_path / "pace").write_text("0.1")
+    monkeypatch.setenv(tiny.PACE, str(tmp_path))
     first = start_child(ALONE, tmp_path)
     assert first.stdout is not None
     follower = int(first.stdout.readline())

@@ -130,6 +130,35 @@ class Cluster(Slurm):
         self._daemons[node].kill()
         self._daemons.pop(node).wait()
 
+    def processes(self, job: str) -> list[int]:
+        """The processes of an element of a job array, which have its number in the environment."""
+        array, _, task = job.partition("_")
+        wanted = {f"SLURM_ARRAY_JOB_ID={array}".encode(), f"SLURM_ARRAY_TASK_ID={task}".encode()}
+        found = []
+        for place in Path("/proc").glob("[0-9]*/environ"):
+            with suppress(OSError):  # it has ended, or is not ours
+                if wanted <= set(place.read_bytes().split(b"\0")):
+                    found.append(int(place.parent.name))
+        return found
+
+    @contextmanager
+    def wanted_by_others(self, *nodes: str) -> Iterator[None]:
+        """Within the block, somebody of more importance has these nodes for himself."""
+        job = self.command(
+            "sbatch",
+            "--parsable",
+            "--partition=urgent",
+            f"--nodelist={','.join(nodes)}",
+            f"--nodes={len(nodes)}",
+            "--exclusive",
+            "--output=/dev/null",
+            "--wrap=sleep 3600",
+        )
+        try:
+            yield
+        finally:
+            self.command("scancel", job)
+
     def _configure(self) -> None:
         for name in ("state", "munge", *(f"spool-{node}" for node in NODES)):
             (self.folder / name).mkdir(parents=True)

@@ -5,6 +5,7 @@ Without a Slurm, and where none can be started, every test is skipped with the r
 
 import os
 import shutil
+import signal
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -41,6 +42,9 @@ def slurm() -> Iterator[Slurm]:
         return
     if reason := why_not():
         pytest.skip(f"no Slurm: {reason}")
+    # Whoever ends the tests gets a cluster that is stopped; in the background, SIGINT is ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     short = tempfile.TemporaryDirectory(prefix="zia-slurm-")  # the path of a socket cannot be long
     with short as folder, Cluster(Path(folder)).running() as cluster:
         yield cluster

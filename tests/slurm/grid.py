@@ -16,7 +16,9 @@ from tests.slurm.faulty.tiny import experiment as tiny
 
 PROJECT = Path(__file__).parents[2]
 ZIA = (sys.executable, "-u", "-c", "from experiments.harness.cli import main; main()")
-PATIENCE_S = 300.0  # for whatever takes a second on a quiet machine
+PATIENCE_S = 600.0  # for whatever takes a second on a quiet machine
+
+QUICK_S, SLOW_S = 0.3, 3.0  # a step: on the way to the place of a fault, and then
 
 # What makes a run what it is; status and timing tell how it came about.
 PRODUCTS = (stored.METRICS, stored.PREDICTIONS, stored.ADAPTER)
@@ -35,13 +37,24 @@ class Grid:
             asked["partition"] = slurm.partition
         lines = (f"{k} = {v}" if isinstance(v, int) else f'{k} = "{v}"' for k, v in asked.items())
         (folder / "cluster.toml").write_text("\n".join(lines) + "\n")
+        self.pace(0)
 
-    def zia(self, *arguments: str, step_s: float = 0.0) -> subprocess.Popen[str]:
-        """Start `zia` with the arguments; steps of its jobs last so much longer."""
+    def pace(self, seconds: float) -> None:
+        """Have each step of the runs rest for so long, from now on."""
+        new = self.folder / "pace.new"
+        new.write_text(str(seconds))
+        new.replace(self.folder / "pace")
+
+    def frozen(self, pid: int) -> Path:
+        """The file that, while it exists, keeps a process in the middle of its step."""
+        return self.folder / f"frozen-{pid}"
+
+    def zia(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start `zia` with the arguments."""
         variables = {
             "PYTHONPATH": str(PROJECT),
             "ZIA_EXPERIMENTS": "tests.slurm.faulty",
-            tiny.STEP_S: str(step_s),
+            tiny.PACE: str(self.folder),
         }
         return subprocess.Popen(
             [*ZIA, *arguments],
@@ -53,16 +66,16 @@ class Grid:
             text=True,
         )
 
-    def reproduce(self, *options: str, step_s: float = 0.0) -> subprocess.Popen[str]:
+    def reproduce(self, *options: str) -> subprocess.Popen[str]:
         """Start `zia reproduce` on the cluster."""
         places = ["--runs", str(self.runs), "--out", str(self.folder / "out")]
         slurm = ["--executor", "slurm", "--cluster", str(self.folder / "cluster.toml")]
         what = ["reproduce", "tiny", "--profile", self.profile, "--device", "cpu"]
-        return self.zia(*what, *slurm, *places, *options, step_s=step_s)
+        return self.zia(*what, *slurm, *places, *options)
 
-    def submit(self, *options: str, step_s: float = 0.0) -> str:
+    def submit(self, *options: str) -> str:
         """Do `zia reproduce` on the cluster; return what it says."""
-        process = self.reproduce(*options, step_s=step_s)
+        process = self.reproduce(*options)
         said, _ = process.communicate(timeout=PATIENCE_S)
         assert process.returncode in (0, 1), said
         return said
@@ -93,6 +106,9 @@ class Grid:
     def status(self, number: int) -> dict[str, Any]:
         return stored.read_status(self.path(number))
 
+    def state(self, number: int) -> str:
+        return str(self.status(number)["state"])
+
     def attempts(self, number: int) -> list[dict[str, Any]]:
         return list(self.status(number)["attempts"])
 
@@ -109,25 +125,29 @@ class Grid:
     def is_done(self) -> bool:
         self.slurm.release(self.jobs())
         return all(
-            stored.is_done(self.path(i), tiny.EXPERIMENT.result_fields)
-            and self.status(i)["state"] == "done"
+            stored.is_done(self.path(i), tiny.EXPERIMENT.result_fields) and self.state(i) == "done"
             for i in range(len(self.specs))
         )
 
-    def wait_for_step(self, number: int, step: int) -> None:
+    def reach(self, number: int, step: int) -> None:
+        """Wait until a run is just behind a step, and have it take its time from there on."""
         wait_until(lambda: self.step(number) >= step, PATIENCE_S, f"step {step}", self.story)
+        self.pace(SLOW_S)
 
     def wait_until_done(self) -> None:
+        self.pace(0)
         wait_until(self.is_done, PATIENCE_S, "all runs are done", self.story)
+
+    def logs(self) -> str:
+        """What the jobs have printed."""
+        files = sorted(self.runs.glob("submissions/*/logs/*.out"))
+        return "\n".join(log.read_text(errors="replace") for log in files)
 
     def story(self) -> str:
         """What there is to read about the grid, for a failing test."""
-        logs = sorted(
-            p for p in self.runs.glob("submissions/*/**/*") if p.suffix in (".out", ".err", ".log")
-        )
-        told = [f"{log}:\n{log.read_text(errors='replace')[-1500:]}" for log in logs]
-        told += [f"{p}:\n{p.read_text()}" for p in self.runs.glob("tiny/*/status.json")]
-        return "\n".join([self.slurm.command("squeue", "--array", check=False), *told])
+        states = [path.read_text() for path in self.runs.glob("tiny/*/status.json")]
+        queue = self.slurm.command("squeue", "--array", check=False)
+        return "\n".join([queue, *states, self.logs()[-6000:]])
 
 
 def undisturbed(profile: str, folder: Path) -> Path:

@@ -19,11 +19,6 @@ def wait_for_jobs(grid: Grid) -> None:
     wait_until(lambda: not grid.jobs(), PATIENCE_S, "the job has ended", grid.story)
 
 
-def logs(grid: Grid) -> str:
-    files = grid.runs.glob("submissions/*/**/*")
-    return "\n".join(p.read_text() for p in files if p.suffix in (".out", ".err", ".log"))
-
-
 def test_what_fails_is_not_tried_again_and_the_other_runs_are_done(new_grid: NewGrid) -> None:
     grid = new_grid("failing")
     grid.submit()
@@ -85,12 +80,12 @@ def test_damaged_files_mean_an_earlier_state_or_a_refusal(
 
     grid.submit()
     wait_for_jobs(grid)
-    assert grid.status(newest_damaged)["state"] == grid.status(torn_line)["state"] == "done"
+    assert grid.state(newest_damaged) == grid.state(torn_line) == "done"
     assert [(grid.path(i) / stored.METRICS).read_bytes() for i in refused] == before
     wrong = differences(grid, reference("five"), only=(newest_damaged, torn_line))
     assert wrong == []
     assert "to begin the run again from step 0" in grid.status(all_damaged)["reason"]
-    told = logs(grid)
+    told = grid.logs()
     assert f"{config} was edited: it describes the run" in told
     assert f"{grid.path(no_status) / stored.STATUS} is not valid JSON" in told
     for number in range(5):
@@ -98,7 +93,7 @@ def test_damaged_files_mean_an_earlier_state_or_a_refusal(
             assert "Traceback" not in line, number
 
 
-TRAPS = 'it\'s $(touch pwned) `touch pwned` "x"; touch pwned & #%j \\\\n'
+TRAPS = 'it\'s $(touch pwned) `touch pwned` "x"; touch pwned & # \\\\n'
 
 
 def test_names_are_only_names(new_grid: NewGrid, tmp_path: Path) -> None:

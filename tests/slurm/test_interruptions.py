@@ -1,17 +1,15 @@
 """A run that Slurm interrupts and starts again ends byte for byte as one that nobody disturbed."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 
 from tests.slurm.cluster import NODES, Cluster, wait_until
 from tests.slurm.conftest import NewGrid
-from tests.slurm.grid import PATIENCE_S, Grid
+from tests.slurm.grid import PATIENCE_S, QUICK_S, Grid
 
 Audit = Callable[[Grid], None]
 Killed = Callable[[str], None]
-STEP_S = 0.25
 
 
 def reach_time_limit(cluster: Cluster, job: str) -> None:
@@ -27,20 +25,8 @@ def requeue(cluster: Cluster, job: str) -> None:
 
 def be_preempted(cluster: Cluster, job: str) -> None:
     """Somebody of more importance wants both nodes."""
-    with urgent_job(cluster):
+    with cluster.wanted_by_others(*NODES):
         wait_until(lambda: cluster.job(job)["JobState"] != "RUNNING", PATIENCE_S, "preempted")
-
-
-@contextmanager
-def urgent_job(cluster: Cluster) -> Iterator[str]:
-    everything = ["--partition=urgent", f"--nodes={len(NODES)}", "--exclusive"]
-    urgent = cluster.command(
-        "sbatch", "--parsable", *everything, "--output=/dev/null", "--wrap=sleep 600"
-    )
-    try:
-        yield urgent
-    finally:
-        cluster.command("scancel", urgent)
 
 
 @pytest.mark.parametrize("interrupt", [reach_time_limit, be_preempted, requeue])
@@ -52,12 +38,13 @@ def test_an_interrupted_run_goes_on(
     interrupt: Callable[[Cluster, str], None],
 ) -> None:
     grid = new_grid("one", signal_delay_s=60)
-    grid.submit(step_s=STEP_S)
-    grid.wait_for_step(0, 7)  # the newest checkpoint is that of step 5
+    grid.pace(QUICK_S)
+    grid.submit()
+    grid.reach(0, 7)  # the newest checkpoint is that of step 5
     (job,) = grid.jobs()
     interrupt(cluster, job)
     killed(interrupt.__name__)
-    wait_until(lambda: grid.status(0)["state"] == "preempted", PATIENCE_S, "it stopped", grid.story)
+    wait_until(lambda: grid.state(0) == "preempted", PATIENCE_S, "it stopped", grid.story)
     stopped_after = grid.step(0)
     assert 7 <= stopped_after < grid.specs[0].settings.steps
     grid.wait_until_done()
@@ -70,14 +57,15 @@ def test_a_cancelled_job_is_not_started_again(
     cluster: Cluster, new_grid: NewGrid, audit: Audit, killed: Killed
 ) -> None:
     grid = new_grid("one")
-    grid.submit(step_s=STEP_S)
-    grid.wait_for_step(0, 7)
+    grid.pace(QUICK_S)
+    grid.submit()
+    grid.reach(0, 7)
     (job,) = grid.jobs()
     cluster.command("scancel", job)
     killed("scancel")
     wait_until(lambda: not grid.jobs(), PATIENCE_S, "the job has ended", grid.story)
     assert cluster.job(job)["JobState"] == "CANCELLED"
-    assert grid.status(0)["state"] == "preempted"
+    assert grid.state(0) == "preempted"
     grid.submit()
     grid.wait_until_done()
     audit(grid)

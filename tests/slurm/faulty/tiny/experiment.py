@@ -1,13 +1,15 @@
 """Real zero-init attention, tiny, trained by the engine; some of the runs fail when told to.
 
-Each profile is the plan of one test. `$TINY_STEP_S` makes steps last longer, for whoever wants to
-catch a run at a certain step; it changes no number.
+Each profile is the plan of one test. For whoever wants to catch a run at a certain step, the file
+`pace` in the folder `$TINY_PACE` says for how many seconds a step rests, and the process of that
+number does not go on while there is a file `frozen-<number>`; none of this changes a number.
 """
 
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.harness import stored
@@ -19,7 +21,7 @@ from zia_core.errors import ZiaError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-STEP_S = "TINY_STEP_S"
+PACE = "TINY_PACE"
 FAILS_AT = 4  # the micro-batch at which a run fails that is to fail
 OUT_OF_MEMORY = "tried to allocate 20.00 MiB"
 
@@ -37,6 +39,7 @@ PLANS: dict[str, Sequence[str | None]] = {
     "one": [None],
     "two": [None, None],
     "five": [None] * 5,
+    "six": [None] * 6,
     "failing": ["nan", None, "memory", "data", None],
 }
 
@@ -70,6 +73,15 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
         path.write_bytes(save(trained))
     folder.write_predictions([{"id": i, "output": i % 3} for i in range(4)])
     folder.write_result({"val_loss": summary.last_evaluation["val_loss"], "steps": summary.steps})
+
+
+def _rest() -> None:
+    if PACE not in os.environ:
+        return
+    folder, began = Path(os.environ[PACE]), time.monotonic()
+    frozen = folder / f"frozen-{os.getpid()}"
+    while frozen.exists() or time.monotonic() - began < float((folder / "pace").read_text()):
+        time.sleep(0.05)
 
 
 class _Task:
@@ -117,7 +129,7 @@ class _Task:
         loss = cross_entropy(logits, tokens[:, 1:][labelled], reduction="sum")
         if model.training:
             self.batches += 1
-            time.sleep(float(os.environ.get(STEP_S, "0")))
+            _rest()
             if self.fail and self.batches >= FAILS_AT:
                 loss = self._failing(model, loss)
         return loss, len(logits)
