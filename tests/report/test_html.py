@@ -1,5 +1,6 @@
 """`report.html` as bytes: what is in it, what cannot be in it, and that it is always the same."""
 
+import base64
 import json
 import os
 import random
@@ -9,15 +10,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from experiments.miniature import provided
 from experiments.report import tables
 from experiments.report.document import markdown
 from experiments.report.html.report import page_of, write_report
+from experiments.report.html.samples import captions
 from experiments.report.html.text import code
 from experiments.report.runs import Runs, read_runs
+from tests.coco_caption.world import write_coco
 from tests.report.run_folders import write_predictions, write_run, write_squad, write_vtab
 from zia_core.errors import ZiaError
 
@@ -154,6 +160,32 @@ def test_only_our_own_instructions_have_their_texts(text: str) -> None:
     assert "of the data set" not in text
     assert "by chance" not in text
     assert "Tell a story" not in text  # nobody answered
+
+
+def test_only_generated_images_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_coco(tmp_path / "world/coco")
+    monkeypatch.setattr(provided, "world_folder", lambda: tmp_path / "world")
+    first = Image.open(next((tmp_path / "world/coco").rglob("*_000000000014.jpg")))
+    for profile in ("mini", "small"):
+        run = write_run(
+            tmp_path / "runs",
+            experiment="coco_caption",
+            task="coco",
+            profile=profile,
+            losses=[1, 2],
+        )
+        write_predictions(run, [
+            {"set": "val-loss", "id": 11, "loss": 1.0, "labels": 2},
+            {"set": "test", "id": 14, "caption": f"A {profile} picture."},
+        ])  # fmt: skip
+    mini, small = captions(read_runs([tmp_path / "runs"]))
+    [shown], [other] = mini.samples, small.samples
+    assert (shown.asked, shown.answers) == ("image 14", (("zero-init, seed 0", "A mini picture."),))
+    content = base64.b64decode(shown.picture.removeprefix("data:image/png;base64,"))
+    assert Image.open(BytesIO(content)).size == first.size
+    assert other.picture == ""
+    text = page_of(read_runs([tmp_path / "runs"]))
+    assert text.count('<img class="sample"') == 1
 
 
 def test_a_curve_is_thinned_by_means(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def _picture(drawn: Drawn) -> Picture:
     return Picture(
         name=drawn.name,
         about=text.one_line(drawn.figure.get_suptitle() or panel.get_title()),
-        source="data:image/png;base64," + base64.b64encode(content).decode(),
+        source=text.data_address(content),
         width=round(width * 96 / style.RESOLUTION),
         height=round(height * 96 / style.RESOLUTION),
     )

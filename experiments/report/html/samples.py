@@ -3,14 +3,17 @@
 Only texts of our own stand above an answer: those of the data sets stay with the data sets.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from experiments.alpaca_llama.instructions import NINE_INSTRUCTIONS
+from experiments.coco_caption.data import load_captions
 from experiments.harness.stored import PREDICTIONS
+from experiments.miniature.provided import PROFILE, data_of
 from experiments.report.figures.shared import subtitle
 from experiments.report.figures.style import ordered
+from experiments.report.html.text import data_address
 from experiments.report.rows import SECTION, Section, sections
 from experiments.report.runs import Runs, select
 from zia_core.errors import ZiaError
@@ -25,6 +28,7 @@ class Sample:
     asked: str
     context: str
     answers: tuple[tuple[str, str], ...]  # label of the method, text
+    picture: str = ""  # a data: address, where it is an image of the project's own
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,10 @@ def generations(runs: Runs) -> list[Samples]:
 
 
 def captions(runs: Runs) -> list[Samples]:
-    """Return captions of the first images, of the first seed of each method."""
+    """Return captions of the first images, of the first seed of each method.
+
+    Images of the generated world are shown; those of the data sets are other people's.
+    """
     return list(_samples(runs, "coco_caption", {}, None))
 
 
@@ -56,16 +63,28 @@ def _samples(
     for section in sections(found, (), SECTION):
         texts = {label: written for label, written in _written(runs, section, wanted) if written}
         ids = asked or dict.fromkeys(list(next(iter(texts.values()), {}))[:CAPTIONED])
+        pictures = {} if asked else _pictures(section, ids)
         samples = tuple(
             Sample(
                 *(asked[each] if asked else (f"image {each}", "")),
                 tuple((label, of[each]) for label, of in texts.items() if each in of),
+                pictures.get(each, ""),
             )
             for each in ids
             if any(each in of for of in texts.values())
         )
         if texts:
             yield Samples(f"{subtitle(section)}, task {section.key['task']}", samples)
+
+
+def _pictures(section: Section, ids: Iterable[str]) -> dict[str, str]:
+    """The images of a section in the generated world, by id."""
+    if not ids or section.key["profile"] != PROFILE:
+        return {}
+    with data_of(PROFILE):
+        splits = load_captions(section.key["task"])
+        paths = {str(each.id): each.image for part in vars(splits).values() for each in part}
+        return {each: data_address(paths[each].read_bytes()) for each in ids if each in paths}
 
 
 def _written(

@@ -1,5 +1,6 @@
 """The template engine, and the few forms that texts take in the page."""
 
+import base64
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,11 @@ def code(value: object) -> "Markup":
         for place, part in enumerate(parts)
     ]
     return Markup("").join(pieces)
+
+
+def data_address(png: bytes) -> str:
+    """Return the address of a PNG file that lies in the page itself."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def slug(value: object) -> str:
