@@ -86,8 +86,11 @@ def test_longer_training_needs_the_validation_loss_to_rise(tmp_path: Path) -> No
     )
 
 
-def test_a_point_less_than_the_margin_is_no_harm(tmp_path: Path) -> None:
-    write_seeds(tmp_path, {"60 epochs": 83.8})
+@pytest.mark.parametrize("changes", [{"60 epochs": 83.8}, {"15 epochs": 84.2}])
+def test_a_loss_of_less_than_the_margin_is_no_harm(
+    tmp_path: Path, changes: dict[str, float]
+) -> None:
+    write_seeds(tmp_path, changes)
     assert verdicts(tmp_path)["longer-training"][0] == "holds"
 
 
