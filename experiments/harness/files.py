@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -154,8 +154,14 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         content = path.read_bytes()
     except FileNotFoundError:
         return []
-    records = []
-    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
+    lines = content.split(b"\n")[:-1]
+    records: list[dict[str, Any]] = []
+    with suppress(ValueError):  # all at once, which takes a quarter of the time
+        records = json.loads(b"[" + b",".join(lines) + b"]")
+    if len(records) == len(lines):
+        return records
+    records = []  # one by one, to say which line is not valid
+    for number, line in enumerate(lines, start=1):
         try:
             records.append(json.loads(line))
         except ValueError as error:

@@ -156,6 +156,13 @@ def test_a_torn_last_line_is_not_read_and_a_damaged_one_is_named(tmp_path):
         read_lines(path)
 
 
+def test_two_records_on_one_line_are_damage(tmp_path):
+    path = tmp_path / "log"
+    path.write_text('{"step":1}\n{"step":2},{"step":3}\n')
+    with pytest.raises(ZiaError, match="line 2 is not valid JSON"):
+        read_lines(path)
+
+
 def test_sha256_of_a_file(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_file(tmp_path / "a").startswith("ba7816bf8f01cfea")

@@ -247,7 +247,7 @@ def test_the_share_of_the_prompts_is_drawn_of_the_first_seed_that_has_it(tmp_pat
 
 def test_a_damaged_share_is_named_or_left_out(tmp_path: Path) -> None:
     run = write_vtab(tmp_path / "runs", "zero-init", "cifar10", 0, 60)
-    (run / "prompt_share.json").write_text('{"of": "images", "share": {"2": [NaN]}}')
+    (run / "prompt_share.json").write_text('{"of": "images", "share": {"2": [0.1, NaN]}}')
     with pytest.raises(ZiaError, match=r"prompt_share\.json: what is kept by layer and head"):
         write_figures([tmp_path / "runs"], tmp_path / "out")
     _, left_out = write_figures([tmp_path / "runs"], tmp_path / "out", keep_going=True)

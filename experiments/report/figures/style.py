@@ -126,9 +126,15 @@ def files(figure: "Figure") -> dict[str, bytes]:
         ".png": {"Software": None},
         ".pdf": dict.fromkeys(("Creator", "Producer", "CreationDate")),
     }
-    made = {}
-    for suffix, metadata in nothing.items():
-        buffer = BytesIO()
-        figure.savefig(buffer, format=suffix[1:], dpi=RESOLUTION, metadata=metadata)
-        made[suffix] = buffer.getvalue()
-    return made
+    return {suffix: _saved(figure, suffix, metadata) for suffix, metadata in nothing.items()}
+
+
+def png(figure: "Figure") -> bytes:
+    """Return the figure as `.png` alone, the same bytes as in `files`."""
+    return _saved(figure, ".png", {"Software": None})
+
+
+def _saved(figure: "Figure", suffix: str, metadata: Any) -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, format=suffix[1:], dpi=RESOLUTION, metadata=metadata)
+    return buffer.getvalue()

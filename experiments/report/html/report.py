@@ -96,7 +96,7 @@ def _figures(runs: Runs) -> list[tuple[Kind, list[Picture]]]:
 
 
 def _picture(drawn: Drawn) -> Picture:
-    content = style.files(drawn.figure)[".png"]
+    content = style.png(drawn.figure)
     size = content[PNG_SIZE]
     width, height = (int.from_bytes(part) for part in (size[:4], size[4:]))
     panel = drawn.figure.axes[0]
