@@ -146,6 +146,8 @@ def parameters(submitted: Submission, number: int) -> dict[str, Any]:
         "mem": f"{round(needs['mem_gb'] * 1024)}M",
         "signal_delay_s": needs["signal_delay_s"],
         "array_parallelism": needs["parallelism"],
+        # Since Slurm 22.05 srun does not take this over from sbatch: a worker would have one core.
+        "srun_args": [f"--cpus-per-task={needs['cpus_per_task']}"],
         "stderr_to_stdout": True,  # one log, in which a traceback stands below its run
         "setup": [*needs["setup"], *exports],
         "additional_parameters": {"requeue": True},  # also where the cluster's default is not to

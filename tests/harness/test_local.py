@@ -27,14 +27,14 @@ def reproduce(tmp_path: Path, repository: Path) -> Iterator[Reproduce]:
     """`zia reproduce toy --executor local` in an empty folder, in a process of its own."""
     children = []
 
-    def start(what: str) -> subprocess.Popen[str]:
+    def start(what: str, cwd: Path = tmp_path) -> subprocess.Popen[str]:
         places = {"PYTHONPATH": str(repository), "ZIA_EXPERIMENTS": "tests.toys"}
         places["ZIA_TOY_GATE"] = str(tmp_path / "gate")
         command = [sys.executable, "-u", "-c", PROGRAM, "reproduce", *what.split()]
         children.append(
             subprocess.Popen(
                 [*command, "--executor", "local"],
-                cwd=tmp_path,
+                cwd=cwd,
                 env=os.environ | places,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -96,19 +96,20 @@ def test_workers_run_the_code_that_was_submitted(
     tmp_path: Path, reproduce: Reproduce, repository: Path
 ) -> None:
     """Whatever PYTHONPATH, the current folder and an editable install say."""
-    assert reproduce("where").wait(timeout=300) == 0
+    places = f"--runs {tmp_path / RUNS} --out {tmp_path / 'results'}"
+    assert reproduce(f"where {places}", cwd=repository).wait(timeout=300) == 0
     (run,) = stored.states(tmp_path / RUNS)
     (record,) = (tmp_path / RUNS).glob("submissions/*/submission.json")
     submitted = json.loads(record.read_text())
     snapshot = tmp_path / RUNS / "snapshots" / submitted["snapshot"]
-    places = {name: Path(place) for name, place in run.predictions()[0].items()}
-    assert places["zia_core"] == snapshot / "zia_core/__init__.py"
-    assert places["experiments"] == snapshot / "experiments/__init__.py"
-    assert places["weights"] == repository / "weights"
+    found = {name: Path(place) for name, place in run.predictions()[0].items()}
+    assert found["zia_core"] == snapshot / "zia_core/__init__.py"
+    assert found["experiments"] == snapshot / "experiments/__init__.py"
+    assert found["weights"] == repository / "weights"
     assert run.environment["git"] == submitted["git"]
     if state := provenance.git_state(repository):
-        found = provenance.git_output(repository, "cat-file", "-t", submitted["git"]["sha"])
-        assert found == b"commit\n"
+        kind = provenance.git_output(repository, "cat-file", "-t", submitted["git"]["sha"])
+        assert kind == b"commit\n"
         assert submitted["git"].keys() == state.keys()
 
 

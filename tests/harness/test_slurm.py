@@ -217,6 +217,7 @@ def test_hostile_names_reach_the_job_as_they_are_and_do_nothing(
     assert environment["FROM_SETUP"] == "1"
     (call,) = stand_ins.calls("srun")
     assert call[-1] == str(submitted.folder / submission.LOGS)
+    assert "--cpus-per-task=4" in call
     assert not list(tmp_path.rglob("pwned"))
     assert not list(elsewhere.iterdir())
 
