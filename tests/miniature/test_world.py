@@ -79,6 +79,7 @@ def test_exams_have_every_kind_in_every_split(data: Path) -> None:
     # The place of the right option says nothing.
     for n in (2, 3, 4):
         places = Counter(p.answer for p in loaded.values() if len(p.choices) == n)
+        assert set(places) == set(range(n))
         assert max(places.values()) < 1.25 * min(places.values())
 
 
