@@ -19,9 +19,11 @@ from PIL import Image
 from experiments.miniature import provided
 from experiments.report import tables
 from experiments.report.document import markdown
+from experiments.report.html.browser import browse
 from experiments.report.html.report import page_of, write_report
 from experiments.report.html.samples import captions
 from experiments.report.html.text import code
+from experiments.report.html.trace import trace
 from experiments.report.runs import Runs, read_runs
 from tests.coco_caption.world import write_coco
 from tests.report.run_folders import write_predictions, write_run, write_squad, write_vtab
@@ -101,6 +103,18 @@ def test_its_tables_have_the_cells_of_the_markdown(runs: Runs, text: str) -> Non
     assert page.tables[:-1] == expected  # the last is the run browser
     cells = [cell for table in page.tables for row in table for cell in row]
     assert len([cell for cell in cells if cell.startswith("60.5 ± 0.7 (2")]) == 1
+
+
+def test_lines_of_ours_lead_to_their_runs(runs: Runs) -> None:
+    documents, lines = tables.made_of(runs), browse(runs).lines
+    found = trace(documents, lines)
+    title = "small: small-vit, data full (vtab_vit version 1)"
+    behind = [lines[place].run for place in found["vtab_tasks", title, "zero-init"]]
+    assert [(run.method, run.task, run.seed) for run in behind] == [
+        ("zero-init", "cifar10", seed) for seed in range(2)
+    ]
+    assert ("vtab_tasks", title, "Zero-init.") not in found  # the paper's line
+    assert {table for table, _, label in found if label == "lora"} >= {"squad", "efficiency"}
 
 
 def test_its_claims_are_those_of_zia_claims(text: str) -> None:

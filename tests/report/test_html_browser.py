@@ -141,6 +141,18 @@ def test_a_run_opens_with_its_settings_curves_and_machine(chromium: Any, report:
     assert page.locator("tr.run").count() == 0
 
 
+def test_a_line_of_a_table_shows_the_runs_behind_it(chromium: Any, report: Path) -> None:
+    page = opened(chromium, report)
+    page.fill("#filter", "squad")
+    page.locator("#table-vtab_tasks .trace", has_text="zero-init").first.click()
+    assert (column(page, 1), column(page, 3)) == (["zero-init"] * 3, ["cifar10"] * 3)
+    assert page.inner_text("#shown") == "3 of 12"
+    assert page.input_value("#filter") == ""
+    playwright.expect(page.locator("#runs h2")).to_be_in_viewport()
+    page.fill("#filter", "squad")
+    assert column(page, 1) == ["lora"]
+
+
 def test_hostile_texts_are_shown_as_texts(chromium: Any, report: Path) -> None:
     page = opened(chromium, report)
     for button in page.locator("#browser tbody button").all():

@@ -22,6 +22,7 @@ from experiments.report.html import text
 from experiments.report.html.browser import browse
 from experiments.report.html.provenance import origins
 from experiments.report.html.samples import captions, generations
+from experiments.report.html.trace import trace
 from experiments.report.runs import Runs, read_runs
 
 NAME = "report.html"
@@ -68,6 +69,7 @@ def page_of(runs: Runs) -> str:
     written = {"answers": generations(runs), "captions": captions(runs)}
     figures = _figures(runs)
     claims = findings_of(runs)
+    documents = tables.made_of(runs)
     script, styles = ((TEMPLATES / name).read_text() for name in ("script.js", "style.css"))
     return (
         text.environment(TEMPLATES)
@@ -79,7 +81,8 @@ def page_of(runs: Runs) -> str:
             style_hash=_hash(styles),
             claims=claims,
             verdicts=_verdicts(claims),
-            tables=tables.made_of(runs),
+            tables=documents,
+            trace=trace(documents, browser.lines),
             figures=figures,
             written=written,
             browser=browser,

@@ -17,21 +17,36 @@
     return next && next.classList.contains("run") ? next : null;
   };
 
-  // Filter: every word must occur in the line or in the folder's name.
-  const narrow = () => {
-    const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+  const show = (wanted) => {
     let shown = 0;
     for (const row of rows) {
-      const cells = [...row.cells].map((cell) => cell.textContent);
-      const line = [...cells, row.dataset.run].join(" ").toLowerCase();
-      row.hidden = !words.every((word) => line.includes(word));
+      row.hidden = !wanted(row);
       if (below(row)) below(row).hidden = row.hidden;
       shown += !row.hidden;
     }
     document.getElementById("shown").textContent = `${shown} of ${rows.length}`;
   };
-  filter.addEventListener("input", narrow);
+
+  // Filter: every word must occur in the line or in the folder's name.
+  filter.addEventListener("input", () => {
+    const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+    show((row) => {
+      const cells = [...row.cells].map((cell) => cell.textContent);
+      const line = [...cells, row.dataset.run].join(" ").toLowerCase();
+      return words.every((word) => line.includes(word));
+    });
+  });
   filter.form.addEventListener("submit", (event) => event.preventDefault());
+
+  // From a line of a table to the runs behind it.
+  document.getElementById("tables").addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    const lines = button.dataset.lines.split(" ");
+    filter.value = "";
+    show((row) => lines.includes(row.dataset.line));
+    document.getElementById("runs").scrollIntoView();
+  });
 
   // Sort: numbers as numbers, what is empty last, equal lines in the order in which they were.
   const heads = [...table.tHead.rows[0].cells];
