@@ -132,16 +132,14 @@ class Worker:
                     watch=self._watch,
                     begun=begun,
                 )
+            if began:
+                executor.report(outcome, folder)
+                if outcome.state in ("done", "failed"):
+                    self._finished(identity, spec, outcome.state)
+                    self.tally.own += outcome.state == "done"
         except ZiaError as error:  # a corrupt folder, a full disk: nothing to do about it here
             self._give_up(identity, f"{name_of(spec)}: {error}")
-            return False
-        if not began:
-            return False
-        executor.report(outcome, folder)
-        if outcome.state in ("done", "failed"):
-            self.tally.own += outcome.state == "done"
-            self._finished(identity, spec, outcome.state)
-        return True
+        return began
 
     def _step(self, show: Any, fields: dict[str, Any]) -> None:
         self.tally.steps += 1
@@ -149,14 +147,11 @@ class Worker:
         self._is_over()
 
     def _finished(self, identity: str, spec: RunSpec, state: str) -> None:
-        del self._open[identity]
-        if state == "done":
-            self.tally.done += 1
+        if state == "done" or stored.has_diverged(self._runs_root / name_of(spec)):
             self._usable.add(identity)
-        else:
-            self.tally.failed += 1
-            if stored.has_diverged(self._runs_root / name_of(spec)):
-                self._usable.add(identity)
+        del self._open[identity]
+        self.tally.done += state == "done"
+        self.tally.failed += state == "failed"
 
     def _give_up(self, identity: str, sentence: str) -> None:
         say(sentence)
