@@ -1,6 +1,7 @@
 """A run that Slurm interrupts and starts again ends byte for byte as one that nobody disturbed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
@@ -12,39 +13,45 @@ Audit = Callable[[Grid], None]
 Killed = Callable[[str], None]
 
 
-def reach_time_limit(cluster: Cluster, job: str) -> None:
+@contextmanager
+def time_limit(cluster: Cluster, job: str) -> Iterator[None]:
     """Less than the minute is left before which Slurm sends the signal."""
-    hours, minutes, _ = cluster.job(job)["RunTime"].rsplit(":", 2)
-    limit = 60 * int(hours.rpartition("-")[2]) + int(minutes) + 1
-    cluster.command("scontrol", "update", f"jobid={job}", f"TimeLimit={limit}")
+    _, minutes, _ = cluster.job(job)["RunTime"].split(":")
+    cluster.command("scontrol", "update", f"jobid={job}", f"TimeLimit={int(minutes) + 1}")
+    yield
+    # The job that is started again has its whole time again.
+    cluster.command("scontrol", "update", f"jobid={job}", "TimeLimit=20")
 
 
-def requeue(cluster: Cluster, job: str) -> None:
+@contextmanager
+def requeue(cluster: Cluster, job: str) -> Iterator[None]:
     cluster.command("scontrol", "requeue", job)
+    yield
 
 
-def be_preempted(cluster: Cluster, job: str) -> None:
+@contextmanager
+def preemption(cluster: Cluster, job: str) -> Iterator[None]:
     """Somebody of more importance wants both nodes."""
     with cluster.wanted_by_others(*NODES):
-        wait_until(lambda: cluster.job(job)["JobState"] != "RUNNING", PATIENCE_S, "preempted")
+        yield
 
 
-@pytest.mark.parametrize("interrupt", [reach_time_limit, be_preempted, requeue])
+@pytest.mark.parametrize("interrupt", [time_limit, preemption, requeue])
 def test_an_interrupted_run_goes_on(
     cluster: Cluster,
     new_grid: NewGrid,
     audit: Audit,
     killed: Killed,
-    interrupt: Callable[[Cluster, str], None],
+    interrupt: Callable[[Cluster, str], AbstractContextManager[None]],
 ) -> None:
     grid = new_grid("one", signal_delay_s=60)
     grid.pace(QUICK_S)
     grid.submit()
     grid.reach(0, 7)  # the newest checkpoint is that of step 5
     (job,) = grid.jobs()
-    interrupt(cluster, job)
     killed(interrupt.__name__)
-    wait_until(lambda: grid.state(0) == "preempted", PATIENCE_S, "it stopped", grid.story)
+    with interrupt(cluster, job):
+        wait_until(lambda: grid.state(0) == "preempted", PATIENCE_S, "it stopped", grid.story)
     stopped_after = grid.step(0)
     assert 7 <= stopped_after < grid.specs[0].settings.steps
     grid.wait_until_done()
