@@ -120,11 +120,12 @@ def describe_group(group: Group) -> str:
 
 def check_path(runs_root: Path) -> None:
     """Raise ZiaError for a folder of runs whose name a script could not hold as it is."""
-    # Slurm and submitit put job ids in place of %j and the like.
-    if "%" in str(runs_root) or not str(runs_root).isprintable():
+    # In the names of logs, Slurm and submitit put job ids in place of %j and the like, and Slurm
+    # takes a backslash for a sign of its own: such a job would end at once, without a log.
+    if set("%\\") & set(str(runs_root)) or not str(runs_root).isprintable():
         raise ZiaError(
-            f"the folder of runs {str(runs_root)!r} has a % or a control character in its name, "
-            "which Slurm cannot write logs to: use --runs with another"
+            f"the folder of runs {str(runs_root)!r} has a %, a backslash or a control character in "
+            "its name, and Slurm cannot write logs there: use --runs with another"
         )
 
 

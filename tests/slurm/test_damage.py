@@ -94,7 +94,7 @@ def test_damaged_files_mean_an_earlier_state_or_a_refusal(
     assert "Traceback" not in told
 
 
-TRAPS = 'it\'s $(touch pwned) `touch pwned` "x"; touch pwned & # \\\\n'
+TRAPS = 'it\'s $(touch pwned) `touch pwned` "x"; touch pwned & #'
 
 
 def test_names_are_only_names(new_grid: NewGrid, tmp_path: Path) -> None:
