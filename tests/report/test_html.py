@@ -117,6 +117,18 @@ def test_lines_of_ours_lead_to_their_runs(runs: Runs) -> None:
     assert {table for table, _, label in found if label == "lora"} >= {"squad", "efficiency"}
 
 
+def test_lines_of_one_name_lead_each_to_their_own_runs(tmp_path: Path) -> None:
+    for version in (1, 10):
+        write_vtab(tmp_path, "zero-init", "cifar10", 0, 60, version=version)
+    runs = read_runs([tmp_path])
+    documents, lines = tables.made_of(runs), browse(runs).lines
+    found = trace(documents, lines)
+    for version in (1, 10):
+        title = f"small: small-vit, data full (vtab_vit version {version})"
+        [place] = found["vtab_tasks", title, "zero-init"]
+        assert lines[place].run.version == version
+
+
 def test_its_claims_are_those_of_zia_claims(text: str) -> None:
     assert "Claims: Arithmetic, at the shape of LLaMA-7B" in text
     assert '<span class="verdict does-not-hold">does not hold</span>' in text
