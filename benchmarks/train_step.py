@@ -2,142 +2,114 @@
 
     python -m benchmarks.train_step --out FILE.json
 
-The floor is the frozen backbone with the backward pass that any method with parameters in the same
-layers needs: a zero vector that is added to the input of the lowest adapted layer is trained.
+The floor is the frozen backbone with the backward pass that any method with prompts in the same
+layers needs: a zero vector that is added in the lowest adapted layer's attention is trained.
 """
 
-import argparse
 import copy
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.measure import interleaved, ratios, table
-from experiments.harness.files import write_json_atomic
-from experiments.harness.provenance import environment
+from benchmarks import command
+from benchmarks.measure import interleaved, part, record, synchronizer
+from benchmarks.models import Floor, LlamaShape, open_gates, random_llama
 from zia_core import ZeroInitConfig, attach, baselines
 from zia_core.losses import causal_lm_loss
+from zia_core.memory import bytes_kept_for_backward
 
+ROUNDS = 15
 BASE = "floor"
 
 
 @dataclass(frozen=True)
-class Shape:
-    """A LLaMA-architecture model and a batch of full sequences."""
+class Shape(LlamaShape):
+    """A model and a batch of full sequences."""
 
-    width: int = 768
-    layers: int = 8
-    heads: int = 12
-    kv_heads: int = 4
-    mlp: int = 2048
-    vocabulary: int = 8192
     batch: int = 2
     tokens: int = 256
-    prompt_length: int = 10
-    adapted_layers: int = 8
-    dtype: str = "float32"
-    device: str = "cpu"
-
-
-class Floor(nn.Module):
-    """A backbone whose lowest adapted layer gets a trained shift of its input."""
-
-    def __init__(self, model: Any, adapted_layers: int) -> None:
-        super().__init__()
-        self.model = model.requires_grad_(False)
-        self.shift = nn.Parameter(torch.zeros(model.config.hidden_size))
-        lowest = model.model.layers[-adapted_layers]
-        lowest.register_forward_pre_hook(self._add, with_kwargs=True)
-
-    def _add(self, layer: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
-        return (args[0] + self.shift.to(args[0].dtype), *args[1:]), kwargs
-
-    def get_base_model(self) -> nn.Module:
-        """What `causal_lm_loss` runs."""
-        return self.model
 
 
 def contestants(shape: Shape) -> dict[str, nn.Module]:
-    """The same random backbone, made ready for each method."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    base: Any = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=shape.vocabulary,
-            hidden_size=shape.width,
-            intermediate_size=shape.mlp,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.heads,
-            num_key_value_heads=shape.kv_heads,
-        )
-    )
-    base.to(shape.device, getattr(torch, shape.dtype))
+    """The same random backbone, made ready for each method; gates are open."""
+    base = random_llama(shape)
     K, L = shape.prompt_length, shape.adapted_layers
-    return {
-        BASE: Floor(copy.deepcopy(base), L).to(shape.device),
+    models: dict[str, Any] = {
+        BASE: floor(copy.deepcopy(base), L),
         "zero-init": attach(copy.deepcopy(base), ZeroInitConfig(K, L)),
         "AdaptionPrompt (PEFT)": baselines.adaption_prompt(copy.deepcopy(base), K, L),
         "LoRA r=8 (PEFT)": baselines.lora(copy.deepcopy(base), dropout=0.0),
         "full": baselines.full(base),
     }
+    open_gates(models["zero-init"], models["AdaptionPrompt (PEFT)"])
+    return {name: model.train() for name, model in models.items()}
+
+
+def floor(model: Any, adapted_layers: int) -> Floor:
+    """A LLaMA that is trained down to its lowest adapted layer."""
+    return Floor(model, model.model.layers[-adapted_layers].self_attn.o_proj)
+
+
+def batch_of(shape: Shape) -> dict[str, Tensor]:
+    """Random tokens, of which the last third have labels, as many as in Alpaca's records."""
+    ids = torch.randint(0, shape.vocabulary, (shape.batch, shape.tokens), device=shape.device)
+    labels = ids.clone()
+    labels[:, : shape.tokens * 2 // 3] = -100
+    return {"input_ids": ids, "labels": labels}
 
 
 def step(model: nn.Module, batch: dict[str, Tensor]) -> Callable[[], None]:
     """One optimiser step as a call."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-4)
-    synchronize = torch.cuda.synchronize if batch["input_ids"].is_cuda else lambda: None
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
+    done = synchronizer(batch["input_ids"].device.type)
 
     def call() -> None:
-        loss, labels = causal_lm_loss(model, batch["input_ids"], None, batch["labels"])
-        (loss / labels).backward()
+        _loss(model, batch).backward()
         optimizer.step()
         optimizer.zero_grad()
-        synchronize()
+        done()
 
     return call
 
 
 def measure(shape: Shape, rounds: int) -> dict[str, Any]:
-    """All repetitions, their ratios, and where they were measured."""
-    ids = torch.randint(0, shape.vocabulary, (shape.batch, shape.tokens), device=shape.device)
-    labels = ids.clone()
-    labels[:, : shape.tokens * 2 // 3] = -100  # Alpaca has labels on about a third of its tokens
-    batch = {"input_ids": ids, "labels": labels}
-    models = {name: model.train() for name, model in contestants(shape).items()}
-    seconds = interleaved({name: step(model, batch) for name, model in models.items()}, rounds)
+    """Steps of every contestant, and what they keep and need beside the model's weights."""
+    batch = batch_of(shape)
+    models = contestants(shape)
+    calls = {name: step(model, batch) for name, model in models.items()}
+    figures = {name: _counts(model, batch) for name, model in models.items()}
+    seconds = interleaved(calls, rounds)
+    if shape.device != "cpu":
+        for name, call in calls.items():
+            figures[name]["peak beside the weights, bytes"] = _peak(call)
+    work = {"tokens": shape.batch * shape.tokens}
+    return record("train_step", shape, {"step": part(seconds, BASE, figures=figures, work=work)})
+
+
+def _loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    loss, labels = causal_lm_loss(model, batch["input_ids"], None, batch["labels"])
+    return loss / labels
+
+
+def _counts(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, float]:
+    weights = [*model.parameters(), *model.buffers()]
+    kept = bytes_kept_for_backward(lambda: _loss(model, batch), beside=weights)
     return {
-        "benchmark": "train_step",
-        "shape": asdict(shape),
-        "base": BASE,
-        "trainable": {name: baselines.tuned_parameters(model) for name, model in models.items()},
-        "seconds": seconds,
-        "ratios": ratios(seconds, BASE),
-        "environment": {k: v for k, v in environment(with_torch=True).items() if k != "host"},
+        "trained parameters": baselines.tuned_parameters(model),
+        "kept for backward, bytes": kept,
     }
 
 
-def main() -> None:
-    """Measure, print the table, and write the JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="JSON file for the result")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, help="of torch, on the CPU")
-    parser.add_argument("--shape", type=json.loads, default={}, help='JSON, {"width": 4096} say')
-    arguments = parser.parse_args()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    result = measure(Shape(**arguments.shape), arguments.rounds)
-    print(table(result), end="")
-    if arguments.out:
-        write_json_atomic(arguments.out, result)
+def _peak(call: Callable[[], None]) -> int:
+    """Bytes of a step, its optimiser's state left out: that lies there between steps too."""
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call()
+    return torch.cuda.max_memory_allocated() - before
 
 
 if __name__ == "__main__":
-    main()
+    command.main("train_step")

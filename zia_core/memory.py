@@ -1,11 +1,13 @@
-"""The largest memory that a run needed."""
+"""The largest memory that a run needed, and what a backward pass needs."""
 
 import resource
 import sys
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 _PROCESS = Path("/proc/self")
 
@@ -28,3 +30,25 @@ def peak_memory_bytes(device: torch.device) -> int:
                 return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, KiB elsewhere
+
+
+def bytes_kept_for_backward(function: Callable[[], Tensor], beside: Iterable[Tensor] = ()) -> int:
+    """Bytes of the distinct storages that autograd keeps from a forward pass for its backward pass.
+
+    Args:
+        function: the forward pass; what it gives requires a gradient.
+        beside: tensors that exist anyway, weights say; their storages do not count.
+    """
+    storages: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = function()
+    assert result.requires_grad
+    for tensor in beside:
+        storages.pop(tensor.untyped_storage().data_ptr(), None)
+    return sum(storages.values())

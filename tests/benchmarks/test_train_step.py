@@ -1,71 +1,48 @@
 """The benchmark measures what it says: the same backbone, each method's own parameters."""
 
-import json
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 import torch
 
-from benchmarks.measure import interleaved, ratios, table
-from benchmarks.train_step import Shape, contestants, measure, step
+from benchmarks.train_step import Shape, batch_of, contestants, measure, step
+from tests.benchmarks.shapes import TINY
 
-TINY = Shape(
-    width=32,
-    layers=2,
-    heads=4,
-    kv_heads=2,
-    mlp=48,
-    vocabulary=64,
-    tokens=12,
-    prompt_length=3,
-    adapted_layers=2,
-)
+SHAPE = Shape(**TINY["train_step"])  # type: ignore[arg-type]
 
 
-def test_result_has_every_repetition() -> None:
-    result = measure(TINY, rounds=2)
-    assert {len(times) for times in result["seconds"].values()} == {2}
-    assert result["ratios"]["floor"] == {"median": 1.0, "min": 1.0, "max": 1.0}
-    assert result["trainable"]["zero-init"] == 2 * (3 * 32 + 4)
-    assert result["trainable"]["floor"] == 32
-    assert json.dumps(result)
-    assert table(result).count("\n") == 2 + len(result["seconds"])
+def test_counts() -> None:
+    # So many tokens that what is kept of them outweighs what is kept of the prompts.
+    counts = measure(replace(SHAPE, tokens=128), rounds=1)["parts"]["step"]["figures"]
+    assert counts["zero-init"]["trained parameters"] == 2 * (3 * 32 + 4)
+    assert counts["AdaptionPrompt (PEFT)"]["trained parameters"] == 2 * (3 * 32 + 1)
+    assert counts["floor"]["trained parameters"] == 32
+    kept = {name: of["kept for backward, bytes"] for name, of in counts.items()}
+    assert kept["floor"] < kept["zero-init"] < kept["AdaptionPrompt (PEFT)"]
+    assert kept["zero-init"] < kept["full"]
 
 
-def test_every_contestant_learns() -> None:
-    ids = torch.randint(0, 64, (2, 12))
-    for name, model in contestants(TINY).items():
+def test_zero_init_and_adaption_prompt_are_one_function() -> None:
+    models = contestants(SHAPE)
+    ids = batch_of(SHAPE)["input_ids"]
+    ours, theirs, floor = (
+        models[name](input_ids=ids).logits
+        for name in ("zero-init", "AdaptionPrompt (PEFT)", "floor")
+    )
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    assert (ours - floor).abs().max() > 1e-2  # the gates are open
+    torch.testing.assert_close(floor, models["full"](input_ids=ids).logits)  # a shift of zero
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_every_contestant_learns(dtype: str) -> None:
+    shape = Shape(**TINY["train_step"] | {"dtype": dtype})  # type: ignore[arg-type]
+    for name, model in contestants(shape).items():
         trained = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
-        call = step(model.train(), {"input_ids": ids, "labels": ids.clone()})
+        call = step(model, batch_of(shape))
         call()
         call()
         moved = [n for n, p in model.named_parameters() if n in trained and not p.equal(trained[n])]
         assert moved, name
         frozen = [p.grad for p in model.parameters() if not p.requires_grad]
         assert all(gradient is None for gradient in frozen), name
-
-
-def test_contestants_take_turns() -> None:
-    calls: list[str] = []
-    seconds = interleaved(
-        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=2, warmup=1
-    )
-    assert calls == ["a", "b"] * 3
-    assert [len(times) for times in seconds.values()] == [2, 2]
-
-
-def test_ratios_are_within_a_round() -> None:
-    found = ratios({"a": [1.0, 4.0, 2.0], "b": [2.0, 4.0, 6.0]}, "a")
-    assert found["b"] == pytest.approx({"median": 2.0, "min": 1.0, "max": 3.0})
-
-
-def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmarks import train_step
-
-    shape = json.dumps({**vars(TINY)})
-    out = tmp_path / "result.json"
-    monkeypatch.setattr(
-        "sys.argv", ["train_step", "--rounds", "1", "--shape", shape, "--out", str(out)]
-    )
-    train_step.main()
-    assert json.loads(out.read_text())["shape"]["width"] == 32

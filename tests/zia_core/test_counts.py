@@ -1,7 +1,5 @@
 """Counted costs at real shapes: FLOPs, bytes kept for backward, parameters, file size."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from safetensors.torch import save
@@ -12,6 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from zia_core import ZeroInitConfig, adapter_state_dict, attach, baselines
 from zia_core.attention import prompt_term
 from zia_core.layer import Geometry, ZeroInit
+from zia_core.memory import bytes_kept_for_backward
 
 LLAMA_7B = {
     "vocab_size": 32000,
@@ -71,21 +70,6 @@ def test_adapter_file_at_7b_shape() -> None:
     assert 0 <= size - 1_229_760 * 4 < 10_000
 
 
-def saved_bytes(function: Callable[[], Tensor]) -> int:
-    """Bytes of distinct storages that autograd keeps for the backward pass."""
-    storages: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        result = function()
-    assert result.requires_grad
-    return sum(storages.values())
-
-
 @pytest.mark.parametrize(
     ("dtype", "limit"), [(torch.float32, 1.07), (torch.bfloat16, 1.13)], ids=["float32", "bfloat16"]
 )
@@ -108,7 +92,7 @@ def test_bytes_kept_for_backward(dtype: torch.dtype, limit: float) -> None:
     def ours() -> Tensor:
         return plain() + prompt_term(q, layer.keys_values(project, dtype), D**-0.5)
 
-    base, weights = saved_bytes(plain), weight.nbytes  # frozen weights exist anyway
-    ratio = (saved_bytes(ours) - weights) / base
+    # Frozen weights exist anyway.
+    ratio = bytes_kept_for_backward(ours, beside=[weight]) / bytes_kept_for_backward(plain)
     assert 1.0 < ratio <= limit
     assert ratio > 1.03  # the hooks see something: [B, H, T, K] must be kept

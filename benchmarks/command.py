@@ -1,0 +1,96 @@
+"""What `python -m benchmarks.NAME` and `zia bench NAME` do.
+
+A benchmark is a module with `Shape`, a frozen dataclass whose defaults suit two CPU cores;
+`ROUNDS`; and `measure(shape, rounds)`, which gives the record to be stored.
+"""
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from benchmarks import BENCHMARKS
+from experiments.harness.registry import check_choice
+from experiments.harness.typed import conform
+from zia_core.errors import ZiaError
+
+
+def run(
+    name: str,
+    *,
+    out: Path | None = None,
+    rounds: int | None = None,
+    threads: int | None = None,
+    shape: str = "{}",
+) -> None:
+    """Measure one benchmark, print its tables, and write its JSON where asked.
+
+    Args:
+        name: one of `BENCHMARKS`.
+        out: JSON file for the result.
+        rounds: repetitions; the benchmark's own number by default.
+        threads: of torch, on the CPU.
+        shape: a JSON object with sizes that are to differ from the defaults.
+
+    Raises:
+        ZiaError: an unknown benchmark or size, or what the benchmark needs is not there.
+    """
+    check_choice("benchmark", name, BENCHMARKS)
+    import torch
+
+    from benchmarks import show
+    from experiments.harness.files import write_json_atomic
+
+    module: Any = importlib.import_module(f"benchmarks.{name}")
+    sizes = shape_of(module.Shape, shape)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    result = module.measure(sizes, rounds or module.ROUNDS)
+    if out is not None:
+        write_json_atomic(out, result)
+    print(show.where(result))
+    for title, part in result["parts"].items():
+        print(f"\n{title}\n\n{show.table(part)}", end="")
+
+
+def shape_of(kind: Any, text: str) -> Any:
+    """The benchmark's sizes, with those changed that the JSON object in `text` names."""
+    try:
+        changes = json.loads(text)
+    except ValueError as error:
+        raise ZiaError(f"--shape is not valid JSON ({error}): {text!r:.60}") from error
+    if not isinstance(changes, Mapping):
+        raise ZiaError(f'--shape must be a JSON object such as {{"width": 64}}, not {text!r:.60}')
+    kinds = get_type_hints(kind)
+    for size in changes:
+        if size not in kinds:
+            raise ZiaError(f"--shape: there is no size {size!r:.60}; there are: {', '.join(kinds)}")
+    values = {
+        size: conform(kinds[size], value, f"--shape: {size}") for size, value in changes.items()
+    }
+    sizes = kind(**values)
+    if getattr(sizes, "device", "cpu") != "cpu":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ZiaError(
+                "torch finds no GPU here; to try the benchmark without one, name small sizes and "
+                "the device cpu in --shape"
+            )
+    return sizes
+
+
+def main(name: str) -> None:
+    """The command line of one benchmark's module."""
+    parser = argparse.ArgumentParser(prog=f"benchmarks.{name}", description=BENCHMARKS[name])
+    parser.add_argument("--out", type=Path, help="JSON file for the result")
+    parser.add_argument("--rounds", type=int, help="repetitions")
+    parser.add_argument("--threads", type=int, help="of torch, on the CPU")
+    parser.add_argument("--shape", default="{}", help='sizes to change, {"width": 4096} say')
+    try:
+        run(name, **vars(parser.parse_args()))
+    except ZiaError as error:
+        sys.exit(f"{name}: {error}")

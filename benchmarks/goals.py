@@ -1,0 +1,149 @@
+"""What the project wants of its speed, and whether the stored results have it."""
+
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks import data_path, decode, harness, train_step
+from benchmarks.show import number
+
+Result = Mapping[str, Any]
+PEFT, LORA = "AdaptionPrompt (PEFT)", "LoRA r=8 (PEFT)"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A bound on one figure of a benchmark.
+
+    Attributes:
+        figure: its value in a benchmark's JSON; None where that JSON has none.
+    """
+
+    benchmark: str
+    sentence: str
+    figure: Callable[[Result], float | None]
+    at_most: float | None = None
+    at_least: float | None = None
+
+    def verdict(self, result: Result | None) -> str:
+        """The value, and whether it is within the bound or by how much not."""
+        value = None if result is None else self.figure(result)
+        if value is None:
+            return "not measured"
+        bound = self.at_most if self.at_most is not None else self.at_least
+        assert bound is not None
+        met = value <= bound if self.at_most is not None else value >= bound
+        shown = number(value)
+        return f"{shown}: met" if met else f"{shown}: missed by {abs(value / bound - 1):.1%}"
+
+    @property
+    def bound(self) -> str:
+        """The bound as text."""
+        if self.at_most is not None:
+            return f"at most {self.at_most:g}"
+        return f"at least {self.at_least:g}"
+
+
+def _ratio(part: str, name: str, base: str) -> Callable[[Result], float | None]:
+    return lambda result: result["parts"][part]["ratios"][name][base]["median"]
+
+
+def _figures(part: str, name: str, base: str, figure: str) -> Callable[[Result], float | None]:
+    """One contestant's figure over another's."""
+
+    def ratio(result: Result) -> float | None:
+        figures = result["parts"][part]["figures"]
+        if figure not in figures[name]:
+            return None
+        return figures[name][figure] / figures[base][figure]
+
+    return ratio
+
+
+def _best(figure: str, best: Callable[..., float]) -> Callable[[Result], float | None]:
+    """The best of all modes at LLaMA-7B's size, of those that have the figure."""
+
+    def of_all(result: Result) -> float | None:
+        modes = result["parts"]["training"]["figures"].values()
+        return best((mode[figure] for mode in modes if figure in mode), default=None)
+
+    return of_all
+
+
+def _smallest_peak(result: Result) -> float | None:
+    peak = _best("peak, bytes", min)(result)
+    return None if peak is None else peak / 1e9
+
+
+def _median(result: Result, part: str, name: str) -> float:
+    return statistics.median(result["parts"][part]["seconds"][name])
+
+
+def _share_of_a_small_run(result: Result) -> float:
+    """The harness's time in a published run of 40 steps, in percent of its training."""
+    empty, steps = (_median(result, "a run", name) for name in (harness.EMPTY, "with steps"))
+    run = result["parts"]["a published run, for comparison"]["figures"][harness.PUBLISHED_RUN]
+    a_step = max(0.0, steps - empty) / result["shape"]["steps"]
+    return 100 * (empty + run["steps"] * a_step) / run["training seconds"]
+
+
+GOALS = (
+    Goal(
+        "train_step",
+        "zero-init's step over the floor's",
+        _ratio("step", "zero-init", train_step.BASE),
+        at_most=1.03,
+    ),
+    Goal(
+        "train_step",
+        "zero-init's step over LoRA's",
+        _ratio("step", "zero-init", LORA),
+        at_most=1.03,
+    ),
+    Goal(
+        "train_step",
+        "AdaptionPrompt's step over zero-init's",
+        _ratio("step", PEFT, "zero-init"),
+        at_least=1.15,
+    ),
+    Goal(
+        "train_step",
+        "bytes kept for backward, zero-init's over LoRA's",
+        _figures("step", "zero-init", LORA, "kept for backward, bytes"),
+        at_most=1.0,
+    ),
+    Goal(
+        "train_step",
+        "peak memory beside the weights, zero-init's over LoRA's",
+        _figures("step", "zero-init", LORA, "peak beside the weights, bytes"),
+        at_most=1.0,
+    ),
+    Goal(
+        "decode",
+        "a generation's time, zero-init's over the backbone's",
+        _ratio("generation", "zero-init", decode.BASE),
+        at_most=1.031,
+    ),
+    Goal(
+        "data_path",
+        "a step's time, padded to 512 over cut by length",
+        _ratio("a step", "padded to 512", data_path.BASE),
+        at_least=3.7,
+    ),
+    Goal(
+        "harness",
+        "the harness's share of a small run, %",
+        _share_of_a_small_run,
+        at_most=1.0,
+    ),
+    Goal(
+        "harness",
+        "seconds of `zia --help`",
+        lambda result: _median(result, "the command line", "zia --help"),
+        at_most=0.4,
+    ),
+    Goal("llama7b", "utilisation, %", _best("utilisation, %", max), at_least=50.0),
+    Goal("llama7b", "minutes of five epochs", _best("five epochs, minutes", min), at_most=45.0),
+    Goal("llama7b", "peak of the smallest mode, GB", _smallest_peak, at_most=24.0),
+)

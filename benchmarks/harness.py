@@ -1,0 +1,169 @@
+"""What the harness costs: a run, a step, a checkpoint; the command line; thousands of runs.
+
+    python -m benchmarks.harness --out FILE.json
+
+A run is one of the toy experiment `nothing`, whose time is the harness's alone.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks import command
+from benchmarks.measure import Part, interleaved, part, record
+from benchmarks.toys.nothing.experiment import Settings, spec
+from experiments.harness import executor, plan, registry, stored
+from experiments.harness.cli_options import PUBLISHED
+from experiments.harness.files import read_json, write_json_atomic
+from experiments.harness.provenance import PROJECT
+from experiments.harness.spec import RunSpec
+from experiments.report.tables import write_tables
+from zia_core.errors import ZiaError
+
+ROUNDS = 7
+EMPTY = "a run without steps"
+PUBLISHED_RUN = "zero-init on SmolLM2-135M, published"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How much is recorded, and how many runs are planned and reported."""
+
+    steps: int = 1000
+    checkpoints: int = 10  # of an adapter of 1.2M parameters and AdamW's two moments, 14.8 MB
+    runs: int = 2000
+
+
+def measure(shape: Shape, rounds: int) -> dict[str, Any]:
+    """Everything in a temporary folder on the disk that temporary folders are on."""
+    with TemporaryDirectory() as folder, _toy_is_known():
+        root = Path(folder)
+        parts = {
+            "a run": _one_run(shape, root / "one", rounds),
+            "a published run, for comparison": _published_run(),
+            "the command line": _start_up(rounds),
+            f"{shape.runs:,} runs": _many_runs(shape, root / "many", rounds),
+        }
+    return record("harness", shape, parts)
+
+
+def _one_run(shape: Shape, runs: Path, rounds: int) -> Part:
+    seeds = count()
+    kinds = {
+        EMPTY: Settings(),
+        "with steps": Settings(steps=shape.steps),
+        "with checkpoints": Settings(checkpoints=shape.checkpoints),
+    }
+
+    def call(settings: Settings) -> Callable[[], None]:
+        def run() -> None:
+            outcome = executor.run_one(spec(next(seeds), settings), runs)
+            if outcome.state != "done":
+                raise ZiaError(f"the run of nothing ended as {outcome.state}: {outcome.reason}")
+
+        return run
+
+    figures = {
+        name: {"steps": settings.steps, "checkpoints": settings.checkpoints}
+        for name, settings in kinds.items()
+    }
+    calls = {name: call(settings) for name, settings in kinds.items()}
+    return part(interleaved(calls, rounds, warmup=1), EMPTY, figures=figures)
+
+
+def _published_run() -> Part:
+    """What the steps of a small run take, evaluations and checkpoints not counted."""
+    run = stored.load(_published())
+    seconds = sum(record["seconds"] for record in run.timing())
+    figures = {PUBLISHED_RUN: {"steps": run.result["steps"], "training seconds": seconds}}
+    return part({}, PUBLISHED_RUN, figures=figures)
+
+
+def _start_up(rounds: int) -> Part:
+    nothing, program = "python -c pass", "from experiments.harness.cli import main; main()"
+
+    def call(*arguments: str) -> Callable[[], None]:
+        def run() -> None:
+            subprocess.run(
+                [sys.executable, *arguments], cwd=PROJECT, check=True, stdout=subprocess.DEVNULL
+            )
+
+        return run
+
+    calls = {
+        nothing: call("-c", "pass"),
+        "zia --help": call("-c", program, "--help"),
+        "zia list": call("-c", program, "list"),
+    }
+    return part(interleaved(calls, rounds, warmup=1), nothing)
+
+
+def _many_runs(shape: Shape, root: Path, rounds: int) -> Part:
+    """A plan before and after its runs were done, and all tables from as many published runs."""
+    specs = [spec(seed, Settings()) for seed in range(shape.runs)]
+    executor.run_one(specs[0], root / "first")
+    _copies(root / "first" / specs[0].experiment / specs[0].folder_name, specs, root / "done")
+    source = _published()
+    settings = registry.get("alpaca_llama").settings
+    run = RunSpec.from_json(read_json(source / stored.CONFIG), settings)
+    _copies(source, [replace(run, seed=seed) for seed in range(shape.runs)], root / "published")
+
+    def states(runs: Path, expected: str) -> Callable[[], None]:
+        def look() -> None:
+            found = {plan.inspect(one, runs).state for one in specs}
+            if found != {expected}:
+                raise ZiaError(f"the runs of nothing are {', '.join(found)}, not {expected}")
+
+        return look
+
+    missing = "plan, all missing"
+    calls: dict[str, Callable[[], object]] = {
+        missing: states(root / "none", "missing"),
+        "plan, all done": states(root / "done", "done"),
+        "all tables": lambda: write_tables([root / "published"], root / "tables"),
+    }
+    return part(interleaved(calls, min(rounds, 3), warmup=1), missing, work={"runs": shape.runs})
+
+
+def _published() -> Path:
+    found = sorted((PROJECT / PUBLISHED / "alpaca_llama").glob("zero-init-*"))
+    if not found:
+        raise ZiaError(f"{PROJECT / PUBLISHED} lacks alpaca_llama's zero-init run: fetch it again")
+    return found[0]
+
+
+def _copies(source: Path, specs: list[RunSpec], runs: Path) -> None:
+    """Make the finished run in `source` the run of every spec."""
+    for one in specs:
+        target = runs / one.experiment / one.folder_name
+        shutil.copytree(source, target)
+        # Not in place: the copy may be read-only, as published files are.
+        write_json_atomic(target / stored.CONFIG, one.to_json())
+
+
+@contextmanager
+def _toy_is_known() -> Iterator[None]:
+    """Within the block the registry finds the toy too."""
+    before = os.environ.get(registry.OUTSIDE)
+    os.environ[registry.OUTSIDE] = ",".join(filter(None, [before, "benchmarks.toys"]))
+    registry.experiments.cache_clear()
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[registry.OUTSIDE]
+        else:
+            os.environ[registry.OUTSIDE] = before
+        registry.experiments.cache_clear()
+
+
+if __name__ == "__main__":
+    command.main("harness")

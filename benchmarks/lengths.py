@@ -1,0 +1,85 @@
+"""How long Alpaca's 52,002 records are in LLaMA's tokens: prompt, with its template, and response.
+
+    python -m benchmarks.lengths TOKENIZER   # a folder with LLaMA's tokenizer; reads $ZIA_DATA
+
+Counts alone are kept with the project, in the order of the official file, so that the real lengths
+can be benchmarked where there are neither data nor tokenizer. Texts are tokenised as for training
+(`experiments.alpaca_llama.features`), and cut at 512 tokens as there.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.alpaca_llama.data import Record, fingerprint, load_alpaca
+from experiments.alpaca_llama.features import BATCH, prompt_ids, response_ids
+from experiments.alpaca_llama.templates import prompt_text
+from zia_core.errors import ZiaError
+
+FILE = Path(__file__).with_name("alpaca-lengths.safetensors")
+MAX_LENGTH = 512
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of each record that has room for a response, prompt and response together, and labels.
+
+    Attributes:
+        tokens: of prompt and response, at most MAX_LENGTH.
+        labels: of the response, of which those cut off are not counted.
+    """
+
+    tokens: list[int]
+    labels: list[int]
+
+
+def load() -> Lengths:
+    """The lengths that are kept with the project; ZiaError if the file is gone or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        stored = load_file(FILE)
+        prompt, response = (stored[name].int() for name in ("prompt", "response"))
+    except (OSError, SafetensorError, KeyError) as error:
+        raise ZiaError(
+            f"the lengths of Alpaca's records in {FILE} cannot be read ({error}): fetch the file "
+            f"again, or make it with `python -m benchmarks.lengths TOKENIZER`"
+        ) from error
+    has_room = prompt < MAX_LENGTH
+    prompt, response = prompt[has_room], response[has_room]
+    tokens = (prompt + response).clamp(max=MAX_LENGTH)
+    return Lengths(tokens.tolist(), (tokens - prompt).tolist())
+
+
+def count(records: Sequence[Record], tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Tokens of each record's prompt and of its response, nothing cut."""
+    prompts: list[int] = []
+    responses: list[int] = []
+    for start in range(0, len(records), BATCH):
+        some = records[start : start + BATCH]
+        texts = [prompt_text(record) for record in some]
+        prompts += map(len, prompt_ids(tokenizer, texts))
+        responses += map(len, response_ids(tokenizer, [record.output for record in some]))
+    return prompts, responses
+
+
+def main(tokenizer_folder: str) -> None:
+    """Count again, and write the file."""
+    import torch
+    from safetensors.torch import save
+    from transformers import AutoTokenizer
+
+    from experiments.harness.files import write_atomic
+
+    records = load_alpaca()
+    lengths = count(records, AutoTokenizer.from_pretrained(tokenizer_folder))
+    prompt, response = (torch.tensor(of, dtype=torch.int16) for of in lengths)
+    about = {"records": fingerprint(records), "tokens": str(int(prompt.sum() + response.sum()))}
+    write_atomic(FILE, save({"prompt": prompt, "response": response}, metadata=about))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

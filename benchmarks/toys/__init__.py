@@ -1,0 +1,1 @@
+"""Experiments that only the benchmark of the harness runs."""

@@ -1,0 +1,104 @@
+"""Epochs over unchanging images: all blocks, or from the lowest adapted one on.
+
+    python -m benchmarks.trunk_reuse --out FILE.json
+
+What lies below is computed once, which costs about one forward pass an image, and is the same in
+every epoch. The fewer blocks are adapted, the more of an epoch that is.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from benchmarks import command
+from benchmarks.measure import Part, interleaved, part, record, synchronizer
+from zia_core import ZeroInitConfig, attach, train_head
+from zia_core.trunk import Trunk, trunk
+
+ROUNDS = 7
+WHOLE, REUSED, ONCE = "whole model", "from the trunk's features", "making the features, once"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A timm ViT and the images of a step; an epoch is so many steps."""
+
+    width: int = 192
+    layers: int = 12
+    heads: int = 3
+    image_size: int = 224
+    patch_size: int = 16
+    images: int = 4
+    prompt_length: int = 10
+    adapted_layers: tuple[int, ...] = (1, 3, 6, 9, 12)
+    device: str = "cpu"
+
+
+def adapted(shape: Shape, layers: int) -> tuple[Any, Trunk]:
+    """A ViT with prompts in its topmost layers, and what lies below them."""
+    from timm.models import VisionTransformer
+
+    torch.manual_seed(0)
+    model = VisionTransformer(
+        img_size=shape.image_size,
+        patch_size=shape.patch_size,
+        num_classes=10,
+        embed_dim=shape.width,
+        depth=shape.layers,
+        num_heads=shape.heads,
+    ).to(shape.device)
+    train_head(attach(model, ZeroInitConfig(shape.prompt_length, layers)))
+    for name, parameter in model.named_parameters():
+        if name.endswith("gate"):
+            torch.nn.init.normal_(parameter)
+    return model.train(), trunk(model)
+
+
+def images(shape: Shape) -> Tensor:
+    """A batch of noise."""
+    drawn = torch.Generator().manual_seed(0)
+    size = (shape.images, 3, shape.image_size, shape.image_size)
+    return torch.randn(size, generator=drawn).to(shape.device)
+
+
+def measure(shape: Shape, rounds: int) -> dict[str, Any]:
+    """A step either way, for each number of adapted layers."""
+    parts = {}
+    for layers in shape.adapted_layers:
+        title = f"{layers} of {shape.layers} layers adapted"
+        parts[title] = _either_way(shape, layers, rounds)
+    return record("trunk_reuse", shape, parts)
+
+
+def _either_way(shape: Shape, layers: int, rounds: int) -> Part:
+    batch = images(shape)
+    model, below = adapted(shape, layers)
+    features = below.features(model, batch, shape.images).to(shape.device)
+    calls: dict[str, Callable[[], object]] = {
+        WHOLE: _step(shape, model, lambda: model(batch)),
+        REUSED: _step(shape, model, lambda: below.logits(model, features)),
+        ONCE: lambda: below.features(model, batch, shape.images),
+    }
+    return part(interleaved(calls, rounds), WHOLE, work={"images": shape.images})
+
+
+def _step(shape: Shape, model: Any, logits: Callable[[], Tensor]) -> Callable[[], None]:
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
+    classes = torch.arange(shape.images, device=shape.device) % 10
+    done = synchronizer(shape.device)
+
+    def call() -> None:
+        cross_entropy(logits(), classes).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        done()
+
+    return call
+
+
+if __name__ == "__main__":
+    command.main("trunk_reuse")

@@ -1,0 +1,34 @@
+"""The FLOPs that utilisation is computed from, against a count of what is executed."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.data_path import Path, gradients
+from benchmarks.lengths import Lengths
+from benchmarks.llama7b import Shape, step_flops
+from benchmarks.models import open_gates, random_llama
+from tests.benchmarks.shapes import TINY
+from zia_core import ZeroInitConfig, attach
+from zia_core.batching import fixed_micro_batches
+
+
+@pytest.mark.parametrize("adapted_layers", [1, 3])
+def test_flops_of_a_step(adapted_layers: int) -> None:
+    """Records one by one, without padding."""
+    sizes = TINY["llama7b"] | {"layers": 3, "adapted_layers": adapted_layers, "width": 64}
+    shape = Shape(**sizes)  # type: ignore[arg-type]
+    of = Lengths(tokens=[9, 13, 5], labels=[4, 6, 1])
+    model = attach(random_llama(shape), ZeroInitConfig(3, adapted_layers))
+    open_gates(model)
+    one_by_one = Path(lambda tokens: fixed_micro_batches(len(tokens), 1))
+    with FlopCounterMode(display=False) as counter:
+        gradients(model, one_by_one, range(3), of, shape.vocabulary)
+    # Not a step's own: the prompts' projections, made once a micro-batch; the half of the scores
+    # that is masked; and in the backward pass the scores, made again by the fused kernel.
+    projections = 3 * 2 * adapted_layers * 2 * 3 * 2 * 64 * 32
+    squares = sum(tokens * tokens for tokens in of.tokens)
+    scores = 64 * squares * (2 * shape.layers + 6 * (adapted_layers - 1))
+    counted = counter.get_total_flops() - projections - scores
+    assert step_flops(shape, of, range(3)) == pytest.approx(counted, rel=0.01)
+    assert torch.is_grad_enabled()
