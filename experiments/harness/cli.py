@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.harness import cli_dispatch
+from experiments.harness import cli_bench, cli_dispatch
 from experiments.harness.cli_options import (
     FIGURES,
     RESULTS,
@@ -112,7 +112,9 @@ app.command()(cli_dispatch.reproduce)
 
 @app.command()
 def pretrain(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="llama, roberta, vit or pocket_vit.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="llama, roberta, vit or pocket_vit.")
+    ],
     device: Device = "auto",
     runs: Runs = RUNS,
     retry: Retry = None,
@@ -245,6 +247,9 @@ def generate(
         )
     for answer in answers:
         terminal.side_by_side(answer.prompt, answer.backbone, answer.adapted)
+
+
+app.command()(cli_bench.bench)
 
 
 @app.command()
