@@ -29,8 +29,7 @@ def environment(*, with_torch: bool) -> dict[str, Any]:
     """
     return {
         "git": code_state(PROJECT),
-        # A package removed halfway has no name any more.
-        "packages": dict(sorted((d.name, d.version) for d in distributions() if d.name)),
+        "packages": dict(_packages()),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": socket.gethostname(),
@@ -103,6 +102,14 @@ def git_output(project: Path, *arguments: str) -> bytes | None:
     except FileNotFoundError:
         return None
     return done.stdout if done.returncode == 0 else None
+
+
+@functools.cache  # what this process has imported stays what it was
+def _packages() -> dict[str, str]:
+    """Every installed package with its version; a metadata file is parsed at each look at it."""
+    found = [distribution.metadata for distribution in distributions()]
+    # A package removed halfway has no name any more.
+    return dict(sorted((each["Name"], each["Version"]) for each in found if each["Name"]))
 
 
 def _cpu_model() -> str:
