@@ -18,7 +18,7 @@ import torch
 
 import tests.slurm.faulty.tiny.model  # noqa: F401
 import zia_core.engine  # noqa: F401 - here, so that the children need not
-from experiments.harness import executor
+from experiments.harness import executor, provenance
 from experiments.harness.spec import RunSpec
 from experiments.harness.worker import name_of
 from tests.slurm.faulty.tiny import experiment as tiny
@@ -57,6 +57,7 @@ def end(pid: int) -> int:
 def main(folder: Path) -> None:
     """Kill in `<folder>/killed`, and do the same runs in `<folder>/undisturbed`."""
     torch.set_num_threads(1)
+    provenance.environment(with_torch=True)  # what it keeps, every child has
     numbers, (pattern,) = random.Random(11), tiny.plan("one", "cpu")
     hit: Counter[str] = Counter()
     specs, began = [pattern], time.monotonic()
