@@ -78,5 +78,7 @@ def _runs(
 
 
 def estimate(spec: RunSpec) -> Estimate:
-    """Nobody has measured a run yet."""
-    return Estimate(None, None, "not measured")
+    """What a run costs, where that has been measured: the reduced budget of `small`."""
+    if spec.data != REDUCED_DATA or spec.profile != "small":
+        return Estimate(None, None, "not measured")
+    return Estimate(0.06, 4.9, "measured, 1 core")

@@ -152,5 +152,9 @@ def _spec(
 
 
 def estimate(spec: RunSpec) -> Estimate:
-    """Nobody has measured a run yet."""
-    return Estimate(None, None, "not measured")
+    """What a run costs, where that has been measured: the reduced budgets of `small`."""
+    seconds = {OWN_SPLIT: (75, 105), REDUCED_DATA: (130, 75)}.get(spec.data)
+    if seconds is None or spec.profile != "small":
+        return Estimate(None, None, "not measured")
+    around, epoch = seconds  # loading and answering, and an epoch of training
+    return Estimate((around + epoch * spec.settings.epochs) / 3600, 4.4, "measured, 1 core")

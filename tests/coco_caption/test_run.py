@@ -224,3 +224,9 @@ def test_plans() -> None:
             assert len({spec.identity for spec in specs}) == len(specs)
     assert {s.data for s in runs.plan("small", "cpu")} == {"reduced-300"}
     assert {s.data for s in runs.plan("small", "cuda")} == {"full"}
+
+
+def test_estimates_are_of_what_was_measured() -> None:
+    assert all(runs.estimate(spec).hours for spec in runs.plan("small", "cpu"))
+    assert not any(runs.estimate(spec).hours for spec in runs.plan("small", "cuda"))
+    assert not any(runs.estimate(spec).hours for spec in runs.plan("paper", "cuda"))

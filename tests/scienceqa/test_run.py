@@ -289,3 +289,15 @@ def test_the_scores_are_percentages(root: Path) -> None:
     )
     assert result["correct"] == round(result["acc_average"] * 9 / 100)
     assert math.isfinite(result["acc_average"])
+
+
+def test_estimates_are_of_what_was_measured() -> None:
+    small = runs.plan("small", "cpu")
+    hours = {spec.identity: runs.estimate(spec).hours for spec in small}
+    assert all(hours.values())
+    ablations = {s.settings.epochs: hours[s.identity] for s in small if s.task == runs.ABLATION}
+    assert ablations[1.5] < ablations[3.0] < ablations[6.0]
+    own = [hours[s.identity] for s in small if s.task == runs.OWN and s.method == "zero-init"]
+    assert own[0] == pytest.approx((75 + 3 * 105) / 3600)
+    paper = [runs.estimate(spec).hours for spec in runs.plan("paper", "cuda")]
+    assert not any(paper)
