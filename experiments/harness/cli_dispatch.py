@@ -148,10 +148,10 @@ def cancel(
     """End the jobs and workers on these runs; each saves its run at the next step."""
     from experiments.harness import oversight
 
-    ended = list(oversight.cancel(runs, submission))
-    for sentence in ended:
+    sentence = ""
+    for sentence in oversight.cancel(runs, submission):
         print(f"cancelled {sentence}")
-    if not ended:
+    if not sentence:
         print(f"nobody works on runs in {runs}")
 
 

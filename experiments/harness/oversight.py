@@ -5,6 +5,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from experiments.harness import squeue, submission
 from experiments.harness.process import Process, lives_here
 from experiments.harness.registry import check_choice
 from experiments.harness.submission import Submission
+from zia_core.errors import ZiaError
 
 POLL_S = 5.0  # between two questions to Slurm while one waits
 
@@ -58,6 +60,7 @@ class Oversight:
     """The same over and over again; Slurm, which may not be here, is asked every few seconds."""
 
     def __init__(self, runs_root: Path) -> None:
+        self.knows = True  # whether Slurm answered
         self._runs_root = runs_root
         self._asked_at = -POLL_S
         self._found: list[AtWork] = []
@@ -67,7 +70,8 @@ class Oversight:
         if time.monotonic() - self._asked_at >= POLL_S:
             self._asked_at = time.monotonic()
             jobs = squeue.jobs_if_known() if self._has_submissions() else []
-            if jobs is not None or not self._found:
+            self.knows = jobs is not None
+            if self.knows or not self._found:
                 self._found = at_work(self._runs_root, jobs or [])
         return self._found
 
@@ -79,8 +83,10 @@ def cancel(runs_root: Path, name: str | None) -> Iterator[str]:
     """End all that works on the runs, or one submission: each saves its run at the next step.
 
     Yields what is ended. Raises InvalidChoiceError for a submission that does not exist, and
-    ZiaError where there are jobs of Slurm's and it cannot be asked.
+    ZiaError where there are jobs of Slurm's and it cannot be asked, or, at the end, where workers
+    are somebody else's.
     """
+    of_others = []
     known = submission.load_all(runs_root)
     if name is not None:
         check_choice("submission", name, [submitted.name for submitted in known])
@@ -90,9 +96,16 @@ def cancel(runs_root: Path, name: str | None) -> Iterator[str]:
             continue
         if work.jobs:
             squeue.cancel(_arrays(work.jobs))
-        for process in work.processes:
-            os.kill(process.pid, signal.SIGTERM)
+        try:
+            for process in work.processes:
+                with suppress(ProcessLookupError):  # it has ended just now
+                    os.kill(process.pid, signal.SIGTERM)
+        except PermissionError:
+            of_others.append(str(work))
+            continue
         yield str(work)
+    if of_others:
+        raise ZiaError(f"only who started them can end them: {'; '.join(of_others)}")
 
 
 def _arrays(jobs: Sequence[squeue.Job]) -> list[str]:

@@ -1,6 +1,7 @@
 """The table of `zia status`: what the run folders say, nothing remembered."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -83,7 +84,18 @@ def _tables(runs: Path, oversight: "Oversight") -> tuple[Any, list[str]]:
         parts += [title, "", terminal.table(COLUMNS, [_row(run) for run in members]), ""]
         parts += _reasons(members)
     parts += [str(work) for work in oversight.look()]
+    if oversight.knows and not oversight.look():
+        parts += _abandoned(readable)
     return Group(*(parts or [f"no runs in {runs}"])), problems
+
+
+def _abandoned(runs: list[StoredRun]) -> Iterator[str]:
+    states = Counter(current_state(run.path) for run in runs if run.state not in ("done", "failed"))
+    if states and "running" not in states:
+        yield (
+            f"nobody works on {states.total()} runs that are not finished: `zia reproduce` goes on "
+            "with them"
+        )
 
 
 def _title(run: StoredRun) -> str:
