@@ -2,6 +2,7 @@
 
 import shlex
 import signal
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +22,9 @@ from zia_core.errors import ZiaError
 # submitit gives a job up after so many time-outs, and takes every USR2 in a short job for one.
 # Whether a job gets on is for slurm_job.advances to say.
 TIMEOUTS = 1_000_000
+# While Python starts, for seconds, USR2 would kill it, and the job would be over. Lost, it does no
+# harm: Slurm requeues by itself what it preempts.
+DEAF_TO_USR2 = ("/bin/sh", "-c", 'trap "" USR2; exec "$0" "$@"')
 
 
 def plan_groups(
@@ -52,8 +56,8 @@ def reproduce(request: Request, cluster: Cluster, *, wait: bool) -> int | None:
         live.follow(
             names,
             request.runs_root,
-            lambda: bool(queue.look()),
-            lambda: "; ".join(map(str, queue.look())),
+            lambda: bool(queue.look()) or not queue.knows,
+            lambda: "; ".join(map(str, queue.look())) if queue.knows else "Slurm does not answer",
         )
     except KeyboardInterrupt:
         say("the jobs go on: `zia status` shows them, `zia cancel` ends them")
@@ -189,6 +193,7 @@ def _executor(submitted: Submission, number: int) -> Any:
         def affinity(cls) -> int:
             return 2
 
-    executor = Executor(submitted.folder / LOGS, max_num_timeout=TIMEOUTS)
+    python = shlex.join([*DEAF_TO_USR2, sys.executable])
+    executor = Executor(submitted.folder / LOGS, max_num_timeout=TIMEOUTS, python=python)
     executor.update_parameters(**parameters(submitted, number))
     return executor

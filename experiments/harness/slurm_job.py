@@ -7,25 +7,28 @@ is given the signal that came.
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from experiments.harness import job, squeue, submission
-from experiments.harness.files import read_json, write_json_atomic
+from experiments.harness.files import read_json, write_errors, write_json_atomic
 from experiments.harness.stopping import OF_A_WORKER, StopSignals, say
 from experiments.harness.submission import Submission
 from experiments.harness.worker import Tally
 from zia_core.errors import ZiaError
 
 IDLE_S = 600.0  # after which a job gives its node back when others work on all that is left
-FRUITLESS_STARTS = 3  # one after another, without a single step: then a job is not started again
+FRUITLESS_STARTS = 3  # one after another, that kept nothing: then a job is not started again
 PATIENCE = 0.7  # of signal_delay_s: a run that reaches no step boundary until then is not saved
+PAUSES_S = (3.0, 9.0)  # between the attempts to be requeued
 REQUEUES = "requeues"  # in the folder of a submission
 
 
@@ -42,12 +45,14 @@ class WorkerJob:
             submitted = submission.load(Path(self.folder))
             stop, tally = StopSignals(OF_A_WORKER, patient=True), Tally()
             submitits = signal.getsignal(signal.SIGUSR2)
-            with stop.handled(), self._requeued_in_time(submitted, stop, tally):
-                job.work(submitted.folder, self.group, stop, idle_seconds=IDLE_S, tally=tally)
-            if stop.received == signal.SIGUSR2 and tally.left and advances(submitted, tally.steps):
-                _remove_half_written_pickle()
-                assert callable(submitits)
-                submitits(signal.SIGUSR2, None)
+            with stop.handled():
+                with self._requeued_in_time(submitted, stop, tally) as requeued:
+                    job.work(submitted.folder, self.group, stop, idle_seconds=IDLE_S, tally=tally)
+                usr2 = stop.received == signal.SIGUSR2 and not requeued.is_set()
+                if usr2 and tally.left and advances(submitted, tally):
+                    _remove_half_written_pickle()
+                    assert callable(submitits)
+                    _insist(partial(submitits, signal.SIGUSR2, None), stop)
         except ZiaError as error:
             say(f"zia: {error}")
             sys.exit(1)
@@ -62,13 +67,13 @@ class WorkerJob:
     @contextmanager
     def _requeued_in_time(
         self, submitted: Submission, stop: StopSignals, tally: Tally
-    ) -> Iterator[None]:
-        """Requeue the job without saving where no step boundary comes in time.
+    ) -> Iterator[threading.Event]:
+        """Requeue the job without saving where no step boundary comes in time; set if it was.
 
         An evaluation may take longer than Slurm waits. What came after the last checkpoint is made
         again; at its time limit the job would end, and nobody would go on with its runs.
         """
-        over = threading.Event()
+        over, requeued = threading.Event(), threading.Event()
         patience = PATIENCE * submitted.groups[self.group].resources["signal_delay_s"]
 
         def watch() -> None:
@@ -77,32 +82,66 @@ class WorkerJob:
                 if stop.received != signal.SIGUSR2:
                     continue
                 since = since or time.monotonic()
-                if time.monotonic() - since >= patience:
-                    if advances(submitted, tally.steps):
+                if time.monotonic() - since < patience:
+                    continue
+                try:
+                    if advances(submitted, tally):
                         say("no step has ended in time: starting again from the last checkpoint")
-                        squeue.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]])
-                    return
+                        requeue = ["scontrol", "requeue", os.environ["SLURM_JOB_ID"]]
+                        _insist(partial(squeue.run, requeue), stop)
+                        requeued.set()
+                except ZiaError as error:
+                    say(f"zia: {error}")
+                return
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
         try:
-            yield
+            yield requeued
         finally:
             over.set()
             watcher.join()
 
 
-def advances(submitted: Submission, steps: int) -> bool:
-    """Whether it makes sense to start this job again: it made a step, this time or lately."""
+def advances(submitted: Submission, tally: Tally) -> bool:
+    """Whether it makes sense to start this job again: its runs got on, this time or lately.
+
+    ZiaError if that cannot be written down (a full disk).
+    """
     path = submitted.folder / REQUEUES / f"{int(os.environ['SLURM_JOB_ID'])}.json"
     before = read_json(path)["fruitless"] if path.exists() else 0
-    fruitless = 0 if steps else before + 1
-    path.parent.mkdir(exist_ok=True)
+    fruitless = 0 if tally.has_advanced() else before + 1
+    with write_errors(path):
+        path.parent.mkdir(exist_ok=True)
     write_json_atomic(path, {"fruitless": fruitless})
     if fruitless < FRUITLESS_STARTS:
         return True
-    say(f"not started again: {fruitless} starts without a step; give the jobs more timeout_min")
+    say(
+        f"not started again: {fruitless} starts without a new checkpoint or the end of a run; give "
+        "the jobs more timeout_min, or more signal_delay_s than a step and an evaluation take"
+    )
     return False
+
+
+def _insist(requeue: Callable[[], Any], stop: StopSignals) -> None:
+    """Have Slurm requeue the job, a few times if need be: its controller may be too busy once.
+
+    Not tried again once SIGTERM has come. ZiaError if Slurm refuses to the end.
+    """
+    for pause_s in (*PAUSES_S, None):
+        try:
+            requeue()
+            return
+        except (subprocess.SubprocessError, ZiaError) as error:
+            if stop.received == signal.SIGTERM:
+                return
+            if pause_s is None:
+                raise ZiaError(
+                    f"Slurm does not requeue this job ({error}): `zia reproduce` goes on with its "
+                    "runs"
+                ) from error
+            say(f"Slurm did not requeue this job, which is tried again: {error}")
+            time.sleep(pause_s)
 
 
 def _remove_half_written_pickle() -> None:

@@ -117,6 +117,12 @@ def is_done(path: Path, required: Mapping[str, Any]) -> bool:
     return True
 
 
+def checkpoint_step(path: Path) -> int:
+    """The step of the newest checkpoint of the run in `path`; -1 without one."""
+    steps = (int(file.stem.removeprefix("step-")) for file in path.glob(f"{CHECKPOINT}/step-*"))
+    return max(steps, default=-1)
+
+
 def has_diverged(path: Path) -> bool:
     """Whether the run in `path` failed because its loss or gradient was not finite.
 

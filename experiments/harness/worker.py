@@ -4,9 +4,11 @@ Any number of workers may look at the same plan, on any number of machines: a ru
 claims it, and the others pass it over and look at it again later.
 """
 
+import socket
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from experiments.harness.stopping import StopSignals, say
 from zia_core.errors import ZiaError
 
 POLL_S = 1.0  # between two looks, while there is nothing to take
+FAILURES_IN_A_ROW = 3  # then it may be the machine, and others shall have the rest
 TIME_SPENT = "the worker's time is spent"
 RUN_LINE = "run "  # how the line of a log begins behind which the run of that name follows
 
@@ -29,14 +32,39 @@ class Tally:
     failed: int = 0
     left: int = 0
     own: int = 0  # of those done, by this worker
-    steps: int = 0  # made by this worker, in all its runs
+    stopped: str = field(default="", compare=False)  # why it left the rest to others
+    _run: Path | None = field(default=None, compare=False)  # the one that it has
+    _from_step: int = field(default=-1, compare=False)  # of the checkpoint that it began with
+    _advanced: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
-        return f"{self.done} done, {self.failed} failed, {self.left} left; {self.own} done here"
+        counts = f"{self.done} done, {self.failed} failed, {self.left} left; {self.own} done here"
+        return f"{counts}; {self.stopped}" if self.stopped else counts
+
+    def begins(self, folder: Path) -> None:
+        """The worker has claimed the run in `folder`."""
+        self._advanced = self.has_advanced()
+        self._run, self._from_step = folder, stored.checkpoint_step(folder)
+
+    def ends(self) -> None:
+        """That run is done, or has failed."""
+        self._run, self._advanced = None, True
+
+    def has_advanced(self) -> bool:
+        """Whether another start would begin further on than this one did.
+
+        A run has ended here, or has a checkpoint of a later step. Steps alone do not count: those
+        behind the last checkpoint are made again.
+        """
+        under_way = self._run is not None and stored.checkpoint_step(self._run) > self._from_step
+        return self._advanced or under_way
 
 
 class Worker:
     """One process's way through a plan.
+
+    It stops after a few failures in a row, which may be the fault of its machine; a loss that is
+    not finite is the run's own and is none.
 
     `stop` has the signals. After `seconds` it stops at a step boundary. `idle_seconds` is how long
     it stays while others work on everything that is left; None: until that is finished, ready to
@@ -60,6 +88,9 @@ class Worker:
         self._open: dict[str, RunSpec] = {}
         self._needs: dict[str, list[str]] = {}
         self._usable: set[str] = set()  # finished runs, as far as others need them
+        self._failed: dict[str, RunSpec] = {}
+        self._in_vain: dict[str, RunSpec] = {}  # those that waited for one of them
+        self._failures = 0  # in a row, of its own
 
     def work(self, specs: Sequence[RunSpec], mine: Collection[str] | None = None) -> Tally:
         """Do what can be done of `specs` and of what they require.
@@ -72,7 +103,7 @@ class Worker:
             self._open[spec.identity] = spec
             self._needs[spec.identity] = [needed.identity for needed in required]
         idle_since = time.monotonic()
-        while self._open and not self._is_over():
+        while not self._is_over() and (self._open or self._are_asked_for_again()):
             took_one = False
             for identity, spec in list(self._open.items()):
                 if not self._is_over() and self._is_ready(identity, spec):
@@ -86,6 +117,23 @@ class Worker:
                 time.sleep(POLL_S)
         self.tally.left += len(self._open)
         return self.tally
+
+    def _are_asked_for_again(self) -> bool:
+        """Whether failed runs have been made pending meanwhile: no other job will come for them."""
+        asked = {}
+        for identity, spec in self._failed.items():
+            with suppress(ZiaError):
+                if plan.inspect(spec, self._runs_root).state == "pending":
+                    asked[identity] = spec
+        if asked:
+            self._open = asked | self._in_vain
+            self.tally.failed -= len(asked)
+            self.tally.left -= len(self._in_vain)
+            self._usable -= asked.keys()
+            self._in_vain = {}
+            for identity in asked:
+                del self._failed[identity]
+        return bool(asked)
 
     def _are_waiting(self) -> bool:
         """Whether a run waits for another one: for that somebody has to be there."""
@@ -104,6 +152,7 @@ class Worker:
         if all(needed in self._usable for needed in needs):
             return True
         self._give_up(identity, f"{name_of(spec)} waits for a run that is not done")
+        self._in_vain[identity] = spec
         return False
 
     def _take(self, identity: str, spec: RunSpec, is_mine: bool) -> bool:
@@ -113,6 +162,7 @@ class Worker:
         def begun() -> None:
             nonlocal began
             began = True
+            self.tally.begins(folder)
             print(f"{RUN_LINE}{name_of(spec)}", flush=True)
 
         try:
@@ -137,14 +187,27 @@ class Worker:
                 if outcome.state in ("done", "failed"):
                     self._finished(identity, spec, outcome.state)
                     self.tally.own += outcome.state == "done"
+                    self.tally.ends()
+                    self._count_failures(outcome)
         except ZiaError as error:  # a corrupt folder, a full disk: nothing to do about it here
             self._give_up(identity, f"{name_of(spec)}: {error}")
         return began
 
     def _step(self, show: Any, fields: dict[str, Any]) -> None:
-        self.tally.steps += 1
         show(**fields)
         self._is_over()
+
+    def _count_failures(self, outcome: executor.Outcome) -> None:
+        if outcome.state == "done":
+            self._failures = 0
+        elif not outcome.reason.startswith(stored.DIVERGED):
+            self._failures += 1
+        if self._failures == FAILURES_IN_A_ROW and self._open:
+            self.tally.stopped = (
+                f"stopped, since {self._failures} runs in a row failed on {socket.gethostname()}, "
+                f"the last with: {outcome.reason}"
+            )
+            self._stop.ask(self.tally.stopped)
 
     def _finished(self, identity: str, spec: RunSpec, state: str) -> None:
         if state == "done" or stored.has_diverged(self._runs_root / name_of(spec)):
@@ -152,6 +215,8 @@ class Worker:
         del self._open[identity]
         self.tally.done += state == "done"
         self.tally.failed += state == "failed"
+        if state == "failed":
+            self._failed[identity] = spec
 
     def _give_up(self, identity: str, sentence: str) -> None:
         say(sentence)

@@ -5,6 +5,7 @@ The real ones are in tests/slurm.
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,9 +16,22 @@ from pathlib import Path
 
 import pytest
 
-from experiments.harness import cli, registry, slurm, slurm_job, stored, submission
+from experiments.harness import (
+    cli,
+    live,
+    oversight,
+    registry,
+    reporting,
+    slurm,
+    slurm_job,
+    squeue,
+    status,
+    stored,
+    submission,
+)
 from experiments.harness.cluster import Cluster, Resources
 from experiments.harness.executor import run_one
+from experiments.harness.process import Process
 from experiments.harness.slurm_job import WorkerJob
 from experiments.harness.stopping import StopSignals
 from experiments.harness.submission import Group, Request, Submission
@@ -364,6 +378,102 @@ def test_usr2_saves_and_requeues_and_the_next_start_goes_on(
     ]
 
 
+def test_a_controller_that_is_busy_is_asked_again(
+    stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(slurm_job, "PAUSES_S", (0.0, 0.0))
+    stop, asked = StopSignals(), []
+
+    def refused_once() -> None:
+        asked.append(1)
+        if len(asked) == 1:
+            raise subprocess.CalledProcessError(1, "scontrol")
+
+    slurm_job._insist(refused_once, stop)
+    assert len(asked) == 2
+    stand_ins.refuse("scontrol", "Socket timed out")
+    with pytest.raises(ZiaError, match=r"does not requeue .*Socket timed out.*`zia reproduce`"):
+        slurm_job._insist(lambda: squeue.run(["scontrol", "requeue", "71"]), stop)
+    assert len(stand_ins.calls("scontrol")) == 3
+    stop.received = signal.SIGTERM
+    asked.clear()
+    slurm_job._insist(refused_once, stop)
+    assert len(asked) == 1
+
+
+def test_usr2_while_python_starts_does_not_end_the_job(tmp_path: Path, stand_ins: StandIns) -> None:
+    shown = "\n".join(slurm.dry_run(request_in(tmp_path), Cluster(QUICK)))
+    (line,) = [line for line in shown.splitlines() if line.startswith("srun")]
+    words = shlex.split(line)
+    shell = words.index("/bin/sh")
+    assert words[shell + 3 : shell + 6] == [sys.executable, "-u", "-m"]
+    program = "import os, signal; os.kill(os.getpid(), signal.SIGUSR2); print('alive')"
+    command = [*words[shell : shell + 4], "-c", program]
+    assert subprocess.run(command, capture_output=True, check=True).stdout == b"alive\n"
+
+
+def test_waiting_does_not_end_because_slurm_does_not_answer(
+    tmp_path: Path, stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oversight, "POLL_S", 0.0)
+    submitted = submit(tmp_path)
+    assert submitted is not None
+    stand_ins.refuse("squeue", "slurm_load_jobs error")
+    goes_on = []
+
+    def follow(names: object, runs: Path, is_going_on: Callable[[], bool], note: object) -> None:
+        goes_on.append(is_going_on())
+        (stand_ins.folder / "squeue.refusal").unlink()
+        stand_ins.answer("squeue", "")
+        goes_on.append(is_going_on())
+
+    monkeypatch.setattr(slurm, "submit", lambda request, cluster: submitted)
+    monkeypatch.setattr(live, "follow", follow)
+    monkeypatch.setattr(reporting, "finish", lambda request, submitted: 1)
+    assert slurm.reproduce(request_in(tmp_path), Cluster(QUICK), wait=True) == 1
+    assert goes_on == [True, False]
+
+
+def test_status_says_what_to_do_about_runs_that_nobody_works_on(
+    tmp_path: Path, stand_ins: StandIns, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs"
+    stop = StopSignals()
+    stop.ask("SIGTERM")  # a preemption with a time of grace, or scancel: Slurm forgets the job
+    assert run_one(toy.spec(), runs, stop=stop).state == "preempted"
+    run_one(toy.spec(seed=1), runs)
+
+    def said() -> bool:
+        capsys.readouterr()
+        status.show(runs, watch=False)
+        out = " ".join(capsys.readouterr().out.split())
+        return "nobody works on 1 runs that are not finished: `zia reproduce` goes on" in out
+
+    assert said()
+    submitted = submit(tmp_path)
+    assert submitted is not None
+    stand_ins.answer("squeue", queue(submitted))
+    assert not said()
+    stand_ins.refuse("squeue", "slurm_load_jobs error")
+    assert not said(), "nobody knows"
+
+
+def test_workers_of_somebody_else_are_not_cancelled(
+    tmp_path: Path, stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted = submit(tmp_path)
+    assert submitted is not None
+    submitted.with_group(0, processes=(asdict(Process.current()),)).write()
+
+    def kill(pid: int, number: int) -> None:
+        if number:
+            raise PermissionError
+
+    monkeypatch.setattr(os, "kill", kill)
+    with pytest.raises(ZiaError, match="only who started them can end them: submission"):
+        list(oversight.cancel(tmp_path / "runs", None))
+
+
 def test_sigterm_saves_and_never_requeues_also_behind_usr2(
     tmp_path: Path, stand_ins: StandIns, start_job: Callable[[], subprocess.Popen[str]]
 ) -> None:
@@ -387,7 +497,7 @@ def test_a_run_without_a_step_boundary_in_time_is_requeued_unsaved(
     monkeypatch.setenv("SLURM_JOB_ID", "71")
     submitted = submission_in(tmp_path, "toy", signal_delay_s=1)
     stop = StopSignals()
-    with WorkerJob(str(submitted.folder), 0)._requeued_in_time(submitted, stop, Tally(steps=1)):
+    with WorkerJob(str(submitted.folder), 0)._requeued_in_time(submitted, stop, Tally()):
         stop.received = signal.SIGUSR2
         deadline = time.monotonic() + 60
         while not stand_ins.calls("scontrol"):
@@ -396,14 +506,15 @@ def test_a_run_without_a_step_boundary_in_time_is_requeued_unsaved(
     assert stand_ins.calls("scontrol") == [["requeue", "71"]]
 
 
-def test_a_job_that_makes_no_steps_is_not_started_for_ever(
+def test_a_job_that_keeps_nothing_is_not_started_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "71")
     submitted = submission_in(tmp_path, "toy")
-    assert [slurm_job.advances(submitted, steps) for steps in (0, 0, 5, 0, 0, 0)] == [True] * 5 + [
-        False
-    ]
-    assert "not started again: 3 starts without a step" in capsys.readouterr().err
+    ended = Tally()
+    ended.ends()
+    starts = [Tally(), Tally(), ended, Tally(), Tally(), Tally()]
+    assert [slurm_job.advances(submitted, tally) for tally in starts] == [True] * 5 + [False]
+    assert "not started again: 3 starts without a new checkpoint" in capsys.readouterr().err
     monkeypatch.setenv("SLURM_JOB_ID", "72")
-    assert slurm_job.advances(submitted, 0)
+    assert slurm_job.advances(submitted, Tally())

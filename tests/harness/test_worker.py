@@ -17,6 +17,7 @@ from experiments.harness.spec import RunSpec
 from experiments.harness.stopping import OF_A_WORKER, StopSignals
 from experiments.harness.worker import Tally, Worker, name_of
 from tests.harness import toy
+from zia_core.errors import ZiaError
 
 Children = Callable[..., subprocess.Popen[str]]
 
@@ -79,7 +80,7 @@ def claim(runs: Path, spec: RunSpec) -> RunFolder:
 
 def test_failures_are_recorded_and_the_others_done(tmp_path: Path) -> None:
     specs = [toy.spec(fail="bug"), toy.spec(fail="error"), toy.spec(), toy.spec(seed=1)]
-    assert work(tmp_path, *specs) == Tally(done=2, failed=2, own=2, steps=18)
+    assert work(tmp_path, *specs) == Tally(done=2, failed=2, own=2)
     assert status(tmp_path, specs[1])["reason"] == "record 17 has no output"
     again = work(tmp_path, *specs)
     assert again == Tally(done=2, failed=2), "what failed is not tried again"
@@ -102,7 +103,7 @@ def test_memory_that_runs_out_in_the_backward_pass_is_a_failure_with_a_reason(
         toy.run(spec, folder)
 
     toy_that(run=run)
-    assert work(tmp_path, toy.spec(), toy.spec(seed=1)) == Tally(1, failed=1, own=1, steps=6)
+    assert work(tmp_path, toy.spec(), toy.spec(seed=1)) == Tally(1, failed=1, own=1)
     reason = str(status(tmp_path, toy.spec())["reason"])
     assert reason.startswith("OutOfMemoryError: CUDA out of memory (")
 
@@ -113,7 +114,7 @@ def test_a_folder_that_cannot_be_read_is_left_and_the_others_done(
     corrupt = tmp_path / name_of(toy.spec()) / stored.STATUS
     corrupt.parent.mkdir(parents=True)
     corrupt.write_text("{")
-    assert work(tmp_path, toy.spec(), toy.spec(seed=1)) == Tally(1, left=1, own=1, steps=6)
+    assert work(tmp_path, toy.spec(), toy.spec(seed=1)) == Tally(1, left=1, own=1)
     assert f"{corrupt} is not valid JSON" in capsys.readouterr().err
 
 
@@ -139,7 +140,7 @@ def test_it_leaves_the_last_runs_to_others_when_it_has_been_idle_for_too_long(
 ) -> None:
     with claim(tmp_path, toy.spec()):
         tally = work(tmp_path, toy.spec(), toy.spec(seed=1), idle_seconds=0.05)
-    assert tally == Tally(done=1, left=1, own=1, steps=6)
+    assert tally == Tally(done=1, left=1, own=1)
 
 
 def test_required_runs_come_first_and_a_failed_one_keeps_its_followers_back(
@@ -147,12 +148,12 @@ def test_required_runs_come_first_and_a_failed_one_keeps_its_followers_back(
 ) -> None:
     first = toy.spec(fail="error")
     toy_that(requires=lambda spec: [first] if spec.seed == 1 else [])
-    assert work(tmp_path, toy.spec(seed=1), toy.spec()) == Tally(1, 1, 1, own=1, steps=9)
+    assert work(tmp_path, toy.spec(seed=1), toy.spec()) == Tally(1, 1, 1, own=1)
     assert "waits for a run that is not done" in capsys.readouterr().err
     assert not (tmp_path / name_of(toy.spec(seed=1))).exists()
     done = toy.spec(seed=2)
     toy_that(requires=lambda spec: [done] if spec.seed == 1 else [])
-    assert work(tmp_path, toy.spec(seed=1)) == Tally(2, own=2, steps=12)
+    assert work(tmp_path, toy.spec(seed=1)) == Tally(2, own=2)
 
 
 def test_a_run_that_others_have_the_memory_for_is_waited_for(
@@ -163,19 +164,22 @@ def test_a_run_that_others_have_the_memory_for_is_waited_for(
     mine = [name_of(toy.spec(seed=1))]
     stop = StopSignals(OF_A_WORKER, patient=True)
     tally = Worker(tmp_path, stop, idle_seconds=0.0).work([toy.spec(seed=1)], mine)
-    assert tally == Tally(done=2, own=1, steps=6)
+    assert tally == Tally(done=2, own=1)
     assert child.wait(timeout=300) == 0
 
 
 def test_the_time_is_spent_at_a_step_boundary(tmp_path: Path) -> None:
     assert work(tmp_path, toy.spec(), seconds=0.0) == Tally(left=1)
     assert not list(tmp_path.iterdir())
-    spec = toy.spec(step_s=0.1, steps=50)
+    spec = toy.spec(step_s=0.1)
     tally = work(tmp_path, spec, toy.spec(), seconds=0.2)
     assert (tally.done, tally.left) == (0, 2)
-    assert 0 < tally.steps < 50
-    reason = f"the worker's time is spent (stopped after step {tally.steps})"
-    assert status(tmp_path, spec)["reason"] == reason
+    said = re.fullmatch(
+        r"the worker's time is spent \(stopped after step (\d+)\)",
+        str(status(tmp_path, spec)["reason"]),
+    )
+    assert said
+    assert 0 < int(said[1]) < 50
 
 
 @pytest.mark.parametrize(
@@ -218,6 +222,69 @@ def test_failed_runs_are_tried_again_once_for_every_time_that_it_is_asked_for(
     assert work(tmp_path, *specs).failed == 2
     assert [len(status(tmp_path, spec)["attempts"]) for spec in specs] == [2, 1, 1]
     assert retrying.make_pending(folders) == folders[:2]
+
+
+def test_a_worker_stops_when_run_after_run_fails_and_says_why(tmp_path: Path) -> None:
+    specs = [toy.spec(fail="error", seed=seed) for seed in range(4)]
+    tally = work(tmp_path, *specs, toy.spec())
+    assert tally == Tally(failed=3, left=2)
+    assert re.fullmatch(
+        r"0 done, 3 failed, 2 left; 0 done here; stopped, since 3 runs in a row failed on \S+, the "
+        r"last with: record 17 has no output",
+        str(tally),
+    )
+    assert work(tmp_path, *specs, toy.spec()) == Tally(1, failed=4, own=1)
+    last = [toy.spec("add-twice", fail="bug", seed=seed) for seed in range(3)]
+    assert not work(tmp_path, *last).stopped, "nothing is left to be spared"
+
+
+def test_runs_that_diverge_are_not_held_against_the_machine(
+    tmp_path: Path, toy_that: Callable[..., None]
+) -> None:
+    def run(spec: RunSpec, folder: RunFolder) -> None:
+        from zia_core.training import NonFiniteLoss
+
+        if spec.seed < 4:
+            raise NonFiniteLoss("the loss is nan")
+        toy.run(spec, folder)
+
+    toy_that(run=run)
+    assert work(tmp_path, *[toy.spec(seed=s) for s in range(5)]) == Tally(1, failed=4, own=1)
+
+
+def test_failed_runs_that_are_asked_for_again_are_done_before_a_worker_ends(
+    tmp_path: Path, toy_that: Callable[..., None]
+) -> None:
+    """No other worker is sent for them while it is there; those that waited for them follow."""
+    specs = [toy.spec(seed=seed) for seed in range(3)]
+
+    def run(spec: RunSpec, folder: RunFolder) -> None:
+        first = tmp_path / name_of(specs[0])
+        if spec.seed == 0 and len(stored.read_status(first)["attempts"]) == 1:
+            raise ZiaError("the data are not there yet")
+        if spec.seed == 2:
+            assert retrying.make_pending([first]) == [first]
+        toy.run(spec, folder)
+
+    toy_that(run=run, requires=lambda spec: specs[:1] if spec.seed == 1 else [])
+    assert work(tmp_path, *specs) == Tally(done=3, own=3)
+
+
+def test_only_what_is_kept_counts_as_advance(tmp_path: Path) -> None:
+    folder, tally = tmp_path / "run", Tally()
+    (folder / stored.CHECKPOINT).mkdir(parents=True)
+    assert not tally.has_advanced()
+    (folder / stored.CHECKPOINT / "step-00000095.safetensors").touch()
+    tally.begins(folder)
+    assert not tally.has_advanced(), "it begins where the one before it began"
+    (folder / stored.CHECKPOINT / "step-00000096.safetensors").touch()
+    assert tally.has_advanced()
+    tally.begins(tmp_path / "other")
+    assert tally.has_advanced()
+    ended = Tally()
+    ended.begins(folder)
+    ended.ends()
+    assert ended.has_advanced()
 
 
 def test_the_command_says_what_is_left(zia: Children) -> None:
