@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -82,26 +82,36 @@ class ZeroInit(nn.Module):
             self.gate = nn.Parameter(start)
         self.condition: Condition | None = None  # set by `zia_core.condition`
         self.keep = False  # inside `frozen_prompts`
-        self.kept: tuple[tuple[object, ...], PromptKV] | None = None
+        self.kept: tuple[tuple[object, ...], dict[int, PromptKV]] | None = None  # by samples
         self.observer: Observer | None = None  # inside `observed`
 
     def strength(self) -> Tensor:
         """a(g): [H] or [1]."""
         return torch.tanh(self.gate) if self.config.gate_activation == "tanh" else self.gate
 
-    def keys_values(self, project: Projection, dtype: torch.dtype) -> PromptKV:
+    def keys_values(self, project: Projection, dtype: torch.dtype, samples: int = 1) -> PromptKV:
         """The prompts' keys and gated values, made once per forward pass.
 
         They are kept from one pass to the next only inside `frozen_prompts` and with autograd off:
         a cache that outlives its call would later train on stale, gradient-free prompts.
+
+        Args:
+            project: the layer's frozen weights.
+            dtype: of the queries.
+            samples: where they are kept, copies of what all samples share, as the product with
+                queries [samples, H, T, D] needs them. That product would make them at every call,
+                which for one query a sample takes longer than the product.
         """
         if not self.keep or torch.is_grad_enabled():
             return self._compute(project, dtype)
         # Version counters move with every optimiser step and load, should one happen meanwhile.
         made_from = (dtype, self.condition, *((p.device, p._version) for p in self.parameters()))
         if self.kept is None or self.kept[0] != made_from:
-            self.kept = (made_from, self._compute(project, dtype))
-        return self.kept[1]
+            self.kept = (made_from, {1: self._compute(project, dtype)})
+        by_samples = self.kept[1]
+        if samples not in by_samples:
+            by_samples[samples] = self._copied(by_samples[1], samples)
+        return by_samples[samples]
 
     def check_batch(self, samples: int) -> None:
         """Refuse a condition that is not for a batch of this size."""
@@ -129,6 +139,14 @@ class ZeroInit(nn.Module):
         if self.condition is not None:
             return self._conditioned(self.condition, project, prompt, key, value)
         return self._finished(key, value)
+
+    def _copied(self, prompts: PromptKV, samples: int) -> PromptKV:
+        """Shared keys and values as [samples, H, K, D], laid out as a broadcast product does it."""
+        if self.config.softmax == "joint" or prompts.key.ndim == 4:
+            return prompts
+        size = (samples, -1, -1, -1)
+        key = prompts.key.transpose(-1, -2).expand(size).contiguous().transpose(-1, -2)
+        return replace(prompts, key=key, value=prompts.value.expand(size).contiguous())
 
     def _finished(self, key_GKD: Tensor, value_GKD: Tensor) -> PromptKV:
         if self.config.softmax == "joint":

@@ -103,7 +103,8 @@ def zero_init_attention(
     layer: TransformersZeroInit = attention.zero_init
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     layer.check_batch(len(query))
-    prompts = layer.keys_values(projection(attention), query.dtype)
+    samples = len(query) if query.shape[-2] == 1 else 1
+    prompts = layer.keys_values(projection(attention), query.dtype, samples)
     kwargs |= {"scaling": scaling, "dropout": dropout}
     if layer.config.softmax == "joint":
         return _joint(attention, query, key, value, attention_mask, prompts, kwargs)

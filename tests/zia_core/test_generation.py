@@ -74,3 +74,21 @@ def test_changed_prompts_inside_the_block_are_noticed() -> None:
         second = model(**batch).logits
     assert not torch.allclose(first, second)
     assert torch.equal(second, model(**batch).logits)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_kept_copies_for_a_batch_give_the_same_bits(dtype: torch.dtype) -> None:
+    """One query a sample: what is shared was copied once, and not at every step."""
+    model = adapted("llama-gqa").to(dtype)
+    ids = inputs("llama-gqa", batch=3, length=1)["input_ids"]
+    with torch.no_grad():
+        expected = model(input_ids=ids).logits
+        with frozen_prompts(model):
+            found = [model(input_ids=ids).logits for _ in range(2)]
+            layer = zero_init_layers(model)[0]
+            assert layer.kept is not None
+            shared, copied = layer.kept[1].values()
+            assert shared.key.ndim == 3
+            assert len(copied.key) == len(copied.value) == 3
+            assert copied.key[2].equal(shared.key)
+    assert all(torch.equal(logits, expected) for logits in found)

@@ -82,8 +82,8 @@ def prefix_dropout(model: Model, dropout: float) -> Model:
     return model
 
 
-def _dropped(self: Any, project: Projection, dtype: torch.dtype) -> PromptKV:
-    prompts: PromptKV = type(self).keys_values(self, project, dtype)
+def _dropped(self: Any, project: Projection, dtype: torch.dtype, samples: int = 1) -> PromptKV:
+    prompts: PromptKV = type(self).keys_values(self, project, dtype, samples)
     drop: PrefixDropout = self.dropout
     if not drop.training or drop.p == 0.0:
         return prompts
