@@ -13,7 +13,7 @@ from experiments.report.figures import gates, losses, pareto, prompt_share, styl
 from experiments.report.figures.shared import Drawn
 from experiments.report.figures.write import write_figures
 from experiments.report.runs import Runs, read_runs
-from tests.report.run_folders import write_run, write_squad, write_vtab
+from tests.report.run_folders import write_run, write_scienceqa, write_squad, write_vtab
 from zia_core.errors import ZiaError
 
 FALLING = [2.3 - 0.01 * step for step in range(100)]
@@ -213,6 +213,14 @@ def test_recorded_gates_are_drawn_over_training_too(tmp_path: Path) -> None:
     write_gates(run, {step: recorded[step] for step in (0, 10)})
     [drawn] = gates.draw(read_runs([tmp_path]))
     assert len(drawn.figure.axes) == 2  # beginning and end are no course
+
+
+def test_gates_are_those_of_the_method_with_images_where_there_is_one(tmp_path: Path) -> None:
+    for method, size in (("zero-init-text", 0.1), ("zero-init", 0.3)):
+        run = write_scienceqa(tmp_path, method, "own-split", 0, 40)
+        write_gates(run, {120: {"2": [size, -size]}})
+        [drawn] = gates.draw(read_runs([tmp_path]))
+        np.testing.assert_allclose(drawn.figure.axes[0].images[0].get_array(), [[size, -size]])
 
 
 @pytest.mark.parametrize("found", [[], {}, {"2": []}, {"2": [0.1], "3": [0.1, 0.2]}, {"2": "x"}])

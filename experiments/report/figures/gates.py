@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-METHOD = "zero-init"
+METHODS = ("zero-init", "zero-init-text")  # in this order
 OVER_TRAINING = 3  # evaluations from which on there is something to see
 
 
@@ -46,10 +46,11 @@ def draw(runs: Runs) -> Iterator[Drawn]:
 
 
 def finished(section: Section, task: str) -> Iterator[Run]:
-    """The finished zero-init runs of a task."""
-    for row in section.rows:
-        if row.method == METHOD:
-            yield from row.of((task,)).done
+    """The finished zero-init runs of a task, those that see images first."""
+    for method in METHODS:
+        for row in section.rows:
+            if row.method == method:
+                yield from row.of((task,)).done
 
 
 def _recorded(run: StoredRun) -> "list[tuple[int | None, list[int], np.ndarray]]":
