@@ -43,6 +43,7 @@ def test_the_registry_finds_every_package_with_an_experiment(
     with pytest.raises(ZiaError, match="two experiments toy, one in some_experiments"):
         find_experiments("tests.toys", "some_experiments")
     monkeypatch.setenv("ZIA_EXPERIMENTS", "tests.toys, nowhere")
+    find_experiments.cache_clear()
     with pytest.raises(ZiaError, match="names 'nowhere', which is no package"):
         find_experiments()
     monkeypatch.setenv("ZIA_EXPERIMENTS", "tests.toys")

@@ -118,4 +118,4 @@ def test_pretrain_is_the_run_of_its_experiment(zia: Zia) -> None:
     assert "no CIFAR-10: put cifar10_train_jpeg.npz into the folder cifar10/" in error
     code, _, error = zia("pretrain bert")
     assert code == 2
-    assert "there is no model 'bert'; choose from: vit" in error
+    assert "there is no model 'bert'; choose from: llama, pocket_vit, roberta, vit" in error
