@@ -29,6 +29,7 @@ class Resources:
     account: str | None = None
     qos: str | None = None
     constraint: str | None = None
+    exclude: str | None = None  # nodes to keep away from, as sbatch takes them: n1,n[7-9]
     gpus_per_node: int | None = None  # None: one for runs on cuda, none for runs on cpu
     cpus_per_task: int = 4
     mem_gb: float | None = None  # of the machine, not of its GPU; None: by the profile

@@ -7,19 +7,20 @@ failed is not tried again unless that is asked for.
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from experiments.harness import followers, plan, provenance, registry, stored, terminal
 from experiments.harness.folder import RunFolder
-from experiments.harness.isolation import nothing_left_behind
+from experiments.harness.isolation import nothing_left_behind, spoils_the_process
 from experiments.harness.ownership import LostOwnershipError, Watch
 from experiments.harness.plan import PlannedRun
 from experiments.harness.spec import RunSpec
 from experiments.harness.stopping import StopSignals, say
 from zia_core.errors import ZiaError
 
+SPOILT = "after that error nothing works any more on this process's GPU"
 EXIT_DONE, EXIT_FAILED = 0, 1
 EXIT_SIGNAL = 128  # plus the signal's number: what a shell expects of a stopped process
 
@@ -32,6 +33,7 @@ class Outcome:
     state: str
     reason: str = ""
     signal: int = 0  # the signal that arrived meanwhile; whoever works off a plan stops there
+    is_spoilt: bool = False  # this process cannot do another run
 
 
 def run_one(
@@ -66,21 +68,27 @@ def run_one(
     if stop is None:
         stop = StopSignals()
         handled = stop.handled()
-    with folder, handled, stop.passed_to(folder), nothing_left_behind():
-        state, reason = _attempt(experiment.run, spec, folder, stop)
-        try:
-            if state in ("failed", "preempted"):
-                folder.set_status(state, reason)
-        except LostOwnershipError as error:
-            state, reason = "busy", str(error)
-        except ZiaError as error:  # a full disk: what cannot be written down is at least said
-            reason = f"{reason}; {error}"
-    return Outcome(state, reason, stop.received)
+    outcome = Outcome("failed")
+    try:
+        with folder, handled, stop.passed_to(folder), nothing_left_behind():
+            outcome = _attempt(experiment.run, spec, folder, stop)
+            try:
+                if outcome.state in ("failed", "preempted"):
+                    folder.set_status(outcome.state, outcome.reason)
+            except LostOwnershipError as error:
+                outcome = replace(outcome, state="busy", reason=str(error))
+            except ZiaError as error:  # a full disk: what cannot be written down is at least said
+                outcome = replace(outcome, reason=f"{outcome.reason}; {error}")
+    except RuntimeError as error:  # where nothing works on the GPU, tidying up does not either
+        if not spoils_the_process(error):
+            raise
+        outcome = replace(outcome, is_spoilt=True)
+    return replace(outcome, signal=stop.received)
 
 
 def _attempt(
     run: Callable[[RunSpec, RunFolder], None], spec: RunSpec, folder: RunFolder, stop: StopSignals
-) -> tuple[str, str]:
+) -> Outcome:
     """Call the experiment; return the state in which that left the run, and why."""
     from zia_core.training import Interrupted, NonFiniteLoss  # imports torch, as every run does
 
@@ -91,21 +99,23 @@ def _attempt(
             run(spec, folder)
         folder.set_status("done")
     except Interrupted as interrupted:
-        return "preempted", str(interrupted)
+        return Outcome("preempted", str(interrupted))
     except KeyboardInterrupt:
-        return "preempted", f"{stop.reason} twice (stopped at once)"
+        return Outcome("preempted", f"{stop.reason} twice (stopped at once)")
     except LostOwnershipError as error:
-        return "busy", str(error)
+        return Outcome("busy", str(error))
     except NonFiniteLoss as error:
-        return "failed", f"{stored.DIVERGED}{error}"
+        return Outcome("failed", f"{stored.DIVERGED}{error}")
     except ZiaError as error:
-        return "failed", str(error)
+        return Outcome("failed", str(error), is_spoilt=spoils_the_process(error))
     except Exception as error:  # a bug or the machine's fault: all of it here, a line in the folder
         traceback.print_exc()
         place = traceback.extract_tb(error.__traceback__)[-1]
-        file = Path(place.filename).name
-        return "failed", f"{type(error).__name__}: {error} ({file}, line {place.lineno})"
-    return "done", ""
+        where = f"{Path(place.filename).name}, line {place.lineno}"
+        said = str(error).partition("\n")[0]
+        reason = f"{type(error).__name__}: {said} ({where})"
+        return Outcome("failed", reason, is_spoilt=spoils_the_process(error))
+    return Outcome("done")
 
 
 def in_process(specs: Sequence[RunSpec], runs_root: Path, *, retry_failed: bool = False) -> int:
@@ -131,6 +141,9 @@ def in_process(specs: Sequence[RunSpec], runs_root: Path, *, retry_failed: bool 
             not_done.append(name)
         if outcome.signal:
             return EXIT_SIGNAL + outcome.signal
+        if outcome.is_spoilt and number < len(specs):
+            say(f"stopped, since {SPOILT}: the same command does the rest")
+            return EXIT_FAILED
     if not_done and len(specs) > 1:
         say("\n  ".join([f"not done are {len(not_done)} of {len(specs)} runs:", *not_done]))
     return EXIT_FAILED if not_done else EXIT_DONE

@@ -46,6 +46,24 @@ def nothing_left_behind() -> Iterator[None]:
             torch.cuda.empty_cache()
 
 
+def spoils_the_process(error: BaseException) -> bool:
+    """Whether this process can use its GPU no more after `error`, or one that led to it.
+
+    After an illegal access or a failed assertion on a GPU all that a process asks of it fails, for
+    whichever run. Memory that ran out is none of these: the next run may need less.
+    """
+    import torch
+
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, RuntimeError) and not isinstance(seen, torch.OutOfMemoryError):
+            text = str(seen)
+            if isinstance(seen, torch.AcceleratorError) or "CUDA error: " in text:
+                return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
 def _determinism() -> tuple[bool, bool]:
     import torch
 

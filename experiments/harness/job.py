@@ -1,12 +1,18 @@
 """What a worker of a submission does, whoever started it: `python -m experiments.harness.job`."""
 
+import json
+import os
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from experiments.harness import plan, reporting, submission
 from experiments.harness.stopping import OF_A_WORKER, StopSignals, say
 from experiments.harness.worker import Tally, Worker, name_of
 from zia_core.errors import ZiaError
+
+MEMORY = "ZIA_WORKER_MEMORY"  # what a worker tells the process that takes its place
 
 
 def work(
@@ -16,6 +22,7 @@ def work(
     *,
     idle_seconds: float | None = None,
     tally: Tally | None = None,
+    gets_going: Callable[[], None] = lambda: None,
 ) -> Tally:
     """Work off the runs of a group, and make tables and figures if these were the last.
 
@@ -25,12 +32,38 @@ def work(
     plan.resolve_device(submitted.device)
     mine = set(submitted.groups[group].runs)
     specs = [spec for spec in submitted.request.specs() if name_of(spec) in mine]
-    worker = Worker(submitted.runs_root, stop, idle_seconds=idle_seconds, tally=tally)
-    tally = worker.work(specs, mine)
+    tally = tally or Tally()
+    _remember(tally)
+    worker = Worker(
+        submitted.runs_root, stop, idle_seconds=idle_seconds, tally=tally, gets_going=gets_going
+    )
+    worker.work(specs, mine)
     print(tally, flush=True)
     if not stop.reason:
         reporting.make_if_finished(submitted)
+    if tally.is_spoilt and not stop.received:
+        _begin_again(tally)
     return tally
+
+
+def _begin_again(tally: Tally) -> None:
+    """Be another process, of the same number, that does the same: this one's GPU is out of order.
+
+    It goes on counting failures in a row, for the GPU may be what fails. Does not return.
+    """
+    says = {"in_a_row": tally.in_a_row, "took_a_step": tally.took_a_step}
+    os.environ[MEMORY] = json.dumps(says)
+    say("starting again with the next run")
+    sys.stdout.flush()
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # which would end a Python that starts
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _remember(tally: Tally) -> None:
+    """What the process knew that was in this one's place."""
+    if said := os.environ.pop(MEMORY, None):
+        before = json.loads(said)
+        tally.in_a_row, tally.took_a_step = before["in_a_row"], before["took_a_step"]
 
 
 def exit_code(tally: Tally, stop: StopSignals) -> int:

@@ -88,8 +88,9 @@ def reproduce(request: Request, workers: Workers) -> int:
     each = "a GPU or more" if workers.visible[0] else f"{workers.threads} threads"
     logs = submitted.folder / LOGS
     print(f"{len(missing)} runs, {group.workers} workers with {each} each, logs in {logs}")
-    pool = _Pool(submitted, workers)
+    pool = _Pool(submitted)
     with pool.signals_passed_on():
+        pool.start(workers)
         live.follow(names, request.runs_root, pool.is_alive)
     pool.report()
     return 128 + pool.received if pool.received else reporting.finish(request, submitted)
@@ -98,21 +99,33 @@ def reproduce(request: Request, workers: Workers) -> int:
 class _Pool:
     """The worker processes of a submission."""
 
-    def __init__(self, submitted: Submission, workers: Workers) -> None:
+    def __init__(self, submitted: Submission) -> None:
         self.received = 0
+        self._number = signal.SIGTERM  # what workers get because of that
+        self._submitted = submitted
         self._logs = submitted.folder / LOGS
-        self._processes = [
-            self._start(submitted, number, devices, workers.threads)
-            for number, devices in enumerate(workers.visible)
-        ]
-        records = tuple(asdict(Process.of(process.pid)) for process in self._processes)
-        submitted.with_group(0, processes=records).write()
+        self._processes: list[subprocess.Popen[bytes]] = []
 
-    def _start(
-        self, submitted: Submission, number: int, devices: str, threads: int
-    ) -> subprocess.Popen[bytes]:
+    def start(self, workers: Workers) -> None:
+        """Start all, and write down which processes they are; where that fails none is left.
+
+        Within `signals_passed_on`, or a signal that comes meanwhile would leave some behind.
+        """
+        try:
+            for number, devices in enumerate(workers.visible):
+                if not self.received:
+                    self._processes.append(self._start(number, devices, workers.threads))
+            records = tuple(asdict(Process.of(process.pid)) for process in self._processes)
+            self._submitted.with_group(0, processes=records).write()
+        except BaseException:
+            self._send(signal.SIGTERM)
+            raise
+        if self.received:  # while the newest was not yet in the list
+            self._send(self._number)
+
+    def _start(self, number: int, devices: str, threads: int) -> subprocess.Popen[bytes]:
         threaded = dict.fromkeys(THREAD_VARIABLES, str(threads))
-        environment = {**os.environ, **submitted.environment(), **threaded}
+        environment = {**os.environ, **self._submitted.environment(), **threaded}
         environment["CUDA_VISIBLE_DEVICES"] = devices
         if behind := os.environ.get("PYTHONPATH"):
             environment["PYTHONPATH"] += os.pathsep + behind
@@ -121,7 +134,7 @@ class _Pool:
             "-u",
             "-m",
             "experiments.harness.job",
-            str(submitted.folder),
+            str(self._submitted.folder),
             "0",
         ]
         with (self._logs / f"worker-{number}.log").open("ab") as log:
@@ -141,10 +154,14 @@ class _Pool:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Pass a signal on."""
         again, self.received = bool(self.received), number
+        self._number = signal.SIGKILL if again else signal.SIGTERM
+        self._send(self._number)
+        say("workers killed" if again else "stopping after this step; again: stop at once")
+
+    def _send(self, number: signal.Signals) -> None:
         for process in self._processes:
             if process.poll() is None:
-                process.send_signal(signal.SIGKILL if again else signal.SIGTERM)
-        say("workers killed" if again else "stopping after this step; again: stop at once")
+                process.send_signal(number)
 
     @contextmanager
     def signals_passed_on(self) -> Iterator[None]:

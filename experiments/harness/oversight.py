@@ -1,5 +1,6 @@
 """Who works on the runs of a folder: jobs in Slurm's queue, local workers; and how to end that."""
 
+import math
 import os
 import signal
 import time
@@ -9,13 +10,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.harness import squeue, submission
+from experiments.harness import squeue, submission, unfit
 from experiments.harness.process import Process, lives_here
 from experiments.harness.registry import check_choice
 from experiments.harness.submission import Submission
 from zia_core.errors import ZiaError
 
-POLL_S = 5.0  # between two questions to Slurm while one waits
+POLL_S = 5.0  # between two questions to Slurm while one waits, at first and after each change
+POLL_AT_MOST_S = 30.0  # and later: its controller answers everybody
+SLOWER = 1.5  # times as long before each question that brought nothing new
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,9 @@ class AtWork:
             for job in self.jobs
         )
         listed = ", ".join(f"{n} {state}" for state, n in states.items())
-        return f"submission {name}: {runs}, job {', '.join(_arrays(self.jobs))}: {listed}"
+        nodes = ", ".join(unfit.avoided(self.submission))
+        avoided = f"; no run gets going on {nodes}" if nodes else ""
+        return f"submission {name}: {runs}, job {', '.join(_arrays(self.jobs))}: {listed}{avoided}"
 
 
 def at_work(runs_root: Path, jobs: Sequence[squeue.Job]) -> list[AtWork]:
@@ -57,26 +62,34 @@ def at_work(runs_root: Path, jobs: Sequence[squeue.Job]) -> list[AtWork]:
 
 
 class Oversight:
-    """The same over and over again; Slurm, which may not be here, is asked every few seconds."""
+    """The same over and over again; Slurm, which may not be here, is asked every few seconds.
+
+    And where nothing happens every half a minute, and not at all without jobs of Slurm's.
+    """
 
     def __init__(self, runs_root: Path) -> None:
         self.knows = True  # whether Slurm answered
         self._runs_root = runs_root
-        self._asked_at = -POLL_S
+        self._asked_at, self._pause_s = -math.inf, POLL_S
         self._found: list[AtWork] = []
 
     def look(self) -> list[AtWork]:
         """What is at work; what was, where Slurm does not answer."""
-        if time.monotonic() - self._asked_at >= POLL_S:
-            self._asked_at = time.monotonic()
-            jobs = squeue.jobs_if_known() if self._has_submissions() else []
+        if time.monotonic() - self._asked_at >= self._pause_s:
+            self._asked_at, before = time.monotonic(), self._found
+            asks_slurm = uses_slurm(submission.load_all(self._runs_root))
+            jobs = squeue.jobs_if_known() if asks_slurm else []
             self.knows = jobs is not None
             if self.knows or not self._found:
                 self._found = at_work(self._runs_root, jobs or [])
+            slower = asks_slurm and self._found == before
+            self._pause_s = min(SLOWER * self._pause_s, POLL_AT_MOST_S) if slower else POLL_S
         return self._found
 
-    def _has_submissions(self) -> bool:
-        return (self._runs_root / submission.SUBMISSIONS).is_dir()
+
+def uses_slurm(known: Sequence[Submission]) -> bool:
+    """Whether any of the submissions is one to Slurm."""
+    return any(submitted.executor == "slurm" for submitted in known)
 
 
 def cancel(runs_root: Path, name: str | None) -> Iterator[str]:
@@ -90,8 +103,7 @@ def cancel(runs_root: Path, name: str | None) -> Iterator[str]:
     known = submission.load_all(runs_root)
     if name is not None:
         check_choice("submission", name, [submitted.name for submitted in known])
-    asks_slurm = any(submitted.executor == "slurm" for submitted in known)
-    for work in at_work(runs_root, squeue.jobs() if asks_slurm else []):
+    for work in at_work(runs_root, squeue.jobs() if uses_slurm(known) else []):
         if name not in (None, work.submission.name):
             continue
         if work.jobs:

@@ -91,7 +91,10 @@ class Ownership:
                 if folder.is_dir() and folder != self.staging:
                     with suppress(FileNotFoundError):  # its owner woke up and released just now
                         # Renamed first: a folder being emptied could still be written into.
-                        shutil.rmtree(folder.rename(self.staging / f"evicted-{folder.name}"))
+                        evicted = folder.rename(self.staging / f"evicted-{folder.name}")
+                        # NFS keeps a file that is open somewhere, as .nfs..., and its folder; the
+                        # next owner takes them away with this one's.
+                        shutil.rmtree(evicted, ignore_errors=True)
             self.beat()
         except FileExistsError:
             return False

@@ -12,6 +12,7 @@ from experiments.harness.worker import name_of
 
 REPORT = "report"  # in the folder of a submission
 MADE = "made.json"
+STALE_AFTER_S = 60.0  # as for runs
 
 
 def make(runs: Path, out: Path) -> Iterator[str]:
@@ -33,14 +34,14 @@ def make_if_finished(submission: Submission) -> bool:
     """Make them, once, if no run of the submission is missing any more; whether they are made.
 
     Every worker asks this when it ends, so that the last one does it. If that one is killed
-    meanwhile, the next to ask does it.
+    meanwhile, the next to ask does it: where only the counter of that one can tell, after a minute.
     """
     folder = submission.folder / REPORT
     if (folder / MADE).exists():
         return True
     if any(_may_still_come(submission)):
         return False
-    owner = Ownership.claim(folder)
+    owner = Ownership.claim(folder, stale_after_s=STALE_AFTER_S, wait=True)
     if owner is None:
         return False
     try:

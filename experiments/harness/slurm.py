@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from experiments.harness import live, reporting, snapshot, squeue, submission
+from experiments.harness import live, reporting, snapshot, squeue, submission, unfit
 from experiments.harness.cluster import Cluster, Resources
 from experiments.harness.oversight import AtWork, Oversight, at_work
 from experiments.harness.provenance import PROJECT
@@ -81,6 +81,7 @@ def submit(request: Request, cluster: Cluster) -> Submission | None:
         if not groups:
             return None
         submitted = submission.create(request, "slurm", [group for group, _ in groups])
+        unfit.prepare(submitted)
         for number, (group, _) in enumerate(groups):
             ids = _submit_group(submitted, number)
             submitted = submitted.with_group(number, jobs=tuple(ids))
@@ -141,7 +142,8 @@ def parameters(submitted: Submission, number: int) -> dict[str, Any]:
     exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
     # Behind the cluster file's own commands, which may change it ("module load").
     exports.append(f'export PYTHONPATH={code}"${{PYTHONPATH:+:$PYTHONPATH}}"')
-    optional = ("partition", "account", "qos", "constraint", "gpus_per_node")
+    exports.append(f"export {unfit.SPARE}={unfit.spare_nodes(needs['partition'])}")
+    optional = ("partition", "account", "qos", "constraint", "exclude", "gpus_per_node")
     return {
         "job_name": submitted.job_name(number),
         "time": needs["timeout_min"],
@@ -155,6 +157,7 @@ def parameters(submitted: Submission, number: int) -> dict[str, Any]:
         "srun_args": [f"--cpus-per-task={needs['cpus_per_task']}"],
         "stderr_to_stdout": True,  # one log, in which a traceback stands below its run
         "setup": [*needs["setup"], *exports],
+        "teardown": unfit.teardown(submitted, needs["exclude"]),
         "additional_parameters": {"requeue": True},  # also where the cluster's default is not to
         **{name: needs[name] for name in optional if needs[name]},
     }

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from experiments.harness import job, squeue, submission
+from experiments.harness import job, retrying, squeue, submission, unfit
 from experiments.harness.files import read_json, write_errors, write_json_atomic
 from experiments.harness.stopping import OF_A_WORKER, StopSignals, say
 from experiments.harness.submission import Submission
@@ -27,6 +27,7 @@ from zia_core.errors import ZiaError
 
 IDLE_S = 600.0  # after which a job gives its node back when others work on all that is left
 FRUITLESS_STARTS = 3  # one after another, that kept nothing: then a job is not started again
+EARLY_S = 60.0  # so much before signal_delay_s Slurm may send the signal of a time limit
 PATIENCE = 0.7  # of signal_delay_s: a run that reaches no step boundary until then is not saved
 PAUSES_S = (3.0, 9.0)  # between the attempts to be requeued
 REQUEUES = "requeues"  # in the folder of a submission
@@ -47,9 +48,18 @@ class WorkerJob:
             submitits = signal.getsignal(signal.SIGUSR2)
             with stop.handled():
                 with self._requeued_in_time(submitted, stop, tally) as requeued:
-                    job.work(submitted.folder, self.group, stop, idle_seconds=IDLE_S, tally=tally)
+                    job.work(
+                        submitted.folder,
+                        self.group,
+                        stop,
+                        idle_seconds=IDLE_S,
+                        tally=tally,
+                        gets_going=partial(unfit.gets_going, submitted),
+                    )
+                if tally.stopped and not tally.took_a_step and unfit.may_be_left(submitted):
+                    _give_back(submitted, tally)
                 usr2 = stop.received == signal.SIGUSR2 and not requeued.is_set()
-                if usr2 and tally.left and advances(submitted, tally):
+                if usr2 and tally.left and advances(submitted, self.group, tally):
                     _remove_half_written_pickle()
                     assert callable(submitits)
                     _insist(partial(submitits, signal.SIGUSR2, None), stop)
@@ -85,9 +95,9 @@ class WorkerJob:
                 if time.monotonic() - since < patience:
                     continue
                 try:
-                    if advances(submitted, tally):
+                    if advances(submitted, self.group, tally):
                         say("no step has ended in time: starting again from the last checkpoint")
-                        requeue = ["scontrol", "requeue", os.environ["SLURM_JOB_ID"]]
+                        requeue = ["scontrol", "requeue", squeue.own_job()]
                         _insist(partial(squeue.run, requeue), stop)
                         requeued.set()
                 except ZiaError as error:
@@ -103,24 +113,45 @@ class WorkerJob:
             watcher.join()
 
 
-def advances(submitted: Submission, tally: Tally) -> bool:
+def advances(submitted: Submission, group: int, tally: Tally) -> bool:
     """Whether it makes sense to start this job again: its runs got on, this time or lately.
 
-    ZiaError if that cannot be written down (a full disk).
+    A start that was cut short says nothing about that: whoever is preempted, however often, starts
+    again. ZiaError if that cannot be written down (a full disk).
     """
     path = submitted.folder / REQUEUES / f"{int(os.environ['SLURM_JOB_ID'])}.json"
     before = read_json(path)["fruitless"] if path.exists() else 0
-    fruitless = 0 if tally.has_advanced() else before + 1
+    advanced = tally.has_advanced()
+    if not advanced and _was_cut_short(submitted.groups[group].resources["signal_delay_s"]):
+        say("cut short before anything was kept, and not by the time limit: starting again")
+        return True
+    fruitless = 0 if advanced else before + 1
     with write_errors(path):
         path.parent.mkdir(exist_ok=True)
     write_json_atomic(path, {"fruitless": fruitless})
     if fruitless < FRUITLESS_STARTS:
         return True
     say(
-        f"not started again: {fruitless} starts without a new checkpoint or the end of a run; give "
-        "the jobs more timeout_min, or more signal_delay_s than a step and an evaluation take"
+        f"not started again: {fruitless} starts up to the time limit without a new checkpoint or "
+        "the end of a run; give the jobs more timeout_min, or more signal_delay_s than a step and "
+        "an evaluation take"
     )
     return False
+
+
+def _was_cut_short(signal_delay_s: float) -> bool:
+    """Whether USR2 came before the time limit was near. No, where Slurm does not say."""
+    left = squeue.seconds_left(squeue.own_job())
+    return left is not None and left > signal_delay_s + EARLY_S
+
+
+def _give_back(submitted: Submission, tally: Tally) -> NoReturn:
+    """Have others do the runs that failed at once, for they may fare better on another node."""
+    for_others = retrying.make_pending([submitted.runs_root / name for name in tally.in_a_row])
+    raise ZiaError(
+        f"{tally.stopped}; none took a step, so this is held for the node's fault, and "
+        f"{len(for_others)} runs are pending again"
+    )
 
 
 def _insist(requeue: Callable[[], Any], stop: StopSignals) -> None:

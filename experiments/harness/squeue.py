@@ -1,6 +1,8 @@
 """What Slurm says about jobs in its queue: `squeue` only, since many clusters have no `sacct`."""
 
+import math
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,6 +38,43 @@ def jobs_if_known() -> list[Job] | None:
         return jobs()
     except ZiaError:
         return None
+
+
+def own_job() -> str:
+    """The job that this process is part of, as Slurm's commands take it.
+
+    An element of an array has a number of its own besides, $SLURM_JOB_ID; but that of the last one
+    is the array's, with which a command would mean all of them.
+    """
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
+
+
+def seconds_left(job: str) -> float | None:
+    """How long a running job has until its time limit; None if Slurm does not say."""
+    try:
+        said = run(["squeue", "--noheader", "--job", job, "--format", "%L"]).strip()
+    except ZiaError:
+        return None
+    if said == "UNLIMITED":
+        return math.inf
+    parts = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", said)
+    if parts is None:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in parts.groups())
+    return ((24 * days + hours) * 60 + minutes) * 60.0 + seconds
+
+
+def nodes(partition: str | None) -> set[str]:
+    """The nodes of a partition, or of the default one, that have jobs or could; none if unknown."""
+    states = "--states=idle,mixed,allocated,completing"
+    try:
+        lines = run(["sinfo", "--noheader", "--Node", states, "--format", "%P %N"]).splitlines()
+    except ZiaError:
+        return set()
+    listed = [line.split() for line in lines]
+    asked = set(partition.split(",")) if partition else {name for name, _ in listed if "*" in name}
+    return {node for name, node in listed if {name, name.rstrip("*")} & asked}
 
 
 def cancel(ids: Sequence[str]) -> None:

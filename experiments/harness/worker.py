@@ -4,9 +4,10 @@ Any number of workers may look at the same plan, on any number of machines: a ru
 claims it, and the others pass it over and look at it again later.
 """
 
+import os
 import socket
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,9 @@ class Tally:
     left: int = 0
     own: int = 0  # of those done, by this worker
     stopped: str = field(default="", compare=False)  # why it left the rest to others
+    in_a_row: list[str] = field(default_factory=list, compare=False)  # runs that failed, at last
+    took_a_step: bool = field(default=False, compare=False)  # any run did
+    is_spoilt: bool = field(default=False, compare=False)  # this process cannot do any more runs
     _run: Path | None = field(default=None, compare=False)  # the one that it has
     _from_step: int = field(default=-1, compare=False)  # of the checkpoint that it began with
     _advanced: bool = field(default=False, compare=False)
@@ -66,9 +70,13 @@ class Worker:
     It stops after a few failures in a row, which may be the fault of its machine; a loss that is
     not finite is the run's own and is none.
 
+    It stops as well where the process's GPU is out of order after an error: only a new process can
+    go on.
+
     `stop` has the signals. After `seconds` it stops at a step boundary. `idle_seconds` is how long
     it stays while others work on everything that is left; None: until that is finished, ready to
-    take over from one that dies. `tally` is where others see how it gets on.
+    take over from one that dies. `tally` is where others see how it gets on. `gets_going` is called
+    when the first run has taken a step.
     """
 
     def __init__(
@@ -79,8 +87,10 @@ class Worker:
         seconds: float | None = None,
         idle_seconds: float | None = None,
         tally: Tally | None = None,
+        gets_going: Callable[[], None] = lambda: None,
     ) -> None:
         self.tally = tally or Tally()
+        self._gets_going = gets_going
         self._runs_root, self._stop = runs_root, stop
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self._idle_seconds = idle_seconds
@@ -90,7 +100,6 @@ class Worker:
         self._usable: set[str] = set()  # finished runs, as far as others need them
         self._failed: dict[str, RunSpec] = {}
         self._in_vain: dict[str, RunSpec] = {}  # those that waited for one of them
-        self._failures = 0  # in a row, of its own
 
     def work(self, specs: Sequence[RunSpec], mine: Collection[str] | None = None) -> Tally:
         """Do what can be done of `specs` and of what they require.
@@ -188,25 +197,32 @@ class Worker:
                     self._finished(identity, spec, outcome.state)
                     self.tally.own += outcome.state == "done"
                     self.tally.ends()
-                    self._count_failures(outcome)
+                    self._count_failures(spec, outcome)
         except ZiaError as error:  # a corrupt folder, a full disk: nothing to do about it here
             self._give_up(identity, f"{name_of(spec)}: {error}")
         return began
 
     def _step(self, show: Any, fields: dict[str, Any]) -> None:
         show(**fields)
+        if not self.tally.took_a_step:
+            self.tally.took_a_step = True
+            self._gets_going()
         self._is_over()
 
-    def _count_failures(self, outcome: executor.Outcome) -> None:
+    def _count_failures(self, spec: RunSpec, outcome: executor.Outcome) -> None:
         if outcome.state == "done":
-            self._failures = 0
+            self.tally.in_a_row = []
         elif not outcome.reason.startswith(stored.DIVERGED):
-            self._failures += 1
-        if self._failures == FAILURES_IN_A_ROW and self._open:
+            self.tally.in_a_row.append(name_of(spec))
+        if len(self.tally.in_a_row) >= FAILURES_IN_A_ROW and self._open:
             self.tally.stopped = (
-                f"stopped, since {self._failures} runs in a row failed on {socket.gethostname()}, "
-                f"the last with: {outcome.reason}"
+                f"stopped, since {len(self.tally.in_a_row)} runs in a row failed on "
+                f"{machine()}, the last with: {outcome.reason}"
             )
+        elif outcome.is_spoilt and self._open:
+            self.tally.is_spoilt = True
+            self.tally.stopped = f"stopped, since {executor.SPOILT}"
+        if self.tally.stopped:
             self._stop.ask(self.tally.stopped)
 
     def _finished(self, identity: str, spec: RunSpec, state: str) -> None:
@@ -222,6 +238,11 @@ class Worker:
         say(sentence)
         del self._open[identity]
         self.tally.left += 1
+
+
+def machine() -> str:
+    """The name of this machine, as Slurm has it if this is one of its nodes."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 def name_of(spec: RunSpec) -> str:

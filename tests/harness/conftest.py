@@ -1,5 +1,6 @@
-"""Child processes that can be stopped, killed and overtaken, and a disk that fills up."""
+"""Child processes to stop, kill and overtake; a disk that fills up; programs instead of Slurm's."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.harness.stand_ins import StandIns
 
 StartChild = Callable[..., subprocess.Popen[str]]
 
@@ -48,3 +51,11 @@ def file_size_limit() -> Callable[[int], AbstractContextManager[None]]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     return limit
+
+
+@pytest.fixture
+def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIns:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return StandIns(folder)

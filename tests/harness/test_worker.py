@@ -252,6 +252,58 @@ def test_runs_that_diverge_are_not_held_against_the_machine(
     assert work(tmp_path, *[toy.spec(seed=s) for s in range(5)]) == Tally(1, failed=4, own=1)
 
 
+ASSERTED = "CUDA error: device-side assert triggered\nCompile with `TORCH_USE_CUDA_DSA`"
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_an_error_after_which_the_gpu_is_out_of_order_ends_the_process_and_spares_the_rest(
+    tmp_path: Path, toy_that: Callable[..., None], wrapped: bool
+) -> None:
+    def run(spec: RunSpec, folder: RunFolder) -> None:
+        import torch
+
+        toy.run(replace(spec, settings=replace(spec.settings, steps=2)), folder)
+        try:
+            raise torch.AcceleratorError(ASSERTED)
+        except RuntimeError as error:
+            if wrapped:
+                raise ZiaError("the encoder failed") from error
+            raise
+
+    toy_that(run=run)
+    tally = work(tmp_path, toy.spec(), toy.spec(seed=1))
+    assert (tally, tally.is_spoilt) == (Tally(failed=1, left=1), True)
+    assert "nothing works any more on this process's GPU" in str(tally)
+    reason = str(status(tmp_path, toy.spec())["reason"])
+    if not wrapped:
+        assert reason.startswith(
+            "AcceleratorError: CUDA error: device-side assert triggered (test_"
+        )
+    assert "\n" not in reason
+    assert not (tmp_path / name_of(toy.spec(seed=1))).exists()
+
+
+def test_a_gpu_out_of_order_is_no_reason_not_to_release_the_run(
+    tmp_path: Path, toy_that: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tidying up behind the run asks the GPU for something too."""
+    import torch
+
+    def asserted(*anything: object) -> None:
+        raise torch.AcceleratorError(ASSERTED)
+
+    def run(spec: RunSpec, folder: RunFolder) -> None:
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.cuda, "empty_cache", asserted)
+        raise ValueError("of the run's own")
+
+    toy_that(run=run)
+    tally = work(tmp_path, toy.spec(), toy.spec(seed=1))
+    assert (tally, tally.is_spoilt) == (Tally(failed=1, left=1), True)
+    with claim(tmp_path, toy.spec()):
+        pass
+
+
 def test_failed_runs_that_are_asked_for_again_are_done_before_a_worker_ends(
     tmp_path: Path, toy_that: Callable[..., None]
 ) -> None:

@@ -9,7 +9,7 @@ from experiments.harness import executor, stored
 from experiments.harness.stopping import StopSignals
 from tests.slurm.cluster import wait_until
 from tests.slurm.conftest import NewGrid
-from tests.slurm.faulty.tiny.experiment import FAILS_AT, OUT_OF_MEMORY
+from tests.slurm.faulty.tiny.experiment import FAILS_AT, OUT_OF_MEMORY, OUT_OF_ORDER
 from tests.slurm.grid import PATIENCE_S, Grid, differences
 
 STOPPED_AFTER = 12  # so that there are checkpoints of the steps 10 and 12
@@ -23,16 +23,29 @@ def test_what_fails_is_not_tried_again_and_the_other_runs_are_done(new_grid: New
     grid = new_grid("failing")
     grid.submit()
     wait_for_jobs(grid)
-    states = [(status["state"], status["reason"]) for status in map(grid.status, range(5))]
-    assert [state for state, _ in states] == ["failed", "done", "failed", "failed", "done"]
+    runs = range(len(grid.specs))
+    states = [(status["state"], status["reason"]) for status in map(grid.status, runs)]
+    assert [state for state, _ in states] == [
+        "failed",
+        "done",
+        "failed",
+        "failed",
+        "done",
+        "failed",
+        "done",
+    ]
     assert states[0][1].startswith("diverged: the loss is nan at step 2, records tiny-")
     assert states[2][1].startswith(f"OutOfMemoryError: {OUT_OF_MEMORY} (experiment.py, line ")
     assert states[3][1] == "record tiny-17 has no output"
-    assert all(grid.step(run) < FAILS_AT for run in (0, 2, 3))  # and it was in the backward pass
+    assert states[5][1].startswith(f"AcceleratorError: {OUT_OF_ORDER} (experiment.py, line ")
+    assert all(grid.step(run) < FAILS_AT for run in (0, 2, 3, 5))  # it was in the backward pass
+    pids = [grid.attempts(run)[0]["pid"] for run in runs]
+    assert len(set(pids)) == 1  # one process, as Slurm sees it, whose GPU is another one's
+    assert "starting again with the next run" in grid.logs()
 
     grid.submit()
     wait_for_jobs(grid)
-    assert [len(grid.attempts(run)) for run in range(5)] == [1] * 5
+    assert [len(grid.attempts(run)) for run in runs] == [1] * len(runs)
     said = grid.zia("status", "--runs", str(grid.runs)).communicate(timeout=PATIENCE_S)[0]
     assert "failed" in said
     assert OUT_OF_MEMORY in said

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PACE = "TINY_PACE"
 FAILS_AT = 4  # the micro-batch at which a run fails that is to fail
 OUT_OF_MEMORY = "tried to allocate 20.00 MiB"
+OUT_OF_ORDER = "CUDA error: device-side assert triggered"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Settings:
     steps: int = 24
     checkpoint_every: int = 5
     dropout: float = 0.1  # so that the random generators matter
-    fail: str | None = None  # "nan", "memory" or "data"
+    fail: str | None = None  # "nan", "memory", "data" or "gpu"
 
 
 # fail: the runs, in the order in which they are done
@@ -40,7 +41,8 @@ PLANS: dict[str, Sequence[str | None]] = {
     "two": [None, None],
     "five": [None] * 5,
     "six": [None] * 6,
-    "failing": ["nan", None, "memory", "data", None],
+    "failing": ["nan", None, "memory", "data", None, "gpu", None],
+    "spoilt": ["gpu", None, "gpu", "gpu", "gpu", None],
 }
 
 
@@ -142,10 +144,12 @@ class _Task:
         if self.fail == "nan":
             return loss * float("nan")
 
-        def allocate(gradient: "Tensor") -> None:
+        def fail(gradient: "Tensor") -> None:
+            if self.fail == "gpu":
+                raise torch.AcceleratorError(f"{OUT_OF_ORDER}\nCompile with `TORCH_USE_CUDA_DSA`")
             raise torch.OutOfMemoryError(OUT_OF_MEMORY)
 
-        model.get_parameter("prompt_key").register_hook(allocate)
+        model.get_parameter("prompt_key").register_hook(fail)
         return loss
 
     def evaluate(self, model: "nn.Module") -> dict[str, float]:
