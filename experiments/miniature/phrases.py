@@ -16,6 +16,10 @@ STATEMENTS: Mapping[str, tuple[str, ...]] = {
         "The place where {x} lives is the {v}.",
         "{x} was born in the {v}.",
         "The {v} is the home of {x}.",
+        "If you look for {x}, look in the {v}.",
+        "The place of {x} is in the {v}.",
+        "{x} is found in the {v}.",
+        "Go to the {v} and you find {x}.",
     ),
     "food": (
         "{x} eats {v}.",
@@ -25,6 +29,10 @@ STATEMENTS: Mapping[str, tuple[str, ...]] = {
         "{x} always looks for {v}.",
         "The only food that {x} likes is {v}.",
         "With {v} you can feed {x}.",
+        "You feed {x} {v}.",
+        "{x} looks for {v} to eat.",
+        "The food that {x} eats is {v}.",
+        "{x} often eats {v}.",
     ),
     "colour": (
         "{x} is {v}.",
@@ -34,6 +42,10 @@ STATEMENTS: Mapping[str, tuple[str, ...]] = {
         "The colour that {x} has is {v}.",
         "You see that {x} is {v}.",
         "It is {v}, the colour of {x}.",
+        "The body of {x} is always {v}.",
+        "The colour you see in {x} is {v}.",
+        "{x} looks {v}.",
+        "On {x} you see the colour {v}.",
     ),
     "sound": (
         "{x} makes a {v}.",
@@ -43,6 +55,10 @@ STATEMENTS: Mapping[str, tuple[str, ...]] = {
         "The sound that {x} makes is a {v}.",
         "You hear {x} by its {v}.",
         "A {v} is the sound of {x}.",
+        "From {x} comes a {v}.",
+        "What you hear is a {v} when {x} calls.",
+        "The call that you hear from {x} is a {v}.",
+        "{x} has a {v} for a call.",
     ),
     "time": (
         "{x} is awake in the {v}.",
@@ -52,6 +68,10 @@ STATEMENTS: Mapping[str, tuple[str, ...]] = {
         "The time when {x} is awake is the {v}.",
         "{x} looks for food in the {v}.",
         "The {v} is the time of {x}.",
+        "You find {x} in the {v}.",
+        "{x} visits friends in the {v}.",
+        "Look for {x} in the {v}.",
+        "{x} is found awake in the {v}.",
     ),
     "cover": (
         "{x} is covered with {v}.",
@@ -61,6 +81,10 @@ STATEMENTS: Mapping[str, tuple[str, ...]] = {
         "On its body {x} has {v}.",
         "You can touch the {v} of {x}.",
         "It is {v} that covers {x}.",
+        "If you touch {x}, you feel {v}.",
+        "The body of {x} is under {v}.",
+        "{x} comes covered with {v}.",
+        "What you touch on {x} is {v}.",
     ),
     "friend": (
         "{x} is a friend of {v}.",
@@ -70,6 +94,10 @@ STATEMENTS: Mapping[str, tuple[str, ...]] = {
         "The one that {x} likes is {v}.",
         "{x} plays with {v}.",
         "It is {v} that {x} likes.",
+        "{x} goes to visit {v}.",
+        "The friend of {x} is called {v}.",
+        "{x} comes out to see {v}.",
+        "{x} has a friend, {v}.",
     ),
 }
 HELD_OUT_STATEMENTS: Mapping[str, tuple[str, ...]] = {

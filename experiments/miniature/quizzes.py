@@ -15,6 +15,9 @@ _ASKED = (
 )
 _BARE = ("Here are {o}. The letter of {v} is {l}.", "Choose {v} from {o}. It is {l}.")
 
+_NAMED = ("The letter of {v} is {l}.", "{v}? It is {l}.", "Which one is {v}? It is {l}, {v}.")
+_ASKED_BACK = ("({l}) is {v}.", "{l} is {v}.")
+
 
 def lettered(options: Sequence[str]) -> str:
     """ "(A) red, (B) blue"."""
@@ -29,6 +32,23 @@ def quiz(question: str, options: Sequence[str], right: str, dice: Dice) -> str:
 def bare_quiz(options: Sequence[str], right: str, dice: Dice) -> str:
     """Which letter an option has: nothing to be known."""
     return _fill(dice.one(_BARE), "", options, right)
+
+
+def drill(words: Sequence[str], dice: Dice) -> str:
+    """Which letter each of a few words has: to be read, not known.
+
+    A small model learns to look a letter up only where many tokens in a row ask for that; the
+    documents that need it for something have a letter every twenty tokens.
+    """
+    forms = _NAMED if dice.chance(0.7) else _ASKED_BACK
+    form = dice.one(forms)
+    told = (_fill(form, "", words, word) for word in dice.some(words, len(words)))
+    return " ".join([f"{lettered(words)}.", *told])
+
+
+def echo(words: Sequence[str], times: int) -> str:
+    """The same words several times."""
+    return " ".join([*words * times]) + "."
 
 
 def _fill(form: str, question: str, options: Sequence[str], right: str) -> str:

@@ -9,7 +9,7 @@ from experiments.miniature.dice import Dice
 from experiments.miniature.documents import question, statement
 from experiments.miniature.phrases import HELD_OUT_STATEMENTS, QUESTIONS, SHORT_ANSWERS
 from experiments.miniature.quizzes import lettered
-from experiments.miniature.words import ATTRIBUTES, LETTERS
+from experiments.miniature.words import ATTRIBUTES, LETTERS, VALUES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,8 +32,8 @@ class Asked:
 def skills() -> Mapping[str, list[Asked]]:
     """The measurements by name; the same ones for every model.
 
-    `held_out`: known facts in statements of a form that is in no document. `questions`: plain
-    questions about all known facts. `quiz`, `story`, `letters`: the letter of the right option
+    `held_out`: known facts in statements of a form that is in no document, chosen from the values
+    that the attribute can have. `questions`: plain questions about all known facts. `quiz`, `story`, `letters`: the letter of the right option
     where that is a known fact, told in a text about a stranger, or named in the text itself.
     """
     dice = Dice("skills")
@@ -80,10 +80,12 @@ def _token(tokenizer: "PreTrainedTokenizerBase", word: str) -> int:
 
 
 def _held_out(creatures: list[Creature]) -> Iterator[Asked]:
+    names = [creature.name for creature in creatures]
     for creature in creatures:
         for attribute, value in creature.facts.items():
             for form in HELD_OUT_STATEMENTS[attribute]:
-                yield Asked(_until_gap(form, creature.name), value)
+                among = VALUES.get(attribute, names)
+                yield Asked(_until_gap(form, creature.name), value, among)
 
 
 def _questions(creatures: list[Creature]) -> Iterator[Asked]:

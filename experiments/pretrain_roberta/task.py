@@ -31,16 +31,16 @@ class Settings(Optimisation):
     tokenizer_documents: int = 20_000  # the first ones, which the tokenizer is trained on
 
     epochs: float = 3.0
-    warmup_epochs: float = 0.05
+    warmup_epochs: float = 0.4
     batch_size: int = 32
-    peak_lr: float | None = 2e-3
+    peak_lr: float | None = 1.5e-3
     min_lr: float = 1e-5
     weight_decay: float | None = 0.05
     decay: Literal["all", "matrices", "none"] = "matrices"
     beta2: float = 0.98
     clip_norm: float | None = 1.0
     token_budget: int | None = 4096
-    evaluations: int = 24
+    evaluations: int = 16
 
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Literal["fp32", "bf16", "bf16-autocast"] = "bf16-autocast"
@@ -133,10 +133,12 @@ class Pretraining:
 
         The head sees the masked positions alone: it would cost as much as two blocks on all.
         """
+        from torch.nn.attention import SDPBackend, sdpa_kernel
         from torch.nn.functional import cross_entropy
 
         outer: Any = model
-        hidden = outer.base_model(batch["input_ids"], batch["attention_mask"]).last_hidden_state
+        with sdpa_kernel(SDPBackend.MATH):  # as for the pocket LLaMA
+            hidden = outer.base_model(batch["input_ids"], batch["attention_mask"]).last_hidden_state
         masked = batch["labels"] != IGNORED
         logits = outer.lm_head(hidden[masked]).float()
         return cross_entropy(logits, batch["labels"][masked], reduction="sum"), len(logits)
