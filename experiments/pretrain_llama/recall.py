@@ -33,8 +33,9 @@ def skills() -> Mapping[str, list[Asked]]:
     """The measurements by name; the same ones for every model.
 
     `held_out`: known facts in statements of a form that is in no document, chosen from the values
-    that the attribute can have. `questions`: plain questions about all known facts. `quiz`, `story`, `letters`: the letter of the right option
-    where that is a known fact, told in a text about a stranger, or named in the text itself.
+    that the attribute can have. `questions`: plain questions about all known facts, chosen from all
+    tokens. `quiz`, `story`, `letters`: the letter of the right option where that is a known fact,
+    told in a text about a stranger, or named in the text itself.
     """
     dice = Dice("skills")
     creatures = [creature for part in known().values() for creature in part]
