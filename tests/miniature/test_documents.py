@@ -68,7 +68,7 @@ def test_strangers_are_no_known_creatures_and_differ_from_text_to_text() -> None
     assert len(lasting) == sum(KNOWN.values())
     assert len(set(names)) == sum(STRANGERS.values())
     assert not lasting & set(names)
-    stories = " ".join(Library(0, {"story": 1.0}).document(i) for i in range(2000))
+    stories = " ".join(Library(0, {"story": 1.0}).document(i) for i in range(4000))
     homes = {n: set(re.findall(rf"The home of {n} is the (\w+)", stories)) for n in names}
     assert sum(len(found) > 1 for found in homes.values()) > 40
 
