@@ -2,6 +2,7 @@
 
 from experiments.harness.experiment import Experiment
 from experiments.miniature.provided import rescore_with_data, run_with_data
+from experiments.selection import select_runs
 from experiments.squad_roberta import runs
 from experiments.squad_roberta.run import RESULT_FIELDS, rescore, run
 from experiments.squad_roberta.settings import Settings
@@ -20,5 +21,5 @@ EXPERIMENT = Experiment(
     run=run_with_data(run),
     estimate=runs.estimate,
     rescore=rescore_with_data(rescore),
-    requires=runs.requires,
+    requires=select_runs,
 )

@@ -1,6 +1,5 @@
 """One run: load, train, answer, score, write down."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,8 @@ from experiments.harness.spec import RunSpec
 from experiments.optimisation import train_settings
 from experiments.prompt_share import first_alone, write_prompt_share
 from experiments.question_answering import load_for_question_answering
-from experiments.squad_roberta import methods, runs, subsets
+from experiments.selection import chosen_rate
+from experiments.squad_roberta import methods, subsets
 from experiments.squad_roberta.data import Question, fingerprint
 from experiments.squad_roberta.decode import Decoded, choose_threshold, predictions
 from experiments.squad_roberta.evaluate import answered, right_answers, scores
@@ -43,6 +43,7 @@ RESULT_FIELDS: Mapping[str, Any] = {
     "val_loss": float,
     "peak_lr": float,
     "candidates": int,  # rates that this one was chosen from; 0: it was given
+    # Beside these, in runs from now on, "tried": what they were chosen from (`selection.Choice`).
 }
 
 
@@ -71,7 +72,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     )
     data = {f"squad-{part}": fingerprint(found) for part, found in vars(splits).items()}
     folder.write_environment({"data": data, "weights": weights})
-    peak_lr = _peak_lr(spec, folder)
+    choice = chosen_rate(spec, folder, RESULT_FIELDS)
     cut = WindowSettings(settings.max_length, settings.stride, settings.max_question)
     training, validation = (
         features(part, tokenizer, cut) for part in (splits.train, splits.validation)
@@ -80,7 +81,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     torch.manual_seed(derived_seed(spec.seed, "parameters"))
     model = methods.prepare(model, spec.method, settings)
     task = SpanTask(training, validation, settings.eval_tokens)
-    optimisation = replace(settings, peak_lr=peak_lr)
+    optimisation = replace(settings, peak_lr=choice.peak_lr)
     summary = train(model, task, train_settings(optimisation, spec.seed, len(task)), folder)
 
     model.eval()
@@ -108,14 +109,13 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     folder.write_result(
         training_result(model, summary, adapter, folder)
         | scores(subsets.TASKS[spec.task], scored, predictions(decoded, threshold))
+        | choice.as_result()
         | {
             "null_threshold": threshold,
             "questions": len(scored),
             "evaluated_on": "validation" if settings.phase == "select" else "dev",
             "val_loss_start": summary.first_evaluation["val_loss"],
             "val_loss": summary.last_evaluation["val_loss"],
-            "peak_lr": peak_lr,
-            "candidates": len(runs.requires(spec)),
         }
     )
 
@@ -142,21 +142,6 @@ def rescore(path: Path) -> dict[str, float]:
     answers = predictions(decoded, run.result["null_threshold"])
     computed = scores(subsets.TASKS[spec.task], questions, answers)
     return {name: value for name, value in computed.items() if value is not None}
-
-
-def _peak_lr(spec: RunSpec, folder: RunFolder) -> float:
-    """The rate that is given, or else that of the run with the lowest validation loss."""
-    settings: Settings = spec.settings
-    if settings.peak_lr is not None:
-        return settings.peak_lr
-    tried = runs.requires(spec)
-    if not tried:
-        raise ZiaError("no learning rate: set peak_lr, or candidates to choose it from")
-    results = [folder.result_of(each, RESULT_FIELDS) for each in tried]
-    losses = [math.inf if result is None else result["val_loss"] for result in results]
-    if not any(results):
-        raise ZiaError(f"every rate of {spec.method} diverged: set candidates with lower ones")
-    return settings.candidates[losses.index(min(losses))]  # the first of equals
 
 
 def _answers(

@@ -6,6 +6,7 @@ from typing import Any
 
 from experiments.harness.experiment import Estimate
 from experiments.harness.spec import RunSpec
+from experiments.selection import with_select_runs
 from experiments.squad_roberta.settings import Settings
 from experiments.squad_roberta.subsets import TASKS
 from experiments.subsets import FULL
@@ -74,26 +75,7 @@ def plan(profile: str, device: str) -> list[RunSpec]:
         finals = list(_paper())
     else:
         finals = list(_small(device)) if profile == "small" else []
-    selections = {needed.identity: needed for spec in finals for needed in requires(spec)}
-    return [*finals, *selections.values()]
-
-
-def requires(spec: RunSpec) -> list[RunSpec]:
-    """The runs that a run's rate is chosen from, one a candidate; none if it is given."""
-    s: Settings = spec.settings
-    if s.phase == "select" or s.peak_lr is not None:
-        return []
-    warmup = s.warmup_epochs * s.selection_epochs / s.epochs if s.epochs else 0.0
-    return [
-        replace(
-            spec,
-            seed=s.selection_seed,
-            settings=replace(
-                s, phase="select", peak_lr=lr, epochs=s.selection_epochs, warmup_epochs=warmup
-            ),
-        )
-        for lr in s.candidates
-    ]
+    return with_select_runs(finals)
 
 
 def _paper() -> Iterator[RunSpec]:

@@ -8,20 +8,15 @@ is [ours].
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments.optimisation import Optimisation
+from experiments.selection import Selection
 
 
 @dataclass(frozen=True)
-class Settings(Optimisation):
-    """Settings of one run; see `runs` for what methods, tasks and profiles change."""
+class Settings(Selection):
+    """Settings of one run; see `runs` for what methods, tasks and profiles change.
 
-    # "select": train with one of the candidate rates on a short schedule, and score the held-out
-    # questions. "final": train in full, and score the dev set once. [ours]
-    phase: Literal["select", "final"] = "final"
-    # Peak rates that are tried where peak_lr is None: the lowest validation loss wins [ours].
-    candidates: tuple[float, ...] = ()
-    selection_seed: int = 0
-    selection_epochs: float = 1.0
+    Rates are chosen by the loss on the held-out questions; the dev set is scored once.
+    """
 
     # The method.
     prompt_length: int = 16  # K [PT2]; 8 for v2.0

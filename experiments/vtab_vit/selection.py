@@ -6,6 +6,7 @@ from typing import Any
 
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
+from experiments.selection import best, shortened
 from experiments.vtab_vit.settings import Settings
 from zia_core.errors import ZiaError
 
@@ -15,9 +16,9 @@ def select_runs(spec: RunSpec) -> list[RunSpec]:
     settings: Settings = spec.settings
     if settings.phase == "select" or settings.peak_lr is not None:
         return []
-    epochs, warmup = settings.epochs, settings.warmup_epochs
-    if settings.selection_epochs is not None and epochs > 0:
-        epochs, warmup = settings.selection_epochs, warmup * settings.selection_epochs / epochs
+    schedule: dict[str, Any] = {}
+    if settings.selection_epochs is not None and settings.epochs > 0:
+        schedule = shortened(settings, settings.selection_epochs)
     return [
         replace(
             spec,
@@ -28,10 +29,9 @@ def select_runs(spec: RunSpec) -> list[RunSpec]:
                 candidates=(),  # one more candidate must not make the others run again
                 selection_seed=Settings.selection_seed,
                 selection_epochs=None,
-                epochs=epochs,
-                warmup_epochs=warmup,
                 peak_lr=rate,
                 weight_decay=decay,
+                **schedule,
             ),
         )
         for rate, decay in settings.candidates
@@ -60,10 +60,5 @@ def chosen(
             "choose from"
         )
     results = [folder.result_of(select, result_fields) for select in select_runs(spec)]
-    accuracies = [-1.0 if result is None else result["accuracy"] for result in results]
-    if not any(results):
-        raise ZiaError(
-            f"every candidate of {spec.method} on {spec.task} diverged: set candidates with lower "
-            "learning rates"
-        )
-    return settings.candidates[accuracies.index(max(accuracies))]
+    accuracies = [None if result is None else result["accuracy"] for result in results]
+    return settings.candidates[best(accuracies, spec)]

@@ -17,6 +17,7 @@ from experiments.harness.executor import in_process, run_one
 from experiments.harness.experiment import NeedsData
 from experiments.harness.spec import RunSpec
 from experiments.question_answering import load_for_question_answering
+from experiments.selection import select_runs
 from experiments.squad_roberta import methods, runs
 from experiments.squad_roberta.evaluate import answered, right_answers
 from experiments.squad_roberta.experiment import EXPERIMENT
@@ -197,7 +198,7 @@ def test_a_rate_that_is_not_given_is_chosen_by_validation_loss(root: Path) -> No
 
     assert in_process([spec], root / "runs", retry_failed=True) == 0
     final = stored.load(folder_of(root, spec))
-    tried = [stored.load(folder_of(root, each)) for each in runs.requires(spec)]
+    tried = [stored.load(folder_of(root, each)) for each in select_runs(spec)]
     assert [each.result["peak_lr"] for each in tried] == [1e-5, 0.02, 3.0]
     losses = [each.result["val_loss"] for each in tried]
     assert final.result["peak_lr"] == tried[losses.index(min(losses))].result["peak_lr"] == 0.02

@@ -7,6 +7,7 @@ import pytest
 
 from experiments import backbones
 from experiments.harness.plan import choose
+from experiments.selection import select_runs
 from experiments.squad_roberta import runs
 from experiments.squad_roberta.settings import Settings
 
@@ -18,7 +19,7 @@ def test_every_run_is_another_and_of_a_known_encoder(profile: str, device: str) 
     assert len({spec.identity for spec in specs}) == len(specs)
     assert {spec.backbone for spec in specs} <= backbones.BACKBONES.keys()
     planned = {spec.identity for spec in specs}
-    assert all(needed.identity in planned for spec in specs for needed in runs.requires(spec))
+    assert all(needed.identity in planned for spec in specs for needed in select_runs(spec))
     assert bool(specs) == (profile != "mini")
 
 
@@ -37,7 +38,7 @@ def test_the_paper_s_runs_are_p_tuning_v2_s() -> None:
             assert (settings.batch_size, settings.peak_lr) == (8, 5e-3)
             assert settings.prefix_dropout == settings.hidden_dropout == 0.2
     assert {spec.backbone for spec in specs} == {"roberta-large"}
-    assert not any(runs.requires(spec) for spec in specs)
+    assert not any(select_runs(spec) for spec in specs)
 
 
 def test_every_method_chooses_from_as_many_rates_on_the_same_schedule() -> None:
@@ -66,10 +67,10 @@ def test_all_seeds_share_the_choice_and_another_setting_makes_another() -> None:
         for seed in (0, 1)
     )
     assert first.settings.phase == "final"
-    assert runs.requires(first) == runs.requires(second)
+    assert select_runs(first) == select_runs(second)
     longer = first.with_settings({"prompt_length": "20"})
-    assert {spec.settings.prompt_length for spec in runs.requires(longer)} == {20}
-    tried = runs.requires(first)[0].settings
+    assert {spec.settings.prompt_length for spec in select_runs(longer)} == {20}
+    tried = select_runs(first)[0].settings
     share = tried.warmup_epochs / tried.epochs
     assert share == pytest.approx(first.settings.warmup_epochs / first.settings.epochs)
     assert tried.epochs == first.settings.selection_epochs < first.settings.epochs
