@@ -69,7 +69,8 @@ def replacing(path: Path, *, staging: Path | None = None) -> Iterator[Path]:
             temporary.replace(path)
             fsync(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # on a disk that became read-only: its reason is told already
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -56,7 +56,8 @@ class WorkerJob:
                         tally=tally,
                         gets_going=partial(unfit.gets_going, submitted),
                     )
-                if tally.stopped and not tally.took_a_step and unfit.may_be_left(submitted):
+                at_once = tally.stopped and not tally.took_a_step and not stop.received
+                if at_once and unfit.may_be_left(submitted):
                     _give_back(submitted, tally)
                 usr2 = stop.received == signal.SIGUSR2 and not requeued.is_set()
                 if usr2 and tally.left and advances(submitted, self.group, tally):

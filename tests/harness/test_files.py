@@ -1,3 +1,4 @@
+import errno
 import os
 import random
 import stat
@@ -168,3 +169,18 @@ def test_sha256_of_a_file(tmp_path):
     assert sha256_file(tmp_path / "a").startswith("ba7816bf8f01cfea")
     with pytest.raises(ZiaError, match="absent: No such file"):
         sha256_file(Path(tmp_path / "absent"))
+
+
+def test_on_a_disk_that_became_read_only_tidying_up_does_not_hide_why_a_write_failed(
+    tmp_path, monkeypatch
+):
+    def refused(*anything, **options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    write_atomic(tmp_path / "a", "before")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", refused)
+        patched.setattr(Path, "unlink", refused)
+        with pytest.raises(ZiaError, match=r"cannot write .*a: Read-only file system"):
+            write_atomic(tmp_path / "a", "after")
+    assert (tmp_path / "a").read_text() == "before"

@@ -3,7 +3,9 @@
 import os
 import signal
 import subprocess
+import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from experiments.harness.spec import RunSpec
 from experiments.harness.worker import name_of
 from tests.harness.conftest import StartChild
 from tests.slurm.faulty.tiny import experiment as tiny
+from zia_core.training import Interrupted
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +102,22 @@ def test_a_follower_that_is_killed_is_the_reason_of_the_failure(
     assert outcome.state == "failed"
     assert outcome.reason == "rank 1 of the run was killed by SIGKILL"
     assert len(losses(tmp_path, doomed)) == 3
+
+
+def test_a_follower_that_does_not_end_with_an_interrupted_run_is_killed_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hangs = [sys.executable, "-c", "import time; time.sleep(600)"]
+    children = [subprocess.Popen(hangs)]
+    monkeypatch.setattr(followers, "_start", lambda *where: children[0])
+    monkeypatch.setattr(followers, "SETTLES_S", 0.2)
+    monkeypatch.setattr("zia_core.ranks.joined", lambda *world, **device: nullcontext())
+    stopped = Interrupted("SIGUSR2", 3)
+    with pytest.raises(Interrupted), followers.beside(spec(), tmp_path, 2):
+        raise stopped
+    assert children[0].returncode == -signal.SIGKILL
+    said = capsys.readouterr().err
+    assert said == "rank 1 does not end within 0.2 s of the stop and is killed\n"
 
 
 ALONE = """

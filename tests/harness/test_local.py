@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from experiments.harness import local, provenance, stored
 from experiments.harness.registry import InvalidChoiceError
 from experiments.harness.worker import name_of
 from tests.harness import toy
+from tests.harness.test_oversight import local_submission
+from zia_core.errors import ZiaError
 
 Reproduce = Callable[..., subprocess.Popen[str]]
 RUNS = Path("results/runs")
@@ -151,6 +154,57 @@ def test_a_killed_worker_and_a_killed_parent_lose_nothing(
     runs = stored.states(tmp_path / RUNS)
     ends = [[attempt["end"] for attempt in run.status["attempts"]] for run in runs]
     assert sorted(ends) == [["done"], ["done"], ["failed"], ["lost", "done"]]
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_ctrl_c_while_workers_are_being_started_leaves_none_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signals: int
+) -> None:
+    """Also the one that is started when it comes, and is not yet known to be there."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(pool: object, number: int, *anything: object) -> subprocess.Popen[bytes]:
+        command = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True)"
+        if signals == 1:
+            command = "print(flush=True)"
+        child = subprocess.Popen(
+            [sys.executable, "-c", f"{command}; import time; time.sleep(600)"],
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        started.append(child)
+        assert child.stdout is not None
+        child.stdout.readline()
+        if number == 1:
+            for _ in range(signals):
+                os.kill(os.getpid(), signal.SIGINT)
+        return child
+
+    monkeypatch.setattr(local._Pool, "_start", start)
+    pool = local._Pool(local_submission(tmp_path))
+    with pool.signals_passed_on():
+        pool.start(local.Workers(("", "", ""), 1))
+    try:
+        assert [child.wait(timeout=60) for child in started] == [
+            -(signal.SIGTERM if signals == 1 else signal.SIGKILL)
+        ] * 2
+    finally:
+        for child in started:
+            child.kill()
+    assert pool.received == signal.SIGINT
+    assert not pool.is_alive()
+
+
+def test_a_submission_that_cannot_be_written_down_has_no_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    monkeypatch.setattr(local._Pool, "_start", lambda *anything: child)
+    pool = local._Pool(local_submission(tmp_path))
+    shutil.rmtree(tmp_path / "submissions")
+    with pytest.raises(ZiaError, match="cannot write"):
+        pool.start(local.Workers(("",), 1))
+    assert child.wait(timeout=60) == -signal.SIGTERM
 
 
 def test_gpus_are_shared_out_and_never_shared() -> None:

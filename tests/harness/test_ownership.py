@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -258,6 +259,36 @@ def test_a_watch_sees_from_look_to_look_that_an_owner_stands_still(tmp_path, sta
     owner = Ownership.claim(tmp_path, stale_after_s=STALE_AFTER_S, watch=watch)
     assert owner.number == 2
     owner.release()
+
+
+def test_a_file_that_nfs_keeps_of_an_owner_stopped_in_the_middle_is_no_obstacle(
+    tmp_path, monkeypatch
+):
+    """While the stopped process has it open, its folder cannot be emptied; later it can."""
+    stopped = Ownership.claim(tmp_path, stale_after_s=60)
+    (stopped.staging / ".nfs000001").touch()
+    stopped._ended.set()
+    who = json.loads((tmp_path / "owner" / "000001.json").read_text())
+    (tmp_path / "owner" / "000001.json").write_text(json.dumps(who | {"start_time": 1}))
+    unlink = os.unlink
+
+    def busy(path, **options):
+        if str(path).startswith(".nfs"):
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        unlink(path, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", busy)
+        owner = Ownership.claim(tmp_path)
+        assert owner.number == 2
+        with pytest.raises(LostOwnershipError):
+            stopped.write_json("result.json", {})
+        owner.write_json("result.json", {"by": 2})
+        owner.release()
+    assert list(tmp_path.rglob(".nfs*"))
+    Ownership.claim(tmp_path).release()
+    assert not list(tmp_path.rglob(".nfs*"))
+    assert json.loads((tmp_path / "result.json").read_text()) == {"by": 2}
 
 
 def test_an_owner_of_an_earlier_version_is_one_all_the_same(tmp_path):

@@ -1,5 +1,6 @@
 """A grid of runs that `zia reproduce --executor slurm` has done, and what became of it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -35,8 +36,9 @@ class Grid:
         asked = {"cpus_per_task": 1, "mem_gb": 1, "timeout_min": 20, "workers": 1} | resources
         if slurm.partition:
             asked["partition"] = slurm.partition
-        lines = (f"{k} = {v}" if isinstance(v, int) else f'{k} = "{v}"' for k, v in asked.items())
-        (folder / "cluster.toml").write_text("\n".join(lines) + "\n")
+        # JSON's numbers, texts and lists are TOML's.
+        lines = [f"{key} = {json.dumps(value)}\n" for key, value in asked.items()]
+        (folder / "cluster.toml").write_text("".join(lines))
         self.pace(0)
 
     def pace(self, seconds: float) -> None:
@@ -179,7 +181,5 @@ def done_twice(grid: Grid) -> list[str]:
 
 
 def _whole_lines(log: Path) -> list[dict[str, Any]]:
-    import json
-
     text = log.read_text() if log.exists() else ""
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
