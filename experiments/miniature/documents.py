@@ -37,6 +37,17 @@ LANGUAGE_MODEL: Mapping[str, float] = {
     "scene": 0.05,
     "words": 0.03,
 }
+# Then drills alone, and at last again everything, with more that needs what was drilled.
+DRILLS: Mapping[str, float] = {"drill": 1.0, "quizzes": 0.0}
+LESSONS: Mapping[str, float] = {
+    "article": 0.20,
+    "asked": 0.08,
+    "drill": 0.12,
+    "quizzes": 0.25,
+    "story": 0.27,
+    "scene": 0.05,
+    "words": 0.03,
+}
 ENCODER: Mapping[str, float] = {
     "article": 0.28,
     "story": 0.50,
@@ -95,7 +106,7 @@ class Library:
     def _drill(self, dice: Dice) -> str:
         if not self._letters or dice.chance(0.5):
             return echo(dice.some(DRILLED, 4 + dice.below(6)), 3)
-        return "\n".join(drill(dice.some(DRILLED, 3 + dice.below(3)), dice) for _ in range(3))
+        return "\n".join(drill(dice.some(DRILLED, 2 + dice.below(4)), dice) for _ in range(2))
 
     def _quizzes(self, dice: Dice) -> str:
         return "\n".join(self._known_quiz(dice) for _ in range(3))

@@ -101,12 +101,12 @@ STATEMENTS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 HELD_OUT_STATEMENTS: Mapping[str, tuple[str, ...]] = {
-    "home": ("If you look for {x}, go to the {v}.", "The place of {x} is the {v}."),
+    "home": ("The home that {x} has is the {v}.", "The place of {x} is the {v}."),
     "food": ("The food that {x} looks for is {v}.", "You can feed {x} with {v}."),
-    "colour": ("The body of {x} is {v}.", "The colour you see on {x} is {v}."),
+    "colour": ("Its name is {x} and its colour is {v}.", "The colour you see on {x} is {v}."),
     "sound": ("From {x} you hear a {v}.", "The call of {x} is a {v}."),
     "time": ("You find {x} awake in the {v}.", "{x} looks for friends in the {v}."),
-    "cover": ("If you touch {x}, you touch {v}.", "The body of {x} is covered with {v}."),
+    "cover": ("What {x} has on its body is {v}.", "The body of {x} is covered with {v}."),
     "friend": ("{x} comes out to visit {v}.", "The friend that {x} has is {v}."),
 }
 QUESTIONS: Mapping[str, tuple[str, ...]] = {

@@ -15,8 +15,7 @@ _ASKED = (
 )
 _BARE = ("Here are {o}. The letter of {v} is {l}.", "Choose {v} from {o}. It is {l}.")
 
-_NAMED = ("The letter of {v} is {l}.", "{v}? It is {l}.", "Which one is {v}? It is {l}, {v}.")
-_ASKED_BACK = ("({l}) is {v}.", "{l} is {v}.")
+_NAMED = ("The letter of {v} is {l}.", "{v}? It is {l}.", "{v} is {l}.")
 
 
 def lettered(options: Sequence[str]) -> str:
@@ -35,14 +34,14 @@ def bare_quiz(options: Sequence[str], right: str, dice: Dice) -> str:
 
 
 def drill(words: Sequence[str], dice: Dice) -> str:
-    """Which letter each of a few words has: to be read, not known.
+    """Which letter each of a few words has, asked often: to be read, not known.
 
     A small model learns to look a letter up only where many tokens in a row ask for that; the
-    documents that need it for something have a letter every twenty tokens.
+    documents that need it for something have a letter every twenty tokens. Words come again, for
+    else each could be told from those that were asked before.
     """
-    forms = _NAMED if dice.chance(0.7) else _ASKED_BACK
-    form = dice.one(forms)
-    told = (_fill(form, "", words, word) for word in dice.some(words, len(words)))
+    form, asked = dice.one(_NAMED), (dice.one(words) for _ in range(8))
+    told = (_fill(form, "", words, word) for word in asked)
     return " ".join([f"{lettered(words)}.", *told])
 
 

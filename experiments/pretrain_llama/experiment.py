@@ -7,8 +7,9 @@ from experiments.pretrain_llama.task import Settings
 
 
 def plan(profile: str, device: str) -> list[RunSpec]:
-    """The one run whose weights are released; on a GPU it is another run."""
-    return [run.pretraining(settings=Settings(device="cuda" if device == "cuda" else "cpu"))]
+    """The runs of the stages, the last of which has the weights; on a GPU they are other runs."""
+    settings = Settings(device="cuda" if device == "cuda" else "cpu")
+    return [run.pretraining(stage, settings=settings) for stage in run.TASKS]
 
 
 def estimate(spec: RunSpec) -> Estimate:
@@ -21,11 +22,12 @@ EXPERIMENT = Experiment(
     version=run.VERSION,
     title="a pocket LLaMA from scratch on the generated world, the backbone of the profile mini",
     settings=Settings,
-    tasks=(run.TASK,),
+    tasks=run.TASKS,
     methods=("full",),
     profiles=(run.PROFILE,),
     result_fields=run.RESULT_FIELDS,
     plan=plan,
     run=run.run,
     estimate=estimate,
+    requires=run.requires,
 )

@@ -1,7 +1,7 @@
 """The recipe of the pocket LLaMA: from scratch on the library of the generated world."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from experiments.harness.files import sha256_file
@@ -13,11 +13,11 @@ from experiments.miniature.tokenizer import train_tokenizer
 from experiments.optimisation import train_settings
 from experiments.pretrain_llama.recall import measure, skills
 from experiments.pretrain_llama.rows import token_rows
-from experiments.pretrain_llama.task import Pretraining, Settings, build
+from experiments.pretrain_llama.task import STAGES, Pretraining, Settings, build
 
 NAME, VERSION = "pretrain_llama", 1
 PROFILE = "pretrain"
-TASK = "library"
+TASKS = tuple(STAGES)
 BACKBONE = "pocket-llama"
 
 RESULT_FIELDS: Mapping[str, Any] = {
@@ -37,44 +37,62 @@ RESULT_FIELDS: Mapping[str, Any] = {
 }
 
 
-def pretraining(seed: int = 0, settings: Settings | None = None) -> RunSpec:
-    """The run that trains the model."""
+def pretraining(stage: str, seed: int = 0, settings: Settings | None = None) -> RunSpec:
+    """The run of a stage, which changes `settings` (default: the class's) to its own."""
     return RunSpec(
         experiment=NAME,
         version=VERSION,
-        task=TASK,
+        task=stage,
         method="full",
         backbone=BACKBONE,
         data="full",
         profile=PROFILE,
         seed=seed,
-        settings=settings or Settings(),
+        settings=replace(settings or Settings(), **STAGES[stage].changes),
     )
 
 
+def requires(spec: RunSpec) -> list[RunSpec]:
+    """The run of the stage before, if there is one."""
+    before = STAGES[spec.task].after
+    if before is None:
+        return []
+    own = STAGES[spec.task].changes
+    # What the stage changes is not known of the settings any more; the sizes are.
+    kept = {n: v for n, v in asdict(spec.settings).items() if n not in own}
+    return [pretraining(before, spec.seed, Settings(**kept))]
+
+
 def run(spec: RunSpec, folder: RunFolder) -> None:
-    """Train, release and measure the model, or do what is left of it.
+    """Do a stage: train, release and measure the model, or do what is left of it.
 
     Writes the folder `backbone` into the run's folder besides what every run has.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from zia_core.engine import train
     from zia_core.rng import derived_seed
 
     settings: Settings = spec.settings
+    stage = STAGES[spec.task]
     if settings.device == "cpu":
         torch.set_num_threads(settings.threads)
-    library = Library(spec.seed)
-    tokenizer = train_tokenizer(
-        map(library.document, range(settings.tokenizer_documents)), settings.positions
-    )
+    library = Library(spec.seed + stage.library, stage.shares)
+    torch.manual_seed(derived_seed(spec.seed, "parameters"))
+    model: Any
+    if before := requires(spec):
+        folder.result_of(before[0], RESULT_FIELDS)
+        weights = folder.path.parent / before[0].folder_name / FOLDER
+        tokenizer = AutoTokenizer.from_pretrained(weights)
+        model = read_backbone(AutoModelForCausalLM, weights)
+    else:
+        texts = map(library.document, range(settings.tokenizer_documents))
+        tokenizer = train_tokenizer(texts, settings.positions)
+        model = build(settings, tokenizer)
+    model.to(settings.device)
     rows = token_rows(library, settings.documents, tokenizer, settings.row_tokens)
     task = Pretraining(rows, tokenizer)
-    torch.manual_seed(derived_seed(spec.seed, "parameters"))
-    model: Any = build(settings, tokenizer)
-    model.to(settings.device)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     summary = train(model, task, train_settings(settings, spec.seed, len(task), 100), folder)
 
@@ -88,7 +106,12 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
         {
             "what": "a pocket LLaMA trained from scratch on a generated world; it knows nothing "
             "else",
-            "recipe": {"seed": spec.seed, "version": spec.version, **asdict(settings)},
+            "recipe": {
+                "stage": spec.task,
+                "seed": spec.seed,
+                "version": spec.version,
+                **asdict(settings),
+            },
             "quality": shares,
         },
     )
