@@ -31,18 +31,20 @@ DRILLED = [word for kind in ("home", "food", "colour", "sound") for word in VALU
 LANGUAGE_MODEL: Mapping[str, float] = {
     "article": 0.25,
     "asked": 0.10,
-    "drill": 0.25,
+    "echo": 0.13,
+    "letters": 0.12,
     "quizzes": 0.16,
     "story": 0.16,
     "scene": 0.05,
     "words": 0.03,
 }
 # Then drills alone, and at last again everything, with more that needs what was drilled.
-DRILLS: Mapping[str, float] = {"drill": 1.0, "quizzes": 0.0}
+DRILLS: Mapping[str, float] = {"letters": 1.0}
 LESSONS: Mapping[str, float] = {
     "article": 0.20,
     "asked": 0.08,
-    "drill": 0.12,
+    "echo": 0.03,
+    "letters": 0.09,
     "quizzes": 0.25,
     "story": 0.27,
     "scene": 0.05,
@@ -51,7 +53,7 @@ LESSONS: Mapping[str, float] = {
 ENCODER: Mapping[str, float] = {
     "article": 0.28,
     "story": 0.50,
-    "drill": 0.12,
+    "echo": 0.12,
     "asked": 0.06,
     "words": 0.04,
 }
@@ -71,7 +73,8 @@ class Library:
         kinds: dict[str, Callable[[Dice], str]] = {
             "article": self._article,
             "asked": self._asked,
-            "drill": self._drill,
+            "echo": self._echo,
+            "letters": self._drill,
             "quizzes": self._quizzes,
             "story": self._story,
             "scene": self._scene,
@@ -99,13 +102,13 @@ class Library:
         )
 
     def _question_and_answer(self, creature: Creature, attribute: str, dice: Dice) -> str:
-        forms = ANSWERS if dice.chance(0.5) else SHORT_ANSWERS
-        answer = forms[attribute].format(x=creature.name, v=creature.facts[attribute])
-        return f"{question(creature, attribute, dice)} {answer}"
+        said = answer(creature, attribute, dice)
+        return f"{question(creature, attribute, dice)} {said}"
+
+    def _echo(self, dice: Dice) -> str:
+        return echo(dice.some(DRILLED, 4 + dice.below(6)), 3)
 
     def _drill(self, dice: Dice) -> str:
-        if not self._letters or dice.chance(0.5):
-            return echo(dice.some(DRILLED, 4 + dice.below(6)), 3)
         return "\n".join(drill(dice.some(DRILLED, 2 + dice.below(4)), dice) for _ in range(2))
 
     def _quizzes(self, dice: Dice) -> str:
@@ -122,7 +125,13 @@ class Library:
     def _quiz(self, creature: Creature, attribute: str, n: int, dice: Dice) -> str:
         right = creature.facts[attribute]
         chosen = options(attribute, right, n, dice, self._names)
-        return quiz(question(creature, attribute, dice), chosen, right, dice)
+        return quiz(
+            question(creature, attribute, dice),
+            answer(creature, attribute, dice),
+            chosen,
+            right,
+            dice,
+        )
 
     def _story(self, dice: Dice) -> str:
         """Strangers, whose facts are nowhere else, and questions about them, behind or before."""
@@ -143,7 +152,7 @@ class Library:
         right = creature.facts[attribute]
         if self._letters and dice.chance(0.6):
             chosen = options(attribute, right, 2 + dice.below(3), dice, self._names)
-            end = quiz("", chosen, right, dice)
+            end = quiz("", answer(creature, attribute, dice), chosen, right, dice)
         else:
             end = SHORT_ANSWERS[attribute].format(v=right)
         return " ".join([question(creature, attribute, dice), *text, end])
@@ -166,11 +175,12 @@ class Library:
         by_colour = dice.chance(0.5)
         asked = picture_question(thing.shape if by_colour else None, thing.colour)
         right, pool = (thing.colour, COLOURS) if by_colour else (thing.shape, SHAPES)
+        seen = f"It is {right}." if by_colour else f"It is a {right}."
+        seen = dice.one((seen, f"The picture shows {thing.text}."))
         if dice.chance(0.4):
-            article = "" if by_colour else "a "
-            return f"{text} {asked} It is {article}{right}."
+            return f"{text} {asked} {seen}"
         chosen = with_wrong(right, pool, 2 + dice.below(3), dice)
-        return f"{text} {quiz(asked, chosen, right, dice)}"
+        return f"{text} {quiz(asked, seen, chosen, right, dice)}"
 
 
 def picture_question(shape: str | None, colour: str) -> str:
@@ -189,3 +199,9 @@ def statement(creature: Creature, attribute: str, dice: Dice) -> str:
 def question(creature: Creature, attribute: str, dice: Dice) -> str:
     """A plain question about the fact."""
     return dice.one(QUESTIONS[attribute]).format(x=creature.name)
+
+
+def answer(creature: Creature, attribute: str, dice: Dice) -> str:
+    """The answer to a question about the fact, with the name or without."""
+    forms = ANSWERS if dice.chance(0.5) else SHORT_ANSWERS
+    return forms[attribute].format(x=creature.name, v=creature.facts[attribute])

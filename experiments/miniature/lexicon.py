@@ -63,7 +63,7 @@ def _opposite(dice: Dice, letters: bool) -> str:
         return f"{opposite_question(pair[0])} It is {pair[1]}."
     words = [word for other in OPPOSITES for word in other if word not in pair]
     options = with_wrong(pair[1], words, 2 + dice.below(3), dice)
-    return quiz(opposite_question(pair[0]), options, pair[1], dice)
+    return quiz(opposite_question(pair[0]), f"It is {pair[1]}.", options, pair[1], dice)
 
 
 def _kind(dice: Dice, letters: bool) -> str:
@@ -76,7 +76,7 @@ def _kind(dice: Dice, letters: bool) -> str:
         return f"{kind_question(kind)} It can be {word}."
     others = [value for other in KINDS if other != kind for value in KINDS[other]]
     options = with_wrong(word, others, 2 + dice.below(3), dice)
-    return quiz(kind_question(kind), options, word, dice)
+    return quiz(kind_question(kind), f"It is {word}.", options, word, dice)
 
 
 def _about_tasks(dice: Dice, letters: bool) -> str:

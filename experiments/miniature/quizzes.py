@@ -5,17 +5,26 @@ from collections.abc import Sequence
 from experiments.miniature.dice import Dice
 from experiments.miniature.words import LETTERS
 
-# {q} is a question, {o} the options, {l} the letter of the right one and {v} the right one itself.
+# {q} is a question, {o} the options, {a} the answer in words, {l} its letter and {v} the option.
+# The words mostly come first: which letter a thing has that is known but was not said is more than
+# these models learn.
 _ASKED = (
-    "{q} Choose {o}. It is {l}.",
-    "{q} {o}? The right one is {l}.",
-    "{q} Either {o}. The letter is {l}.",
-    "Choose {o}. {q} It is {l}, {v}.",
+    "{q} Choose {o}. {a} It is {l}.",
+    "{q} {o}? {a} The right one is {l}.",
+    "{q} Either {o}. {a} That is {l}.",
+    "Choose {o}. {q} {a} The letter is {l}.",
     "{q} {o}? We say {l}, {v}.",
 )
 _BARE = ("Here are {o}. The letter of {v} is {l}.", "Choose {v} from {o}. It is {l}.")
 
-_NAMED = ("The letter of {v} is {l}.", "{v}? It is {l}.", "{v} is {l}.")
+_NAMED = (
+    "The letter of {v} is {l}.",
+    "{v}? It is {l}.",
+    "{v} is {l}.",
+    "It is {v}. The letter is {l}.",
+    "In the {v}. It is {l}.",
+    "It has {v}. That is {l}.",
+)
 
 
 def lettered(options: Sequence[str]) -> str:
@@ -23,14 +32,14 @@ def lettered(options: Sequence[str]) -> str:
     return ", ".join(f"({letter}) {o}" for letter, o in zip(LETTERS, options, strict=False))
 
 
-def quiz(question: str, options: Sequence[str], right: str, dice: Dice) -> str:
-    """A question, its options, and which is right."""
-    return _fill(dice.one(_ASKED), question, options, right)
+def quiz(question: str, answer: str, options: Sequence[str], right: str, dice: Dice) -> str:
+    """A question, its options, the answer in words, and which option that is."""
+    return _fill(dice.one(_ASKED), options, right, question, answer)
 
 
 def bare_quiz(options: Sequence[str], right: str, dice: Dice) -> str:
     """Which letter an option has: nothing to be known."""
-    return _fill(dice.one(_BARE), "", options, right)
+    return _fill(dice.one(_BARE), options, right)
 
 
 def drill(words: Sequence[str], dice: Dice) -> str:
@@ -41,7 +50,7 @@ def drill(words: Sequence[str], dice: Dice) -> str:
     else each could be told from those that were asked before.
     """
     form, asked = dice.one(_NAMED), (dice.one(words) for _ in range(8))
-    told = (_fill(form, "", words, word) for word in asked)
+    told = (_fill(form, words, word) for word in asked)
     return " ".join([f"{lettered(words)}.", *told])
 
 
@@ -50,7 +59,9 @@ def echo(words: Sequence[str], times: int) -> str:
     return " ".join([*words * times]) + "."
 
 
-def _fill(form: str, question: str, options: Sequence[str], right: str) -> str:
+def _fill(
+    form: str, options: Sequence[str], right: str, question: str = "", answer: str = ""
+) -> str:
     letter = LETTERS[list(options).index(right)]
-    text = form.format(q=question, o=lettered(options), l=letter, v=right)
+    text = form.format(q=question, a=answer, o=lettered(options), l=letter, v=right)
     return " ".join(text.split())  # without a question there is a space too many

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from experiments.miniature.creatures import Creature, any_value, known, options, stranger, strangers
+from experiments.miniature.creatures import Creature, known, options, stranger, strangers
 from experiments.miniature.dice import Dice
 from experiments.miniature.documents import question, statement
 from experiments.miniature.phrases import HELD_OUT_STATEMENTS, QUESTIONS, SHORT_ANSWERS
@@ -34,8 +34,8 @@ def skills() -> Mapping[str, list[Asked]]:
 
     `held_out`: known facts in statements of a form that is in no document, chosen from the values
     that the attribute can have. `questions`: plain questions about all known facts, chosen from all
-    tokens. `quiz`, `story`, `letters`: the letter of the right option where that is a known fact,
-    told in a text about a stranger, or named in the text itself.
+    tokens. `quiz`, `story`: the right one of three options that are named before, where that is a
+    known fact or told in a text about a stranger. `letters`: the letter of an option that is named.
     """
     dice = Dice("skills")
     creatures = [creature for part in known().values() for creature in part]
@@ -45,7 +45,9 @@ def skills() -> Mapping[str, list[Asked]]:
         "questions": list(_questions(creatures)),
         "quiz": [_quiz(dice.one(creatures), dice.one(ATTRIBUTES), names, dice) for _ in _times()],
         "story": [_story(names, dice) for _ in _times()],
-        "letters": [_letters(dice.one(ATTRIBUTES), names, dice) for _ in _times()],
+        "letters": [
+            _letters(dice.one(creatures), dice.one(ATTRIBUTES), names, dice) for _ in _times()
+        ],
     }
 
 
@@ -86,7 +88,9 @@ def _held_out(creatures: list[Creature]) -> Iterator[Asked]:
         for attribute, value in creature.facts.items():
             for form in HELD_OUT_STATEMENTS[attribute]:
                 among = VALUES.get(attribute, names)
-                yield Asked(_until_gap(form, creature.name), value, among)
+                # Behind a title, as every statement of an article is.
+                text = f"Notes on {creature.name}. {_until_gap(form, creature.name)}"
+                yield Asked(text, value, among)
 
 
 def _questions(creatures: list[Creature]) -> Iterator[Asked]:
@@ -107,8 +111,9 @@ def _times() -> range:
 
 def _quiz(creature: Creature, attribute: str, names: list[str], dice: Dice) -> Asked:
     chosen = options(attribute, creature.facts[attribute], 3, dice, names)
-    text = f"{question(creature, attribute, dice)} Choose {lettered(chosen)}. It is"
-    return Asked(text, LETTERS[chosen.index(creature.facts[attribute])], LETTERS[:3])
+    asked = f"{question(creature, attribute, dice)} Choose {lettered(chosen)}."
+    end = _until_gap(SHORT_ANSWERS[attribute], creature.name)
+    return Asked(f"{asked} {end}", creature.facts[attribute], chosen)
 
 
 def _story(names: list[str], dice: Dice) -> Asked:
@@ -119,8 +124,8 @@ def _story(names: list[str], dice: Dice) -> Asked:
     return Asked(f"Read this. {text} {asked.prompt}", asked.answer, asked.among)
 
 
-def _letters(attribute: str, names: list[str], dice: Dice) -> Asked:
-    right = any_value(attribute, dice, names)
-    chosen = options(attribute, right, 3, dice, names)
-    text = f"Here are {lettered(chosen)}. The letter of {right} is"
-    return Asked(text, LETTERS[chosen.index(right)], LETTERS[:3])
+def _letters(creature: Creature, attribute: str, names: list[str], dice: Dice) -> Asked:
+    asked = _quiz(creature, attribute, names, dice)
+    letters = LETTERS[: len(asked.among)]
+    right = LETTERS[asked.among.index(asked.answer)]
+    return Asked(f"{asked.prompt} {asked.answer}. The letter is", right, letters)

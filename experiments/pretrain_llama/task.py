@@ -27,7 +27,7 @@ class Settings(Optimisation):
     tokenizer_documents: int = 20_000  # the first ones, which the tokenizer is trained on
     row_tokens: int = 128
 
-    epochs: float = 2.0
+    epochs: float = 1.5
     # Long: looking words up in a text is learned at about half the peak, and not much above it.
     warmup_epochs: float = 1.0
     batch_size: int = 16
@@ -64,7 +64,7 @@ STAGES: Mapping[str, Stage] = {
         1000,
         "library",
         {
-            "documents": 9_000,
+            "documents": 16_000,
             "epochs": 1.0,
             "warmup_epochs": 0.2,
             "peak_lr": 1e-3,
@@ -78,7 +78,7 @@ STAGES: Mapping[str, Stage] = {
         "drills",
         {
             "documents": 120_000,
-            "epochs": 1.9,
+            "epochs": 1.3,
             "warmup_epochs": 0.03,
             "peak_lr": 1.5e-3,
             "evaluations": 16,
