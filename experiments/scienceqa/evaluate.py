@@ -1,8 +1,8 @@
 """Answers to questions by two protocols, and their scores.
 
 Greedy: the model writes, and the official rule reads the letter out of it; what cannot be read is a
-wrong answer and is counted. Likelihood: the most likely letter of the options behind
-"Answer: The answer is", which is always an answer.
+wrong answer and is counted. Likelihood: the most likely letter of the options behind "The answer
+is", which is always an answer; where the solution comes first, behind the one that was written.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,12 +32,14 @@ def likeliest(
     options: Sequence[int],
     letters: tuple[list[int], list[int]],
     token_budget: int,
+    said: Mapping[str, list[int]] | None = None,
 ) -> Iterator[tuple[int, int]]:
     """The place of an example, and the most likely of its options, in no order.
 
     Args:
         options: how many each example has.
         letters: as `letter_tokens` gives them.
+        said: tokens between the prompt and those, by the example's id.
     """
     import torch
 
@@ -45,7 +47,12 @@ def likeliest(
 
     before, letter = letters
     asked = examples.changed(
-        lambda each: Example(each.id, each.prompt + before, letter[:1], each.image)
+        lambda each: Example(
+            each.id,
+            each.prompt + (said[each.id] if said else []) + before,
+            letter[:1],
+            each.image,
+        )
     )
     device = next(model.parameters()).device
     vocabulary = torch.tensor(letter, device=device)

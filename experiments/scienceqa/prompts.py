@@ -1,11 +1,12 @@
-"""A question as the model reads it: ScienceQA's format QCM-A, to the character.
+"""A question as the model reads it: ScienceQA's formats QCM-A and QCM-EA, to the character.
 
     Question: Which is a mammal?
     Context: N/A
     Options: (A) trout (B) otter
     Answer: The answer is B.
 
-Lecture, solution and captions are never used. Two spaces become one, as in the official code.
+Of QCM-EA the response is `Otters have fur. The answer is B.`: the solution comes first. Lecture and
+captions are never used. Two spaces become one, as in the official code.
 Prompt (up to "Answer:") and response are tokenised apart, the response as a continuation.
 """
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 NO_CONTEXT = "N/A"
 Context = Literal["hint", "none"]
+Output = Literal["A", "EA"]
+CONCLUSION = " The answer is"
 
 
 def prompt_text(problem: Problem, context: str) -> str:
@@ -50,9 +53,19 @@ def typed_question(text: str, image: Path) -> str:
     return prompt_text(Problem("asked", question, tuple(choices), 0, "", image, "test", {}), "")
 
 
-def response_text(answer: int) -> str:
-    """What follows "Answer:"."""
-    return f" The answer is {LETTERS[answer]}."
+def response_text(answer: int, solution: str = "") -> str:
+    """What follows "Answer:"; with a solution it is QCM-EA's."""
+    return f"{_said(solution)}{CONCLUSION} {LETTERS[answer]}."
+
+
+def explanation(output: str) -> str:
+    """What an output says before it comes to the letter; all of it where it never does."""
+    return _said(output.partition(CONCLUSION.strip())[0])
+
+
+def _said(text: str) -> str:
+    words = " ".join(text.split())
+    return f" {words}" if words else ""
 
 
 def encode(
@@ -61,18 +74,21 @@ def encode(
     context: Context,
     max_length: int,
     image_row: Callable[[Problem], int | None] = lambda problem: None,
+    output: Output = "A",
 ) -> tuple[list[Example], int]:
     """Return the problems as examples of at most `max_length` tokens, and how many were cut.
 
     Of one that is too long the context loses its last words, never the question or the options.
 
     ZiaError for a problem that is too long without any context, and for one whose file has no hint
-    where the hints are asked for.
+    where the hints are asked for, or no solution where that comes first.
     """
     given = [_context(problem, context) for problem in problems]
     texts = [prompt_text(p, hint) for p, hint in zip(problems, given, strict=True)]
     prompts = prompt_ids(tokenizer, texts)
-    responses = response_ids(tokenizer, [response_text(p.answer) for p in problems])
+    said = ["" if output == "A" else _solution(problem) for problem in problems]
+    texts = [response_text(p.answer, each) for p, each in zip(problems, said, strict=True)]
+    responses = response_ids(tokenizer, texts)
     cut = 0
     for i, problem in enumerate(problems):
         room = max_length - len(responses[i])
@@ -105,6 +121,13 @@ def _context(problem: Problem, context: Context) -> str:
     if problem.hint is None:
         raise ZiaError(f"problem {problem.id!r} has no field 'hint': add it, or set context=none")
     return problem.hint
+
+
+def _solution(problem: Problem) -> str:
+    solution = problem.record.get("solution")
+    if not isinstance(solution, str) or not solution.strip():
+        raise ZiaError(f"problem {problem.id!r} has no 'solution': add it, or set output=A")
+    return solution
 
 
 def _shortened(

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.alpaca_llama.features import response_ids
 from experiments.harness import stored
 from experiments.harness.datafiles import DATA_VARIABLE
 from experiments.harness.experiment import Answer, NeedsData
@@ -19,7 +20,7 @@ from experiments.image_features.sight import answers, mean_loss
 from experiments.image_features.training import Encoded, Trained
 from experiments.scienceqa.data import Problem, fingerprint
 from experiments.scienceqa.evaluate import SCORES, likeliest, scores
-from experiments.scienceqa.prompts import encode, letter_tokens, typed_question
+from experiments.scienceqa.prompts import encode, explanation, letter_tokens, typed_question
 from experiments.scienceqa.settings import Settings
 from experiments.scienceqa.subsets import select
 from zia_core.errors import ZiaError
@@ -129,6 +130,7 @@ def _examples(
         settings.context,
         settings.max_length,
         lambda problem: shown.row(problem.image),
+        settings.output,
     )
     return Examples(examples, shown.features), cut
 
@@ -138,12 +140,18 @@ def _answered(done: Trained, problems: Sequence[Problem]) -> dict[str, dict[str,
     settings: Settings = done.spec.settings
     asked, letters = done.encoded.asked, letter_tokens(done.tokenizer)
     options = [len(problem.choices) for problem in problems]
-    likely, found = {}, {}
-    for place, option in likeliest(done.model, asked, options, letters, settings.eval_tokens):
-        done.stop_if_requested()
-        likely[place] = option
     decoding: dict[str, Any] = {"max_new_tokens": settings.new_tokens, "do_sample": False}
+    written: dict[str, str] = {}
     for place, text in enumerate(answers(done.model, done.tokenizer, asked, **decoding)):
         done.stop_if_requested()
-        found[problems[place].id] = {"output": text, "likeliest": likely[place]}
+        written[problems[place].id] = text
+    said = None
+    if settings.output == "EA":
+        ids = response_ids(done.tokenizer, [explanation(text) for text in written.values()])
+        said = {pid: tokens[:-1] for pid, tokens in zip(written, ids, strict=True)}  # without EOS
+    found = {}
+    for place, option in likeliest(done.model, asked, options, letters, settings.eval_tokens, said):
+        done.stop_if_requested()
+        pid = problems[place].id
+        found[pid] = {"output": written[pid], "likeliest": option}
     return found

@@ -17,6 +17,9 @@ class Settings(ImageTextSettings):
     # The input. QCM-A of ScienceQA's code: question, context, options; the answer's letter.
     # "hint": the textual context, N/A where there is none; "none": N/A for every question.
     context: Literal["hint", "none"] = "hint"
+    # What is answered: "A", the letter [paper]; "EA", ScienceQA's format that gives the solution
+    # first, for models too small to know the letter of what they have not said.
+    output: Literal["A", "EA"] = "A"
     # The epochs are not stated: its Figure 5 and Tables 4 to 6 fit 30 (inferred).
     epochs: float = 30.0
     evaluations: int = 30  # of the validation loss: one an epoch [ours]

@@ -11,7 +11,9 @@ from experiments.metrics.scienceqa.scorer import parse_answer
 from experiments.scienceqa.data import Problem
 from experiments.scienceqa.evaluate import likeliest
 from experiments.scienceqa.prompts import (
+    Output,
     encode,
+    explanation,
     letter_tokens,
     prompt_text,
     response_text,
@@ -35,6 +37,21 @@ def test_qcm_a_to_the_character() -> None:
     assert response_text(1) == " The answer is B."
     for answer in range(3):
         assert parse_answer(response_text(answer), 3) == answer
+
+
+def test_qcm_ea_gives_the_solution_first() -> None:
+    told = response_text(1, "Otters  have fur.")
+    assert told == " Otters have fur. The answer is B."
+    assert parse_answer(told, 3) == 1
+    assert explanation(told) == " Otters have fur."
+    assert explanation(response_text(1)) == ""
+    assert explanation("Otters do not end") == " Otters do not end"
+    known = replace(PROBLEM, record={"solution": "Otters have fur."})
+    (example,), _ = encode([known], byte_level(), "hint", 1000, output="EA")
+    assert byte_level().decode(example.response[:-1]) == told
+    assert encode([known], byte_level(), "hint", 1000)[0][0].response != example.response
+    with pytest.raises(ZiaError, match="'7' has no 'solution': add it, or set output=A"):
+        encode([PROBLEM], byte_level(), "hint", 1000, output="EA")
 
 
 @pytest.mark.parametrize("tokenizer", [byte_level(), byte_level(None), sentencepiece()])
@@ -106,8 +123,9 @@ def test_letters_behind_their_prefix(tokenizer: object) -> None:
     assert examples[0].response[: len(before) + 1] == [*before, letters[1]]
 
 
-def test_the_likeliest_letter_of_the_options() -> None:
-    """Against whole forward passes, one for each option."""
+@pytest.mark.parametrize("solution", ["", "Water is wet."])
+def test_the_likeliest_letter_of_the_options(solution: str) -> None:
+    """Against whole forward passes, one for each option; behind a solution too."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = byte_level()
@@ -122,17 +140,22 @@ def test_the_likeliest_letter_of_the_options() -> None:
                 for i, n in enumerate((1, 2, 3, 4, 5, 5))]  # fmt: skip
     examples, _ = encode([replace(p, answer=0) for p in problems], tokenizer, "hint", 1000)
     options = [len(problem.choices) for problem in problems]
-    found = dict(likeliest(model, Examples(examples), options, letter_tokens(tokenizer), 400))
+    written = tokenizer.encode(f" {solution}") if solution else []
+    said = {problem.id: written for problem in problems}
+    letters = letter_tokens(tokenizer)
+    found = dict(likeliest(model, Examples(examples), options, letters, 400, said))
     for place, problem in enumerate(problems):
         scores = []
         for answer in range(len(problem.choices)):
-            (each,), _ = encode([replace(problem, answer=answer)], tokenizer, "hint", 1000)
+            asked = replace(problem, answer=answer, record={"solution": solution})
+            output: Output = "EA" if solution else "A"
+            (each,), _ = encode([asked], tokenizer, "hint", 1000, output=output)
             ids = torch.tensor([each.prompt + each.response])
             with torch.no_grad():
                 log_p = model(ids).logits.log_softmax(-1)[0]
             # Up to the letter: what follows it is the same text, but not equally likely.
             start = len(each.prompt)
-            upto = len(letter_tokens(tokenizer)[0]) + 1
+            upto = len(written) + len(letters[0]) + 1
             scores.append(sum(float(log_p[start + i - 1, each.response[i]]) for i in range(upto)))
         assert found[place] == max(range(len(scores)), key=scores.__getitem__)
     assert len(set(found.values())) > 1
