@@ -56,7 +56,7 @@ def drill(words: Sequence[str], dice: Dice) -> str:
 
 def echo(words: Sequence[str], times: int) -> str:
     """The same words several times."""
-    return " ".join([*words * times]) + "."
+    return " ".join(list(words) * times) + "."
 
 
 def _fill(
