@@ -56,6 +56,7 @@ def attempt(runs: Path, stop_at: int | None = None, stage: str = "library") -> R
 
     folder.on_progress = watch
     with folder:
+        folder.write_environment({"python": "3"})
         if stop_at is None:
             run(spec, folder)
             folder.set_status("done")
@@ -155,7 +156,7 @@ def test_rows_are_the_documents_one_behind_the_other() -> None:
     library = Library(5)
     tokenizer = train_tokenizer(map(library.document, range(500)), 512)
     rows = token_rows(library, 30, tokenizer, 16)
-    text = tokenizer.decode(rows.flatten().tolist())
+    text = str(tokenizer.decode(rows.flatten().tolist()))
     whole = "".join(f"<s>{library.document(i)}</s>" for i in range(30))
     assert whole.startswith(text)
     tokens = len(tokenizer.encode(whole, add_special_tokens=False))
