@@ -4,7 +4,7 @@ Each kind of document is a function of a stream of draws. Held-out statements an
 forms of the experiments (Alpaca's and ScienceQA's prompts), are in none of them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from experiments.miniature import lexicon
 from experiments.miniature.captions import COLOURS, SHAPES, draw_scene, one_caption
@@ -19,7 +19,7 @@ from experiments.miniature.creatures import (
 )
 from experiments.miniature.dice import Dice
 from experiments.miniature.phrases import ANSWERS, QUESTIONS, SHORT_ANSWERS, STATEMENTS
-from experiments.miniature.quizzes import bare_quiz, drill, echo, quiz
+from experiments.miniature.quizzes import NAMED, SIMPLY_NAMED, bare_quiz, drill, echo, quiz
 from experiments.miniature.words import ATTRIBUTES, VALUES
 
 _TITLES = ("About {x}.", "Notes on {x}.", "Here is {x}.", "This is {x}.", "Look at {x}.")
@@ -38,8 +38,9 @@ LANGUAGE_MODEL: Mapping[str, float] = {
     "scene": 0.05,
     "words": 0.03,
 }
-# Then drills alone, and at last again everything, with more that needs what was drilled.
-DRILLS: Mapping[str, float] = {"letters": 1.0}
+# Then drills alone, and at last again everything, with more that needs what was drilled. Letters in
+# more forms than three, or without echoes beside them, were not learned.
+DRILLS: Mapping[str, float] = {"echo": 0.5, "simple letters": 0.5}
 LESSONS: Mapping[str, float] = {
     "article": 0.20,
     "asked": 0.08,
@@ -74,7 +75,8 @@ class Library:
             "article": self._article,
             "asked": self._asked,
             "echo": self._echo,
-            "letters": self._drill,
+            "letters": lambda dice: self._drill(dice, NAMED),
+            "simple letters": lambda dice: self._drill(dice, SIMPLY_NAMED),
             "quizzes": self._quizzes,
             "story": self._story,
             "scene": self._scene,
@@ -108,8 +110,10 @@ class Library:
     def _echo(self, dice: Dice) -> str:
         return echo(dice.some(DRILLED, 4 + dice.below(6)), 3)
 
-    def _drill(self, dice: Dice) -> str:
-        return "\n".join(drill(dice.some(DRILLED, 2 + dice.below(4)), dice) for _ in range(2))
+    def _drill(self, dice: Dice, forms: Sequence[str]) -> str:
+        return "\n".join(
+            drill(dice.some(DRILLED, 2 + dice.below(4)), dice, forms) for _ in range(2)
+        )
 
     def _quizzes(self, dice: Dice) -> str:
         return "\n".join(self._known_quiz(dice) for _ in range(3))

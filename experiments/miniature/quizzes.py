@@ -17,10 +17,9 @@ _ASKED = (
 )
 _BARE = ("Here are {o}. The letter of {v} is {l}.", "Choose {v} from {o}. It is {l}.")
 
-_NAMED = (
-    "The letter of {v} is {l}.",
-    "{v}? It is {l}.",
-    "{v} is {l}.",
+SIMPLY_NAMED = ("The letter of {v} is {l}.", "{v}? It is {l}.", "{v} is {l}.")
+NAMED = (
+    *SIMPLY_NAMED,
     "It is {v}. The letter is {l}.",
     "In the {v}. It is {l}.",
     "It has {v}. That is {l}.",
@@ -42,14 +41,14 @@ def bare_quiz(options: Sequence[str], right: str, dice: Dice) -> str:
     return _fill(dice.one(_BARE), options, right)
 
 
-def drill(words: Sequence[str], dice: Dice) -> str:
+def drill(words: Sequence[str], dice: Dice, forms: Sequence[str] = NAMED) -> str:
     """Which letter each of a few words has, asked often: to be read, not known.
 
     A small model learns to look a letter up only where many tokens in a row ask for that; the
     documents that need it for something have a letter every twenty tokens. Words come again, for
     else each could be told from those that were asked before.
     """
-    form, asked = dice.one(_NAMED), (dice.one(words) for _ in range(8))
+    form, asked = dice.one(forms), (dice.one(words) for _ in range(8))
     told = (_fill(form, words, word) for word in asked)
     return " ".join([f"{lettered(words)}.", *told])
 
