@@ -19,7 +19,15 @@ from experiments.miniature.creatures import (
 )
 from experiments.miniature.dice import Dice
 from experiments.miniature.phrases import ANSWERS, QUESTIONS, SHORT_ANSWERS, STATEMENTS
-from experiments.miniature.quizzes import NAMED, SIMPLY_NAMED, bare_quiz, drill, echo, quiz
+from experiments.miniature.quizzes import (
+    ASKED_BACK,
+    NAMED,
+    SIMPLY_NAMED,
+    bare_quiz,
+    drill,
+    echo,
+    quiz,
+)
 from experiments.miniature.words import ATTRIBUTES, VALUES
 
 _TITLES = ("About {x}.", "Notes on {x}.", "Here is {x}.", "This is {x}.", "Look at {x}.")
@@ -38,9 +46,11 @@ LANGUAGE_MODEL: Mapping[str, float] = {
     "scene": 0.05,
     "words": 0.03,
 }
-# Then drills alone, and at last again everything, with more that needs what was drilled. Letters in
-# more forms than three, or without echoes beside them, were not learned.
+# Then drills alone, then again everything, with more about texts and options; drills of letters
+# both ways, since a letter's word is learned in 400 steps, its word's letter in 1,000 more, and
+# without the former not at all; and a review of everything.
 DRILLS: Mapping[str, float] = {"echo": 0.5, "simple letters": 0.5}
+BOTH_WAYS: Mapping[str, float] = {"echo": 0.2, "simple letters": 0.48, "letters back": 0.32}
 LESSONS: Mapping[str, float] = {
     "article": 0.20,
     "asked": 0.08,
@@ -76,6 +86,7 @@ class Library:
             "asked": self._asked,
             "echo": self._echo,
             "letters": lambda dice: self._drill(dice, NAMED),
+            "letters back": lambda dice: self._drill(dice, ASKED_BACK),
             "simple letters": lambda dice: self._drill(dice, SIMPLY_NAMED),
             "quizzes": self._quizzes,
             "story": self._story,

@@ -18,6 +18,7 @@ _ASKED = (
 _BARE = ("Here are {o}. The letter of {v} is {l}.", "Choose {v} from {o}. It is {l}.")
 
 SIMPLY_NAMED = ("The letter of {v} is {l}.", "{v}? It is {l}.", "{v} is {l}.")
+ASKED_BACK = ("({l}) is {v}.", "{l} is {v}.", "({l}) {v}.")
 NAMED = (
     *SIMPLY_NAMED,
     "It is {v}. The letter is {l}.",

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from experiments.miniature.documents import DRILLS, LANGUAGE_MODEL, LESSONS
+from experiments.miniature.documents import BOTH_WAYS, DRILLS, LANGUAGE_MODEL, LESSONS
 from experiments.optimisation import Optimisation
 from experiments.pretrain_llama.recall import measure, skills
 
@@ -54,9 +54,9 @@ class Stage:
     changes: Mapping[str, Any]  # of the settings
 
 
-# Which letter an option has is not learned from the library in ten times the steps of all three,
-# and from drills alone in 400, whoever can already copy; the facts are half forgotten then, and
-# back at once.
+# Which letter an option has is not learned from the library in ten times the steps of all stages,
+# and from drills alone in a thousand; the facts are forgotten then, and back after two hundred
+# steps of the review.
 STAGES: Mapping[str, Stage] = {
     "library": Stage(LANGUAGE_MODEL, 0, None, {}),
     "drills": Stage(
@@ -82,6 +82,31 @@ STAGES: Mapping[str, Stage] = {
             "warmup_epochs": 0.03,
             "peak_lr": 1.5e-3,
             "evaluations": 16,
+        },
+    ),
+    "letters": Stage(
+        BOTH_WAYS,
+        3000,
+        "lessons",
+        {
+            "documents": 24_000,
+            "epochs": 1.0,
+            "warmup_epochs": 0.1,
+            "peak_lr": 1e-3,
+            "min_lr": 1e-3,
+            "evaluations": 3,
+        },
+    ),
+    "review": Stage(
+        LESSONS,
+        4000,
+        "letters",
+        {
+            "documents": 50_000,
+            "epochs": 1.0,
+            "warmup_epochs": 0.03,
+            "peak_lr": 1e-3,
+            "evaluations": 6,
         },
     ),
 }
