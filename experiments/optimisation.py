@@ -1,6 +1,7 @@
 """Settings of an optimisation that every experiment has, and what the engine makes of them."""
 
 import math
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -38,11 +39,16 @@ class Optimisation:
 
 
 def train_settings(
-    settings: Optimisation, seed: int, examples: int, checkpoints: int = 10
+    settings: Optimisation,
+    seed: int,
+    examples: int,
+    checkpoints: int = 10,
+    rates: Mapping[str, float] | None = None,
 ) -> "TrainSettings":
     """The engine's settings for a training set of `examples`.
 
-    Of checkpoints there are about `checkpoints` a run, and at least one in 500 steps.
+    `rates` are as of the engine. Of checkpoints there are about `checkpoints` a run, and at least
+    one in 500 steps.
     """
     from zia_core.batching import steps_per_epoch
     from zia_core.training import TrainSettings
@@ -60,6 +66,7 @@ def train_settings(
         min_lr=s.min_lr,
         weight_decay=s.weight_decay,
         decay=s.decay,
+        rates=rates or {},
         betas=(s.beta1, s.beta2),
         clip_norm=s.clip_norm,
         precision=s.precision,

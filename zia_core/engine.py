@@ -88,8 +88,10 @@ class _Training:
         self.ranks = Ranks.of_this_process(self.device)
         self.parameters = _trainable_parameters(model, settings)
         self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.parameters.items(), settings.weight_decay, settings.decay)
-            or [{"params": []}],
+            parameter_groups(
+                self.parameters.items(), settings.weight_decay, settings.decay, settings.rates
+            )
+            or [{"params": [], "rate": 1.0}],
             betas=settings.betas,
             eps=settings.eps,
         )
@@ -153,7 +155,7 @@ class _Training:
         ranks.add_gradients(self.parameters)
         grad_norm = self._clip_gradients(indices)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["rate"]
         self.optimizer.step()
         self.optimizer.zero_grad()
 

@@ -1,7 +1,8 @@
 """AdamW's parameter groups and the learning-rate schedule."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 from torch.nn import Parameter
@@ -10,26 +11,31 @@ Decay: TypeAlias = Literal["all", "matrices", "none"]
 
 
 def parameter_groups(
-    named_parameters: Iterable[tuple[str, Parameter]], weight_decay: float, decay: Decay = "all"
+    named_parameters: Iterable[tuple[str, Parameter]],
+    weight_decay: float,
+    decay: Decay = "all",
+    rates: Mapping[str, float] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
-    """Split the parameters that require a gradient into a decayed and an undecayed group.
+    """Split the parameters that require a gradient by what is decayed, and at which rate they go.
 
     `decay` names what is decayed. "all": everything, prompts and gates included, as the released
     code does (its rule exempts only 1-D parameters, and its gates are 4-D).
     "matrices": only parameters of two dimensions or more, so prompts but neither gates, norms nor
-    biases. "none": nothing. An empty group is left out.
+    biases. "none": nothing. `rates` gives the parameters below a module of that name another share
+    than 1 of the learning rate: the "rate" of each group, which the schedule is to be multiplied
+    by. An empty group is left out.
     """
-    decayed: list[Parameter] = []
-    undecayed: list[Parameter] = []
-    for _, parameter in named_parameters:
+    found: dict[tuple[float, bool], list[Parameter]] = {(1.0, True): [], (1.0, False): []}
+    for name, parameter in named_parameters:
         if parameter.requires_grad:
             is_decayed = decay == "all" or (decay == "matrices" and parameter.ndim >= 2)
-            (decayed if is_decayed else undecayed).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": undecayed, "weight_decay": 0.0},
+            rate = next((rates[part] for part in name.split(".") if part in rates), 1.0)
+            found.setdefault((rate, is_decayed), []).append(parameter)
+    return [
+        {"params": params, "weight_decay": weight_decay if is_decayed else 0.0, "rate": rate}
+        for (rate, is_decayed), params in found.items()
+        if params
     ]
-    return [group for group in groups if group["params"]]
 
 
 def learning_rate(

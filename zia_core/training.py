@@ -25,6 +25,8 @@ class TrainSettings:
     min_lr: float = 0.0
     weight_decay: float
     decay: Decay = "all"
+    # Shares of the rate that modules of these names go at, where not 1.
+    rates: Mapping[str, float] = field(default_factory=dict)
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
     clip_norm: float | None = None  # None: the norm is recorded, nothing is clipped

@@ -22,4 +22,5 @@ EXPERIMENT = Experiment(
     estimate=runs.estimate,
     rescore=rescore_with_data(rescore),
     generate_image=generate_image,
+    requires=runs.requires,
 )

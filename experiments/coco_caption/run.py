@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.coco_caption import runs
 from experiments.coco_caption.captions import (
     DECODINGS,
     PROMPTS,
@@ -59,7 +60,8 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
             {"cut_train": cut},
         )
 
-    done = training.trained(spec, folder, images, _fingerprints(spec, parts), encoded)
+    data = images, _fingerprints(spec, parts)
+    done = training.trained(spec, folder, *data, encoded, RESULT_FIELDS, runs.requires)
     captions = _captioned(done, parts["scored"])
     done.write(
         [{"id": identity, "caption": caption} for identity, caption in captions.items()],

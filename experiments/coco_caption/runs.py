@@ -1,6 +1,6 @@
 """The runs of each profile: COCO for the paper, Flickr8k for `small`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,8 @@ from experiments.coco_caption.settings import Settings
 from experiments.harness.experiment import Estimate
 from experiments.harness.spec import RunSpec
 from experiments.image_features.methods import METHODS
+from experiments.scienceqa.runs import LORA_RATES, PROMPT_RATES
+from experiments.selection import select_runs, with_select_runs
 
 NAME, VERSION = "coco_caption", 1
 PROFILES = ("mini", "small", "paper")
@@ -38,15 +40,50 @@ REDUCED: dict[str, Any] = {
     "precision": "bf16",  # of the frozen weights; what is trained is in float32
 }
 REDUCED_PROMPT_LR = 9e-3
+# `mini` on the generated scenes, with the rates of `scienceqa`.
+MINI: dict[str, Any] = {
+    "encoder": "pocket-vit",
+    "depths": (1, 2, 3, 4, 5, 6),
+    "encoder_device": "cpu",
+    "bottleneck": 16,
+    "num_layers": 5,  # of 6: the lowest stays as it is, as the lowest two of the paper's 32
+    "peak_lr": None,
+    "projection_rate": 0.1,
+    "selection_seed": 100,  # of no run that is reported
+    "selection_epochs": 0.25,
+    "batch_size": 16,
+    "epochs": 1.0,
+    "warmup_epochs": 0.1,
+    "evaluations": 1,
+    "token_budget": 4096,
+    "eval_tokens": 8192,
+    "max_length": 64,
+    "new_tokens": 24,
+    "device": "cpu",
+    "precision": "fp32",
+}
+CLAIMED = (*PAIR, "random-init", "lora")  # by the paper's claims
 # The bottleneck is that of `scienceqa`, which fits the paper's 1.8M parameters.
 PAPER: dict[str, Any] = {"bottleneck": 54, "token_budget": 2048, "precision": "bf16"}
 
 
 def plan(profile: str, device: str) -> list[RunSpec]:
-    """All runs of a profile; none of `mini` yet."""
+    """All runs of a profile, those that are reported before those that choose their rates."""
     if profile == "paper":
         return list(_runs("paper", "coco", "llama-7b", FULL, PAPER))
-    return list(_small(device)) if profile == "small" else []
+    return list(_small(device)) if profile == "small" else with_select_runs(_mini(), requires)
+
+
+def requires(spec: RunSpec) -> list[RunSpec]:
+    """The runs that a run's rate is chosen from, by the loss on validation."""
+    return select_runs(spec, evaluated_on="val")
+
+
+def _mini() -> Iterator[RunSpec]:
+    """The pocket LLaMA and the pocket ViT, on a CPU whatever the device."""
+    for each in _runs("mini", "coco", "pocket-llama", FULL, MINI, CLAIMED):
+        rates = LORA_RATES if each.method == "lora" else PROMPT_RATES
+        yield replace(each, settings=replace(each.settings, peak_lr=None, candidates=rates))
 
 
 def _small(device: str) -> Iterator[RunSpec]:
@@ -60,10 +97,16 @@ def _small(device: str) -> Iterator[RunSpec]:
 
 
 def _runs(
-    profile: str, task: str, backbone: str, data: str, changes: dict[str, Any]
+    profile: str,
+    task: str,
+    backbone: str,
+    data: str,
+    changes: dict[str, Any],
+    several: Sequence[str] = PAIR,
 ) -> Iterator[RunSpec]:
+    least = 3 if profile == "mini" else 1
     for method in PLANNED:
-        for seed in SEEDS if method in PAIR else SEEDS[:1]:
+        for seed in SEEDS if method in several else SEEDS[:least]:
             yield RunSpec(
                 experiment=NAME,
                 version=VERSION,

@@ -6,11 +6,11 @@ Sources: [paper] or, where it is silent, [ours].
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments.optimisation import Optimisation
+from experiments.selection import Selection
 
 
 @dataclass(frozen=True)
-class ImageTextSettings(Optimisation):
+class ImageTextSettings(Selection):
     """What an experiment inherits, and adds its data and evaluation to."""
 
     # The method.
@@ -42,6 +42,8 @@ class ImageTextSettings(Optimisation):
     epochs: float = 5.0
     warmup_epochs: float = 2.0
     peak_lr: float | None = 2.25e-3  # 9e-3 for a batch of 256, scaled
+    # Of that rate, what the projection's own parameters get [ours].
+    projection_rate: float = 1.0
     token_budget: int | None = 8192  # [ours]
 
     max_length: int = 512  # tokens of prompt and response [paper's code for Alpaca]

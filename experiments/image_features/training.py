@@ -1,7 +1,7 @@
 """What every experiment with images does between its data and its scores."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from experiments.image_features.sight import label_losses, mean_loss
 from experiments.image_features.task import ImageTextTask
 from experiments.optimisation import train_settings
 from experiments.prompt_share import first_alone, write_prompt_share
+from experiments.selection import Choice, chosen_rate
 from experiments.training_result import FIELDS, training_result
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ RESULT_FIELDS: Mapping[str, Any] = {
     "val_loss": float,
     "projection_parameters": int,  # of the tuned ones
 }
+
+
+PROJECTION = "visual_projection"  # the module that `projection_rate` is about
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Trained:
     summary: "TrainSummary"
     adapter: bytes
     losses: Sequence[tuple[float, int]]  # by validation example, with its number of labels
+    choice: Choice
 
     def stop_if_requested(self) -> None:
         """For between two answers: answering takes minutes, and the training is checkpointed."""
@@ -78,6 +83,7 @@ class Trained:
             training_result(self.model, self.summary, self.adapter, self.folder)
             | dict(scores)
             | dict(self.encoded.counts)
+            | self.choice.as_result()
             | {
                 "evaluated_on": self.spec.settings.evaluated_on,
                 "val_loss_start": self.summary.first_evaluation["val_loss"],
@@ -93,10 +99,13 @@ def trained(
     images: Sequence[Path],
     fingerprints: Mapping[str, str],
     encode: "Callable[[PreTrainedTokenizerBase, Seen], Encoded]",
+    result_fields: Mapping[str, Any],
+    requires: Callable[[RunSpec], list[RunSpec]],
 ) -> Trained:
     """Train the method of a run, or what is left of that, and save its adapter.
 
     Args:
+        result_fields, requires: of the experiment, for the results that the rate is chosen by.
         images: all that the run may show.
         fingerprints: of the data, for environment.json.
         encode: makes the examples, so that what is wrong with them is found before the training.
@@ -119,21 +128,27 @@ def trained(
     if shown.features is not None:
         data["images"] = shown.features.fingerprint
     folder.write_environment({"data": data, "weights": weights | shown.weights})
+    choice = chosen_rate(spec, folder, result_fields, requires)
     encoded = encode(tokenizer, shown)
     identity = backbone_identity(model)
     torch.manual_seed(derived_seed(spec.seed, "parameters"))
     model = prepare(model, spec.method, settings, shown.width)
     task = ImageTextTask(encoded.training, encoded.validation, settings.eval_tokens)
-    summary = train(model, task, train_settings(settings, spec.seed, len(task)), folder)
+    rates = {} if settings.projection_rate == 1.0 else {PROJECTION: settings.projection_rate}
+    chosen = replace(settings, peak_lr=choice.peak_lr)
+    optimisation = train_settings(chosen, spec.seed, len(task), rates=rates)
+    summary = train(model, task, optimisation, folder)
 
     model.eval()
-    adapter = pack_trained(model, spec.method, identity)
+    tried = settings.phase == "select"  # nobody asks for the adapter of a trial
+    adapter = b"" if tried else pack_trained(model, spec.method, identity)
     if adapter:
         with folder.writing(stored.ADAPTER) as path:
             path.write_bytes(adapter)
-    write_prompt_share(
-        folder, model, "validation examples", first_alone(encoded.validation), task.loss
-    )
+    if not tried:
+        write_prompt_share(
+            folder, model, "validation examples", first_alone(encoded.validation), task.loss
+        )
     # None: all steps were done before this attempt, their last evaluation included.
     losses = task.found or label_losses(model, encoded.validation, settings.eval_tokens)
-    return Trained(spec, folder, model, tokenizer, encoded, summary, adapter, losses)
+    return Trained(spec, folder, model, tokenizer, encoded, summary, adapter, losses, choice)

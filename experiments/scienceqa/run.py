@@ -18,6 +18,7 @@ from experiments.image_features.loaded import Seen
 from experiments.image_features.predictions import of_set
 from experiments.image_features.sight import answers, mean_loss
 from experiments.image_features.training import Encoded, Trained
+from experiments.scienceqa import runs
 from experiments.scienceqa.data import Problem, fingerprint
 from experiments.scienceqa.evaluate import SCORES, likeliest, scores
 from experiments.scienceqa.prompts import encode, explanation, letter_tokens, typed_question
@@ -50,7 +51,8 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
         )
         return Encoded(train, val, asked, {"cut_train": cut_train, "cut_scored": cut_scored})
 
-    done = training.trained(spec, folder, _images(parts), _fingerprints(parts), encoded)
+    data = _images(parts), _fingerprints(parts)
+    done = training.trained(spec, folder, *data, encoded, RESULT_FIELDS, runs.requires)
     found = _answered(done, parts["scored"])
     epoch = last_epoch(read_lines(folder.path / stored.METRICS))
     done.write(

@@ -10,6 +10,7 @@ from experiments.harness.spec import RunSpec
 from experiments.image_features.methods import METHODS
 from experiments.scienceqa.settings import Settings
 from experiments.scienceqa.subsets import OWN_SPLIT
+from experiments.selection import select_runs, with_select_runs
 from experiments.subsets import FULL
 
 NAME, VERSION = "scienceqa", 1
@@ -54,6 +55,35 @@ REDUCED: dict[str, Any] = {
     "precision": "bf16",  # of the frozen weights; what is trained is in float32
 }
 REDUCED_PROMPT_LR = 9e-3
+# `mini` on the generated world: 900 questions, of which a third have an image. The pocket LLaMA
+# answers in words first.
+MINI_LAYERS = 5
+MINI: dict[str, Any] = {
+    "encoder": "pocket-vit",
+    "depths": (1, 2, 3, 4, 5, 6),
+    "encoder_device": "cpu",
+    "bottleneck": 16,
+    "output": "EA",
+    "num_layers": MINI_LAYERS,
+    "peak_lr": None,
+    "projection_rate": 0.1,
+    "selection_seed": 100,  # of no run that is reported
+    "selection_epochs": 0.5,
+    "batch_size": 16,
+    "epochs": 2.0,
+    "warmup_epochs": 0.2,
+    "evaluations": 2,
+    "token_budget": 4096,
+    "eval_tokens": 8192,
+    "max_length": 192,
+    "new_tokens": 24,
+    "device": "cpu",
+    "precision": "fp32",
+}
+# The peak rates that `mini` chooses from, the same number for every method.
+PROMPT_RATES, LORA_RATES = (0.03, 0.1, 0.3), (3e-3, 1e-2, 3e-2)
+MINI_EPOCHS = (1.0, 2.0, 4.0)  # in the ratio of the paper's ablation
+CLAIMED = ("zero-init", "zero-init-text", "random-init", "lora")  # by the paper's claims
 # LLaMA-7B in bfloat16 beside what 30 adapted layers keep: 11 GB for 2,048 tokens.
 # Six depths of 1,024 channels through a bottleneck of 54 are 557,110 parameters, and with prompts
 # and gates 1,786,870: the paper's 0.6M and 1.8M.
@@ -61,10 +91,46 @@ PAPER: dict[str, Any] = {"bottleneck": 54, "token_budget": 2048, "precision": "b
 
 
 def plan(profile: str, device: str) -> list[RunSpec]:
-    """All runs of a profile; none of `mini` yet."""
+    """All runs of a profile, those that are reported before those that choose their rates."""
     if profile == "paper":
         return list(_paper())
-    return list(_small(device)) if profile == "small" else []
+    return list(_small(device)) if profile == "small" else with_select_runs(_mini(), requires)
+
+
+def requires(spec: RunSpec) -> list[RunSpec]:
+    """The runs that a run's rate is chosen from, by the loss on validation.
+
+    An ablation of `mini` has the rate of its method in the main table: what is ablated is the only
+    difference.
+    """
+    if spec.profile == "mini" and spec.task == ABLATION:
+        kept = ("num_layers", "epochs", "warmup_epochs", "evaluations")
+        same = {name: MINI[name] for name in kept} | {"evaluated_on": "test"}
+        spec = replace(spec, task=TASK, settings=replace(spec.settings, **same))
+    return select_runs(spec, evaluated_on="val")
+
+
+def _mini() -> Iterator[RunSpec]:
+    """The pocket LLaMA and the pocket ViT, on a CPU whatever the device."""
+
+    def spec(task: str, method: str, seed: int, **changes: Any) -> RunSpec:
+        own = MINI | changes
+        if method == "frozen":
+            del own["peak_lr"]  # nothing is trained
+            return _spec("mini", task, method, "pocket-llama", "mini", seed, own)
+        rates = LORA_RATES if method.startswith("lora") else PROMPT_RATES
+        made = _spec("mini", task, method, "pocket-llama", "mini", seed, own)
+        chosen = replace(made.settings, peak_lr=None, candidates=rates)
+        return replace(made, settings=chosen)
+
+    for method in METHODS:
+        if method != "random-init-text":
+            seeds = 1 if method == "frozen" else 5 if method in CLAIMED else 3
+            for seed in SEEDS[:seeds]:
+                yield spec(TASK, method, seed)
+    layers = [scaled(each, backbones.get("pocket-llama").layers) for each in ABLATED_LAYERS]
+    for seed in SEEDS[:3]:
+        yield from _ablations(spec, "zero-init", "random-init", layers, MINI_EPOCHS, seed)
 
 
 def _paper() -> Iterator[RunSpec]:
@@ -111,11 +177,12 @@ def _ablations(
     random_init: str,
     layers: Sequence[int],
     epochs: Sequence[float],
+    seed: int = 0,
 ) -> Iterator[RunSpec]:
     """Tables 4, 5 and 6, one seed: the run that they share comes once."""
 
     def ablation(method: str, **changes: Any) -> RunSpec:
-        return spec(ABLATION, method, 0, evaluated_on="val", **changes)
+        return spec(ABLATION, method, seed, evaluated_on="val", **changes)
 
     for each in layers:
         yield ablation(zero_init, num_layers=each)
@@ -125,8 +192,12 @@ def _ablations(
 
 
 def scaled(layers: int, depth: int) -> int:
-    """The same share of `depth` layers as `layers` are of LLaMA-7B's 32, at least one."""
-    return max(1, round(depth * layers / DEPTH))
+    """The same share of `depth` layers as `layers` are of LLaMA-7B's 32, at least one.
+
+    What leaves layers as they are there leaves at least one here: 30 of 32 are 5 of 6.
+    """
+    most = depth if layers == DEPTH else max(1, depth - 1)
+    return min(most, max(1, round(depth * layers / DEPTH)))
 
 
 def _spec(

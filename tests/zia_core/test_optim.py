@@ -46,6 +46,16 @@ def test_the_default_is_the_released_codes() -> None:
     assert group["weight_decay"] == 0.02
 
 
+def test_a_module_can_go_at_a_share_of_the_rate() -> None:
+    parameters = {
+        name: Parameter(torch.ones(2)) for name in ("a.projection.up.weight", "projections.gate")
+    }
+    groups = parameter_groups(parameters.items(), 0.02, rates={"projection": 0.5})
+    found = {id(p): group["rate"] for group in groups for p in group["params"]}
+    assert [found[id(p)] for p in parameters.values()] == [0.5, 1.0]
+    assert [group["rate"] for group in parameter_groups(parameters.items(), 0.02)] == [1.0]
+
+
 def rate(step: int, minimum: float = 0.0) -> float:
     return learning_rate(step, peak=2.0, warmup_steps=4, total_steps=12, minimum=minimum)
 
