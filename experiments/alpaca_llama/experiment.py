@@ -20,4 +20,5 @@ EXPERIMENT = Experiment(
     estimate=runs.estimate,
     rescore=rescore_with_data(rescore),
     generate=generate,
+    requires=runs.requires,
 )

@@ -3,12 +3,12 @@
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import backbones
-from experiments.alpaca_llama import methods
+from experiments.alpaca_llama import methods, runs
 from experiments.alpaca_llama.data import Record, fingerprint, load_alpaca
 from experiments.alpaca_llama.evaluate import answers, label_losses, mean_loss
 from experiments.alpaca_llama.features import InstructionDataset, tokenised
@@ -29,6 +29,7 @@ from experiments.harness.spec import RunSpec
 from experiments.metrics import load_metric
 from experiments.optimisation import train_settings
 from experiments.prompt_share import first_alone, write_prompt_share
+from experiments.selection import chosen_rate
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ RESULT_FIELDS: dict[str, Any] = {
     "val_ppl": float,
     "rouge_l": float | None,  # greedy answers to validation records, in [0, 1]
     "truncated": int,  # training examples cut at max_length
+    # Runs from now on also have what `selection.Choice` says of their rate.
 }
 
 
@@ -115,6 +117,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     if questions:
         data["vicuna80"] = fingerprint_questions(questions)
     folder.write_environment({"data": data, "weights": weights})
+    choice = chosen_rate(spec, folder, RESULT_FIELDS, runs.requires)
     task = AlpacaTask(
         tokenised(splits.train, tokenizer, settings.max_length),
         tokenised(held_out, tokenizer, settings.max_length),
@@ -123,14 +126,19 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     identity = backbone_identity(model)
     torch.manual_seed(derived_seed(spec.seed, "parameters"))
     model = methods.prepare(model, spec.method, settings)
-    summary = train(model, task, train_settings(settings, spec.seed, len(task)), folder)
+    optimisation = replace(settings, peak_lr=choice.peak_lr)
+    summary = train(model, task, train_settings(optimisation, spec.seed, len(task)), folder)
 
     model.eval()
-    adapter = pack_trained(model, spec.method, identity)
+    tried = settings.phase == "select"  # nobody asks for the adapter or the answers of a trial
+    adapter = b"" if tried else pack_trained(model, spec.method, identity)
     if adapter:
         with folder.writing(stored.ADAPTER) as path:
             path.write_bytes(adapter)
-    write_prompt_share(folder, model, "validation records", first_alone(task.validation), task.loss)
+    if not tried:
+        write_prompt_share(
+            folder, model, "validation records", first_alone(task.validation), task.loss
+        )
     # None: all steps were done before this attempt, their last evaluation included.
     losses = task.losses or label_losses(model, task.validation, settings.eval_tokens)
     predictions = [
@@ -138,7 +146,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
         for i, (loss, labels) in enumerate(losses)
     ]
     answered = held_out[: settings.answered]
-    asked = [("nine", each) for each in NINE_INSTRUCTIONS]
+    asked = [] if tried else [("nine", each) for each in NINE_INSTRUCTIONS]
     asked += [("user-oriented", each) for each in user_oriented]
     asked += [("alpaca", _instruction(record)) for record in answered]
     for decoding in ("greedy", "sampled"):
@@ -179,6 +187,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
             "rouge_l": _rouge_l(predictions, {str(record.id): record for record in answered}),
             "truncated": task.train.truncated,
         }
+        | choice.as_result()
     )
 
 

@@ -8,6 +8,7 @@ from experiments import backbones
 from experiments.alpaca_llama.settings import Settings
 from experiments.harness.experiment import Estimate
 from experiments.harness.spec import RunSpec
+from experiments.selection import select_runs, with_select_runs
 
 NAME, VERSION = "alpaca_llama", 1
 # One task, Alpaca, in two recipes: the paper's text and the released script.
@@ -62,12 +63,63 @@ REDUCED_DATA = "reduced-640"
 REDUCED_PROMPT_LR = 9e-3
 SEEDS = (0, 1, 2)
 
+# The pocket LLaMA on the instructions of the generated world: 1,000 records, 63 steps an epoch.
+MINI: dict[str, Any] = {
+    "num_layers": 5,  # of 6: the lowest stays as it is, as the lowest two of the paper's 32
+    "selection_seed": 100,  # of no run that is reported
+    "selection_epochs": 0.5,
+    "batch_size": 16,
+    "epochs": 1.5,
+    "warmup_epochs": 0.15,
+    "token_budget": 1024,  # two micro-batches, the shorter texts apart
+    "eval_tokens": 4096,
+    "evaluations": 1,
+    "max_length": 128,
+    "new_tokens": 24,
+    "answered": 48,
+    "user_oriented": False,
+    "device": "cpu",
+    "precision": "fp32",
+}
+# The peak rates that `mini` chooses from, the same number for every method, evenly spaced in the
+# logarithm around what the kind of method mostly takes.
+PROMPT_RATES = (0.03, 0.1, 0.3)
+CANDIDATES: dict[str, tuple[float, ...]] = {
+    "zero-init": PROMPT_RATES,
+    "random-init": PROMPT_RATES,
+    "random-init-gate": PROMPT_RATES,
+    "adaption-prompt": PROMPT_RATES,
+    "lora": (3e-3, 1e-2, 3e-2),
+    "full": (3e-4, 1e-3, 3e-3),
+}
+MINI_SEEDS = (0, 1, 2, 3, 4)
+CLAIMED = ("zero-init", "random-init", "lora")  # compared in the paper's claims
+
 
 def plan(profile: str, device: str) -> list[RunSpec]:
-    """All runs of a profile; none of `mini` yet."""
+    """All runs of a profile, those that are reported before those that choose their rates."""
     if profile == "paper":
         return list(_paper())
-    return list(_small(device)) if profile == "small" else []
+    return list(_small(device)) if profile == "small" else with_select_runs(_mini(), requires)
+
+
+def requires(spec: RunSpec) -> list[RunSpec]:
+    """The runs that a run's rate is chosen from: validated on `development`, asked nothing."""
+    return select_runs(
+        spec, validate_on="development", answered=0, user_oriented=False, vicuna=False
+    )
+
+
+def _mini() -> Iterator[RunSpec]:
+    """The pocket LLaMA, on a CPU whatever else there is: a GPU would wait for it."""
+    for method, changes in METHODS.items():
+        own = MINI | changes
+        seeds = 1
+        if method in CANDIDATES:  # all but the frozen backbone, of which nothing is trained
+            own |= {"peak_lr": None, "candidates": CANDIDATES[method]}
+            seeds = 5 if method in CLAIMED else 3
+        for seed in MINI_SEEDS[:seeds]:
+            yield _spec("mini", "pocket-llama", "mini", method, seed, own)
 
 
 def _paper() -> Iterator[RunSpec]:

@@ -7,11 +7,11 @@ says is [ours].
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments.optimisation import Optimisation
+from experiments.selection import Selection
 
 
 @dataclass(frozen=True)
-class Settings(Optimisation):
+class Settings(Selection):
     """Settings of one run; see `runs` for the recipes and profiles that change them."""
 
     # The method.
@@ -29,14 +29,14 @@ class Settings(Optimisation):
     batch_size: int = 64  # [paper]; 32 in [code]
     epochs: float = 5.0  # [paper]
     warmup_epochs: float = 2.0  # [paper]
-    peak_lr: float = 2.25e-3  # the paper's 9e-3 is for a batch of 256: 9e-3 * 64 / 256
+    peak_lr: float | None = 2.25e-3  # the paper's 9e-3 is for a batch of 256: 9e-3 * 64 / 256
     # Inherited: min_lr 0, decay of prompts and gates alike, betas, no clipping [code]; weight_decay
     # 0.02 [paper]; loss_reduction [ours]; micro_batch_size, 4 a GPU in [code].
     token_budget: int | None = 8192  # padded tokens of a micro-batch [ours]
 
     # The data and the evaluation.
     max_length: int = 512  # tokens of prompt and response [code]
-    # Settings are chosen on `development`; what is reported is on `validation` [ours].
+    # Rates are chosen by the loss on `development`; what is reported is on `validation` [ours].
     validate_on: Literal["validation", "development"] = "validation"
     eval_tokens: int = 8192  # padded tokens of an evaluation batch [ours]
     new_tokens: int = 512  # at most, of a generated answer [code]

@@ -117,9 +117,12 @@ def select(
     experiment: str,
     measured: Mapping[str, Any],
     only: Mapping[str, object] | None = None,
+    *,
+    trials: bool = False,
 ) -> list[Run]:
     """Return the runs of `experiment` with the settings in `only`, by profile, method and seed.
 
+    Runs that only try a candidate, for others to choose from, are left out unless `trials`.
     `measured` are the fields of a result that are read, with their types. ZiaError names a file
     that lacks one; with `runs.keep_going` its run is left out and marked.
     """
@@ -130,7 +133,10 @@ def select(
         except ZiaError as error:
             runs.give_up(stored_run.path, error)
             continue
-        if all(run.settings.get(name) == value for name, value in (only or {}).items()):
+        # Without that setting it is of an experiment that tries none, or of before it did.
+        tried = run.settings.get("phase", "final") != "final"
+        wanted = all(run.settings.get(name) == value for name, value in (only or {}).items())
+        if wanted and (trials or not tried):
             found.append(run)
     return sorted(found, key=_order)
 

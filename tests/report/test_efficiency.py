@@ -199,3 +199,11 @@ def test_a_damaged_run_is_named_and_old_tables_stay(
     with pytest.raises(ZiaError, match=rf"{run.name}/{sentence}"):
         write_tables([tmp_path / "runs"], out)
     assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_runs_that_try_a_rate_are_in_no_table(tmp_path: Path) -> None:
+    write_run(tmp_path, settings={"phase": "select"}, seed=100)
+    assert table(tmp_path) == table(tmp_path / "absent")
+    final = write_run(tmp_path, settings={"phase": "final"})
+    assert f"Seed 0: done, `{final.name}`." in table(tmp_path)
+    assert "Seed 100" not in table(tmp_path)

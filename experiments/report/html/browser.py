@@ -50,7 +50,7 @@ def browse(runs: Runs) -> Browser:
     for experiment in sorted({stored.path.parent.name for stored in runs.found.values()}):
         score = SCORES.get(experiment)
         fields = {score.field: float | None} if score else {}
-        for run in select(runs, experiment, fields):
+        for run in select(runs, experiment, fields, trials=True):
             stored = runs.one(run)
             try:
                 curves = dict(_curves(stored.metrics()))
