@@ -89,10 +89,11 @@ $(MINILM)/model.safetensors: $(STAMP)
 	rm -r $(MINILM).new
 	touch $(MINILM)/model.safetensors
 
-backbones: $(STAMP)  ## Train the pocket backbones of mini from nothing (hours)
+backbones: $(STAMP)  ## Train the pocket backbones of mini from nothing (2 hours), and compare
 	.venv/bin/zia pretrain llama
 	.venv/bin/zia pretrain roberta
 	.venv/bin/zia pretrain pocket_vit
+	.venv/bin/python -m experiments.miniature.compare
 
 clean:  ## Remove .venv and caches; results and weights stay
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache

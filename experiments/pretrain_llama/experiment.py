@@ -5,6 +5,8 @@ from experiments.harness.spec import RunSpec
 from experiments.pretrain_llama import run
 from experiments.pretrain_llama.task import Settings
 
+HOURS = {"library": 0.15, "drills": 0.03, "lessons": 0.28, "letters": 0.06, "review": 0.1}
+
 
 def plan(profile: str, device: str) -> list[RunSpec]:
     """The runs of the stages, the last of which has the weights; on a GPU they are other runs."""
@@ -13,8 +15,8 @@ def plan(profile: str, device: str) -> list[RunSpec]:
 
 
 def estimate(spec: RunSpec) -> Estimate:
-    """What the run costs."""
-    return Estimate(0.9, 1.2, "measured, 1 core")
+    """What a stage costs."""
+    return Estimate(HOURS[spec.task], 1.2, "measured, 1 core")
 
 
 EXPERIMENT = Experiment(

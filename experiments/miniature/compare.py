@@ -1,0 +1,57 @@
+"""How close rebuilt pocket backbones come to the released: python -m experiments.miniature.compare
+
+On the machine and with the packages of the release the files are the same; elsewhere sums are
+rounded in another order, and only the quality can be compared.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from experiments import backbones
+from experiments.harness.files import read_json
+from experiments.harness.provenance import PROJECT
+from experiments.miniature.release import CARD, FOLDER
+from experiments.vision import backbones as image_backbones
+from zia_core.errors import ZiaError
+
+# The released folder of each, and where the runs that make it leave theirs.
+MADE = {
+    backbones.RELEASED / "pocket-llama": f"pretrain_llama/*-review-*/{FOLDER}/{CARD}",
+    backbones.RELEASED / "pocket-roberta": f"pretrain_roberta/*/{FOLDER}/{CARD}",
+    image_backbones.RELEASED / "pocket-vit": f"pretrain_pocket_vit/*/{CARD}",
+}
+
+
+def compared(runs: Path) -> Iterator[str]:
+    """A line for every rebuilt backbone in the folder of runs; ZiaError if there is none."""
+    found = False
+    for released, pattern in MADE.items():
+        for path in sorted(runs.glob(pattern)):
+            found = True
+            yield f"{released.name}: {_line(read_json(path), read_json(released / CARD))}"
+    if not found:
+        raise ZiaError(f"{runs} holds no run that makes a pocket backbone: run `make backbones`")
+
+
+def _line(rebuilt: dict[str, Any], released: dict[str, Any]) -> str:
+    if rebuilt["sha256"] == released["sha256"]:
+        return "the released file, to the byte"
+    pairs = (
+        (name, share, released["quality"].get(name)) for name, share in rebuilt["quality"].items()
+    )
+    return "another file; " + ", ".join(
+        f"{name} {share:.3f} (released {'-' if before is None else f'{before:.3f}'})"
+        for name, share, before in pairs
+    )
+
+
+if __name__ == "__main__":
+    try:
+        for line in compared(
+            Path(*sys.argv[1:2]) if sys.argv[1:] else PROJECT / "results" / "runs"
+        ):
+            print(line)
+    except ZiaError as error:
+        sys.exit(str(error))
