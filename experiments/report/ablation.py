@@ -11,6 +11,7 @@ from math import isclose
 
 from experiments import backbones
 from experiments.image_features.methods import TEXT
+from experiments.report import alike
 from experiments.report.rows import SECTION_OF_TASKS
 from experiments.report.runs import Run
 from experiments.scienceqa.runs import (
@@ -65,8 +66,9 @@ def epochs_line(epochs: int) -> str:
 def lines(runs: Sequence[Run]) -> list[Run]:
     """Return each ablation run once for each table that it is in, and the runs of other tasks.
 
-    So a claim can name two lines of a table. Ablations are scored on the validation questions, all
-    else on the test questions; runs that are not are left out.
+    So a claim can name two lines of a table. Other runs come again in pairs, as of `alike`.
+    Ablations are scored on the validation questions, all else on the test questions; runs that are
+    not are left out.
     """
     scored_on = {True: "val", False: "test"}
     counted = [
@@ -75,7 +77,7 @@ def lines(runs: Sequence[Run]) -> list[Run]:
     ablated = [run for run in counted if run.task == ABLATION]
     views = (by_layers, by_initialisation, by_epochs)
     others = [run for run in counted if run.task != ABLATION]
-    return others + [run for view in views for run in view(ablated)]
+    return [*others, *alike.pairs(others), *(run for view in views for run in view(ablated))]
 
 
 def _placed(runs: Sequence[Run]) -> Iterator[tuple[Run, str, int | None, int | None]]:

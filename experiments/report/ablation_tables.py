@@ -13,8 +13,10 @@ from experiments.report.ablation import (
     epochs_line,
     layers_line,
 )
+from experiments.report.chosen import chosen, selection
 from experiments.report.rows import NOT_TRAINED, Column, Section
 from experiments.report.runs import Run
+from experiments.report.scienceqa import READ_IF_THERE, without_a_model
 from experiments.report.table import Block, Table
 from experiments.scienceqa.runs import ABLATED_EPOCHS, ABLATED_LAYERS, ABLATION, NAME
 
@@ -31,8 +33,11 @@ def notes(section: Section) -> Iterator[str]:
     depth = f"; the backbone has {backbone.layers} layers" if backbone else ""
     yield (
         "A line is called by the paper's layers or epochs, as which it counts: ours are the same "
-        f"share of the backbone's depth, and have the same ratio to the other epochs{depth}."
+        "share of the backbone's depth, rounded, but of all layers only for 32 of 32; and have the "
+        f"same ratio to the other epochs{depth}."
     )
+    yield from without_a_model(section)
+    yield from selection(section, "the loss on the validation questions, for the main table")
     yield NOT_TRAINED
 
 
@@ -71,7 +76,9 @@ def _table(
         only={"evaluated_on": "val"},
         arranged=arranged,
         shown=shown,
+        newer=READ_IF_THERE,
         notes=notes,
+        about_row=chosen,
         pairs=pairs,
         paired=(ACCURACY, LIKELIHOOD),
     )

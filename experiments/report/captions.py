@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from experiments.report import formats
+from experiments.report.chosen import NEWER, chosen, selection
 from experiments.report.paper import paper_table
 from experiments.report.rows import NOT_TRAINED, Column, Section
 from experiments.report.table import Block, Table
@@ -40,6 +41,7 @@ def notes(section: Section) -> Iterator[str]:
         "the last epoch, of one caption an image against all of its references."
     )
     yield "zero-init-text sees no image and gives all of them one caption: the floor."
+    yield from selection(section, "the loss on the validation captions")
     yield NOT_TRAINED
 
 
@@ -72,7 +74,9 @@ TABLES = (
             Block(TRAINED, "What was trained", paper=False),
         ),
         tasks=(COCO,),
+        newer=NEWER,
         notes=notes,
+        about_row=chosen,
         pairs=PAIRS,
         paired=(BLEU[3], ROUGE, CIDER),
     ),
@@ -88,7 +92,9 @@ TABLES = (
         ),
         intro="Other images, references and sizes than COCO's: not comparable with its table.",
         tasks=(FLICKR,),
+        newer=NEWER,
         notes=notes,
+        about_row=chosen,
         pairs=PAIRS,
         paired=(*BLEU, ROUGE, CIDER),
     ),

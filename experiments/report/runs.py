@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import nan
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from experiments.harness import stored
@@ -119,17 +120,19 @@ def select(
     only: Mapping[str, object] | None = None,
     *,
     trials: bool = False,
+    newer: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[Run]:
     """Return the runs of `experiment` with the settings in `only`, by profile, method and seed.
 
     Runs that only try a candidate, for others to choose from, are left out unless `trials`.
-    `measured` are the fields of a result that are read, with their types. ZiaError names a file
-    that lacks one; with `runs.keep_going` its run is left out and marked.
+    `measured` are the fields of a result that are read, with their types, and `newer` those that
+    results of older runs do not have. ZiaError names a file that lacks another; with
+    `runs.keep_going` its run is left out and marked.
     """
     found = []
     for stored_run in runs.of(experiment):
         try:
-            run = _run(stored_run, measured)
+            run = _run(stored_run, measured, newer)
         except ZiaError as error:
             runs.give_up(stored_run.path, error)
             continue
@@ -145,11 +148,12 @@ def _name(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-def _run(run: StoredRun, measured: Mapping[str, Any]) -> Run:
+def _run(run: StoredRun, measured: Mapping[str, Any], newer: Mapping[str, Any]) -> Run:
     identity = conform_fields(IDENTIFYING, run.config, str(run.path / "config.json"))
     result = {}
     if run.state == "done":
-        result = conform_fields(measured, run.result, str(run.path / RESULT))
+        there = {name: kind for name, kind in newer.items() if name in run.result}
+        result = conform_fields({**measured, **there}, run.result, str(run.path / RESULT))
     return Run(
         **identity,
         state=run.state,

@@ -1,12 +1,16 @@
 """ScienceQA by class of question (paper Table 2), and our own split of its image questions."""
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from math import isnan, nan
 
 from experiments.metrics.scienceqa.scorer import CLASSES
 from experiments.report import formats
+from experiments.report.chosen import NEWER, chosen, selection
 from experiments.report.paper import paper_table
 from experiments.report.rows import NOT_TRAINED, Column, Section
 from experiments.report.table import Block, Table
+from experiments.scienceqa.evaluate import BASELINES
 from experiments.scienceqa.runs import NAME, OWN, TASK
 from experiments.scienceqa.subsets import OWN_SPLIT
 
@@ -23,6 +27,8 @@ PAIRS = (
     ("zero-init-text", "lora-text"),
     ("zero-init-text", "frozen"),
 )
+
+READ_IF_THERE = {**NEWER, **BASELINES}
 
 
 def _percent(field: str, title: str) -> Column:
@@ -44,6 +50,25 @@ TRAINED = (
 )
 
 
+def without_a_model(section: Section) -> Iterator[str]:
+    """Say what a random option, and always the same letter, would score on these questions."""
+    done = [run for row in section.begun for run in row.done]
+    found = {name: {run.value(name) for run in done if name in run.result} for name in BASELINES}
+    chance, pictured, majority = (_shown(values) for values in found.values())
+    if chance:
+        of_images = f" ({pictured} on those with an image)" if pictured else ""
+        yield (
+            f"A random option would score {chance}{of_images}; always the letter that is right "
+            f"most often in training, {majority}."
+        )
+
+
+def _shown(values: AbstractSet[float]) -> str:
+    """Values of runs, which are one number where the questions are the same."""
+    known = sorted(value for value in values if not isnan(value))
+    return " or ".join(PERCENT(value, nan) for value in known)
+
+
 def notes(section: Section) -> Iterator[str]:
     """Say by which two protocols the answers are read, and what the rows are."""
     yield (
@@ -55,6 +80,8 @@ def notes(section: Section) -> Iterator[str]:
         'likelihood accuracy, another protocol: the likeliest letter behind "Answer: The answer '
         'is", which is always an answer.'
     )
+    yield from without_a_model(section)
+    yield from selection(section, "the loss on the validation questions")
     yield (
         "A name that ends in -text sees no image; frozen is the backbone without training; "
         "random-init is one soft-max without gate."
@@ -74,9 +101,11 @@ MAIN = Table(
     ),
     tasks=(TASK,),
     only={"evaluated_on": "test"},
+    newer=READ_IF_THERE,
     notes=notes,
+    about_row=chosen,
     pairs=PAIRS,
-    paired=(CLASS_COLUMNS["Avg"], LIKELIHOOD),
+    paired=(CLASS_COLUMNS["Avg"], CLASS_COLUMNS["IMG"], LIKELIHOOD),
 )
 ACCURACY = _percent("acc_average", "accuracy")
 OWN_TABLE = Table(
@@ -96,7 +125,9 @@ OWN_TABLE = Table(
     ),
     tasks=(OWN,),
     only={"evaluated_on": "test"},
+    newer=READ_IF_THERE,
     notes=notes,
+    about_row=chosen,
     pairs=PAIRS,
     paired=(ACCURACY, LIKELIHOOD),
 )

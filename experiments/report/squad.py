@@ -1,10 +1,10 @@
 """SQuAD v1.1 and v2.0 with an encoder (paper Table 7)."""
 
 from collections.abc import Iterator
-from math import isnan
 
 from experiments.report import formats
-from experiments.report.rows import NOT_TRAINED, Column, Row, Section
+from experiments.report.chosen import chosen
+from experiments.report.rows import NOT_TRAINED, Column, Section
 from experiments.report.table import Block, Table
 
 V1, V2 = "squad-v1.1", "squad-v2.0"
@@ -36,14 +36,6 @@ def notes(section: Section) -> Iterator[str]:
         "no gate. head: the task head alone on the frozen encoder."
     )
     yield NOT_TRAINED
-
-
-def chosen(row: Row) -> str:
-    """Say with which peak learning rate the row was trained, by task."""
-    rates = {(run.task, run.value("peak_lr")) for run in row.done}
-    pairs = {(task, rate) for task, rate in rates if not isnan(rate)}
-    texts = [f"{task} {rate:g}" for task, rate in sorted(pairs)]
-    return f"peak learning rate: {', '.join(texts)}" if texts else ""
 
 
 TABLES = (

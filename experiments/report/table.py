@@ -46,6 +46,8 @@ class Table:
     fell: Callable[[Run], bool] = training_fell
     # Further fields that the results must have; those of the columns and of `fell` are added.
     measured: Mapping[str, Any] = field(default_factory=dict)
+    # Fields that are read where they are there: results of older runs do not have them.
+    newer: Mapping[str, Any] = field(default_factory=dict)
     notes: "Callable[[Section], Iterator[str]] | None" = None
     about_row: "Callable[[Row], str] | None" = None
     # Lines whose paired difference is shown, the first minus the second, in the columns `paired`.
@@ -66,6 +68,8 @@ class Table:
 
     def sections(self, runs: Runs) -> list[Section]:
         """Return the runs that the table shows; ZiaError names one with a damaged file."""
-        found = select(runs, self.experiment, self.fields(), self.only) if self.experiment else []
+        found: list[Run] = []
+        if self.experiment:
+            found = select(runs, self.experiment, self.fields(), self.only, newer=self.newer)
         found = [run for run in found if not self.tasks or run.task in self.tasks]
         return sections(self.arranged(found), self.methods, SECTION_OF_TASKS, self.fell, self.shown)

@@ -5,7 +5,9 @@ wrong answer and is counted. Likelihood: the most likely letter of the options b
 is", which is always an answer; where the solution comes first, behind the one that was written.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from experiments.image_features.examples import Example, Examples
@@ -23,6 +25,13 @@ SCORES: Mapping[str, Any] = {
     "unparsable": int,  # of these, counted as wrong
     "likelihood_accuracy": float,  # percent, by the other protocol
     "image_questions": int,  # of those scored
+}
+
+# What answers without a model score, in percent; runs from before these fields lack them.
+BASELINES: Mapping[str, Any] = {
+    "chance_accuracy": float,  # any option is as likely as the others
+    "chance_has_image": float | None,  # the same, of the questions that have an image
+    "majority_accuracy": float,  # always the letter that is right most often in training
 }
 
 
@@ -79,4 +88,17 @@ def scores(
         "unparsable": int(found["unparsable"]),
         "likelihood_accuracy": 100 * sum(likely) / len(likely),
         "image_questions": sum(question.has_image for question in asked.values()),
+    }
+
+
+def baselines(train: Sequence[Problem], asked: Sequence[Problem]) -> dict[str, float | None]:
+    """`BASELINES` on the questions asked; of letters that are right equally often the first."""
+    counts = Counter(problem.answer for problem in train)
+    usual = max(sorted(counts), key=counts.__getitem__)
+    shares = [100 / len(problem.choices) for problem in asked]
+    pictured = [share for share, p in zip(shares, asked, strict=True) if p.scored().has_image]
+    return {
+        "chance_accuracy": mean(shares),
+        "chance_has_image": mean(pictured) if pictured else None,
+        "majority_accuracy": 100 * mean(problem.answer == usual for problem in asked),
     }

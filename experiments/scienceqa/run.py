@@ -20,7 +20,7 @@ from experiments.image_features.sight import answers, mean_loss
 from experiments.image_features.training import Encoded, Trained
 from experiments.scienceqa import runs
 from experiments.scienceqa.data import Problem, fingerprint
-from experiments.scienceqa.evaluate import SCORES, likeliest, scores
+from experiments.scienceqa.evaluate import SCORES, baselines, likeliest, scores
 from experiments.scienceqa.prompts import encode, explanation, letter_tokens, typed_question
 from experiments.scienceqa.settings import Settings
 from experiments.scienceqa.subsets import select
@@ -35,6 +35,7 @@ RESULT_FIELDS: Mapping[str, Any] = {
     "train_loss_epoch": float | None,  # mean over the steps of the last epoch
     "cut_train": int,  # training questions whose context was cut at max_length
     "cut_scored": int,
+    # Beside these, in runs from now on: `evaluate.BASELINES` and what `Choice.as_result` says.
 }
 
 
@@ -57,7 +58,9 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     epoch = last_epoch(read_lines(folder.path / stored.METRICS))
     done.write(
         [{"id": pid, **each} for pid, each in found.items()],
-        scores(parts["scored"], found) | {"train_loss_epoch": epoch},
+        scores(parts["scored"], found)
+        | baselines(parts["train"], parts["scored"])
+        | {"train_loss_epoch": epoch},
     )
 
 

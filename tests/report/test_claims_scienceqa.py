@@ -132,21 +132,42 @@ def test_the_image_branch_adds_and_does_not_hurt(
     assert verdicts(tmp_path)["image-branch"][0] == verdict
 
 
-def test_lora_and_random_initialisation_on_test_questions(tmp_path: Path) -> None:
+def write_trio(root: Path, sight: str, above: float) -> None:
+    """Zero-init, by so many points and a tenth of that in loss ahead of random-init, and LoRA."""
     for seed, noise in enumerate(NOISE):
         for method, accuracy, tuned, last in (
-            ("zero-init-text", 49.8 + noise, 161_532, 0.5),
-            ("lora-text", 50.0, 460_800, 0.4),
-            ("random-init-text", 40.0, 161_280, 0.9 + noise),
+            ("zero-init", 49.8 + noise, 161_532, 0.5),
+            ("lora", 50.0, 460_800, 0.4),
+            ("random-init", 49.8 - above, 161_280, 0.5 + above / 10 + noise),
         ):
             result = {"tuned_parameters": tuned, "train_loss_last": last}
-            write_scienceqa(tmp_path, method, "qcm-a", seed, accuracy, result=result)
+            write_scienceqa(root, method + sight, "qcm-a", seed, accuracy, result=result)
+
+
+@pytest.mark.parametrize("sight", ["", "-text"])
+def test_lora_and_random_initialisation_on_test_questions(tmp_path: Path, sight: str) -> None:
+    write_trio(tmp_path, sight, 4.0)
     found = verdicts(tmp_path)
     assert found["lora-scienceqa"][0] == "holds"  # 0.2 points worse, 0.5 allowed
     assert "161,532 against 460,800 (holds)" in found["lora-scienceqa"][1]
     assert found["random-init-scienceqa-test"][0] == "holds"
     assert found["loss-curves"][0] == "holds"
     assert "training loss: -0.400 nats" in found["loss-curves"][1]
+
+
+def test_pairs_that_see_images_go_before_pairs_that_do_not(tmp_path: Path) -> None:
+    write_trio(tmp_path, "-text", 4.0)
+    write_trio(tmp_path, "", -4.0)
+    found = verdicts(tmp_path)
+    assert found["random-init-scienceqa-test"][0] == "does not hold"
+    assert "+4.000" not in found["random-init-scienceqa-test"][1]
+
+
+def test_a_method_with_images_is_not_compared_with_one_without(tmp_path: Path) -> None:
+    for seed in range(5):
+        write_scienceqa(tmp_path, "zero-init", "qcm-a", seed, 60.0)
+        write_scienceqa(tmp_path, "lora-text", "qcm-a", seed, 40.0)
+    assert verdicts(tmp_path)["lora-scienceqa"][0] == "no runs"
 
 
 def test_a_method_whose_loss_did_not_fall_decides_nothing(tmp_path: Path) -> None:

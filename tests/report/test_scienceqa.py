@@ -111,3 +111,40 @@ def test_a_method_with_two_settings_is_in_no_pair(tmp_path: Path) -> None:
 def test_only_test_questions_are_in_the_main_table(tmp_path: Path) -> None:
     write_scienceqa(tmp_path, "zero-init", "qcm-a", 0, 40.0, settings={"evaluated_on": "val"})
     assert text(tmp_path) == text(tmp_path / "nothing")
+
+
+CHOICE = {"peak_lr": None, "candidates": [0.03, 0.1, 0.3], "selection_seed": 100}
+
+
+def test_what_answers_without_a_model_is_said(tmp_path: Path) -> None:
+    without = {"chance_accuracy": 38.2, "chance_has_image": 37.1, "majority_accuracy": 33.0}
+    write_scienceqa(tmp_path, "zero-init", "qcm-a", 0, 45.0, result=without)
+    write_scienceqa(tmp_path, "lora", "qcm-a", 0, 45.0)  # of before they were recorded
+    assert (
+        "A random option would score 38.20 (37.10 on those with an image); always the letter that "
+        "is right most often in training, 33.00."
+    ) in text(tmp_path)
+
+
+def test_runs_from_before_the_baselines_are_read_without(tmp_path: Path) -> None:
+    write_scienceqa(tmp_path, "zero-init", "qcm-a", 0, 45.0)
+    table = text(tmp_path)
+    assert "A random option" not in table
+    assert "Selection" not in table
+    assert "peak learning rate" not in table
+
+
+def test_the_rates_that_were_chosen_and_ends_of_the_grid_are_said(tmp_path: Path) -> None:
+    for method, rate in (("zero-init", 0.1), ("random-init", 0.3), ("zero-init-text", 0.03)):
+        write_scienceqa(
+            tmp_path, method, "qcm-a", 0, 45.0, settings=CHOICE, result={"peak_lr": rate}
+        )
+    given = {"peak_lr": 9e-3, "candidates": []}
+    write_scienceqa(tmp_path, "frozen", "qcm-a", 0, 45.0, settings=given)
+    table = text(tmp_path)
+    assert "from 3 candidates a method (seed 100, which no line has)" in table
+    assert "peak learning rate: qcm-a 0.1." in table
+    assert (
+        "highest candidate was the best, so that the grid may end too early, for: random" in table
+    )
+    assert "lowest candidate was the best, so that the grid may end too early, for: zero-" in table

@@ -1,11 +1,12 @@
 """The scores of answers written by hand, against classes counted by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from experiments.scienceqa.data import Problem
-from experiments.scienceqa.evaluate import SCORES, scores
+from experiments.scienceqa.evaluate import BASELINES, SCORES, baselines, scores
 
 
 def problem(
@@ -63,3 +64,16 @@ def test_an_option_that_a_question_has_not_is_no_answer() -> None:
         [problem("1", 0, "natural", 2)], {"1": {"output": "The answer is D.", "likeliest": 0}}
     )
     assert (found["correct"], found["unparsable"], found["likelihood_accuracy"]) == (0, 1, 100.0)
+
+
+def test_baselines_by_hand() -> None:
+    """In training B is right twice and A once; of three options a random one is right in 1 of 3."""
+    train = [problem(str(i), answer, "natural", 1) for i, answer in enumerate((1, 0, 1))]
+    asked = [problem(str(i), i % 3, "natural", 1, image=i > 2) for i in range(4)]
+    two = replace(asked[0], choices=("trout", "otter"), answer=1)  # B, of two options
+    found = baselines(train, [two, *asked[1:]])
+    assert found.keys() == BASELINES.keys()
+    assert found["chance_accuracy"] == pytest.approx((50 + 3 * 100 / 3) / 4)
+    assert found["chance_has_image"] == pytest.approx(100 / 3)
+    assert found["majority_accuracy"] == 50.0  # B is right in two of four
+    assert baselines(train, asked[:2])["chance_has_image"] is None
