@@ -168,6 +168,9 @@ def test_a_method_with_images_is_not_compared_with_one_without(tmp_path: Path) -
         write_scienceqa(tmp_path, "zero-init", "qcm-a", seed, 60.0)
         write_scienceqa(tmp_path, "lora-text", "qcm-a", seed, 40.0)
     assert verdicts(tmp_path)["lora-scienceqa"][0] == "no runs"
+    for seed, noise in enumerate(NOISE):
+        write_scienceqa(tmp_path, "zero-init-text", "qcm-a", seed, 30.0 + noise)
+    assert "accuracy: -10.000 points" in verdicts(tmp_path)["lora-scienceqa"][1]
 
 
 def test_a_method_whose_loss_did_not_fall_decides_nothing(tmp_path: Path) -> None:

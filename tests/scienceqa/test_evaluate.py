@@ -71,7 +71,7 @@ def test_baselines_by_hand() -> None:
     train = [problem(str(i), answer, "natural", 1) for i, answer in enumerate((1, 0, 1))]
     asked = [problem(str(i), i % 3, "natural", 1, image=i > 2) for i in range(4)]
     two = replace(asked[0], choices=("trout", "otter"), answer=1)  # B, of two options
-    found = baselines(train, [two, *asked[1:]])
+    found = baselines(train, [*reversed(asked[1:]), two])
     assert found.keys() == BASELINES.keys()
     assert found["chance_accuracy"] == pytest.approx((50 + 3 * 100 / 3) / 4)
     assert found["chance_has_image"] == pytest.approx(100 / 3)
