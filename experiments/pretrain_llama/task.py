@@ -102,11 +102,11 @@ STAGES: Mapping[str, Stage] = {
         4000,
         "letters",
         {
-            "documents": 50_000,
+            "documents": 110_000,
             "epochs": 1.0,
             "warmup_epochs": 0.03,
             "peak_lr": 1e-3,
-            "evaluations": 6,
+            "evaluations": 10,
         },
     ),
 }
