@@ -62,7 +62,9 @@ def _held_out(creatures: list[Creature]) -> Iterator[Masked]:
     for creature in creatures:
         for attribute, value in creature.facts.items():
             for form in HELD_OUT_STATEMENTS[attribute]:
-                yield Masked(_masked(form, creature.name), value)
+                # Behind a title, as every statement of an article is.
+                text = f"Notes on {creature.name}. {_masked(form, creature.name)}"
+                yield Masked(text, value)
 
 
 def _story(dice: Dice, *, asked: bool) -> Masked:
