@@ -20,7 +20,7 @@ def test_every_run_is_another_and_of_a_known_encoder(profile: str, device: str) 
     assert {spec.backbone for spec in specs} <= backbones.BACKBONES.keys()
     planned = {spec.identity for spec in specs}
     assert all(needed.identity in planned for spec in specs for needed in select_runs(spec))
-    assert bool(specs) == (profile != "mini")
+    assert specs
 
 
 def test_the_paper_s_runs_are_p_tuning_v2_s() -> None:
@@ -59,6 +59,29 @@ def test_every_method_chooses_from_as_many_rates_on_the_same_schedule() -> None:
     for spec in finals:
         assert spec.settings.warmup_epochs == pytest.approx(spec.settings.epochs / 10)
     assert len(specs) == len(finals) + 3 * len(runs.METHODS)
+
+
+def test_mini_has_five_seeds_of_the_pair_and_tries_three_rates_of_every_method() -> None:
+    specs = runs.plan("mini", "cpu")
+    assert specs == runs.plan("mini", "cuda")
+    finals = [spec for spec in specs if spec.settings.phase == "final"]
+    trials = [spec for spec in specs if spec.settings.phase == "select"]
+    pair = ("p-tuning-v2", "zero-init")
+    of_v1 = {(runs.V1, method): 5 if method in pair else 3 for method in runs.METHODS}
+    assert Counter((s.task, s.method) for s in finals) == of_v1 | {(runs.V2, m): 3 for m in pair}
+    assert Counter((s.task, s.method) for s in trials) == dict.fromkeys(
+        {(spec.task, spec.method) for spec in finals}, 3
+    )
+    assert not {spec.seed for spec in trials} & {spec.seed for spec in finals}
+    shared = {
+        tuple(
+            (k, v) for k, v in asdict(spec.settings).items() if k not in ("peak_lr", "candidates")
+        )
+        for spec in finals
+    }
+    assert len(shared) == 1
+    for rates in runs.MINI_CANDIDATES.values():
+        assert rates[1] / rates[0] == pytest.approx(rates[2] / rates[1], rel=0.15)
 
 
 def test_all_seeds_share_the_choice_and_another_setting_makes_another() -> None:
