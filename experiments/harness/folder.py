@@ -150,8 +150,8 @@ class RunFolder:
         """Return the result of another run, in the same folder of runs, that this one requires.
 
         None if that run's loss was not finite: it has no result and never will. ZiaError if it is
-        not done, or was made with other data or weights than this run (see `write_environment`,
-        which comes first).
+        not done, or was made with data or weights that this run has not recorded, alike, as its
+        own (see `write_environment`, which comes first).
         """
         path = self.path.parents[1] / spec.experiment / spec.folder_name
         if stored.has_diverged(path):
@@ -160,7 +160,10 @@ class RunFolder:
             raise ZiaError(f"the run {path}, whose result is needed, is not done: do it first")
         environment = read_json(path / stored.ENVIRONMENT)
         for key in FINGERPRINTS:
-            if key in self._environment and environment.get(key) != self._environment[key]:
+            # This run may have data beside those of the other, which was on another task.
+            if key in self._environment and not _within(
+                environment.get(key), self._environment[key]
+            ):
                 raise ZiaError(
                     f"the run {path}, whose result is needed, was made with other {key}: bring "
                     "those back, or delete its folder and do it again"
@@ -267,3 +270,8 @@ def _refuse_other_run(config: Path, spec: RunSpec) -> None:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _within(theirs: Mapping[str, str] | None, ours: Mapping[str, str]) -> bool:
+    """Whether these fingerprints, of which there are some, are all among ours."""
+    return bool(theirs) and dict(theirs or {}).items() <= ours.items()

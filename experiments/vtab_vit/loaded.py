@@ -1,6 +1,6 @@
 """A task in memory: read once for the many runs of a process, and again if a file has changed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 KEPT_BYTES = 1_000_000_000  # larger sets of images are decoded batch by batch every time
+# Of one set of features; larger ones are computed by every run. There are a dozen at most: of four
+# lists, entering three blocks or so.
+KEPT_FEATURE_BYTES = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class LoadedTask:
     contents: Contents
     _files: tuple[tuple[int, ...], ...]  # the state of every file when it was read
     _decoded: dict[tuple[tuple[Example, ...], Protocol], "Tensor"] = field(default_factory=dict)
+    _features: dict[tuple[Hashable, ...], "Tensor"] = field(default_factory=dict)
 
     def images(self, examples: Sequence[Example], protocol: Protocol) -> "Tensor":
         """Decode and preprocess: float32 [N, 3, R, R]. The tensor is shared: do not change it.
@@ -44,6 +48,24 @@ class LoadedTask:
             self._decoded[key] = pixels(examples, protocol)
         return self._decoded[key]
 
+    def features(
+        self, examples: Sequence[Example], by: Hashable, compute: "Callable[[], Tensor]"
+    ) -> "Tensor":
+        """What a frozen trunk makes of the images, computed once for the runs of a process.
+
+        Args:
+            examples: whose images they are of.
+            by: everything besides that decides a bit of them.
+            compute: gives them. The tensor is shared: do not change it.
+        """
+        key = (tuple(examples), by)
+        if key in self._features:
+            return self._features[key]
+        found = compute()
+        if found.nbytes <= KEPT_FEATURE_BYTES:
+            self._features[key] = found
+        return found
+
     def batches(
         self, examples: Sequence[Example], protocol: Protocol, size: int
     ) -> "Iterator[Tensor]":
@@ -55,27 +77,30 @@ class LoadedTask:
                 yield pixels(examples[start : start + size], protocol)
 
 
-_newest: dict[Path, LoadedTask] = {}  # one task at most: runs are planned task by task
+_newest: dict[Path, LoadedTask] = {}  # one task or two: runs are planned task by task
 
 
-def loaded(task: Task) -> LoadedTask:
+def loaded(task: Task, beside: Task | None = None) -> LoadedTask:
     """The task in `$ZIA_DATA`, read and hashed whole the first time.
 
     Asked again, every file's inode, size and times are compared (20 ms for 12,000 files), and all
-    is read again if one differs.
+    is read again if one differs. Of other tasks only `beside` stays in memory.
 
     Raises:
         ZiaError: as `load_task`.
     """
     folder = task_folder(task)
-    known = _newest.get(folder)
+    for other, each in list(_newest.items()):
+        if each.data.task not in (task, beside):
+            del _newest[other]
+    known = _newest.pop(folder, None)
     if known is None or known.data.task != task or known._files != _states(known.data):
-        _newest.clear()
         data = load_task(task, folder)
         # Looked at before the content is read: what changes meanwhile is seen the next time.
         files = _states(data)
-        _newest[folder] = LoadedTask(data, contents(data), files)
-    return _newest[folder]
+        known = LoadedTask(data, contents(data), files)
+    _newest[folder] = known
+    return known
 
 
 def _states(data: TaskData) -> tuple[tuple[int, ...], ...]:

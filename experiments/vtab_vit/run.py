@@ -3,25 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments import training_result
 from experiments.harness import stored
 from experiments.harness.experiment import NeedsData
+from experiments.harness.files import canonical_json
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
-from experiments.optimisation import autocast, train_settings
+from experiments.optimisation import train_settings
 from experiments.prompt_share import EXAMPLES, write_prompt_share
 from experiments.vision import backbones, protocols
 from experiments.vtab_vit import methods, selection, subsets, tasks
 from experiments.vtab_vit.data import Example, TaskData
+from experiments.vtab_vit.inputs import Inputs
 from experiments.vtab_vit.loaded import loaded
 from experiments.vtab_vit.settings import Settings
-from experiments.vtab_vit.task import Training
 from zia_core.errors import ZiaError
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 RESULT_FIELDS: dict[str, Any] = {
     "accuracy": float,  # share of the scored images whose first guess is right
@@ -49,11 +47,16 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     protocol = protocols.get(settings.protocol, settings.resolution)
     bare, weights = backbones.load(_backbone(spec))
     task = tasks.get(spec.task)
-    images = loaded(task)
+    # What the candidates were tried on, where that is another task.
+    tried_on = [tasks.get(each.task) for each in selection.select_runs(spec)[:1]]
+    images = loaded(task, *tried_on)
+    fingerprints = {
+        each.name: loaded(each, task).contents.fingerprint for each in [task, *tried_on]
+    }
     trained_on, scored_on = _parts(images.data, spec)
     folder.write_environment(
         {
-            "data": {task.name: images.contents.fingerprint},
+            "data": fingerprints,
             "weights": weights,
             "test_images_that_are_training_images": images.contents.shared,
         }
@@ -63,18 +66,18 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     model = methods.prepare(
         bare.to(settings.device), spec.method, task.classes, settings, spec.seed
     )
-    inputs = images.images(trained_on, protocol)
-    training = _training(model, inputs, trained_on, spec)
+    inputs = Inputs(images, protocol, model, spec, canonical_json(weights))
+    training = inputs.training(trained_on)
     optimisation = replace(settings, peak_lr=rate, weight_decay=decay)
     # One checkpoint at the end, and one every 500 steps: a reduced run takes seconds.
     engine_settings = train_settings(optimisation, spec.seed, len(training), checkpoints=1)
     summary = train(model, training, engine_settings, folder)
 
     guesses = []
-    for batch in images.batches(scored_on, protocol, settings.batch_size):
+    for found in inputs.guesses(scored_on):
         if reason := folder.stop_requested():
             raise Interrupted(reason, summary.steps)
-        guesses += _guesses(model, batch, settings)
+        guesses += found
     seen = images.images(scored_on[:EXAMPLES], protocol)
     write_prompt_share(
         folder,
@@ -113,7 +116,8 @@ def rescore(path: Path) -> dict[str, float]:
         images = loaded(task)
     except ZiaError as error:
         raise NeedsData(str(error)) from error
-    if run.environment.get("data") != {task.name: images.contents.fingerprint}:
+    known = run.environment.get("data") or {}
+    if known.get(task.name) != images.contents.fingerprint:
         raise NeedsData(f"{images.data.folder} does not hold the files that the run was made with")
     return _scores(run.predictions(), _parts(images.data, spec)[1])
 
@@ -146,32 +150,3 @@ def _backbone(spec: RunSpec) -> backbones.ImageBackbone:
             f"pixels a side: set resolution={backbone.resolution}"
         )
     return backbone
-
-
-def _training(
-    model: Any, inputs: "Tensor", trained_on: Sequence[Example], spec: RunSpec
-) -> Training:
-    """The training set, as images or, where the method allows, as features of the trunk."""
-    import torch
-
-    from zia_core.trunk import trunk
-
-    settings: Settings = spec.settings
-    tokens = 1 if spec.method == "pixel-probe" else model.patch_embed.num_patches + 1
-    if not settings.reuse_trunk or spec.method in methods.WITHOUT_TRUNK:
-        return Training(trained_on, inputs, tokens, None)
-    found = trunk(model)
-    # Passes of the size that training has: of another, they might add in another order.
-    size = min(settings.batch_size, settings.micro_batch_size or settings.batch_size)
-    with autocast(settings), torch.no_grad():
-        features = found.features(model, inputs, size)
-    return Training(trained_on, features, tokens, found)
-
-
-def _guesses(model: "nn.Module", images: "Tensor", settings: Settings) -> list[int]:
-    """The most likely class of each image of a batch."""
-    import torch
-
-    model.eval()
-    with torch.no_grad(), autocast(settings):
-        return model(images.to(settings.device)).argmax(dim=-1).tolist()

@@ -22,6 +22,7 @@ def select_runs(spec: RunSpec) -> list[RunSpec]:
     return [
         replace(
             spec,
+            task=settings.selection_task or spec.task,
             seed=settings.selection_seed,
             settings=replace(
                 settings,
@@ -29,6 +30,7 @@ def select_runs(spec: RunSpec) -> list[RunSpec]:
                 candidates=(),  # one more candidate must not make the others run again
                 selection_seed=Settings.selection_seed,
                 selection_epochs=None,
+                selection_task=None,
                 peak_lr=rate,
                 weight_decay=decay,
                 **schedule,

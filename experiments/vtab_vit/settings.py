@@ -21,6 +21,8 @@ class Settings(Optimisation):
     candidates: tuple[tuple[float, float], ...] = ()  # of a final run: pairs of rate and decay
     selection_seed: int = 0  # of the select runs; no final seed [ours]
     selection_epochs: float | None = None  # of the select runs; None: as many as of the final ones
+    # The task on whose train800 and val200 candidates are tried; None: each on the run's own [VPT].
+    selection_task: str | None = None
 
     # The images: squashed to 224, ImageNet's mean and standard deviation [VPT].
     protocol: str = "vpt"

@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from zia_core.trunk import Trunk
 
 
+def logits(model: "nn.Module", inputs: "Tensor", trunk: "Trunk | None") -> "Tensor":
+    """[B, classes] of images [B, 3, R, R], or of the features [B, T, C] that a trunk gave."""
+    found: Tensor = trunk.logits(model, inputs) if trunk else model(inputs)
+    return found
+
+
 class Training:
     """Images and labels; with a trunk, its features instead of the images."""
 
@@ -46,9 +52,9 @@ class Training:
         """Sum of the images' cross entropies, and their number."""
         from torch.nn.functional import cross_entropy
 
-        inputs, labels = batch["inputs"], batch["labels"]
-        logits = self._trunk.logits(model, inputs) if self._trunk else model(inputs)
-        return cross_entropy(logits.float(), labels, reduction="sum"), len(labels)
+        labels = batch["labels"]
+        found = logits(model, batch["inputs"], self._trunk)
+        return cross_entropy(found.float(), labels, reduction="sum"), len(labels)
 
     def evaluate(self, model: "nn.Module") -> dict[str, float]:
         """Nothing: the images that a run is scored on are looked at once, behind the last step."""

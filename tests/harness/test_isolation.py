@@ -1,7 +1,9 @@
 """What a run does to its process is undone before the next one."""
 
+import gc
 import os
 import random
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.harness import registry, stored
+from experiments.harness import isolation, registry, stored
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
 from experiments.harness.stopping import StopSignals
@@ -47,6 +49,27 @@ def leave_traces(folder: Path) -> None:
     os.environ["ZIA_LEFT_BEHIND"] = "1"
     os.environ["ZIA_DATA"] = "elsewhere"
     os.chdir(folder)
+
+
+class Cycle:
+    """Holds itself, as models do."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.mark.parametrize("short_s", [0.0, 1e9])
+def test_the_garbage_of_all_but_short_runs_is_collected(
+    monkeypatch: pytest.MonkeyPatch, short_s: float
+) -> None:
+    monkeypatch.setattr(isolation, "SHORT_S", short_s)
+    gc.disable()
+    try:
+        with isolation.nothing_left_behind():
+            found = weakref.ref(Cycle())
+        assert (found() is None) == (short_s == 0)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("ends", ["well", "badly"])

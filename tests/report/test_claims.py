@@ -7,7 +7,7 @@ import pytest
 from experiments.report.claims import Arithmetic, read_claims, statistics
 from experiments.report.claims.document import findings, write_claims
 from experiments.report.document import markdown
-from experiments.vtab_vit.tasks import VTAB_1K
+from experiments.vtab_vit.tasks import MINI, VTAB_1K
 from tests.report.run_folders import ENVIRONMENT, write_run, write_squad, write_vtab
 from zia_core.errors import ZiaError
 
@@ -211,6 +211,27 @@ def test_the_sign_test_is_across_tasks(tmp_path: Path, wins: int, verdict: str) 
     if wins == 16:  # 2 (1 + 19 + 171 + 969) / 2^19
         assert "p = 0.00443" in evidence
     assert verdicts(tmp_path, "paper")["vpt-groups"][0] == "inconclusive"  # one seed
+
+
+def test_the_generated_tasks_stand_in_for_vtab_s_in_mini(tmp_path: Path) -> None:
+    generated = [task for task in MINI if task.group != "mini-seen"]
+    for seed in range(5):
+        for place, task in enumerate(generated):
+            for method, better in (("zero-init", 2 + NOISE[seed]), ("vpt-deep", 0)):
+                accuracy = 50 + place + better
+                backbone = {"profile": "mini", "backbone": "pocket-vit"}
+                write_vtab(tmp_path, method, task.name, seed, accuracy, **backbone)
+    found = verdicts(tmp_path, "mini")
+    verdict, evidence = found["vpt-tasks"]
+    assert verdict == "holds"
+    assert "(generated tasks, none of VTAB's): ahead on 6 of 6 tasks" in evidence
+    verdict, evidence = found["vpt-groups"]
+    assert verdict == "holds"
+    assert evidence.count("(generated tasks, none of VTAB's): +2") == 3
+    # And no official task, of whose groups there is no run.
+    write_official(tmp_path, wins=3)
+    assert verdicts(tmp_path, "mini")["vpt-tasks"][0] == "holds"
+    assert verdicts(tmp_path, "paper")["vpt-tasks"][0] == "does not hold"
 
 
 def test_a_missing_task_leaves_the_sign_test_open(tmp_path: Path) -> None:

@@ -102,6 +102,23 @@ def test_bars_have_a_point_for_every_seed(tmp_path: Path) -> None:
     assert [text.get_text() for text in panels[0].texts] == ["30.0", "missing", "missing"]
 
 
+def test_the_tasks_of_mini_stand_in_one_figure(tmp_path: Path) -> None:
+    backbone = {"profile": "mini", "backbone": "pocket-vit"}
+    for task in ("mini_digits", "mini_land", "mini_count"):
+        for method in ("zero-init", "lora"):
+            write_vtab(tmp_path, method, task, 0, 50, **backbone)
+    runs = read_runs([tmp_path])
+    [drawn] = vtab_tasks.draw(runs)
+    assert drawn.name == "tasks-vtab_vit-mini-pocket-vit-full-v1-mini"
+    shown = [p.get_title(loc="left") for p in drawn.figure.axes if p.get_visible()]
+    assert shown == ["digits 8x8", "land", "count"]
+    assert "line: the paper" not in drawn.figure.get_supxlabel()
+    write_vtab(tmp_path, "zero-init", "digits", 0, 50, **backbone)
+    write_vtab(tmp_path, "lora", "digits", 0, 50, **backbone)
+    names = [drawn.name for drawn in pareto.draw(read_runs([tmp_path]))]
+    assert [name.rsplit("-", 1)[1] for name in names] == ["small", "mini"]
+
+
 def test_official_tasks_show_the_paper_s_value_too(tmp_path: Path) -> None:
     write_vtab(tmp_path, "zero-init", "cifar", 0, 80, profile="paper")
     [drawn] = vtab_tasks.draw(read_runs([tmp_path]))

@@ -1,6 +1,7 @@
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from experiments.report import stacked, vtab
 from experiments.report.document import Document, markdown
 from experiments.report.runs import read_runs
 from experiments.report.stacked import build
-from experiments.vtab_vit.tasks import VTAB_1K
+from experiments.vtab_vit.tasks import MINI, VTAB_1K
 from tests.report.run_folders import ENVIRONMENT, lines_of, section, write_vtab
 
 GROUPS, TASKS = vtab.TABLES
@@ -206,12 +207,20 @@ def test_an_untrained_control_decides_nothing(tmp_path: Path) -> None:
     assert lines_of(text(tmp_path), "counts") == [["counts", "not known yet"]]
 
 
-def test_choices_at_the_edge_of_the_grid_are_counted(tmp_path: Path) -> None:
-    for task, rate in (("cifar10", 0.1), ("digits", 0.01)):
+def test_choices_at_the_edge_of_the_grid_are_named(tmp_path: Path) -> None:
+    candidates = [[0.01, 1e-4], [0.03, 1e-4], [0.1, 0.0]]
+    for task, rate in (("cifar10", 0.1), ("digits", 0.01), ("dtd10_96", 0.03)):
         result = {"peak_lr": rate}
-        settings = {"peak_lr": None}
+        settings = {"peak_lr": None, "candidates": candidates}
         write_vtab(tmp_path, "zero-init", task, 0, 60.0, result=result, settings=settings)
-    assert "In 1 of 2 choices (a method and a task each) the highest" in text(tmp_path)
+    table = text(tmp_path)
+    assert "In 1 of 3 choices the highest candidate rate was the best, so the grid may" in table
+    assert "may end too early there: zero-init (CIFAR-10)." in table
+    assert "In 1 of 3 choices the lowest candidate rate" in table
+    assert "zero-init (digits 8x8)." in table
+    given = {"peak_lr": 0.01}  # not chosen
+    write_vtab(tmp_path, "lora", "cifar10", 0, 60.0, settings=given)
+    assert "of 3 choices" in text(tmp_path)
 
 
 def test_seeds_of_different_weights_are_not_averaged(tmp_path: Path) -> None:
@@ -241,3 +250,41 @@ def test_a_control_counts_by_its_row_of_that_task(tmp_path: Path) -> None:
     for task in ("cifar10", "digits"):
         write_vtab(tmp_path, "pixel-probe", task, 0, 40)
     assert lines_of(text(tmp_path), "counts") == [["counts", "yes", "not known yet"]]
+
+
+def write_mini(root: Path, method: str, scores: dict[str, float], seed: int = 0) -> None:
+    for task, accuracy in scores.items():
+        settings = {"selection_task": "mini_land", "peak_lr": None}
+        backbone = {"profile": "mini", "backbone": "pocket-vit"}
+        write_vtab(root, method, task, seed, accuracy, settings=settings, **backbone)
+
+
+def test_mini_has_columns_and_group_means_of_its_own(tmp_path: Path) -> None:
+    scores = {task.name: 40.0 + place for place, task in enumerate(MINI)}
+    for seed in (0, 1):
+        write_mini(tmp_path, "zero-init", scores, seed)
+    write_mini(tmp_path, "lora", {"mini_digits": 50})
+    part = section(text(tmp_path), "mini: pocket-vit, data full (vtab_vit version 1)")
+    assert lines_of(part, "method") == [["method", *(task.title for task in MINI)]]
+    assert lines_of(part, "zero-init")[0][1:] == [f"{s:.1f} ± 0.0 (2)" for s in scores.values()]
+    assert lines_of(part, "lora")[0][1:3] == ["50.0 (1)", "missing"]
+    assert "from 2 candidates a method, tried on the task land alone" in part
+    groups = text(tmp_path, GROUPS)
+    assert lines_of(groups, "method")[0] == [
+        "method", "Mini Natural", "Mini Specialized", "Mini Structured",
+    ]  # fmt: skip
+    means = [
+        mean(scores[task.name] for task in MINI if task.group == f"mini-{group}")
+        for group in ("natural", "specialized", "structured")
+    ]
+    assert lines_of(groups, "zero-init")[0][1:] == [f"{m:.2f} ± 0.00 (2)" for m in means]
+    # No mean of a group that lacks tasks, and so no line.
+    assert [cells[1] for cells in lines_of(groups, "lora")] == ["ours"]
+    # The paper's groups, of which there are no runs, stand apart.
+    assert ["zero-init", "ours", "missing", "missing", "missing"] in lines_of(groups, "zero-init")
+
+
+def test_a_choice_for_all_tasks_is_one_choice(tmp_path: Path) -> None:
+    write_mini(tmp_path, "zero-init", {"mini_land": 50, "mini_digits": 50})
+    assert "In 1 of 1 choices the lowest candidate rate was the best" in text(tmp_path)
+    assert "there: zero-init (land)." in text(tmp_path)

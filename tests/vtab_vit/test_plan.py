@@ -1,9 +1,13 @@
+from collections import Counter
+
 import pytest
 
-from experiments.vtab_vit import methods, runs
+from experiments.vtab_vit import methods, runs, tasks
 from experiments.vtab_vit.selection import select_runs
 from experiments.vtab_vit.settings import Settings
 from experiments.vtab_vit.tasks import SMALL, VTAB_1K
+
+EXPENSIVE = ("full", "bias", "adapter", "sidetune")  # through the whole model, and in no claim
 
 
 def test_the_paper_profile_has_all_tasks_methods_and_seeds() -> None:
@@ -35,6 +39,28 @@ def test_the_small_profile(device: str) -> None:
 
 def test_every_method_has_as_many_candidates() -> None:
     assert {len(set(methods.candidates(method))) for method in methods.METHODS} == {4}
+    assert {len(set(methods.short_candidates(method))) for method in methods.METHODS} == {3}
+
+
+def test_the_mini_profile() -> None:
+    plan = runs.plan("mini", "cuda")
+    final = [spec for spec in plan if spec.settings.phase == "final"]
+    select = [spec for spec in plan if spec.settings.phase == "select"]
+    compared = set(methods.METHODS) - {"vpt-shallow"}
+    # Three candidates a method, tried once for all tasks, on the same schedule and images.
+    assert Counter(spec.method for spec in select) == dict.fromkeys(compared, 3)
+    assert {spec.task for spec in select} == {"mini_land"}
+    assert {(spec.settings.epochs, spec.settings.batch_size) for spec in select} == {(0.75, 16)}
+    seeds = Counter((spec.task, spec.method) for spec in final)
+    assert Counter(tasks.get(task).group for task in {task for task, _ in seeds}) == {
+        "mini-natural": 2, "mini-specialized": 2, "mini-structured": 2,
+    }  # fmt: skip
+    for (_, method), number in seeds.items():
+        claimed = method in ("zero-init", "random-init", "vpt-deep")
+        assert number == (5 if claimed else 1 if method in EXPENSIVE else 3)
+    assert {(spec.settings.epochs, spec.settings.batch_size) for spec in final} == {(1.0, 16)}
+    assert {spec.settings.device for spec in plan} == {"cpu"}  # whatever there is
+    assert {spec.backbone for spec in plan} == {"pocket-vit"}
 
 
 @pytest.mark.parametrize("profile", runs.PROFILES)
@@ -46,7 +72,8 @@ def test_what_a_final_run_needs_is_planned_before_it_and_once(profile: str) -> N
     for spec in plan:
         needed = {select.identity for select in select_runs(spec)}
         assert needed <= before
-        assert len(needed) == (4 if spec.settings.phase == "final" else 0)
+        each = 3 if profile == "mini" else 4
+        assert len(needed) == (each if spec.settings.phase == "final" else 0)
         before.add(spec.identity)
 
 

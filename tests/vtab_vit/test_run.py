@@ -14,12 +14,13 @@ from experiments.harness.executor import in_process, run_one
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
 from experiments.vision import backbones
-from experiments.vtab_vit import loaded, methods, pixels
+from experiments.vtab_vit import inputs, loaded, methods, pixels, tasks
 from experiments.vtab_vit.data import Example, read_image
 from experiments.vtab_vit.run import RESULT_FIELDS, run
 from experiments.vtab_vit.selection import select_runs
 from tests.vtab_vit import world
 from tests.vtab_vit.world import done, given, spec
+from zia_core import trunk
 from zia_core.engine import Interrupted
 
 
@@ -29,6 +30,18 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         world.prepare(folder, patch)
         yield folder
+
+
+@pytest.fixture
+def other_task(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Another task, of the same images."""
+    monkeypatch.setitem(tasks.TASKS, "other", replace(world.TASK, name="other"))
+    folder = root / "data" / "vtab" / "other"
+    if not folder.exists():
+        shutil.copytree(root / "data" / "vtab" / "tiny", folder)
+        lists = folder / "train800.txt"
+        lists.write_text("".join(f"{line}\n" for line in reversed(lists.read_text().splitlines())))
+    return folder
 
 
 def losses(run: stored.StoredRun) -> list[float]:
@@ -138,6 +151,76 @@ def test_a_final_run_takes_the_best_candidate_on_val(root: Path) -> None:
     assert (result["peak_lr"], result["weight_decay"]) == (0.03, 0.01)
     assert (result["evaluated_on"], result["candidates"]) == ("test", 4)
     assert done(root, given("linear", peak_lr=0.03)).result["accuracy"] == result["accuracy"]
+
+
+def test_candidates_may_be_tried_on_one_task_for_all(root: Path, other_task: Path) -> None:
+    final = spec("linear", candidates=((1e-6, 0.01), (0.03, 0.01)), selection_task="tiny")
+    elsewhere = replace(final, task="other")
+    assert [s.identity for s in select_runs(elsewhere)] == [s.identity for s in select_runs(final)]
+    # And they are those of a run that chooses on its own task.
+    own = spec("linear", candidates=((1e-6, 0.01), (0.03, 0.01)))
+    assert [s.identity for s in select_runs(own)] == [s.identity for s in select_runs(final)]
+    assert in_process([elsewhere, final], root / "one", retry_failed=True) == 0
+    ran = [stored.load(path) for path in (root / "one" / "vtab_vit").iterdir()]
+    assert len(ran) == 4
+    finished = next(run for run in ran if run.config["task"] == "other")
+    assert finished.result["peak_lr"] == 0.03
+    assert finished.result["candidates"] == 2
+    assert set(finished.environment["data"]) == {"tiny", "other"}
+    assert {f.outcome for f in verify.verify_run(finished.path)} == {"ok"}
+    # What the candidates were tried on has changed: the choice is not one for these data.
+    lists = root / "data" / "vtab" / "tiny" / "val200.txt"
+    before = lists.read_text()
+    lists.write_text("".join(f"{line}\n" for line in reversed(before.splitlines())))
+    outcome = run_one(replace(elsewhere, seed=44), root / "one")
+    lists.write_text(before)
+    assert "was made with other data: bring those back" in outcome.reason
+
+
+def test_runs_of_a_process_share_the_features_of_the_trunk(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which the runs are that were before changes no bit of a run, and nothing is done twice."""
+    monkeypatch.setattr(loaded, "_newest", {})
+    computed = []
+    features = trunk.Trunk.features
+
+    def counted(self: trunk.Trunk, *arguments: Any) -> Any:
+        computed.append(self.depth)
+        return features(self, *arguments)
+
+    monkeypatch.setattr(trunk.Trunk, "features", counted)
+    first = done(root, given("zero-init", seed=7, num_layers=1))
+    assert computed == [2, 2]  # of the training and of the test images
+    shared = done(root, given("random-init", seed=7, num_layers=1))
+    assert computed == [2, 2]
+    done(root, given("zero-init", seed=7, num_layers=3))
+    assert computed == [2, 2, 0, 0]
+    monkeypatch.setattr(loaded, "_newest", {})
+    alone = RunFolder.claim(root / "alone", given("random-init", seed=7, num_layers=1), {})
+    assert alone is not None
+    with alone:
+        run(given("random-init", seed=7, num_layers=1), alone)
+    again = stored.load(alone.path)
+    assert losses(again) == losses(shared) != losses(first)
+    assert again.result["adapter_sha256"] == shared.result["adapter_sha256"]
+    assert again.predictions() == shared.predictions()
+
+
+def test_features_of_a_large_test_set_are_not_kept(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = done(root, given("zero-init", seed=8))
+    monkeypatch.setattr(loaded, "KEPT_FEATURE_BYTES", 10)
+    monkeypatch.setattr(inputs, "KEPT_FEATURE_BYTES", 10)
+    monkeypatch.setattr(loaded, "_newest", {})
+    path = root / "streamed"
+    assert run_one(given("zero-init", seed=8), path).state == "done"
+    streamed = stored.load(path / kept.path.parent.name / kept.path.name)
+    [task] = loaded._newest.values()
+    assert not task._features
+    assert streamed.predictions() == kept.predictions()
+    assert streamed.result["adapter_sha256"] == kept.result["adapter_sha256"]
 
 
 def test_a_candidate_that_diverges_loses_and_blocks_nothing(root: Path) -> None:

@@ -10,9 +10,9 @@ the other one `other`, on the mean of `tasks`:
 - exact: ours is above (or below) other, in numbers that have no spread
 - arithmetic: what the paper prints follows from the shape of the model, to `margin`
 
-Task names may be groups: @natural, @specialized, @structured, @official (all three), @small (our
-small tasks, as far as they count). In the task `ablation` of scienceqa, `ours` and `other` are
-lines of its tables.
+Task names may be groups: @natural, @specialized, @structured, @official (all three), in the profile
+`mini` those of the generated tasks; @small (our own tasks, as far as they count). In the task
+`ablation` of scienceqa, `ours` and `other` are lines of its tables.
 """
 
 from dataclasses import dataclass

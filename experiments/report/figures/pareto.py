@@ -45,10 +45,11 @@ def _panels(experiment: str, section: Section) -> Iterator[tuple[str, list[str]]
         for task in tasks(section):
             yield task, [task]
         return
-    for official in (True, False):
-        together = [task for task in tasks(section) if TASKS[task].official is official]
-        if together:
-            yield "vtab" if official else "small", together
+    found: dict[str, list[str]] = {}
+    for task in tasks(section):
+        name = "vtab" if TASKS[task].official else TASKS[task].group.split("-")[0]
+        found.setdefault(name, []).append(task)
+    yield from found.items()
 
 
 def _does_not_count(experiment: str, section: Section, task: str) -> bool:

@@ -76,13 +76,14 @@ def tasks(section: Section) -> list[str]:
 def groups(section: Section) -> dict[tuple[str, ...], list[str]]:
     """Return the tasks of a section that stand in one figure: those of one group of VTAB, or all.
 
-    The key is the name of the group, if there is one.
+    The key is the name of the group, if there is one; the few tasks of `mini` stand together.
     """
     from experiments.vtab_vit.tasks import TASKS
 
     found: dict[tuple[str, ...], list[str]] = {}
     for task in tasks(section):
-        found.setdefault((TASKS[task].group,) if task in TASKS else (), []).append(task)
+        group = (TASKS[task].group.split("-")[0],) if task in TASKS else ()
+        found.setdefault(group, []).append(task)
     return found
 
 
