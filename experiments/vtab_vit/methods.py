@@ -41,16 +41,6 @@ def candidates(method: str) -> tuple[tuple[float, float], ...]:
     return (*((rate, WEIGHT_DECAY) for rate in rates), (rates[0], STRONG_DECAY))
 
 
-def short_candidates(method: str) -> tuple[tuple[float, float], ...]:
-    """Those of trainings of some sixty steps, which leave no time for a low rate: three.
-
-    Of `RATES` the highest and the middle one, and ten times the latter: in the published runs, of
-    300 steps, the highest was the best in 31 of 44 choices. One decay, which then does little.
-    """
-    middle, _, highest = RATES[method]
-    return tuple((rate, WEIGHT_DECAY) for rate in (highest, middle, 10 * middle))
-
-
 def prepare(
     model: "VisionTransformer", method: str, classes: int, settings: Settings, seed: int
 ) -> "nn.Module":

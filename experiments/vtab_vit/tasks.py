@@ -12,7 +12,7 @@ from zia_core.errors import ZiaError
 
 Group = Literal[
     "natural", "specialized", "structured", "small",
-    "mini-natural", "mini-specialized", "mini-structured", "mini-seen",
+    "mini-natural", "mini-specialized", "mini-structured", "mini-other",
 ]  # fmt: skip
 VTAB_GROUPS = ("natural", "specialized", "structured")
 
@@ -68,16 +68,17 @@ SMALL = (
     Task("fashion_mnist", "Fashion-MNIST", "small", classes=10, test=10_000),
 )
 
-# In VTAB's three groups; the digits are the real ones of `small`, fewer of them. "seen": what the
-# pocket ViT was trained to name, so that there is nothing to transfer; not in the plan.
+# In VTAB's three groups; the digits are the real ones of `small`, fewer of them. "other": not in
+# the plan, shapes since the pocket ViT was trained to name them, position since no method that was
+# tried on its val200 left chance in as few steps.
 MINI = (
     Task("mini_digits", "digits 8x8", "mini-natural", classes=10, test=500),
-    Task("mini_shapes", "shapes", "mini-seen", classes=6, test=500),
+    Task("mini_shapes", "shapes", "mini-other", classes=6, test=500),
     Task("mini_creatures", "creatures", "mini-natural", classes=8, test=500),
     Task("mini_cells", "cells", "mini-specialized", classes=4, test=500),
     Task("mini_land", "land", "mini-specialized", classes=6, test=500),
-    Task("mini_count", "count", "mini-seen", classes=6, test=500),
-    Task("mini_position", "position", "mini-structured", classes=9, test=500),
+    Task("mini_count", "count", "mini-structured", classes=6, test=500),
+    Task("mini_position", "position", "mini-other", classes=9, test=500),
     Task("mini_orientation", "orientation", "mini-structured", classes=8, test=500),
 )
 

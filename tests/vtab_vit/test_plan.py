@@ -39,7 +39,6 @@ def test_the_small_profile(device: str) -> None:
 
 def test_every_method_has_as_many_candidates() -> None:
     assert {len(set(methods.candidates(method))) for method in methods.METHODS} == {4}
-    assert {len(set(methods.short_candidates(method))) for method in methods.METHODS} == {3}
 
 
 def test_the_mini_profile() -> None:
@@ -50,7 +49,7 @@ def test_the_mini_profile() -> None:
     # Three candidates a method, tried once for all tasks, on the same schedule and images.
     assert Counter(spec.method for spec in select) == dict.fromkeys(compared, 3)
     assert {spec.task for spec in select} == {"mini_land"}
-    assert {(spec.settings.epochs, spec.settings.batch_size) for spec in select} == {(0.75, 16)}
+    assert {(spec.settings.epochs, spec.settings.batch_size) for spec in select} == {(0.75, 8)}
     seeds = Counter((spec.task, spec.method) for spec in final)
     assert Counter(tasks.get(task).group for task in {task for task, _ in seeds}) == {
         "mini-natural": 2, "mini-specialized": 2, "mini-structured": 2,
@@ -58,9 +57,11 @@ def test_the_mini_profile() -> None:
     for (_, method), number in seeds.items():
         claimed = method in ("zero-init", "random-init", "vpt-deep")
         assert number == (5 if claimed else 1 if method in EXPENSIVE else 3)
-    assert {(spec.settings.epochs, spec.settings.batch_size) for spec in final} == {(1.0, 16)}
+    assert {(spec.settings.epochs, spec.settings.batch_size) for spec in final} == {(1.125, 8)}
     assert {spec.settings.device for spec in plan} == {"cpu"}  # whatever there is
     assert {spec.backbone for spec in plan} == {"pocket-vit"}
+    hours = [runs.estimate(spec).hours for spec in plan]
+    assert 250 < sum(hour or 0 for hour in hours) * 3600 < 400  # of one core
 
 
 @pytest.mark.parametrize("profile", runs.PROFILES)
