@@ -64,3 +64,9 @@ def test_identities_of_older_profiles_do_not_move() -> None:
     """A new setting must keep them: its default is the old behaviour."""
     assert runs.plan("paper", "cuda")[0].identity == "5d7507b3b7c0ed29"
     assert not any(runs.requires(spec) for spec in runs.plan("small", "cpu"))
+
+
+def test_the_runs_of_mini_fit_their_share_of_its_twelve_minutes() -> None:
+    """330 seconds of a core; that this is what they take was measured, the test only adds up."""
+    hours = [runs.estimate(spec).hours or 0.0 for spec in runs.plan("mini", "cpu")]
+    assert 100 < sum(hours) * 3600 < 330

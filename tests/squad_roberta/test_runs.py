@@ -105,3 +105,9 @@ def test_identities_do_not_move() -> None:
     assert (spec.method, spec.seed) == ("full", 0)
     assert spec.identity == "3e6240b3da1ee5c5"
     assert Settings().peak_lr == 5e-3
+
+
+def test_the_runs_of_mini_fit_their_share_of_its_twelve_minutes() -> None:
+    """260 seconds of a core; that this is what they take was measured, the test only adds up."""
+    hours = [runs.estimate(spec).hours or 0.0 for spec in runs.plan("mini", "cpu")]
+    assert 100 < sum(hours) * 3600 < 260
