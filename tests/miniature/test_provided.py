@@ -22,10 +22,10 @@ def test_the_world_is_made_once_and_its_version_is_its_name(
     small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = world_folder()
-    assert folder == small / "world-v1"
+    assert folder == small / f"world-v{world.VERSION}"
     (folder / "mark").touch()
     assert (world_folder() / "mark").exists()
-    monkeypatch.setattr(provided, "VERSION", 2)
+    monkeypatch.setattr(provided, "VERSION", world.VERSION + 1)
     assert not (world_folder() / "mark").exists()
 
 
@@ -69,4 +69,4 @@ def test_mini_has_the_world_for_its_data_and_no_other_profile(
 def test_predictions_are_scored_with_the_data_of_their_run(small: Path, tmp_path: Path) -> None:
     write_json_atomic(tmp_path / "config.json", {"profile": "mini"})
     where = rescore_with_data(lambda path: os.environ[DATA_VARIABLE])
-    assert where(tmp_path) == str(small / "world-v1")
+    assert where(tmp_path) == str(small / f"world-v{world.VERSION}")
