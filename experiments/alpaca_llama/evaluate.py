@@ -1,13 +1,13 @@
 """Validation loss, and answers to instructions."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from experiments.alpaca_llama.features import InstructionDataset, prompt_ids
+from experiments.alpaca_llama.features import prompt_ids
 from experiments.alpaca_llama.templates import Asked, prompt_text
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
 # How the paper's samples were decoded (section 4.1), beside the deterministic way.
@@ -18,8 +18,20 @@ DECODINGS: dict[str, dict[str, Any]] = {
 GENERATION_BATCH = 16  # prompts answered together
 
 
+class Labelled(Protocol):
+    """Tokenised texts with labels, numbered from 0."""
+
+    def __len__(self) -> int: ...
+
+    def length(self, i: int) -> int:
+        """Tokens of a text."""
+
+    def batch(self, indices: Sequence[int]) -> dict[str, "Tensor"]:
+        """input_ids, attention_mask and labels, [B, T] each."""
+
+
 def label_losses(
-    model: "nn.Module", dataset: InstructionDataset, token_budget: int
+    model: "nn.Module", dataset: Labelled, token_budget: int
 ) -> list[tuple[float, int]]:
     """Return, for every example, the sum of its labels' cross entropies and their number."""
     import torch

@@ -12,6 +12,8 @@ from experiments.harness.datafiles import (
     text_field,
     where_looked,
 )
+from experiments.miniature.instructions import instructions
+from experiments.miniature.provided import PROFILE as MINI
 from zia_core.errors import ZiaError
 
 USER_ORIENTED_FILE = "alpaca/user_oriented_instructions.jsonl"
@@ -58,6 +60,22 @@ NINE_INSTRUCTIONS = (
         "Anna is older than Ben, and Carla is younger than Ben. Who is the youngest, and why?",
     ),
 )
+
+
+def own_instructions(profile: str) -> list[Instruction]:
+    """Return the instructions that are asked by default and whose texts may be shown.
+
+    The pocket LLaMA of `mini` knows none of the nine's words: it is asked the first instruction of
+    each of the six forms about the creatures of the test set, by its row in the generated file.
+    """
+    if profile != MINI:
+        return list(NINE_INSTRUCTIONS)
+    forms: dict[str, Instruction] = {}
+    for row, each in enumerate(instructions()):
+        if each.split == "test":
+            form = each.instruction.split()[0]
+            forms.setdefault(form, Instruction(str(row), each.instruction, each.input, each.output))
+    return list(forms.values())
 
 
 def load_user_oriented() -> list[Instruction]:

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import backbones
-from experiments.alpaca_llama import methods, runs
+from experiments.alpaca_llama import language, methods, runs
 from experiments.alpaca_llama.data import Record, fingerprint, load_alpaca
 from experiments.alpaca_llama.evaluate import answers, label_losses, mean_loss
 from experiments.alpaca_llama.features import InstructionDataset, tokenised
 from experiments.alpaca_llama.instructions import (
-    NINE_INSTRUCTIONS,
     Instruction,
     load_user_oriented,
+    own_instructions,
 )
 from experiments.alpaca_llama.settings import Settings
 from experiments.alpaca_llama.subsets import select
@@ -27,6 +27,7 @@ from experiments.harness.files import canonical_json
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
 from experiments.metrics import load_metric
+from experiments.miniature.provided import PROFILE as MINI
 from experiments.optimisation import train_settings
 from experiments.prompt_share import first_alone, write_prompt_share
 from experiments.selection import chosen_rate
@@ -50,7 +51,8 @@ RESULT_FIELDS: dict[str, Any] = {
     "val_ppl": float,
     "rouge_l": float | None,  # greedy answers to validation records, in [0, 1]
     "truncated": int,  # training examples cut at max_length
-    # Runs from now on also have what `selection.Choice` says of their rate.
+    # Runs from now on also have what `selection.Choice` says of their rate, and `language_loss`,
+    # nats per token of text that is no instruction (see `language`), None where there is no text.
 }
 
 
@@ -116,7 +118,10 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     data = {"alpaca": fingerprint(records)}
     if questions:
         data["vicuna80"] = fingerprint_questions(questions)
-    folder.write_environment({"data": data, "weights": weights})
+    tried = settings.phase == "select"  # nobody asks for more than the validation loss of a trial
+    other = language.held_out_texts(spec.profile)
+    # Not among the fingerprints: what a run is measured on besides does not make it another one.
+    folder.write_environment({"data": data, "weights": weights, "language": other.about})
     choice = chosen_rate(spec, folder, RESULT_FIELDS, runs.requires)
     task = AlpacaTask(
         tokenised(splits.train, tokenizer, settings.max_length),
@@ -130,7 +135,6 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     summary = train(model, task, train_settings(optimisation, spec.seed, len(task)), folder)
 
     model.eval()
-    tried = settings.phase == "select"  # nobody asks for the adapter or the answers of a trial
     adapter = b"" if tried else pack_trained(model, spec.method, identity)
     if adapter:
         with folder.writing(stored.ADAPTER) as path:
@@ -145,8 +149,12 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
         {"set": "validation", "id": task.validation.record_id(i), "loss": loss, "labels": labels}
         for i, (loss, labels) in enumerate(losses)
     ]
+    if other.texts and not tried:
+        predictions += language.language_losses(model, tokenizer, other.texts, settings.eval_tokens)
     answered = held_out[: settings.answered]
-    asked = [] if tried else [("nine", each) for each in NINE_INSTRUCTIONS]
+    # In `mini`, the records that are answered hold its own instructions.
+    nine = [] if tried or spec.profile == MINI else own_instructions(spec.profile)
+    asked = [("nine", each) for each in nine]
     asked += [("user-oriented", each) for each in user_oriented]
     asked += [("alpaca", _instruction(record)) for record in answered]
     for decoding in ("greedy", "sampled"):
@@ -186,6 +194,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
             "val_ppl": math.exp(min(val_loss, 700.0)),
             "rouge_l": _rouge_l(predictions, {str(record.id): record for record in answered}),
             "truncated": task.train.truncated,
+            "language_loss": _language_loss(predictions),
         }
         | choice.as_result()
     )
@@ -198,6 +207,8 @@ def rescore(path: Path) -> dict[str, float]:
     losses = [(p["loss"], p["labels"]) for p in predictions if p["set"] == "validation"]
     val_loss = mean_loss(losses)
     scores = {"val_loss": val_loss, "val_ppl": math.exp(min(val_loss, 700.0))}
+    if (language_loss := _language_loss(predictions)) is not None:
+        scores["language_loss"] = language_loss
     if run.result["rouge_l"] is None:
         return scores
     try:
@@ -215,12 +226,13 @@ def generate(path: Path, prompts: Sequence[str], device: str) -> Iterator[Answer
     from zia_core.adapters import backbone_identity
     from zia_core.trained import load_trained
 
-    run = stored.load(path)
+    run = stored.with_adapter(path)
     spec = RunSpec.from_json(run.config, Settings)
     settings: Settings = spec.settings
     if settings.device == "cpu":
         torch.set_num_threads(settings.threads)
-    asked = [Instruction(str(i), text) for i, text in enumerate(prompts)] or NINE_INSTRUCTIONS
+    asked = [Instruction(str(i), text) for i, text in enumerate(prompts)]
+    asked = asked or own_instructions(spec.profile)
     model, tokenizer, _ = _backbone(spec, device)
     plain = list(answers(model, tokenizer, asked, "greedy", settings.new_tokens))
     identity = backbone_identity(model)
@@ -242,6 +254,11 @@ def _backbone(spec: RunSpec, device: str | None = None) -> Any:
 
 def _instruction(record: Record) -> Instruction:
     return Instruction(str(record.id), record.instruction, record.input, record.output)
+
+
+def _language_loss(predictions: Sequence[dict[str, Any]]) -> float | None:
+    losses = [(p["loss"], p["labels"]) for p in predictions if p["set"] == language.SET]
+    return mean_loss(losses) if losses else None
 
 
 def _rouge_l(predictions: Sequence[dict[str, Any]], records: dict[str, Record]) -> float | None:

@@ -225,10 +225,12 @@ def generate(
 ) -> None:
     """Try a trained adapter beside its backbone."""
     from experiments.harness import plan as planning
-    from experiments.harness import registry, terminal
+    from experiments.harness import registry, stored, terminal
     from experiments.harness.files import read_json
 
-    experiment = registry.get(str(read_json(run / "config.json").get("experiment")))
+    if not (run / stored.CONFIG).exists():
+        raise ZiaError(f"there is no run in {run}: give a folder such as RUNS/EXPERIMENT/RUN")
+    experiment = registry.get(str(read_json(run / stored.CONFIG).get("experiment")))
     where = planning.resolve_device(device)
     if image is not None:
         if experiment.generate_image is None:

@@ -77,6 +77,21 @@ def load(path: Path) -> StoredRun:
     )
 
 
+def with_adapter(path: Path) -> StoredRun:
+    """Read a finished run that has its adapter; ZiaError says why there is none."""
+    run = load(path)
+    if run.state != "done":
+        raise ZiaError(f"the run {path} is {run.state}, not done: finish it first")
+    if not (path / ADAPTER).exists():
+        if run.result.get("tuned_parameters") == 0:
+            raise ZiaError(f"the run {path} trained nothing: take one of another method")
+        raise ZiaError(
+            f"the run {path} has no {ADAPTER}, which published runs come without: do it again, "
+            "into another folder"
+        )
+    return run
+
+
 def folders(runs: Path) -> list[Path]:
     """Every run folder `<runs>/<experiment>/<run>/` that has begun (has a config), sorted."""
     return sorted(config.parent for config in runs.glob(f"*/*/{CONFIG}"))

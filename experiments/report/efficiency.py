@@ -1,6 +1,7 @@
 """The paper's efficiency table beside ours: parameters tuned, storage, training time."""
 
 from collections.abc import Iterator
+from math import isnan
 
 from experiments.report import formats
 from experiments.report.document import Cell, Document, Grid, Part
@@ -28,6 +29,13 @@ OURS_ONLY = (
     Column("peak_memory_bytes", "peak memory", "bytes", formats.memory, of_machine=True),
     Column("tokens_per_s", "tokens/s", "tokens per second", formats.rate, of_machine=True),
 )
+# Older runs did not measure it, and others had no text.
+OTHER_TEXT = Column("language_loss", "loss on other text", "nats per token", formats.number)
+OF_OTHER_TEXT = (
+    "Loss on other text: after training, on text that is no instruction and that nobody trained on "
+    "(mini: 64 articles of the generated world; else 64 paragraphs of SQuAD's dev-v1.1); frozen is "
+    "the backbone."
+)
 MEASURED = {column.field: float | None for column in BESIDE_PAPER + OURS_ONLY}
 
 
@@ -37,7 +45,9 @@ def document(runs: Runs) -> Document:
     ZiaError names a run folder with a damaged file.
     """
     paper = paper_table("efficiency")
-    tables = sections(select(runs, EXPERIMENT, MEASURED), list(PAPER_ROWS), fell=validation_fell)
+    newer = {OTHER_TEXT.field: float | None}
+    found = select(runs, EXPERIMENT, MEASURED, newer=newer)
+    tables = sections(found, list(PAPER_ROWS), fell=validation_fell)
     plans = Plans()
     return Document(
         name="efficiency",
@@ -72,12 +82,13 @@ def _part(section: Section, paper: PaperTable, plans: Plans) -> Part:
     beside = Grid(tuple(header), tuple(lines))
     if not section.begun:
         return Part((beside,))
+    columns = _ours_only(section)
     ours = Grid(
-        ("method", *(column.title for column in OURS_ONLY), "seeds", "state"),
+        ("method", *(column.title for column in columns), "seeds", "state"),
         tuple(
             (
                 section.label(row),
-                *map(row.measured, OURS_ONLY),
+                *map(row.measured, columns),
                 formats.seeds(len(row.done), plans.seeds(row.runs[0])),
                 row.state,
             )
@@ -91,6 +102,12 @@ def _part(section: Section, paper: PaperTable, plans: Plans) -> Part:
     return Part((beside, ours), title, tuple(_notes(section)))
 
 
+def _ours_only(section: Section) -> tuple[Column, ...]:
+    """The columns beside which the paper has none."""
+    values = (run.value(OTHER_TEXT.field) for row in section.rows for run in row.done)
+    return OURS_ONLY if all(map(isnan, values)) else (*OURS_ONLY, OTHER_TEXT)
+
+
 def _notes(section: Section) -> Iterator[str]:
     """Say how the numbers were obtained, and name every run folder."""
     varying = section.varying()
@@ -99,6 +116,8 @@ def _notes(section: Section) -> Iterator[str]:
         yield f"† A reduced run: of the data it saw {section.key['data']}."
     if "instruct" in section.key["backbone"].lower():
         yield "The backbone is instruction-tuned already, which the paper's is not."
+    if OTHER_TEXT in _ours_only(section):
+        yield OF_OTHER_TEXT
     yield f"All rows: {section.begun[0].describe(common)}."
     for row in section.begun:
         text = f"{section.label(row)}: "
@@ -113,6 +132,6 @@ def _notes(section: Section) -> Iterator[str]:
 
 def _cells(section: Section, plans: Plans) -> Iterator[Cell]:
     for row in section.rows:
-        for column in BESIDE_PAPER + OURS_ONLY:
+        for column in BESIDE_PAPER + _ours_only(section):
             one = measure(row, column, plans)
             yield one.cell(section.label(row), row.method, section.key)

@@ -126,6 +126,21 @@ def test_generate_with_and_without_adapter(root: Path, method: str) -> None:
     assert [answer.backbone for answer in answers] != kept
 
 
+def test_only_a_run_with_an_adapter_is_tried_out(root: Path) -> None:
+    assert EXPERIMENT.generate is not None
+    frozen, bare = done(root, "frozen"), root / "bare"
+    with pytest.raises(ZiaError, match=r"frozen-.* trained nothing: take one of another method"):
+        list(EXPERIMENT.generate(frozen.path, [], "cpu"))
+    shutil.copytree(done(root, "zero-init").path, bare)
+    (bare / stored.ADAPTER).unlink()
+    with pytest.raises(ZiaError, match=r"bare has no adapter\.safetensors, which published runs"):
+        list(EXPERIMENT.generate(bare, [], "cpu"))
+    status = json.loads((bare / stored.STATUS).read_text()) | {"state": "preempted"}
+    (bare / stored.STATUS).write_text(json.dumps(status))
+    with pytest.raises(ZiaError, match=r"bare is preempted, not done: finish it first"):
+        list(EXPERIMENT.generate(bare, [], "cpu"))
+
+
 def test_another_backbone_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = done(root, "zero-init")
     world.write_weights(root / "other" / "smollm2-135m-instruct", seed=1)

@@ -189,6 +189,7 @@ def test_generate_shows_both_answers(zia: Zia) -> None:
     assert "hello" in zia(f"generate {run_folder()}").out
     blind = zia(f"generate {run_folder()} --image cat.jpg")
     assert (blind.code, blind.err) == (1, "zia: toy sees no images: leave --image out\n")
+    assert "there is no run in results/runs: give a folder" in zia("generate results/runs").err
 
 
 def test_reproduce_does_what_is_missing_and_compares_with_the_evidence(zia: Zia) -> None:

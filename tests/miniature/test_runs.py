@@ -15,8 +15,10 @@ import torch
 
 from experiments.alpaca_llama import runs as alpaca_llama
 from experiments.alpaca_llama.data import load_alpaca
+from experiments.alpaca_llama.instructions import own_instructions
 from experiments.alpaca_llama.subsets import select
 from experiments.coco_caption import runs as coco_caption
+from experiments.coco_caption.data import load_captions
 from experiments.harness import registry, stored, verify
 from experiments.harness.datafiles import DATA_VARIABLE
 from experiments.harness.executor import run_one
@@ -133,9 +135,42 @@ def test_a_run_of_mini_needs_neither_data_nor_network(root: Path, experiment: st
     assert done.result["train_loss_last"] != done.result["train_loss_first"]
     for name, number in CASES[experiment][-1].items():
         assert done.result[name] == number
+    if experiment == "alpaca_llama":
+        kept = [p["labels"] for p in done.predictions() if p["set"] == "language"]
+        assert len(kept) == 64
+        assert done.result["language_loss"] > 0
     # The metrics are computed again from the predictions, beside the world.
     findings = {found.check: found for found in verify.verify(done.path)}
     assert {found.outcome for found in findings.values()} == {"ok"}, findings
+
+
+def test_the_world_s_instructions_are_what_a_run_of_mini_is_asked(root: Path) -> None:
+    run = spec("alpaca_llama")
+    assert run_one(run, root / "runs").state == "done"
+    generate = registry.get("alpaca_llama").generate
+    assert generate is not None
+    answers = list(generate(root / "runs" / run.experiment / run.folder_name, [], "cpu"))
+    asked = own_instructions("mini")
+    assert [answer.prompt.split("\n")[0] for answer in answers] == [e.instruction for e in asked]
+    # One of each form, about creatures that no instruction of the training set is about.
+    assert len({each.instruction.split()[0] for each in asked}) == 6
+    with data_of("mini"):
+        held_out = {str(record.id) for record in select(load_alpaca(), "mini").validation}
+    assert {each.id for each in asked} <= held_out
+
+
+def test_a_picture_of_the_world_is_captioned(root: Path) -> None:
+    run = spec("coco_caption")
+    assert run_one(run, root / "runs").state == "done"
+    with data_of("mini"):
+        image = load_captions("coco").test[0].image
+    generate = registry.get("coco_caption").generate_image
+    assert generate is not None
+    path = root / "runs" / run.experiment / run.folder_name
+    (answer,) = generate(path, image, [], "cpu")
+    kept = next(p["caption"] for p in stored.load(path).predictions() if p["set"] == "test")
+    assert answer.adapted.partition("\n")[0].strip() == kept
+    assert DATA_VARIABLE not in os.environ
 
 
 def test_instructions_keep_the_world_s_splits(root: Path) -> None:

@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from experiments.alpaca_llama.instructions import own_instructions
 from experiments.miniature import provided
 from experiments.report import tables
 from experiments.report.document import markdown
 from experiments.report.html.browser import browse
 from experiments.report.html.report import page_of, write_report
-from experiments.report.html.samples import captions
+from experiments.report.html.samples import Asked, captions, generations
 from experiments.report.html.text import code
 from experiments.report.html.trace import trace
 from experiments.report.runs import Runs, read_runs
@@ -206,12 +207,34 @@ def test_only_generated_images_are_shown(tmp_path: Path, monkeypatch: pytest.Mon
         ])  # fmt: skip
     mini, small = captions(read_runs([tmp_path / "runs"]))
     [shown], [other] = mini.samples, small.samples
-    assert (shown.asked, shown.answers) == ("image 14", (("zero-init, seed 0", "A mini picture."),))
-    content = base64.b64decode(shown.picture.removeprefix("data:image/png;base64,"))
+    assert shown.asked.text == "image 14"
+    assert shown.answers == (("zero-init, seed 0", "A mini picture."),)
+    content = base64.b64decode(shown.asked.picture.removeprefix("data:image/png;base64,"))
     assert Image.open(BytesIO(content)).size == first.size
-    assert other.picture == ""
+    assert other.asked == Asked("image 14")
+    assert shown.asked.reference
     text = page_of(read_runs([tmp_path / "runs"]))
     assert text.count('<img class="sample"') == 1
+
+
+def test_answers_to_the_world_s_instructions_stand_below_them(tmp_path: Path) -> None:
+    asked = own_instructions("mini")
+    for method in ("lora", "zero-init"):
+        run = write_run(tmp_path, method, profile="mini", losses=[1, 2])
+        write_predictions(run, [
+            {"set": "alpaca", "id": asked[1].id, "decoding": "greedy", "output": f"By {method}."},
+            {"set": "alpaca", "id": "1", "decoding": "greedy", "output": "Not shown."},
+            {"set": "nine", "id": "list", "decoding": "greedy", "output": "Not shown."},
+            {"set": "language", "id": asked[2].id, "loss": 1.0, "labels": 2},
+        ])  # fmt: skip
+    [part] = generations(read_runs([tmp_path]))
+    [shown] = part.samples
+    assert shown.asked == Asked(asked[1].instruction, asked[1].input, asked[1].reference or "?")
+    assert [text for _, text in shown.answers] == ["By zero-init.", "By lora."]
+    text = page_of(read_runs([tmp_path]))
+    assert f"<summary>{asked[1].instruction}</summary>" in text
+    assert f"<dd>{asked[1].reference}</dd>" in text
+    assert "Not shown" not in text
 
 
 def test_a_curve_is_thinned_by_means(tmp_path: Path) -> None:

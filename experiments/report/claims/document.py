@@ -32,6 +32,8 @@ LOSSES = {
     "squad_roberta": ("train_loss_first", "train_loss_last"),
     "scienceqa": ("train_loss_first", "train_loss_last"),
 }
+# Fields that results of older runs do not have.
+NEWER = ("language_loss",)
 # Runs of one task that a claim tells apart by more than their method.
 ARRANGED: dict[str, Callable[[Sequence[Run]], list[Run]]] = {"scienceqa": ablation.lines}
 INTRO = (
@@ -125,7 +127,8 @@ def _sections(runs: Runs, experiment: str, claims: Sequence[Claim]) -> list[Sect
     parts = [part for claim in claims if claim.experiment == experiment for part in claim.parts]
     fields = {part.field for part in parts if isinstance(part, Comparison)}
     names: dict[str, Any] = dict.fromkeys(sorted(fields | set(LOSSES[experiment])), float | None)
-    found = select(runs, experiment, names, ONLY.get(experiment))
+    newer = {name: names.pop(name) for name in NEWER if name in names}
+    found = select(runs, experiment, names, ONLY.get(experiment), newer=newer)
     found = ARRANGED.get(experiment, list)(found)
     fell = validation_fell if experiment == "alpaca_llama" else training_fell
     return [s for s in sections(found, (), SECTION_OF_TASKS, fell) if s.key]

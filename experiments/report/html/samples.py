@@ -3,11 +3,11 @@
 Only texts of our own stand above an answer: those of the data sets stay with the data sets.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.alpaca_llama.instructions import NINE_INSTRUCTIONS
+from experiments.alpaca_llama.instructions import own_instructions
 from experiments.coco_caption.data import load_captions
 from experiments.harness.stored import PREDICTIONS
 from experiments.miniature.provided import PROFILE, data_of
@@ -22,13 +22,21 @@ CAPTIONED = 6  # images of each section
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What was asked; the empty text stands for what there is not."""
+
+    text: str
+    context: str = ""
+    reference: str = ""  # what the answer should be, in the generated world
+    picture: str = ""  # a data: address, where it is an image of the project's own
+
+
+@dataclass(frozen=True)
 class Sample:
     """What was asked, and what each method made of it."""
 
-    asked: str
-    context: str
+    asked: Asked
     answers: tuple[tuple[str, str], ...]  # label of the method, text
-    picture: str = ""  # a data: address, where it is an image of the project's own
 
 
 @dataclass(frozen=True)
@@ -40,9 +48,8 @@ class Samples:
 
 
 def generations(runs: Runs) -> list[Samples]:
-    """Return greedy answers to the nine instructions, of the first seed of each method."""
-    asked = {each.id: (each.instruction, each.input) for each in NINE_INSTRUCTIONS}
-    return list(_samples(runs, "alpaca_llama", {"set": "nine", "decoding": "greedy"}, asked))
+    """Return greedy answers to our own instructions, of the first seed of each method."""
+    return list(_samples(runs, "alpaca_llama", _greedy, _instructions))
 
 
 def captions(runs: Runs) -> list[Samples]:
@@ -50,41 +57,66 @@ def captions(runs: Runs) -> list[Samples]:
 
     Images of the generated world are shown; those of the data sets are other people's.
     """
-    return list(_samples(runs, "coco_caption", {}, None))
+    return list(_samples(runs, "coco_caption", lambda section: {}, _images))
 
 
 def _samples(
     runs: Runs,
     experiment: str,
-    wanted: Mapping[str, str],
-    asked: Mapping[str, tuple[str, str]] | None,
+    wanted: Callable[[Section], Mapping[str, str]],
+    asked: Callable[[Section, Sequence[str]], Mapping[str, Asked]],
 ) -> Iterator[Samples]:
+    """The samples of each section: `wanted` predictions, and what was asked, by their ids."""
     found = select(runs, experiment, {"tuned_parameters": float | None})
     for section in sections(found, (), SECTION):
-        texts = {label: written for label, written in _written(runs, section, wanted) if written}
-        ids = asked or dict.fromkeys(list(next(iter(texts.values()), {}))[:CAPTIONED])
-        pictures = {} if asked else _pictures(section, ids)
+        texts = {
+            label: written for label, written in _written(runs, section, wanted(section)) if written
+        }
+        if not texts:
+            continue
+        shown = asked(section, list(next(iter(texts.values()))))
         samples = tuple(
-            Sample(
-                *(asked[each] if asked else (f"image {each}", "")),
-                tuple((label, of[each]) for label, of in texts.items() if each in of),
-                pictures.get(each, ""),
-            )
-            for each in ids
+            Sample(one, tuple((label, of[each]) for label, of in texts.items() if each in of))
+            for each, one in shown.items()
             if any(each in of for of in texts.values())
         )
-        if texts:
-            yield Samples(f"{subtitle(section)}, task {section.key['task']}", samples)
+        yield Samples(f"{subtitle(section)}, task {section.key['task']}", samples)
 
 
-def _pictures(section: Section, ids: Iterable[str]) -> dict[str, str]:
-    """The images of a section in the generated world, by id."""
-    if not ids or section.key["profile"] != PROFILE:
-        return {}
+def _is_generated(section: Section) -> bool:
+    return section.key.get("profile") == PROFILE  # without runs there is no key
+
+
+def _greedy(section: Section) -> dict[str, str]:
+    """Of which set the answers to our own instructions are."""
+    return {"set": "alpaca" if _is_generated(section) else "nine", "decoding": "greedy"}
+
+
+def _instructions(section: Section, ids: Sequence[str]) -> dict[str, Asked]:
+    return {
+        each.id: Asked(each.instruction, each.input, each.reference or "")
+        for each in own_instructions(section.key["profile"])
+    }
+
+
+def _images(section: Section, ids: Sequence[str]) -> dict[str, Asked]:
+    """The first images; those of the generated world with what is in them."""
+    first = ids[:CAPTIONED]
+    if not _is_generated(section):
+        return {each: Asked(f"image {each}") for each in first}
     with data_of(PROFILE):
         splits = load_captions(section.key["task"])
-        paths = {str(each.id): each.image for part in vars(splits).values() for each in part}
-        return {each: data_address(paths[each].read_bytes()) for each in ids if each in paths}
+        known = {str(each.id): each for part in vars(splits).values() for each in part}
+        return {
+            each: Asked(
+                f"image {each}",
+                reference=known[each].captions[0],
+                picture=data_address(known[each].image.read_bytes()),
+            )
+            if each in known
+            else Asked(f"image {each}")
+            for each in first
+        }
 
 
 def _written(
