@@ -115,7 +115,8 @@ def _captioned(done: Trained, images: Sequence[Captioned]) -> dict[Any, str]:
     decoding = {"max_new_tokens": settings.new_tokens, **DECODINGS[settings.decoding]}
     torch.manual_seed(derived_seed(done.spec.seed, "decoding"))
     captions = {}
-    texts = answers(done.model, done.tokenizer, done.encoded.asked, **decoding)
+    together = settings.answered_together
+    texts = answers(done.model, done.tokenizer, done.encoded.asked, together, **decoding)
     for each, text in zip(images, texts, strict=True):
         done.stop_if_requested()
         captions[each.id] = text.partition("\n")[0].strip()

@@ -30,29 +30,30 @@ def about_image(
 ) -> Iterator[Answer]:
     """Continue prompts about an image with and without the adapter of the finished run in `path`.
 
-    ZiaError if the run's method sees no images, or the file is none.
+    ZiaError if the run's method sees no images, it has no adapter, or the file is none.
     """
     import torch
 
     from zia_core.adapters import backbone_identity
     from zia_core.trained import load_trained
 
-    run = stored.load(path)
-    spec = RunSpec.from_json(run.config, settings_type)
+    spec = RunSpec.from_json(stored.load(path).config, settings_type)
     settings: ImageTextSettings = spec.settings
     if not sees_images(spec.method):
         raise ZiaError(
             f"the method {spec.method} of {path} sees no images: take a run whose method does"
         )
+    stored.with_adapter(path)
     shown = seen(spec.method, settings, [image], device)
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
     model: nn.Module
     model, tokenizer, _ = backbones.load(backbones.get(spec.backbone), dtype, device)
     asked = [Example(str(i), ids, [], 0) for i, ids in enumerate(prompt_ids(tokenizer, prompts))]
-    before = list(answers(model, tokenizer, Examples(asked), **decoding))
+    together = settings.answered_together
+    before = list(answers(model, tokenizer, Examples(asked), together, **decoding))
     identity = backbone_identity(model)
     model = prepare(model, spec.method, settings, shown.width).eval()
     load_trained(model, path / stored.ADAPTER, identity)
-    after = answers(model, tokenizer, Examples(asked, shown.features), **decoding)
+    after = answers(model, tokenizer, Examples(asked, shown.features), together, **decoding)
     for prompt, plain, adapted in zip(prompts, before, after, strict=True):
         yield Answer(prompt, plain, adapted)

@@ -42,9 +42,11 @@ class ImageTextSettings(Selection):
     epochs: float = 5.0
     warmup_epochs: float = 2.0
     peak_lr: float | None = 2.25e-3  # 9e-3 for a batch of 256, scaled
-    # Of that rate, what the projection's own parameters get [ours].
-    projection_rate: float = 1.0
+    # The peak rate of the projection's own parameters, on the same schedule [ours]; None: peak_lr.
+    projection_lr: float | None = None
     token_budget: int | None = 8192  # [ours]
+
+    answered_together: int = 16  # prompts [ours]
 
     max_length: int = 512  # tokens of prompt and response [paper's code for Alpaca]
     eval_tokens: int = 8192  # padded tokens of an evaluation batch [ours]

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
-GENERATION_BATCH = 16  # prompts answered together
 Batch = dict[str, "Tensor"]
 
 
@@ -84,9 +83,10 @@ def answers(
     model: "nn.Module",
     tokenizer: "PreTrainedTokenizerBase",
     examples: Examples,
+    together: int,
     **decoding: Any,
 ) -> Iterator[str]:
-    """The model's answers to the examples' prompts, in order.
+    """The model's answers to the examples' prompts, in order, so many of them at once.
 
     `decoding` is of transformers' generation config: max_new_tokens, do_sample, num_beams, ...
     """
@@ -102,8 +102,8 @@ def answers(
         pad_token_id=end if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
         **decoding,
     )
-    for start in range(0, len(examples), GENERATION_BATCH):
-        chosen = range(start, min(start + GENERATION_BATCH, len(examples)))
+    for start in range(0, len(examples), together):
+        chosen = range(start, min(start + together, len(examples)))
         batch = examples.prompts(chosen, config.pad_token_id)
         batch = {name: value.to(device) for name, value in batch.items()}
         with torch.no_grad():

@@ -35,7 +35,7 @@ RESULT_FIELDS: Mapping[str, Any] = {
 }
 
 
-PROJECTION = "visual_projection"  # the module that `projection_rate` is about
+PROJECTION = "visual_projection"  # the module that `projection_lr` is about
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,9 @@ def trained(
     torch.manual_seed(derived_seed(spec.seed, "parameters"))
     model = prepare(model, spec.method, settings, shown.width)
     task = ImageTextTask(encoded.training, encoded.validation, settings.eval_tokens)
-    rates = {} if settings.projection_rate == 1.0 else {PROJECTION: settings.projection_rate}
+    rates = {}
+    if settings.projection_lr is not None and choice.peak_lr:
+        rates = {PROJECTION: settings.projection_lr / choice.peak_lr}
     chosen = replace(settings, peak_lr=choice.peak_lr)
     optimisation = train_settings(chosen, spec.seed, len(task), rates=rates)
     summary = train(model, task, optimisation, folder)

@@ -147,7 +147,8 @@ def _answered(done: Trained, problems: Sequence[Problem]) -> dict[str, dict[str,
     options = [len(problem.choices) for problem in problems]
     decoding: dict[str, Any] = {"max_new_tokens": settings.new_tokens, "do_sample": False}
     written: dict[str, str] = {}
-    for place, text in enumerate(answers(done.model, done.tokenizer, asked, **decoding)):
+    texts = answers(done.model, done.tokenizer, asked, settings.answered_together, **decoding)
+    for place, text in enumerate(texts):
         done.stop_if_requested()
         written[problems[place].id] = text
     said = None

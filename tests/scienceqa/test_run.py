@@ -92,6 +92,21 @@ def test_training_moves_the_projection(root: Path) -> None:
         assert not torch.equal(moved[name], still[name]), name
 
 
+def test_the_projection_can_have_a_rate_of_its_own(root: Path) -> None:
+    usual, same, still, untrained = (
+        load_file(done(root, "zero-init", **changes).path / stored.ADAPTER)
+        for changes in (
+            {},
+            {"projection_lr": 0.01},  # which is that of everything
+            {"projection_lr": 0.0},
+            {"epochs": 0.0, "warmup_epochs": 0.0},
+        )
+    )
+    for name, value in still.items():
+        assert torch.equal(value, untrained[name]) == ("visual_projection" in name), name
+        assert torch.equal(same[name], usual[name]), name
+
+
 def test_text_only_questions_do_not_notice_the_projection(root: Path) -> None:
     """At the first evaluation (gates open in random-init) only image questions differ."""
     text = done(root, "random-init-text", epochs=0.0, warmup_epochs=0.0)
