@@ -92,7 +92,10 @@ class Slurm:
     def release(self, jobs: Iterable[str]) -> None:
         """End the two minutes for which Slurm holds these jobs if they were requeued."""
         waiting = self.command("squeue", "--noheader", "--array", "--state=PD", "--format=%i")
-        for job in set(jobs) & set(waiting.split()):
+        if held := set(jobs) & set(waiting.split()):
+            # A node refuses a job that starts again within the second in which it was killed.
+            time.sleep(2)
+        for job in held:
             self.command("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
 
 
