@@ -43,7 +43,9 @@ RESULT_FIELDS: Mapping[str, Any] = {
 def run(spec: RunSpec, folder: RunFolder) -> None:
     """Do the run, or what is left of it."""
     settings: Settings = spec.settings
-    parts = _parts(spec)
+    parts = vars(select(spec.task, spec.data))
+    scored = parts[settings.evaluated_on]
+    # Of all splits, so that runs that are scored on different ones share their features.
     images = [each.image for part in parts.values() for each in part]
 
     def encoded(tokenizer: "PreTrainedTokenizerBase", shown: Seen) -> Encoded:
@@ -51,7 +53,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
             training_examples(part, tokenizer, settings.prompt, settings.max_length, shown.rows)
             for part in (parts["train"], parts["val"])
         )
-        asked = list(asked_examples(parts["scored"], tokenizer, settings.prompt, shown.rows))
+        asked = list(asked_examples(scored, tokenizer, settings.prompt, shown.rows))
         features = shown.features
         return Encoded(
             Examples(train, features),
@@ -62,10 +64,10 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
 
     data = images, _fingerprints(spec, parts)
     done = training.trained(spec, folder, *data, encoded, RESULT_FIELDS, runs.requires)
-    captions = _captioned(done, parts["scored"])
+    captions = _captioned(done, scored)
     done.write(
         [{"id": identity, "caption": caption} for identity, caption in captions.items()],
-        scores(parts["scored"], captions),
+        scores(scored, captions),
     )
 
 
@@ -91,16 +93,17 @@ def rescore(path: Path) -> dict[str, float]:
     spec = RunSpec.from_json(run.config, Settings)
     predictions = run.predictions()
     try:
-        parts = _parts(spec)
+        parts = vars(select(spec.task, spec.data))
     except ZiaError as error:
         raise NeedsData(f"the scores: {error}") from error
     data = run.environment.get("data", {})
     if any(data.get(name) != value for name, value in _fingerprints(spec, parts).items()):
         raise NeedsData(f"${DATA_VARIABLE} does not hold the captions that the run was made with")
     losses = of_set(predictions, "val-loss", caption_ids(parts["val"]))
-    asked = [each.id for each in parts["scored"]]
+    scored = parts[spec.settings.evaluated_on]
+    asked = [each.id for each in scored]
     written = of_set(predictions, spec.settings.evaluated_on, asked)
-    found = scores(parts["scored"], {each: p["caption"] for each, p in written.items()})
+    found = scores(scored, {each: p["caption"] for each, p in written.items()})
     val_loss = mean_loss([(p["loss"], p["labels"]) for p in losses.values()])
     return {"val_loss": val_loss} | _numbers(found)
 
@@ -123,14 +126,12 @@ def _captioned(done: Trained, images: Sequence[Captioned]) -> dict[Any, str]:
     return captions
 
 
-def _parts(spec: RunSpec) -> dict[str, list[Captioned]]:
-    splits = select(spec.task, spec.data)
-    scored = splits.test if spec.settings.evaluated_on == "test" else splits.val
-    return {"train": splits.train, "val": splits.val, "scored": scored}
-
-
 def _fingerprints(spec: RunSpec, parts: Mapping[str, list[Captioned]]) -> dict[str, str]:
-    return {f"{spec.task}-{name}": fingerprint(part) for name, part in parts.items()}
+    """Of what the run learns from and is scored on."""
+    found = {f"{spec.task}-{name}": fingerprint(parts[name]) for name in ("train", "val")}
+    if spec.settings.evaluated_on == "test":
+        found[f"{spec.task}-scored"] = fingerprint(parts["test"])
+    return found
 
 
 def _numbers(found: dict[str, Any]) -> dict[str, float]:

@@ -43,24 +43,24 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     """Do the run, or what is left of it."""
     settings: Settings = spec.settings
     parts = _parts(spec)
-    for problem in parts["scored"]:
+    scored = parts[settings.evaluated_on]
+    for problem in scored:
         problem.scored()  # a field that is missing is better found before the training
 
     def encoded(tokenizer: "PreTrainedTokenizerBase", shown: Seen) -> Encoded:
         (train, cut_train), (val, _), (asked, cut_scored) = (
-            _examples(part, tokenizer, settings, shown) for part in parts.values()
+            _examples(part, tokenizer, settings, shown)
+            for part in (parts["train"], parts["val"], scored)
         )
         return Encoded(train, val, asked, {"cut_train": cut_train, "cut_scored": cut_scored})
 
-    data = _images(parts), _fingerprints(parts)
+    data = _images(parts), _fingerprints(spec, parts)
     done = training.trained(spec, folder, *data, encoded, RESULT_FIELDS, runs.requires)
-    found = _answered(done, parts["scored"])
+    found = _answered(done, scored)
     epoch = last_epoch(read_lines(folder.path / stored.METRICS))
     done.write(
         [{"id": pid, **each} for pid, each in found.items()],
-        scores(parts["scored"], found)
-        | baselines(parts["train"], parts["scored"])
-        | {"train_loss_epoch": epoch},
+        scores(scored, found) | baselines(parts["train"], scored) | {"train_loss_epoch": epoch},
     )
 
 
@@ -90,11 +90,12 @@ def rescore(path: Path) -> dict[str, float]:
     except ZiaError as error:
         raise NeedsData(f"the scores: {error}") from error
     data = run.environment.get("data", {})
-    if any(data.get(name) != value for name, value in _fingerprints(parts).items()):
+    if any(data.get(name) != value for name, value in _fingerprints(spec, parts).items()):
         raise NeedsData(f"${DATA_VARIABLE} does not hold the problems that the run was made with")
     losses = of_set(predictions, "val-loss", [problem.id for problem in parts["val"]])
-    asked = [problem.id for problem in parts["scored"]]
-    found = scores(parts["scored"], of_set(predictions, spec.settings.evaluated_on, asked))
+    scored = parts[spec.settings.evaluated_on]
+    asked = [problem.id for problem in scored]
+    found = scores(scored, of_set(predictions, spec.settings.evaluated_on, asked))
     known = {name: value for name, value in found.items() if value is not None}
     return {"val_loss": mean_loss([(p["loss"], p["labels"]) for p in losses.values()])} | known
 
@@ -110,16 +111,19 @@ def last_epoch(records: Sequence[dict[str, Any]]) -> float | None:
 
 
 def _parts(spec: RunSpec) -> dict[str, list[Problem]]:
-    splits = select(spec.data)
-    scored = splits.test if spec.settings.evaluated_on == "test" else splits.val
-    return {"train": splits.train, "val": splits.val, "scored": scored}
+    return vars(select(spec.data))
 
 
-def _fingerprints(parts: Mapping[str, list[Problem]]) -> dict[str, str]:
-    return {f"scienceqa-{name}": fingerprint(part) for name, part in parts.items()}
+def _fingerprints(spec: RunSpec, parts: Mapping[str, list[Problem]]) -> dict[str, str]:
+    """Of what the run learns from and is scored on."""
+    found = {f"scienceqa-{name}": fingerprint(parts[name]) for name in ("train", "val")}
+    if spec.settings.evaluated_on == "test":
+        found["scienceqa-scored"] = fingerprint(parts["test"])
+    return found
 
 
 def _images(parts: Mapping[str, Sequence[Problem]]) -> list[Path]:
+    """Of all splits, so that runs that are scored on different ones share their features."""
     return [p.image for part in parts.values() for p in part if p.image is not None]
 
 

@@ -107,6 +107,24 @@ def test_the_projection_can_have_a_rate_of_its_own(root: Path) -> None:
         assert torch.equal(same[name], usual[name]), name
 
 
+def test_a_rate_is_chosen_by_validation_and_no_trial_sees_the_test(root: Path) -> None:
+    rates = (1e-3, 0.03)
+    spec = world.spec("zero-init", peak_lr=None, candidates=rates, selection_seed=7)
+    trials = runs.requires(spec)
+    assert [trial.settings.peak_lr for trial in trials] == list(rates)
+    for each in (*trials, spec):
+        outcome = run_one(each, root / "runs")
+        assert outcome.state == "done", outcome.reason
+    tried = [stored.load(root / "runs" / each.experiment / each.folder_name) for each in trials]
+    losses = [trial.result["val_loss"] for trial in tried]
+    result = stored.load(root / "runs" / spec.experiment / spec.folder_name).result
+    assert result["peak_lr"] == rates[losses.index(min(losses))]
+    assert [each["val_loss"] for each in result["tried"]] == losses
+    for trial in tried:
+        assert {prediction["set"] for prediction in trial.predictions()} == {"val-loss", "val"}
+        assert not (trial.path / stored.ADAPTER).exists()
+
+
 def test_text_only_questions_do_not_notice_the_projection(root: Path) -> None:
     """At the first evaluation (gates open in random-init) only image questions differ."""
     text = done(root, "random-init-text", epochs=0.0, warmup_epochs=0.0)
