@@ -142,9 +142,9 @@ def test_long_texts_are_cut_and_batches_do_not_matter(
 ) -> None:
     backbone = backbones.get("smollm2-135m-instruct")
     model, tokenizer, _ = backbones.load(backbone, torch.float32, "cpu")
-    texts = {"short": "A cat.", "long": "An owl and a dog. " * 9}
+    texts = {"short": "A cat.", "longer": "Two cats.", "long": "An owl and a dog. " * 9}
     together, alone = (language.language_losses(model, tokenizer, texts, n) for n in (4096, 1))
-    assert [p["id"] for p in together] == ["short", "long"]
+    assert [p["id"] for p in together] == ["short", "longer", "long"]
     assert [p["labels"] for p in together] == [
         len(ids) - 1 for ids in prompt_ids(tokenizer, list(texts.values()))
     ]
@@ -152,4 +152,4 @@ def test_long_texts_are_cut_and_batches_do_not_matter(
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
     monkeypatch.setattr(language, "MAX_TOKENS", 20)
     cut = language.language_losses(model, tokenizer, texts, 4096)
-    assert [p["labels"] for p in cut][1] == 19
+    assert [p["labels"] for p in cut][2] == 19

@@ -26,7 +26,7 @@ def test_its_loss_on_other_text_against_random_init(
 ) -> None:
     write_losses(tmp_path, "zero-init", ours)
     write_losses(tmp_path, "random-init", 1.2)
-    found, evidence = verdicts(tmp_path, "mini")["knowledge"]
+    found, evidence = verdicts(tmp_path, "mini")["knowledge-random-init"]
     assert found == verdict
     assert ("needs" in evidence) == (ours is None)
     if ours == 1.0:
@@ -34,11 +34,32 @@ def test_its_loss_on_other_text_against_random_init(
         assert evidence.endswith("n=5")
 
 
+@pytest.mark.parametrize(
+    ("ours", "verdict"), [(0.75, "holds"), (1.0, "does not hold"), (0.8, "inconclusive")]
+)
+def test_the_one_run_of_the_frozen_backbone_stands_beside_every_seed(
+    tmp_path: Path, ours: float, verdict: str
+) -> None:
+    write_losses(tmp_path, "zero-init", ours)
+    untrained = {"language_loss": 0.7, "tuned_parameters": 0}
+    write_run(tmp_path, "frozen", task="instruct", profile="mini", result=untrained)
+    found, evidence = verdicts(tmp_path, "mini")["knowledge"]
+    assert (found, evidence[-21:]) == (verdict, "wanted below 0.1, n=5")
+    assert f"{ours - 0.7:+.3f} nats against frozen, 95 % interval" in evidence
+
+
+def test_one_run_of_a_method_that_trains_is_one_pair(tmp_path: Path) -> None:
+    write_losses(tmp_path, "zero-init", 1.0)
+    write_losses(tmp_path, "random-init", 1.2, seeds=1)
+    found, evidence = verdicts(tmp_path, "mini")["knowledge-random-init"]
+    assert (found, evidence[-3:]) == ("inconclusive", "n=1")
+
+
 def test_four_seeds_that_measured_it_decide_nothing(tmp_path: Path) -> None:
     write_losses(tmp_path, "zero-init", 1.0, seeds=4)
     write_losses(tmp_path, "random-init", 1.2)
     write_run(tmp_path, "zero-init", 4, task="instruct", profile="mini")  # an older one
-    found, evidence = verdicts(tmp_path, "mini")["knowledge"]
+    found, evidence = verdicts(tmp_path, "mini")["knowledge-random-init"]
     assert (found, evidence[-3:]) == ("inconclusive", "n=4")
 
 

@@ -1,6 +1,6 @@
 """Each claim against the runs of a profile, or against arithmetic."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
 
@@ -91,7 +91,13 @@ def _compare(part: Comparison, section: Section) -> Finding:
     machines = {run.hardware for found in rows for run in found[0].of(tasks).done}
     if part.kind == "ratio" and len(machines) > 1:
         return Finding(INCONCLUSIVE, f"{part.label}: measured on different machines")
-    return _paired(part, ours.values, other.values)
+    return _paired(part, ours.values, _beside(ours.values, rows[1][0].of(tasks), other.values))
+
+
+def _beside(seeds: Iterable[int], row: Row, values: dict[int, float]) -> dict[int, float]:
+    """The other method's values by seed; one that trained nothing has the same for every seed."""
+    trained = any(run.value("tuned_parameters") != 0 for run in row.done)
+    return values if trained or len(values) > 1 else dict.fromkeys(seeds, *values.values())
 
 
 def _paired(part: Comparison, ours: dict[int, float], other: dict[int, float]) -> Finding:
