@@ -16,7 +16,7 @@ from experiments.report.ablation import (
 from experiments.report.chosen import chosen, selection
 from experiments.report.rows import NOT_TRAINED, Column, Section
 from experiments.report.runs import Run
-from experiments.report.scienceqa import READ_IF_THERE, without_a_model
+from experiments.report.scienceqa import READ_IF_THERE, solution_first, without_a_model
 from experiments.report.table import Block, Table
 from experiments.scienceqa.runs import ABLATED_EPOCHS, ABLATED_LAYERS, ABLATION, NAME
 
@@ -36,6 +36,7 @@ def notes(section: Section) -> Iterator[str]:
         "share of the backbone's depth, rounded, but of all layers only for 32 of 32; and have the "
         f"same ratio to the other epochs{depth}."
     )
+    yield from solution_first(section)
     yield from without_a_model(section)
     yield from selection(section, "the loss on the validation questions, for the main table")
     yield NOT_TRAINED

@@ -10,8 +10,9 @@ NEWER = {"peak_lr": float}  # of a result; runs from before there was a choice l
 
 
 def chosen(row: Row) -> str:
-    """Say with which peak learning rate the row was trained, by task."""
-    rates = {(run.task, run.value("peak_lr")) for run in row.done}
+    """Say with which peak learning rate the row was trained, by task; nothing if it was not."""
+    trained = [run for run in row.done if not isnan(run.value("train_loss_first"))]
+    rates = {(run.task, run.value("peak_lr")) for run in trained}
     pairs = {(task, rate) for task, rate in rates if not isnan(rate)}
     texts = [f"{task} {rate:g}" for task, rate in sorted(pairs)]
     return f"peak learning rate: {', '.join(texts)}" if texts else ""

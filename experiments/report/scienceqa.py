@@ -50,6 +50,16 @@ TRAINED = (
 )
 
 
+def solution_first(section: Section) -> list[str]:
+    """Say that the solution is answered before the letter, where it is: not as in the paper."""
+    if all(run.settings.get("output", "A") == "A" for row in section.begun for run in row.runs):
+        return []
+    return [
+        "The format is QCM-EA: the solution comes first, then the letter. The paper's is QCM-A, "
+        "the letter alone."
+    ]
+
+
 def without_a_model(section: Section) -> Iterator[str]:
     """Say what a random option, and always the same letter, would score on these questions."""
     done = [run for row in section.begun for run in row.done]
@@ -76,9 +86,12 @@ def notes(section: Section) -> Iterator[str]:
         "of greedy answers read by the official rule. unparsable: answers that it cannot read, "
         "counted as wrong (the official script draws an option at random)."
     )
+    first = solution_first(section)
+    yield from first
+    behind = 'the solution that it wrote and "' if first else '"Answer: '
     yield (
-        'likelihood accuracy, another protocol: the likeliest letter behind "Answer: The answer '
-        'is", which is always an answer.'
+        f'likelihood accuracy, another protocol: the likeliest letter behind {behind}The answer is"'
+        ", which is always an answer."
     )
     yield from without_a_model(section)
     yield from selection(section, "the loss on the validation questions")

@@ -61,6 +61,14 @@ def test_an_ablation_has_the_rate_of_its_method_in_the_main_table() -> None:
         assert spec.settings.evaluated_on == "val"
 
 
+@pytest.mark.parametrize("experiment", PLANNED, ids=lambda each: str(each.name))
+def test_what_all_runs_cost_is_known(experiment: Experiment) -> None:
+    hours = [experiment.estimate(spec).hours for spec in experiment.plan("mini", "cpu")]
+    seconds = 3600 * sum(filter(None, hours))
+    print(f"{experiment.name}: {len(hours)} runs, {seconds:.0f} s of a core")
+    assert all(hours)
+
+
 def test_the_papers_layers_are_different_ones_of_six() -> None:
     assert [scienceqa.scaled(each, 6) for each in scienceqa.ABLATED_LAYERS] == [2, 4, 5, 6]
     assert [scienceqa.scaled(each, 30) for each in scienceqa.ABLATED_LAYERS] == [9, 19, 28, 30]

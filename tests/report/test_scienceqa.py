@@ -140,11 +140,23 @@ def test_the_rates_that_were_chosen_and_ends_of_the_grid_are_said(tmp_path: Path
             tmp_path, method, "qcm-a", 0, 45.0, settings=CHOICE, result={"peak_lr": rate}
         )
     given = {"peak_lr": 9e-3, "candidates": []}
-    write_scienceqa(tmp_path, "frozen", "qcm-a", 0, 45.0, settings=given)
+    untrained = {"train_loss_first": None, "train_loss_last": None, "peak_lr": 9e-3}
+    write_scienceqa(tmp_path, "frozen", "qcm-a", 0, 45.0, settings=given, result=untrained)
     table = text(tmp_path)
+    assert "qcm-a 0.009" not in table
     assert "from 3 candidates a method (seed 100, which no line has)" in table
     assert "peak learning rate: qcm-a 0.1." in table
     assert (
         "highest candidate was the best, so that the grid may end too early, for: random" in table
     )
     assert "lowest candidate was the best, so that the grid may end too early, for: zero-" in table
+
+
+def test_the_solution_before_the_letter_is_said(tmp_path: Path) -> None:
+    write_scienceqa(tmp_path / "a", "zero-init", "qcm-a", 0, 45.0, settings={"output": "A"})
+    assert 'letter behind "Answer: The answer is", which' in text(tmp_path / "a")
+    assert "QCM-EA" not in text(tmp_path / "a")
+    write_scienceqa(tmp_path / "b", "zero-init", "qcm-a", 0, 45.0, settings={"output": "EA"})
+    table = text(tmp_path / "b")
+    assert "The format is QCM-EA: the solution comes first" in table
+    assert 'letter behind the solution that it wrote and "The answer is", which' in table
