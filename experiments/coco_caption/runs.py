@@ -56,8 +56,8 @@ MINI: dict[str, Any] = {
     "batch_size": 8,
     "micro_batch_size": 8,
     "answered_together": 100,
-    "epochs": 0.7,
-    "warmup_epochs": 0.07,
+    "epochs": 1.0,
+    "warmup_epochs": 0.1,
     "evaluations": 1,
     "token_budget": None,
     "eval_tokens": 8192,
@@ -127,7 +127,7 @@ def _runs(
 def estimate(spec: RunSpec) -> Estimate:
     """What a run costs, where that has been measured: `mini`, the reduced budget of `small`."""
     if spec.profile == "mini":
-        return Estimate((1 + 8.5 * spec.settings.epochs) / 3600, 1.1, "measured, 1 core")
+        return Estimate((1.2 + 5.7 * spec.settings.epochs) / 3600, 1.1, "measured, 1 core")
     if spec.data != REDUCED_DATA or spec.profile != "small":
         return Estimate(None, None, "not measured")
     return Estimate(0.06, 4.9, "measured, 1 core")

@@ -230,8 +230,8 @@ def _spec(
 def estimate(spec: RunSpec) -> Estimate:
     """What a run costs, where that has been measured: `mini`, the reduced budgets of `small`."""
     if spec.profile == "mini":
-        around = 5 if spec.settings.phase == "final" else 3
-        return Estimate((around + 4.5 * spec.settings.epochs) / 3600, 1.1, "measured, 1 core")
+        around = 4.5 if spec.settings.phase == "final" else 2.6
+        return Estimate((around + 4 * spec.settings.epochs) / 3600, 1.1, "measured, 1 core")
     seconds = {OWN_SPLIT: (75, 105), REDUCED_DATA: (130, 75)}.get(spec.data)
     if seconds is None or spec.profile != "small":
         return Estimate(None, None, "not measured")
