@@ -10,7 +10,8 @@ from experiments.coco_caption.settings import Settings
 from experiments.harness.experiment import Estimate
 from experiments.harness.spec import RunSpec
 from experiments.image_features.methods import METHODS
-from experiments.scienceqa.runs import LORA_RATES, PROMPT_RATES
+from experiments.image_features.mini import LORA_RATES, PROMPT_RATES
+from experiments.image_features.mini import MINI as SHARED
 from experiments.selection import select_runs, with_select_runs
 
 NAME, VERSION = "coco_caption", 1
@@ -40,32 +41,8 @@ REDUCED: dict[str, Any] = {
     "precision": "bf16",  # of the frozen weights; what is trained is in float32
 }
 REDUCED_PROMPT_LR = 9e-3
-# `mini` on the generated scenes, with the rates of `scienceqa`.
-MINI: dict[str, Any] = {
-    "encoder": "pocket-vit",
-    "depths": (1, 2, 3, 4, 5, 6),
-    "encoder_device": "cpu",
-    "bottleneck": 64,
-    "query_width": 64,
-    "query_heads": 4,
-    "num_layers": 5,  # of 6: the lowest stays as it is, as the lowest two of the paper's 32
-    "peak_lr": None,
-    "projection_lr": 3e-3,
-    "selection_seed": 100,  # of no run that is reported
-    "selection_epochs": 0.25,
-    "batch_size": 8,
-    "micro_batch_size": 8,
-    "answered_together": 100,
-    "epochs": 1.0,
-    "warmup_epochs": 0.1,
-    "evaluations": 1,
-    "token_budget": None,
-    "eval_tokens": 8192,
-    "max_length": 64,
-    "new_tokens": 24,
-    "device": "cpu",
-    "precision": "fp32",
-}
+# On the generated scenes.
+MINI = SHARED | {"selection_epochs": 0.25, "max_length": 64}
 CLAIMED = (*PAIR, "random-init", "lora")  # by the paper's claims
 # The bottleneck is that of `scienceqa`, which fits the paper's 1.8M parameters.
 PAPER: dict[str, Any] = {"bottleneck": 54, "token_budget": 2048, "precision": "bf16"}

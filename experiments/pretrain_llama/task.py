@@ -54,9 +54,8 @@ class Stage:
     changes: Mapping[str, Any]  # of the settings
 
 
-# Which letter an option has is not learned from the library in ten times the steps of all stages,
-# and from drills alone in a thousand; the facts are forgotten then, and back after two hundred
-# steps of the review.
+# Which letter an option has was not learned from all documents in 10,000 steps, and is from drills
+# alone in 1,200; the facts are forgotten then, and back after 300 steps of the review.
 STAGES: Mapping[str, Stage] = {
     "library": Stage(LANGUAGE_MODEL, 0, None, {}),
     "drills": Stage(
@@ -164,7 +163,7 @@ class Pretraining:
 
         from zia_core.losses import causal_lm_loss
 
-        # The fused backward in bfloat16 takes half of a step at this size on a CPU, this a tenth.
+        # Fused, its backward in bfloat16 takes half of a step at this size on a CPU.
         with sdpa_kernel(SDPBackend.MATH):
             return causal_lm_loss(model, batch["input_ids"], None, labels=batch["input_ids"])
 

@@ -8,6 +8,8 @@ from experiments import backbones
 from experiments.harness.experiment import Estimate
 from experiments.harness.spec import RunSpec
 from experiments.image_features.methods import METHODS
+from experiments.image_features.mini import LORA_RATES, PROMPT_RATES
+from experiments.image_features.mini import MINI as SHARED
 from experiments.scienceqa.settings import Settings
 from experiments.scienceqa.subsets import OWN_SPLIT
 from experiments.selection import select_runs, with_select_runs
@@ -57,35 +59,7 @@ REDUCED: dict[str, Any] = {
 REDUCED_PROMPT_LR = 9e-3
 # `mini` on the generated world: 900 questions, of which a third have an image. The pocket LLaMA
 # answers in words first.
-MINI_LAYERS = 5
-MINI: dict[str, Any] = {
-    "encoder": "pocket-vit",
-    "depths": (1, 2, 3, 4, 5, 6),
-    "encoder_device": "cpu",
-    "bottleneck": 64,
-    "query_width": 64,
-    "query_heads": 4,
-    "output": "EA",
-    "num_layers": MINI_LAYERS,
-    "peak_lr": None,
-    "projection_lr": 3e-3,
-    "selection_seed": 100,  # of no run that is reported
-    "selection_epochs": 0.5,
-    "batch_size": 8,
-    "micro_batch_size": 8,  # a second forward costs more here than padding does
-    "answered_together": 100,
-    "epochs": 1.0,
-    "warmup_epochs": 0.1,
-    "evaluations": 1,
-    "token_budget": None,
-    "eval_tokens": 8192,
-    "max_length": 192,
-    "new_tokens": 24,
-    "device": "cpu",
-    "precision": "fp32",
-}
-# The peak rates that `mini` chooses from, the same number for every method.
-PROMPT_RATES, LORA_RATES = (0.1, 0.3, 1.0), (3e-3, 1e-2, 3e-2)
+MINI = SHARED | {"output": "EA", "selection_epochs": 0.5, "max_length": 192}
 MINI_EPOCHS = (0.5, 1.0, 2.0)  # in the ratio of the paper's ablation
 MINI_ABLATED = 2  # seeds of the ablations: a third takes a minute of a core
 CLAIMED = ("zero-init", "zero-init-text", "random-init", "lora")  # by the paper's claims

@@ -1,7 +1,9 @@
 """What the backbones are trained on, and what is kept from them."""
 
+import hashlib
 import re
 from collections import Counter
+from collections.abc import Mapping
 
 from experiments.alpaca_llama.templates import PROMPT_INPUT, PROMPT_NO_INPUT
 from experiments.miniature.creatures import KNOWN, STRANGERS, known, strangers
@@ -17,6 +19,7 @@ from experiments.miniature.phrases import (
 )
 from experiments.miniature.tokenizer import train_tokenizer
 from experiments.miniature.words import ATTRIBUTES, LETTERS, VALUES
+from experiments.pretrain_llama.task import STAGES
 
 LIBRARY = Library(0)
 DOCUMENTS = [LIBRARY.document(i) for i in range(4000)]
@@ -100,3 +103,26 @@ def test_words_are_one_token_each_and_texts_come_back() -> None:
     assert tokenizer.decode(ids, skip_special_tokens=True) == text
     pair = tokenizer("a", "b")["input_ids"]
     assert tokenizer.convert_ids_to_tokens(pair) == ["<s>", "a", "</s>", "</s>", "b", "</s>"]
+
+
+# Of the first documents of each library, as the released weights have read them. Where one has to
+# change, its backbone has to be trained again, and the later stages of the language model as well.
+READ = {
+    "library": "cac428b84fedb138",
+    "drills": "9c0ce299ed54d26d",
+    "lessons": "209655df6eb4dc88",
+    "letters": "d3ad787514ebeda1",
+    "review": "5000df73eb658580",
+}
+ENCODER_READ = "e219b6fca37c857c"
+
+
+def digest(seed: int, shares: Mapping[str, float]) -> str:
+    library = Library(seed, shares)
+    text = "\n".join(library.document(i) for i in range(500))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def test_the_libraries_are_those_of_the_released_weights() -> None:
+    assert {n: digest(stage.library, stage.shares) for n, stage in STAGES.items()} == READ
+    assert digest(0, ENCODER) == ENCODER_READ
