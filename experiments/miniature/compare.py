@@ -18,7 +18,7 @@ from zia_core.errors import ZiaError
 
 # The released folder of each, and where the runs that make it leave theirs.
 MADE = {
-    backbones.RELEASED / "pocket-llama": f"pretrain_llama/*-review-*/{FOLDER}/{CARD}",
+    backbones.RELEASED / "pocket-llama": f"pretrain_llama/*-conclusions-*/{FOLDER}/{CARD}",
     backbones.RELEASED / "pocket-roberta": f"pretrain_roberta/*/{FOLDER}/{CARD}",
     image_backbones.RELEASED / "pocket-vit": f"pretrain_pocket_vit/*/{CARD}",
 }

@@ -20,8 +20,11 @@ from experiments.miniature.creatures import (
 from experiments.miniature.dice import Dice
 from experiments.miniature.phrases import ANSWERS, QUESTIONS, SHORT_ANSWERS, STATEMENTS
 from experiments.miniature.quizzes import (
+    ASKED,
     ASKED_BACK,
+    CONCLUDED,
     NAMED,
+    NAMED_LAST,
     SIMPLY_NAMED,
     bare_quiz,
     drill,
@@ -73,11 +76,18 @@ ENCODER: Mapping[str, float] = {
 class Library:
     """The documents of a seed, numbered from 0; any of them can be had alone.
 
-    `shares` are those of the kinds of document; without quizzes, no story has any either.
+    `shares` are those of the kinds of document; without quizzes, no story has any either. Where
+    they `conclude`, half of the quizzes and half of the drills end in "The answer is B."
     """
 
-    def __init__(self, seed: int, shares: Mapping[str, float] = LANGUAGE_MODEL) -> None:
-        self._seed = seed
+    def __init__(
+        self,
+        seed: int,
+        shares: Mapping[str, float] = LANGUAGE_MODEL,
+        *,
+        conclude: bool = False,
+    ) -> None:
+        self._seed, self._conclude = seed, conclude
         self._known = [c for part in known().values() for c in part]
         self._names = [creature.name for creature in self._known]
         self._strangers = [name for part in strangers().values() for name in part]
@@ -85,7 +95,7 @@ class Library:
             "article": self._article,
             "asked": self._asked,
             "echo": self._echo,
-            "letters": lambda dice: self._drill(dice, NAMED),
+            "letters": lambda dice: self._drill(dice, self._forms(NAMED, NAMED_LAST, dice)),
             "letters back": lambda dice: self._drill(dice, ASKED_BACK),
             "simple letters": lambda dice: self._drill(dice, SIMPLY_NAMED),
             "quizzes": self._quizzes,
@@ -126,6 +136,9 @@ class Library:
             drill(dice.some(DRILLED, 2 + dice.below(4)), dice, forms) for _ in range(2)
         )
 
+    def _forms(self, usual: Sequence[str], last: Sequence[str], dice: Dice) -> Sequence[str]:
+        return last if self._conclude and dice.chance(0.5) else usual
+
     def _quizzes(self, dice: Dice) -> str:
         return "\n".join(self._known_quiz(dice) for _ in range(3))
 
@@ -146,6 +159,7 @@ class Library:
             chosen,
             right,
             dice,
+            self._forms(ASKED, CONCLUDED, dice),
         )
 
     def _story(self, dice: Dice) -> str:
@@ -167,7 +181,8 @@ class Library:
         right = creature.facts[attribute]
         if self._letters and dice.chance(0.6):
             chosen = options(attribute, right, 2 + dice.below(3), dice, self._names)
-            end = quiz("", answer(creature, attribute, dice), chosen, right, dice)
+            said = answer(creature, attribute, dice)
+            end = quiz("", said, chosen, right, dice, self._forms(ASKED, CONCLUDED, dice))
         else:
             end = SHORT_ANSWERS[attribute].format(v=right)
         return " ".join([question(creature, attribute, dice), *text, end])
@@ -195,7 +210,8 @@ class Library:
         if dice.chance(0.4):
             return f"{text} {asked} {seen}"
         chosen = with_wrong(right, pool, 2 + dice.below(3), dice)
-        return f"{text} {quiz(asked, seen, chosen, right, dice)}"
+        forms = self._forms(ASKED, CONCLUDED, dice)
+        return f"{text} {quiz(asked, seen, chosen, right, dice, forms)}"
 
 
 def picture_question(shape: str | None, colour: str) -> str:

@@ -8,12 +8,18 @@ from experiments.miniature.words import LETTERS
 # {q} is a question, {o} the options, {a} the answer in words, {l} its letter and {v} the option.
 # The words mostly come first: which letter a thing has that is known but was not said is more than
 # these models learn.
-_ASKED = (
+ASKED = (
     "{q} Choose {o}. {a} It is {l}.",
     "{q} {o}? {a} The right one is {l}.",
     "{q} Either {o}. {a} That is {l}.",
     "Choose {o}. {q} {a} The letter is {l}.",
     "{q} {o}? We say {l}, {v}.",
+)
+# Only the last stage of the language model reads these: how an exam's answer ends.
+CONCLUDED = (
+    "{q} {o}. {a} The answer is {l}.",
+    "{q} Choose {o}. {a} The answer is {l}.",
+    "Here are {o}. {q} {a} The answer is {l}.",
 )
 _BARE = ("Here are {o}. The letter of {v} is {l}.", "Choose {v} from {o}. It is {l}.")
 
@@ -25,6 +31,7 @@ NAMED = (
     "In the {v}. It is {l}.",
     "It has {v}. That is {l}.",
 )
+NAMED_LAST = ("It is {v}. The answer is {l}.", "In the {v}. The answer is {l}.")
 
 
 def lettered(options: Sequence[str]) -> str:
@@ -32,9 +39,16 @@ def lettered(options: Sequence[str]) -> str:
     return ", ".join(f"({letter}) {o}" for letter, o in zip(LETTERS, options, strict=False))
 
 
-def quiz(question: str, answer: str, options: Sequence[str], right: str, dice: Dice) -> str:
+def quiz(
+    question: str,
+    answer: str,
+    options: Sequence[str],
+    right: str,
+    dice: Dice,
+    forms: Sequence[str] = ASKED,
+) -> str:
     """A question, its options, the answer in words, and which option that is."""
-    return _fill(dice.one(_ASKED), options, right, question, answer)
+    return _fill(dice.one(forms), options, right, question, answer)
 
 
 def bare_quiz(options: Sequence[str], right: str, dice: Dice) -> str:

@@ -35,7 +35,8 @@ def skills() -> Mapping[str, list[Asked]]:
     `held_out`: known facts in statements of a form that is in no document, chosen from the values
     that the attribute can have. `questions`: plain questions about all known facts, chosen from all
     tokens. `quiz`, `story`: the right one of three options that are named before, where that is a
-    known fact or told in a text about a stranger. `letters`: the letter of an option that is named.
+    known fact or told in a text about a stranger. `letters`: the letter of an option that is named;
+    `conclusion`: the same where an exam's answer has it.
     """
     dice = Dice("skills")
     creatures = [creature for part in known().values() for creature in part]
@@ -46,7 +47,12 @@ def skills() -> Mapping[str, list[Asked]]:
         "quiz": [_quiz(dice.one(creatures), dice.one(ATTRIBUTES), names, dice) for _ in _times()],
         "story": [_story(names, dice) for _ in _times()],
         "letters": [
-            _letters(dice.one(creatures), dice.one(ATTRIBUTES), names, dice) for _ in _times()
+            _letters(dice.one(creatures), dice.one(ATTRIBUTES), names, dice, "The letter is")
+            for _ in _times()
+        ],
+        "conclusion": [
+            _letters(dice.one(creatures), dice.one(ATTRIBUTES), names, dice, "The answer is")
+            for _ in _times()
         ],
     }
 
@@ -124,8 +130,10 @@ def _story(names: list[str], dice: Dice) -> Asked:
     return Asked(f"Read this. {text} {asked.prompt}", asked.answer, asked.among)
 
 
-def _letters(creature: Creature, attribute: str, names: list[str], dice: Dice) -> Asked:
+def _letters(
+    creature: Creature, attribute: str, names: list[str], dice: Dice, before: str
+) -> Asked:
     asked = _quiz(creature, attribute, names, dice)
     letters = LETTERS[: len(asked.among)]
     right = LETTERS[asked.among.index(asked.answer)]
-    return Asked(f"{asked.prompt} {asked.answer}. The letter is", right, letters)
+    return Asked(f"{asked.prompt} {asked.answer}. {before}", right, letters)

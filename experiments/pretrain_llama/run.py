@@ -32,6 +32,7 @@ RESULT_FIELDS: Mapping[str, Any] = {
     "quiz": float,
     "story": float,
     "letters": float,
+    "conclusion": float,
     "weights_bytes": int,
     "weights_sha256": str,
 }
@@ -78,7 +79,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     stage = STAGES[spec.task]
     if settings.device == "cpu":
         torch.set_num_threads(settings.threads)
-    library = Library(spec.seed + stage.library, stage.shares)
+    library = Library(spec.seed + stage.library, stage.shares, conclude=stage.conclude)
     torch.manual_seed(derived_seed(spec.seed, "parameters"))
     model: Any
     if before := requires(spec):

@@ -52,6 +52,7 @@ class Stage:
     library: int  # added to the seed: every stage reads other documents
     after: str | None
     changes: Mapping[str, Any]  # of the settings
+    conclude: bool = False  # whether quizzes may end in "The answer is B."
 
 
 # Which letter an option has was not learned from all documents in 10,000 steps, and is from drills
@@ -107,6 +108,19 @@ STAGES: Mapping[str, Stage] = {
             "peak_lr": 1e-3,
             "evaluations": 10,
         },
+    ),
+    "conclusions": Stage(
+        LESSONS,
+        5000,
+        "review",
+        {
+            "documents": 60_000,
+            "epochs": 1.0,
+            "warmup_epochs": 0.03,
+            "peak_lr": 1e-3,
+            "evaluations": 6,
+        },
+        conclude=True,
     ),
 }
 

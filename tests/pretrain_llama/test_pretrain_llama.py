@@ -219,6 +219,13 @@ def test_skills_ask_for_what_is_true_and_never_show_it() -> None:
 
 def test_the_plan_is_all_stages_in_order_and_each_requires_the_one_before() -> None:
     plan = EXPERIMENT.plan("pretrain", "cpu")
-    assert [spec.task for spec in plan] == ["library", "drills", "lessons", "letters", "review"]
+    assert [spec.task for spec in plan] == [
+        "library",
+        "drills",
+        "lessons",
+        "letters",
+        "review",
+        "conclusions",
+    ]
     assert [requires(spec) for spec in plan] == [[], *([spec] for spec in plan[:-1])]
     assert [spec.settings.peak_lr for spec in plan] == [2e-3, 1e-3, 1.5e-3, 1e-3, 1e-3]
