@@ -5,7 +5,14 @@ from experiments.harness.spec import RunSpec
 from experiments.pretrain_llama import run
 from experiments.pretrain_llama.task import Settings
 
-HOURS = {"library": 0.15, "drills": 0.03, "lessons": 0.28, "letters": 0.06, "review": 0.18}
+HOURS = {
+    "library": 0.15,
+    "drills": 0.03,
+    "lessons": 0.28,
+    "letters": 0.06,
+    "review": 0.18,
+    "conclusions": 0.10,
+}
 
 
 def plan(profile: str, device: str) -> list[RunSpec]:

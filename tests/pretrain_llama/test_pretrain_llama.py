@@ -208,11 +208,12 @@ def test_skills_ask_for_what_is_true_and_never_show_it() -> None:
             about = set(re.findall(r"[A-Z][a-z]+", each.prompt)) & set(facts)
             assert any(each.answer in facts[creature] for creature in about)
             assert not re.search(rf"\b{each.answer}\b", each.prompt)
-    for name in ("quiz", "story", "letters"):
+    for name in ("quiz", "story", "letters", "conclusion"):
         for each in found[name]:
             shown = dict(re.findall(r"\((\w)\) (\w+)", each.prompt))
-            assert set(each.among) == set(shown if name == "letters" else shown.values())
-            right = shown[each.answer] if name == "letters" else each.answer
+            named = name in ("letters", "conclusion")
+            assert set(each.among) == set(shown if named else shown.values())
+            right = shown[each.answer] if named else each.answer
             outside = re.sub(r"\(\w\) \w+", "", each.prompt)
             assert bool(re.search(rf"\b{right}\b", outside)) == (name != "quiz")
 
@@ -228,4 +229,4 @@ def test_the_plan_is_all_stages_in_order_and_each_requires_the_one_before() -> N
         "conclusions",
     ]
     assert [requires(spec) for spec in plan] == [[], *([spec] for spec in plan[:-1])]
-    assert [spec.settings.peak_lr for spec in plan] == [2e-3, 1e-3, 1.5e-3, 1e-3, 1e-3]
+    assert [spec.settings.peak_lr for spec in plan] == [2e-3, 1e-3, 1.5e-3, 1e-3, 1e-3, 1e-3]
