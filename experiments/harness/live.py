@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,30 @@ from zia_core.errors import ZiaError
 COLUMNS = ("run", "node", "step", "loss", "memory", "ETA")
 REFRESH_S = 1.0
 LINE_EVERY_S = 30.0  # without a terminal, at most, and where the counts have changed
+EXPECTED_FOR_S = 60.0  # how long it is believed that runs take what the plan says
 TAIL_BYTES = 4096  # more than a record of timing.jsonl
 
 
 class Overview:
-    """States of the planned runs; what is finished is not read again."""
+    """States of the planned runs; what is finished is not read again.
 
-    def __init__(self, names: Sequence[str], runs_root: Path) -> None:
+    `seconds` are what the plan expects of runs, by name, and `workers` how many runs are done at a
+    time: with both there is an ETA.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        runs_root: Path,
+        seconds: Mapping[str, float] | None = None,
+        workers: int = 0,
+    ) -> None:
         self._open = [runs_root / name for name in names]
+        self._costs = {runs_root / name: cost for name, cost in (seconds or {}).items()}
+        self._workers = workers
+        self._began = time.monotonic()
+        self._at_first: float | None = None  # seconds of work that were left at the first look
+        self._left = 0.0
         self._finished: Counter[str] = Counter()
         self.running: list[Path] = []
         self.counts: Counter[str] = Counter()
@@ -29,7 +45,7 @@ class Overview:
     def look(self) -> None:
         """Read the states of all that are not finished."""
         open_, self.running, self.counts = self._open, [], Counter(self._finished)
-        self._open = []
+        self._open, self._left = [], 0.0
         for folder in open_:
             try:
                 state = status.current_state(folder) if folder.exists() else "missing"
@@ -40,11 +56,26 @@ class Overview:
                 self._finished[state] += 1
                 continue
             self._open.append(folder)
+            if state != "failed":
+                self._left += self._costs.get(folder, 0.0)
             if state == "running":
                 self.running.append(folder)
+        if self._at_first is None:
+            self._at_first = self._left
+
+    def eta(self) -> float | None:
+        """Seconds until all is done, by the plan's costs and by how fast they went so far."""
+        if not self._workers or not self._left or self._at_first is None:
+            return None
+        elapsed = time.monotonic() - self._began
+        done = self._at_first - self._left
+        speed = (done + EXPECTED_FOR_S * self._workers) / (elapsed + EXPECTED_FOR_S)
+        return self._left / speed
 
     def __str__(self) -> str:
-        return ", ".join(f"{n} {state}" for state, n in sorted(self.counts.items()))
+        counts = ", ".join(f"{n} {state}" for state, n in sorted(self.counts.items()))
+        eta = self.eta()
+        return counts if eta is None else f"{counts}; ETA {terminal.duration(eta)}"
 
     def drawn(self, note: str) -> Any:
         """The counts and a table of the running runs."""
@@ -59,11 +90,17 @@ def follow(
     runs_root: Path,
     is_going_on: Callable[[], bool],
     note: Callable[[], str] = lambda: "",
+    *,
+    seconds: Mapping[str, float] | None = None,
+    workers: int = 0,
 ) -> Overview:
-    """Show the runs until `is_going_on` says no: a live table in a terminal, else lines."""
+    """Show the runs until `is_going_on` says no: a live table in a terminal, else lines.
+
+    `seconds` and `workers` are what `Overview` has its ETA from.
+    """
     from rich.live import Live
 
-    overview, output = Overview(names, runs_root), terminal.console()
+    overview, output = Overview(names, runs_root, seconds, workers), terminal.console()
     if output.is_terminal:
         with Live(console=output, auto_refresh=False) as live:
             goes_on = True

@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from types import FrameType
 
-from experiments.harness import live, reporting, submission
+from experiments.harness import live, registry, reporting, submission
 from experiments.harness.process import Process
 from experiments.harness.provenance import usable_cores
 from experiments.harness.registry import InvalidChoiceError
+from experiments.harness.spec import RunSpec
 from experiments.harness.stopping import AT_A_TERMINAL, say
 from experiments.harness.submission import LOGS, Group, Request, Submission
 from experiments.harness.worker import name_of
@@ -33,17 +34,26 @@ class Workers:
     threads: int
 
 
-def pool_of(device: str, workers: int | None, gpus: str | None, threads: int | None) -> Workers:
+def pool_of(
+    device: str,
+    workers: int | None,
+    gpus: str | None,
+    threads: int | None,
+    specs: Sequence[RunSpec] = (),
+) -> Workers:
     """The workers that the command line asks for, with what it leaves open filled in.
 
-    A worker a GPU; on a CPU, a worker for two cores. InvalidChoiceError where GPUs are asked for on
-    the CPU, or would be shared.
+    A worker a GPU; on a CPU, as many as its cores can carry at the threads that a run of `specs`
+    has, and no more than there are runs. InvalidChoiceError where GPUs are asked for on the CPU, or
+    would be shared.
     """
     if gpus is not None and device == "cpu":
         raise InvalidChoiceError("--gpus goes with --device cuda: these runs are for the CPU")
     listed = parse_gpus(gpus) if gpus is not None else _all_gpus() if device == "cuda" else []
     cores = usable_cores() or 1
-    number = workers or len(listed) or max(1, cores // 2)
+    each = threads or max((getattr(spec.settings, "threads", 1) for spec in specs), default=1)
+    fitting = max(1, min(cores // each, len(specs) or cores))
+    number = workers or len(listed) or fitting
     return Workers(tuple(shares(listed, number)), threads or max(1, cores // number))
 
 
@@ -85,13 +95,18 @@ def reproduce(request: Request, workers: Workers) -> int:
             return reporting.finish(request)
         group = Group(tuple(map(name_of, missing)), len(workers.visible))
         submitted = submission.create(request, "local", [group])
-    each = "a GPU or more" if workers.visible[0] else f"{workers.threads} threads"
+    cores = "a core" if workers.threads == 1 else f"{workers.threads} cores"
+    each = "a GPU or more" if workers.visible[0] else cores
     logs = submitted.folder / LOGS
     print(f"{len(missing)} runs, {group.workers} workers with {each} each, logs in {logs}")
+    seconds = {
+        name_of(spec): 3600 * (registry.get(spec.experiment).estimate(spec).hours or 0.0)
+        for spec in missing
+    }
     pool = _Pool(submitted)
     with pool.signals_passed_on():
         pool.start(workers)
-        live.follow(names, request.runs_root, pool.is_alive)
+        live.follow(names, request.runs_root, pool.is_alive, seconds=seconds, workers=group.workers)
     pool.report()
     return 128 + pool.received if pool.received else reporting.finish(request, submitted)
 

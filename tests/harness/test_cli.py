@@ -90,7 +90,7 @@ def test_list_and_plan(zia: Zia) -> None:
         ("run toy --set steps", "'steps' is not KEY=VALUE"),
         ("run toy --device tpu", "no device 'tpu'; choose from: auto, cpu, cuda"),
         ("reproduce --executor x", "no executor 'x'; choose from: inprocess, local, slurm"),
-        ("reproduce --gpus 0", "--gpus goes with --executor local only"),
+        ("reproduce --executor inprocess --gpus 0", "--gpus goes with --executor local only"),
         ("reproduce --executor local --wait", "--wait goes with --executor slurm only"),
         ("reproduce --executor local --gpus 0", "--gpus goes with --device cuda"),
         ("reproduce --retry x", "retry 'x'; choose from: failed"),
@@ -197,7 +197,7 @@ def test_reproduce_does_what_is_missing_and_compares_with_the_evidence(zia: Zia)
     evidence = Path("results/published/toy") / toy.spec(seed=1).folder_name
     evidence.mkdir(parents=True)
     (evidence / stored.METRICS).write_text('{"step":0,"eval":{"score":0.5}}\n')
-    code, out, _ = zia("reproduce")
+    code, out, _ = zia("reproduce --executor inprocess")
     assert code == 0
     assert out.count("done before") == 1
     assert all((RUNS / "toy" / run.folder_name).is_dir() for run in toy.EXPERIMENT.plan("", ""))

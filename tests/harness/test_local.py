@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ def test_workers_do_all_runs_and_the_last_makes_the_tables(
     tmp_path: Path, reproduce: Reproduce
 ) -> None:
     out, _ = reproduce("toy --workers 2 --threads 3").communicate(timeout=300)
-    assert "3 runs, 2 workers with 3 threads each, logs in " in out
+    assert "3 runs, 2 workers with 3 cores each, logs in " in out
     assert f"3 done; tables, figures, claims and report are in {tmp_path}/results\n" in out
     assert states(tmp_path) == ["done"] * 3
     assert (tmp_path / "results/tables/claims.md").is_file()
@@ -205,6 +206,24 @@ def test_a_submission_that_cannot_be_written_down_has_no_workers(
     with pytest.raises(ZiaError, match="cannot write"):
         pool.start(local.Workers(("",), 1))
     assert child.wait(timeout=60) == -signal.SIGTERM
+
+
+def test_a_cpu_has_as_many_workers_as_it_can_carry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "usable_cores", lambda: 8)
+    runs = [toy.spec(seed=seed) for seed in range(20)]
+    broad = [replace(run, settings=Broad()) for run in runs]
+    for specs, workers, threads in ((runs, 8, 1), (runs[:3], 3, 2), (broad, 2, 4)):
+        found = local.pool_of("cpu", None, None, None, specs)
+        assert (len(found.visible), found.threads) == (workers, threads)
+    assert len(local.pool_of("cpu", 5, None, None, runs).visible) == 5
+    assert len(local.pool_of("cpu", None, None, 2, runs).visible) == 4
+
+
+@dataclass(frozen=True)
+class Broad:
+    """Settings of runs that have several threads."""
+
+    threads: int = 4
 
 
 def test_gpus_are_shared_out_and_never_shared() -> None:
