@@ -64,6 +64,19 @@ def requires(spec: RunSpec) -> list[RunSpec]:
     return [pretraining(before, spec.seed, Settings(**kept))]
 
 
+def recipe(spec: RunSpec) -> dict[str, Any]:
+    """What the weights of a run were made with: the settings, and what each stage changed."""
+    runs = [spec]
+    while before := requires(runs[0]):
+        runs[:0] = before
+    return {
+        "seed": spec.seed,
+        "version": spec.version,
+        **asdict(runs[0].settings),
+        "stages": {each.task: dict(STAGES[each.task].changes) for each in runs},
+    }
+
+
 def run(spec: RunSpec, folder: RunFolder) -> None:
     """Do a stage: train, release and measure the model, or do what is left of it.
 
@@ -107,12 +120,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
         {
             "what": "a pocket LLaMA trained from scratch on a generated world; it knows nothing "
             "else",
-            "recipe": {
-                "stage": spec.task,
-                "seed": spec.seed,
-                "version": spec.version,
-                **asdict(settings),
-            },
+            "recipe": recipe(spec),
             "quality": shares,
         },
     )

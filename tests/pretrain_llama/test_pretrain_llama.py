@@ -136,6 +136,9 @@ def test_a_stage_goes_on_from_the_one_before(
     later = attempt(tmp_path, stage="drills").path
     first, second = (read_backbone(AutoModelForCausalLM, p / "backbone") for p in (finished, later))
     weights = dict(first.named_parameters())
+    card = json.loads((later / "backbone" / "card.json").read_text())
+    assert list(card["recipe"]["stages"]) == ["library", "drills"]
+    assert card["recipe"]["dim"] == TINY.dim
     # Few steps at a low rate: nearer to where it began than two drawn models are.
     for name, other in second.named_parameters():
         assert (other - weights[name]).abs().max() < 0.2, name
