@@ -232,4 +232,4 @@ def test_the_plan_is_all_stages_in_order_and_each_requires_the_one_before() -> N
         "conclusions",
     ]
     assert [requires(spec) for spec in plan] == [[], *([spec] for spec in plan[:-1])]
-    assert [spec.settings.peak_lr for spec in plan] == [2e-3, 1e-3, 1.5e-3, 1e-3, 1e-3, 1e-3]
+    assert [spec.settings.peak_lr for spec in plan] == [2e-3, 1e-3, 1.5e-3, 1e-3, 1e-3, 3e-4]
