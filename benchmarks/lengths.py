@@ -11,12 +11,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments.alpaca_llama.data import Record, fingerprint, load_alpaca
 from experiments.alpaca_llama.features import BATCH, prompt_ids, response_ids
 from experiments.alpaca_llama.templates import prompt_text
 from zia_core.errors import ZiaError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FILE = Path(__file__).with_name("alpaca-lengths.safetensors")
 MAX_LENGTH = 512
@@ -37,21 +40,43 @@ class Lengths:
 
 def load() -> Lengths:
     """The lengths that are kept with the project; ZiaError if the file is gone or damaged."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        stored = load_file(FILE)
-        prompt, response = (stored[name].int() for name in ("prompt", "response"))
-    except (OSError, SafetensorError, KeyError) as error:
-        raise ZiaError(
-            f"the lengths of Alpaca's records in {FILE} cannot be read ({error}): fetch the file "
-            f"again, or make it with `python -m benchmarks.lengths TOKENIZER`"
-        ) from error
+    prompt, response = stored()
     has_room = prompt < MAX_LENGTH
     prompt, response = prompt[has_room], response[has_room]
     tokens = (prompt + response).clamp(max=MAX_LENGTH)
     return Lengths(tokens.tolist(), (tokens - prompt).tolist())
+
+
+def stored() -> "tuple[Tensor, Tensor]":
+    """Tokens of every record's prompt and response, [records] each, nothing cut.
+
+    Raises:
+        ZiaError: the file is gone, or not what was written when the records were counted.
+    """
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(FILE, "pt") as file:
+            prompt, response = (file.get_tensor(name) for name in ("prompt", "response"))
+            total = int((file.metadata() or {})["tokens"])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise _damaged(str(error)) from error
+    for of in (prompt, response):
+        if of.dtype != torch.int16 or of.ndim != 1 or of.shape != prompt.shape or not len(of):
+            raise _damaged("prompts and responses are not two lists of as many counts")
+        if of.min() < 1:
+            raise _damaged("a count is below 1")
+    if (found := int(prompt.sum() + response.sum())) != total:
+        raise _damaged(f"the counts sum to {found:,}, not to {total:,} as when it was written")
+    return prompt.int(), response.int()
+
+
+def _damaged(why: str) -> ZiaError:
+    return ZiaError(
+        f"the lengths of Alpaca's records in {FILE} cannot be read ({why}): fetch the file "
+        "again, or make it with `python -m benchmarks.lengths TOKENIZER`"
+    )
 
 
 def count(records: Sequence[Record], tokenizer: Any) -> tuple[list[int], list[int]]:
@@ -82,4 +107,9 @@ def main(tokenizer_folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m benchmarks.lengths TOKENIZER")
+    try:
+        main(sys.argv[1])
+    except ZiaError as error:
+        sys.exit(f"lengths: {error}")
