@@ -17,7 +17,16 @@ import pytest
 
 from experiments.harness import registry
 from tests.slurm.cluster import Cluster, Slurm, is_here, wait_until, why_not
-from tests.slurm.grid import PATIENCE_S, PROJECT, Grid, differences, done_twice, undisturbed
+from tests.slurm.grid import (
+    PATIENCE_S,
+    PROJECT,
+    Grid,
+    Work,
+    differences,
+    done_twice,
+    tiny_work,
+    undisturbed,
+)
 
 NewGrid = Callable[..., Grid]
 
@@ -71,14 +80,14 @@ def _the_tiny() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of runs of a profile that nothing and nobody disturbed."""
-    made: dict[str, Path] = {}
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Work], Path]:
+    """The folder of runs that nothing and nobody disturbed."""
+    made: dict[tuple[str, ...], Path] = {}
 
-    def of(profile: str) -> Path:
-        if profile not in made:
-            made[profile] = undisturbed(profile, tmp_path_factory.mktemp(profile))
-        return made[profile]
+    def of(work: Work) -> Path:
+        if work.arguments not in made:
+            made[work.arguments] = undisturbed(work, tmp_path_factory.mktemp("undisturbed"))
+        return made[work.arguments]
 
     return of
 
@@ -91,8 +100,10 @@ def new_grid(slurm: Slurm, tmp_path: Path) -> Iterator[NewGrid]:
         place = Path(tempfile.mkdtemp(prefix="test-slurm-", dir=PROJECT / "results"))
     grids: list[Grid] = []
 
-    def new(profile: str, name: str = "grid", **resources: Any) -> Grid:
-        grids.append(Grid(slurm, place / name, profile, **resources))
+    def new(work: str | Work, name: str = "grid", **resources: Any) -> Grid:
+        """A grid of some work, or of a profile of the tiny experiment."""
+        work = tiny_work(work) if isinstance(work, str) else work
+        grids.append(Grid(slurm, place / name, work, **resources))
         return grids[-1]
 
     yield new
@@ -110,12 +121,15 @@ def killed() -> Callable[[str], None]:
 
 
 @pytest.fixture
-def audit(reference: Callable[[str], Path]) -> Callable[[Grid], None]:
-    """All runs of a grid are done, once, and are byte for byte what they would have been."""
+def audit(reference: Callable[[Work], Path]) -> Callable[..., None]:
+    """All runs of a grid are done, once, and are byte for byte what they would have been.
 
-    def check(grid: Grid) -> None:
+    Those that nobody disturbed are made here, unless they are given.
+    """
+
+    def check(grid: Grid, quiet: Path | None = None) -> None:
         lost = [] if grid.is_done() else [str(grid.runs)]
-        lost += [] if lost else differences(grid, reference(grid.profile))
+        lost += [] if lost else differences(grid, quiet or reference(grid.work))
         twice = done_twice(grid)
         LEDGER.lost += lost
         LEDGER.twice += twice

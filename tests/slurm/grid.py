@@ -5,13 +5,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.harness import executor, stored
+from experiments.harness import executor, registry, stored
 from experiments.harness.ownership import OWNER
 from experiments.harness.spec import RunSpec
 from experiments.harness.worker import name_of
+from tests.slurm import few_steps
 from tests.slurm.cluster import Slurm, wait_until
 from tests.slurm.faulty.tiny import experiment as tiny
 
@@ -25,13 +27,33 @@ QUICK_S, SLOW_S = 0.3, 3.0  # a step: on the way to the place of a fault, and th
 PRODUCTS = (stored.METRICS, stored.PREDICTIONS, stored.ADAPTER)
 
 
-class Grid:
-    """The runs of one profile of the tiny experiment in a folder of runs of their own."""
+@dataclass(frozen=True)
+class Work:
+    """What `zia reproduce` is to do, and the runs that this is."""
 
-    def __init__(self, slurm: Slurm, folder: Path, profile: str, **resources: Any) -> None:
-        self.slurm, self.folder, self.profile = slurm, folder, profile
-        self.runs = folder / "runs"
-        self.specs: list[RunSpec] = tiny.plan(profile, "cpu")
+    package: str  # of experiments, in $ZIA_EXPERIMENTS
+    arguments: tuple[str, ...]  # of `zia reproduce`
+    specs: tuple[RunSpec, ...]
+
+
+def tiny_work(profile: str) -> Work:
+    """One profile of the tiny experiment."""
+    arguments = ("tiny", "--profile", profile)
+    return Work("tests.slurm.faulty", arguments, tuple(tiny.plan(profile, "cpu")))
+
+
+def five_experiments() -> Work:
+    """The five real experiments on the generated world, with their pocket backbones."""
+    arguments = ("--profile", few_steps.PROFILE)
+    return Work("tests.slurm.reduced", arguments, tuple(few_steps.plan()))
+
+
+class Grid:
+    """The runs of some work in a folder of runs of their own."""
+
+    def __init__(self, slurm: Slurm, folder: Path, work: Work, **resources: Any) -> None:
+        self.slurm, self.folder, self.work = slurm, folder, work
+        self.runs, self.specs = folder / "runs", work.specs
         folder.mkdir(parents=True, exist_ok=True)
         asked = {"cpus_per_task": 1, "mem_gb": 1, "timeout_min": 20, "workers": 1} | resources
         if slurm.partition:
@@ -42,7 +64,7 @@ class Grid:
         self.pace(0)
 
     def pace(self, seconds: float) -> None:
-        """Have each step of the runs rest for so long, from now on."""
+        """Have each step of the runs, if they are tiny, rest for so long, from now on."""
         new = self.folder / "pace.new"
         new.write_text(str(seconds))
         new.replace(self.folder / "pace")
@@ -55,7 +77,7 @@ class Grid:
         """Start `zia` with the arguments."""
         variables = {
             "PYTHONPATH": str(PROJECT),
-            "ZIA_EXPERIMENTS": "tests.slurm.faulty",
+            registry.OUTSIDE: self.work.package,
             tiny.PACE: str(self.folder),
         }
         return subprocess.Popen(
@@ -70,10 +92,17 @@ class Grid:
 
     def reproduce(self, *options: str) -> subprocess.Popen[str]:
         """Start `zia reproduce` on the cluster."""
-        places = ["--runs", str(self.runs), "--out", str(self.folder / "out")]
         slurm = ["--executor", "slurm", "--cluster", str(self.folder / "cluster.toml")]
-        what = ["reproduce", "tiny", "--profile", self.profile, "--device", "cpu"]
-        return self.zia(*what, *slurm, *places, *options)
+        return self._reproduce(self.folder, *slurm, *options)
+
+    def reproduce_undisturbed(self, folder: Path) -> subprocess.Popen[str]:
+        """Start `zia reproduce` of the same in one process, in another folder."""
+        return self._reproduce(folder, "--executor", "inprocess")
+
+    def _reproduce(self, folder: Path, *options: str) -> subprocess.Popen[str]:
+        places = ["--runs", str(folder / "runs"), "--out", str(folder / "out")]
+        what = ["reproduce", *self.work.arguments, "--device", "cpu"]
+        return self.zia(*what, *places, *options)
 
     def submit(self, *options: str) -> str:
         """Do `zia reproduce` on the cluster; return what it says."""
@@ -127,8 +156,8 @@ class Grid:
     def is_done(self) -> bool:
         self.slurm.release(self.jobs())
         return all(
-            stored.is_done(self.path(i), tiny.EXPERIMENT.result_fields) and self.state(i) == "done"
-            for i in range(len(self.specs))
+            stored.is_done(self.path(i), registry.get(spec.experiment).result_fields)
+            for i, spec in enumerate(self.specs)
         )
 
     def reach(self, number: int, step: int) -> None:
@@ -147,14 +176,14 @@ class Grid:
 
     def story(self) -> str:
         """What there is to read about the grid, for a failing test."""
-        states = [path.read_text() for path in self.runs.glob("tiny/*/status.json")]
+        states = [path.read_text() for path in self.runs.glob(f"*/*/{stored.STATUS}")]
         queue = self.slurm.command("squeue", "--array", check=False)
         return "\n".join([queue, *states, self.logs()[-6000:]])
 
 
-def undisturbed(profile: str, folder: Path) -> Path:
-    """Do the runs of a profile in this process; return their folder of runs."""
-    executor.in_process(tiny.plan(profile, "cpu"), folder)
+def undisturbed(work: Work, folder: Path) -> Path:
+    """Do the runs in this process; return their folder of runs."""
+    executor.in_process(work.specs, folder)
     return folder
 
 
@@ -167,6 +196,12 @@ def differences(grid: Grid, reference: Path, only: Sequence[int] | None = None) 
         if (grid.path(i) / name).read_bytes()
         != (reference / name_of(grid.specs[i]) / name).read_bytes()
     ]
+
+
+def contents(run: Path) -> set[str]:
+    """The files of a run but for who owned it when."""
+    files = (str(path.relative_to(run)) for path in run.rglob("*"))
+    return {name for name in files if not name.startswith(f"{OWNER}/")}
 
 
 def done_twice(grid: Grid) -> list[str]:

@@ -10,7 +10,7 @@ from experiments.harness.stopping import StopSignals
 from tests.slurm.cluster import wait_until
 from tests.slurm.conftest import NewGrid
 from tests.slurm.faulty.tiny.experiment import FAILS_AT, OUT_OF_MEMORY, OUT_OF_ORDER
-from tests.slurm.grid import PATIENCE_S, Grid, differences
+from tests.slurm.grid import PATIENCE_S, Grid, Work, differences
 
 STOPPED_AFTER = 12  # so that there are checkpoints of the steps 10 and 12
 
@@ -73,7 +73,7 @@ def spoil(path: Path) -> None:
 
 
 def test_damaged_files_mean_an_earlier_state_or_a_refusal(
-    interrupted: Grid, reference: Callable[[str], Path]
+    interrupted: Grid, reference: Callable[[Work], Path]
 ) -> None:
     """Never the run's beginning, unasked."""
     grid = interrupted
@@ -99,7 +99,7 @@ def test_damaged_files_mean_an_earlier_state_or_a_refusal(
     wait_for_jobs(grid)
     assert {grid.state(i) for i in (newest_damaged, torn_line, no_status)} == {"done"}
     assert [(grid.path(i) / stored.METRICS).read_bytes() for i in refused] == before
-    wrong = differences(grid, reference("five"), only=(newest_damaged, torn_line, no_status))
+    wrong = differences(grid, reference(grid.work), only=(newest_damaged, torn_line, no_status))
     assert wrong == []
     assert "to begin the run again from step 0" in grid.status(all_damaged)["reason"]
     told = grid.logs()

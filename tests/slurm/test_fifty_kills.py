@@ -5,14 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments.harness import stored
-from experiments.harness.ownership import OWNER
-from tests.slurm.grid import PRODUCTS, PROJECT
-
-
-def contents(run: Path) -> set[str]:
-    """The files of a run but for who owned it when."""
-    files = (str(path.relative_to(run)) for path in run.rglob("*"))
-    return {name for name in files if not name.startswith(f"{OWNER}/")}
+from tests.slurm.grid import PRODUCTS, PROJECT, contents
 
 
 def test_a_local_run_killed_at_fifty_random_moments(

@@ -1,54 +1,120 @@
-"""A grid that went through a preemption and a dead node gives the tables of a quiet day."""
+"""A grid that went through preemptions and a dead node gives the tables of a quiet day."""
 
 import os
+import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from experiments.harness import reporting
 from tests.slurm.cluster import CPUS, Cluster, wait_until
 from tests.slurm.conftest import NewGrid
-from tests.slurm.grid import PATIENCE_S, QUICK_S, Grid
+from tests.slurm.grid import PATIENCE_S, Grid, contents, five_experiments
+
+PREEMPTIONS = 2
+STEPS_BETWEEN = (8, 40)  # two faults, of all runs together: the grid has 290
 
 
-def tables(out: Path) -> dict[str, bytes]:
-    """Every file of tables but those about time and memory."""
-    files = {path.name: path.read_bytes() for path in (out / "tables").iterdir()}
-    return {name: data for name, data in files.items() if not name.startswith("efficiency")}
+def tables(out: Path) -> dict[str, list[bytes]]:
+    """The lines of every file of tables but those about time and memory."""
+    return {
+        path.name: [
+            line for line in path.read_bytes().splitlines() if not line.startswith(b"efficiency,")
+        ]
+        for path in (out / "tables").iterdir()
+        if not path.name.startswith("efficiency")
+    }
+
+
+def node_at_a_moment(grid: Grid, numbers: random.Random) -> str:
+    """Let the grid go on for a random number of steps; the node of a run that is in training."""
+    until = _steps(grid) + numbers.randint(*STEPS_BETWEEN)
+    found: list[int] = []
+
+    def is_time() -> bool:
+        assert not grid.is_done(), grid.story()  # this has requeued jobs begin, too
+        found[:] = [run for run in range(len(grid.specs)) if _is_in_training(grid, run)]
+        return bool(found) and _steps(grid) >= until
+
+    wait_until(is_time, PATIENCE_S, f"{until} steps", grid.story)
+    return str(grid.attempts(numbers.choice(found))[-1]["host"])
+
+
+def _steps(grid: Grid) -> int:
+    return sum(max(0, grid.step(run)) for run in range(len(grid.specs)))
+
+
+def _is_in_training(grid: Grid, run: int) -> bool:
+    """Whether somebody works on it, and has done steps, but not yet half of them."""
+    status = grid.status(run)
+    half = status["progress"].get("total", 0) / 2
+    return status["state"] == "running" and 0 < grid.step(run) <= half
+
+
+def job_on(cluster: Cluster, grid: Grid, node: str) -> str:
+    told = {job: cluster.job(job) for job in grid.jobs()}
+    (found,) = [
+        job
+        for job, what in told.items()
+        if (what["JobState"], what.get("BatchHost")) == ("RUNNING", node)
+    ]
+    return found
+
+
+def preempt(cluster: Cluster, grid: Grid, node: str) -> None:
+    """Somebody of more importance has the node until its job is back in the queue."""
+    job = job_on(cluster, grid, node)
+    before = cluster.job(job)["Restarts"]
+
+    def has_made_way() -> bool:
+        return cluster.job(job)["Restarts"] != before
+
+    with cluster.wanted_by_others(node):
+        wait_until(has_made_way, PATIENCE_S, f"{job} has made way", grid.story)
+
+
+@contextmanager
+def dead(cluster: Cluster, grid: Grid, node: str) -> Iterator[None]:
+    """Within the block, a node is gone with all its processes."""
+    processes = cluster.processes(job_on(cluster, grid, node))
+    cluster.kill_node(node)
+    try:
+        for process in processes:
+            os.kill(process, signal.SIGKILL)
+        yield
+    finally:
+        cluster.start_node(node)
 
 
 def test_the_tables_do_not_tell_what_the_grid_went_through(
     cluster: Cluster,
     new_grid: NewGrid,
-    audit: Callable[[Grid], None],
+    audit: Callable[[Grid, Path], None],
     killed: Callable[[str], None],
-    reference: Callable[[str], Path],
     tmp_path: Path,
 ) -> None:
-    grid = new_grid("six", workers=2, cpus_per_task=CPUS)  # a worker fills its node
-    grid.pace(QUICK_S)
+    """All five experiments, two seeds each, disturbed at seeded random moments."""
+    numbers = random.Random(7)
+    grid = new_grid(five_experiments(), workers=2, cpus_per_task=CPUS)  # a worker fills its node
     grid.submit()
-    for run in (0, 1):
-        grid.reach(run, 7)
-    jobs = {cluster.job(job)["BatchHost"]: job for job in grid.jobs()}
-    preempted, killed_run = (0, 1) if grid.attempts(0)[-1]["host"] == "n1" else (1, 0)
-    with cluster.wanted_by_others("n1"):
-        wait_until(
-            lambda: grid.state(preempted) == "preempted", PATIENCE_S, "preempted", grid.story
-        )
-    killed("preemption in a grid")
-    cluster.kill_node("n2")
-    for process in cluster.processes(jobs["n2"]):
-        os.kill(process, signal.SIGKILL)
-    killed("death of a node in a grid")
-    try:
-        grid.wait_until_done()
-    finally:
-        cluster.start_node("n2")
-    assert grid.attempts(killed_run)[0]["end"] == "lost"
-    audit(grid)
+    with grid.reproduce_undisturbed(tmp_path) as quiet:
+        try:
+            for _ in range(PREEMPTIONS):
+                preempt(cluster, grid, node_at_a_moment(grid, numbers))
+                killed("preemption in a grid")
+            with dead(cluster, grid, node_at_a_moment(grid, numbers)):
+                killed("death of a node in a grid")
+                grid.wait_until_done()
+            said, _ = quiet.communicate(timeout=PATIENCE_S)
+        finally:
+            quiet.kill()
+    assert quiet.returncode == 0, said
+    audit(grid, tmp_path / "runs")
+    ends = [[attempt["end"] for attempt in grid.attempts(i)] for i in range(len(grid.specs))]
+    assert {end for each in ends for end in each} == {"preempted", "lost", "done"}, ends
+    for run in map(grid.path, range(len(grid.specs))):
+        assert contents(run) == contents(tmp_path / run.relative_to(grid.folder))
     wait_until(lambda: not grid.jobs(), PATIENCE_S, "the last worker has made tables", grid.story)
-    list(reporting.make(reference("six"), tmp_path / "quiet"))
-    ours, theirs = tables(grid.folder / "out"), tables(tmp_path / "quiet")
+    ours, theirs = tables(grid.folder / "out"), tables(tmp_path / "out")
     assert ours.keys() == theirs.keys()
     assert [name for name in ours if ours[name] != theirs[name]] == []
