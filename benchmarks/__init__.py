@@ -2,12 +2,12 @@
 
 # `python -m benchmarks.NAME` and `zia bench NAME`, in the order of the README.
 BENCHMARKS = {
-    "attention_core": "the attention alone, and one attention layer: time, bytes kept for backward",
-    "train_step": "a training step of a whole model, against PEFT's methods and full fine-tuning",
+    "attention_core": "the attention alone, and one layer: time, bytes kept",
+    "train_step": "a training step, against PEFT's methods and full fine-tuning",
     "decode": "tokens a second of batched cached generation",
-    "encoders": "ViT and RoBERTa, training and inference, against VPT-deep and P-tuning v2",
-    "data_path": "Alpaca's lengths: padded to 512, to the longest, or cut by length",
+    "encoders": "ViT against VPT-deep, RoBERTa against P-tuning v2",
+    "data_path": "Alpaca's lengths: padded to 512, to the longest, or cut",
     "trunk_reuse": "epochs that start at the lowest adapted block",
     "harness": "what planning, recording and reporting cost",
-    "llama7b": "LLaMA-7B's shape on one GPU: tokens a second, utilisation, memory, hours",
+    "llama7b": "LLaMA-7B's shape on one GPU: utilisation, memory, minutes",
 }

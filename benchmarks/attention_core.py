@@ -182,6 +182,7 @@ def _llama(shape: Shape, method: str = "") -> Any:
         kv_heads=shape.heads,
         mlp=1,
         vocabulary=8,
+        adapted_layers=1,
         dtype=shape.dtype,
         device=shape.device,
     )

@@ -8,6 +8,7 @@ import argparse
 import importlib
 import json
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -36,24 +37,43 @@ def run(
         shape: a JSON object with sizes that are to differ from the defaults.
 
     Raises:
-        ZiaError: an unknown benchmark or size, or what the benchmark needs is not there.
+        ZiaError: an unknown benchmark or size, `out` cannot be written, or what the benchmark needs
+            is not there.
     """
     check_choice("benchmark", name, BENCHMARKS)
     import torch
 
     from benchmarks import show
+    from experiments.harness import terminal
     from experiments.harness.files import write_json_atomic
 
     module: Any = importlib.import_module(f"benchmarks.{name}")
     sizes = shape_of(module.Shape, shape)
+    if out is not None:
+        _make_ready(out)
     if threads is not None:
         torch.set_num_threads(threads)
-    result = module.measure(sizes, rounds or module.ROUNDS)
+    with warnings.catch_warnings():
+        # PEFT's use of transformers, about which nobody who benchmarks can do anything.
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        result = module.measure(sizes, rounds or module.ROUNDS)
     if out is not None:
         write_json_atomic(out, result)
-    print(show.where(result))
+    drawn = terminal.console()
+    drawn.print(show.where(result), markup=False)
     for title, part in result["parts"].items():
-        print(f"\n{title}\n\n{show.table(part)}", end="")
+        drawn.print(f"\n{title}\n", markup=False)
+        drawn.print(show.drawing(part))
+
+
+def _make_ready(out: Path) -> None:
+    """Make the folder of `out`: what cannot be written must show before hours of measuring."""
+    from experiments.harness.files import write_errors
+
+    with write_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    if out.is_dir():
+        raise ZiaError(f"--out {out} is a folder: name a file in it, {out.name}/NAME-cpu.json say")
 
 
 def shape_of(kind: Any, text: str) -> Any:
@@ -71,6 +91,9 @@ def shape_of(kind: Any, text: str) -> Any:
     values = {
         size: conform(kinds[size], value, f"--shape: {size}") for size, value in changes.items()
     }
+    for size, value in values.items():
+        if any(type(one) is int and one < 1 for one in _each(value)):
+            raise ZiaError(f"--shape: {size} must be 1 or more, not {value}")
     sizes = kind(**values)
     if getattr(sizes, "device", "cpu") != "cpu":
         import torch
@@ -83,14 +106,24 @@ def shape_of(kind: Any, text: str) -> Any:
     return sizes
 
 
+def _each(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
 def main(name: str) -> None:
     """The command line of one benchmark's module."""
     parser = argparse.ArgumentParser(prog=f"benchmarks.{name}", description=BENCHMARKS[name])
     parser.add_argument("--out", type=Path, help="JSON file for the result")
-    parser.add_argument("--rounds", type=int, help="repetitions")
-    parser.add_argument("--threads", type=int, help="of torch, on the CPU")
+    parser.add_argument("--rounds", type=_at_least_one, help="repetitions")
+    parser.add_argument("--threads", type=_at_least_one, help="of torch, on the CPU")
     parser.add_argument("--shape", default="{}", help='sizes to change, {"width": 4096} say')
     try:
         run(name, **vars(parser.parse_args()))
     except ZiaError as error:
         sys.exit(f"{name}: {error}")
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)

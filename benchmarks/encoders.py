@@ -17,8 +17,9 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks import command
 from benchmarks.measure import Part, interleaved, part, record, synchronizer
-from benchmarks.models import Floor, open_gates
+from benchmarks.models import Floor, check_vit, open_gates
 from zia_core import ZeroInitConfig, attach, baselines, frozen_prompts, train_head
+from zia_core.errors import ZiaError
 from zia_core.memory import bytes_kept_for_backward
 
 ROUNDS = 5
@@ -44,6 +45,15 @@ class Shape:
     tokens: int = 128
     roberta_prompts: int = 16
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Raises ZiaError where no such encoder has these sizes."""
+        check_vit(self.vit_width, self.vit_heads, self.image_size, self.patch_size)
+        if self.roberta_width % self.roberta_heads:
+            raise ZiaError(
+                f"roberta_width {self.roberta_width} must be a multiple of the "
+                f"{self.roberta_heads} roberta_heads"
+            )
 
 
 @dataclass(frozen=True)

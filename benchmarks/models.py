@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from zia_core import zero_init_layers
+from zia_core.errors import ZiaError
 from zia_core.layer import ZeroInit
 
 STRENGTH = 0.3  # a(g) of every head, so that no method can leave the prompts out
@@ -27,6 +28,19 @@ class LlamaShape:
     adapted_layers: int = 8
     dtype: Literal["float32", "bfloat16"] = "float32"
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Raises ZiaError where no LLaMA has these sizes."""
+        if self.width % (2 * self.heads):  # rotary embeddings turn pairs
+            raise ZiaError(
+                f"the width {self.width} must be an even multiple of the {self.heads} heads"
+            )
+        if self.heads % self.kv_heads:
+            raise ZiaError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
+        if self.adapted_layers > self.layers:
+            raise ZiaError(
+                f"adapted_layers ({self.adapted_layers}) must be at most layers ({self.layers})"
+            )
 
 
 def random_llama(shape: LlamaShape) -> Any:
@@ -50,6 +64,14 @@ def random_llama(shape: LlamaShape) -> Any:
             return LlamaForCausalLM(config).eval()
     finally:
         torch.set_default_dtype(before)
+
+
+def check_vit(width: int, heads: int, image_size: int, patch_size: int) -> None:
+    """Raise ZiaError where no ViT has these sizes."""
+    if width % heads:
+        raise ZiaError(f"the ViT's width {width} must be a multiple of its {heads} heads")
+    if image_size % patch_size:
+        raise ZiaError(f"image_size {image_size} must be a multiple of patch_size {patch_size}")
 
 
 class Floor(nn.Module):

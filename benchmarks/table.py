@@ -1,11 +1,13 @@
 """The generated blocks of `benchmarks/README.md`: goals, and each benchmark's tables.
 
-    python -m benchmarks.table
+    python -m benchmarks.table           # writes the README again, from benchmarks/results
+    python -m benchmarks.table FOLDER    # prints it with the results in FOLDER, and writes nothing
 
 A block lies between `<!-- NAME -->` and `<!-- end of NAME -->`; what is measured lies in
-`results/NAME-cpu.json` and `results/NAME-cuda.json`.
+`NAME-cpu.json` and `NAME-cuda.json`.
 """
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,16 @@ GOALS_BLOCK = "goals"
 def filled(text: str, results: Path) -> str:
     """`text` with every block made anew; ZiaError if one is missing or a result is damaged."""
     found = {
-        (name, device): read_json(path)
+        (name, device): _result(path, name)
         for name in BENCHMARKS
         for device in DEVICES
         if (path := results / f"{name}-{device}.json").exists()
     }
+    if results.is_dir() and not found and any(results.glob("*.json")):
+        raise ZiaError(
+            f"{results} has JSON files, but none is named as a benchmark's result is: "
+            "NAME-cpu.json or NAME-cuda.json"
+        )
     for name in (GOALS_BLOCK, *BENCHMARKS):
         made = _goals(found) if name == GOALS_BLOCK else _tables(name, found)
         begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
@@ -40,6 +47,26 @@ def filled(text: str, results: Path) -> str:
             )
         text = f"{before}{begin}\n{made}\n{end}{after[0]}"
     return text
+
+
+def _result(path: Path, name: str) -> dict[str, Any]:
+    """The JSON of the benchmark `name`; ZiaError if it is not one that this code can read."""
+    result = read_json(path)
+    if result.get("benchmark") != name:
+        raise ZiaError(f"{path} is no result of {name}: run `zia bench {name} --out {path}` again")
+    try:
+        show.where(result)
+        for part in result["parts"].values():
+            show.table(part)
+        for goal in GOALS:
+            if goal.benchmark == name:
+                goal.verdict(result)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise ZiaError(
+            f"{path} is damaged or of another version ({type(error).__name__}: {error}): run "
+            f"`zia bench {name} --out {path}` again"
+        ) from error
+    return result
 
 
 def _goals(found: dict[tuple[str, str], dict[str, Any]]) -> str:
@@ -64,10 +91,26 @@ def _tables(name: str, found: dict[tuple[str, str], dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Write the README again."""
-    path = FOLDER / "README.md"
+    """Write the README again, or print it with results of one's own."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.table",
+        description="Write benchmarks/README.md again, from the results that are kept there.",
+    )
+    parser.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        help="with results of your own (NAME-cpu.json, NAME-cuda.json): print, and write nothing",
+    )
+    folder, path = parser.parse_args().folder, FOLDER / "README.md"
     try:
-        write_atomic(path, filled(path.read_text(), FOLDER / "results"))
+        if folder is not None and not folder.is_dir():
+            raise ZiaError(f"there is no folder {folder}")
+        text = filled(path.read_text(), folder or FOLDER / "results")
+        if folder is not None:
+            print(text, end="")
+            return
+        write_atomic(path, text)
     except ZiaError as error:
         sys.exit(f"table: {error}")
     print(path.name)

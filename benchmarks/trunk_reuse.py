@@ -16,7 +16,9 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks import command
 from benchmarks.measure import Part, interleaved, part, record, synchronizer
+from benchmarks.models import check_vit
 from zia_core import ZeroInitConfig, attach, train_head
+from zia_core.errors import ZiaError
 from zia_core.trunk import Trunk, trunk
 
 ROUNDS = 7
@@ -36,6 +38,15 @@ class Shape:
     prompt_length: int = 10
     adapted_layers: tuple[int, ...] = (1, 3, 6, 9, 12)
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Raises ZiaError where no ViT has these sizes."""
+        check_vit(self.width, self.heads, self.image_size, self.patch_size)
+        if not self.adapted_layers or max(self.adapted_layers) > self.layers:
+            raise ZiaError(
+                f"adapted_layers {list(self.adapted_layers)} must name numbers of the "
+                f"{self.layers} layers"
+            )
 
 
 def adapted(shape: Shape, layers: int) -> tuple[Any, Trunk]:

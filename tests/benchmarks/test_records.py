@@ -22,7 +22,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
 
     @cache
     def measure(name: str) -> tuple[dict[str, Any], str]:
-        out = tmp_path_factory.mktemp("results") / f"{name}.json"
+        out = tmp_path_factory.mktemp("results") / "made" / f"{name}.json"
         with redirect_stdout(StringIO()) as printed:
             command.run(name, out=out, rounds=1, shape=json.dumps(TINY[name]))
         return json.loads(out.read_text()), printed.getvalue()
