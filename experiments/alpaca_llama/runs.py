@@ -63,14 +63,14 @@ REDUCED_DATA = "reduced-640"
 REDUCED_PROMPT_LR = 9e-3
 SEEDS = (0, 1, 2)
 
-# The pocket LLaMA on the instructions of the generated world: 1,000 records, 75 steps of 16.
+# The pocket LLaMA on the instructions of the generated world: 1,000 records, 62 steps of 16.
 MINI: dict[str, Any] = {
     "num_layers": 5,  # of 6: the lowest stays as it is, as the lowest two of the paper's 32
     "selection_seed": 100,  # of no run that is reported
     "selection_epochs": 0.4,
     "batch_size": 16,
-    "epochs": 1.2,
-    "warmup_epochs": 0.12,
+    "epochs": 1.0,
+    "warmup_epochs": 0.1,
     "token_budget": 1024,  # two micro-batches, the shorter texts apart
     "eval_tokens": 4096,
     "evaluations": 1,
@@ -89,12 +89,11 @@ CANDIDATES: dict[str, tuple[float, ...]] = {
     "zero-init": PROMPT_RATES,
     "random-init": PROMPT_RATES,
     "random-init-gate": PROMPT_RATES,
-    "adaption-prompt": PROMPT_RATES,
     "lora": (3e-3, 1e-2, 3e-2),
     "full": (1e-3, 3e-3, 1e-2),
 }
 MINI_SEEDS = (0, 1, 2, 3, 4)
-CLAIMED = ("zero-init", "random-init", "lora")  # compared in the paper's claims
+CLAIMED = ("zero-init", "random-init", "random-init-gate", "lora")  # compared in the paper's claims
 
 
 def plan(profile: str, device: str) -> list[RunSpec]:
@@ -112,9 +111,12 @@ def requires(spec: RunSpec) -> list[RunSpec]:
 
 
 def _mini() -> Iterator[RunSpec]:
-    """The pocket LLaMA, on a CPU whatever else there is: a GPU would wait for it."""
-    for method, changes in METHODS.items():
-        own = MINI | changes
+    """The pocket LLaMA, on a CPU whatever else there is: a GPU would wait for it.
+
+    Not PEFT's form of the method, `adaption-prompt`: no claim is about it.
+    """
+    for method in (*CANDIDATES, "frozen"):
+        own = MINI | METHODS[method]
         seeds = 1
         if method in CANDIDATES:  # all but the frozen backbone, of which nothing is trained
             own |= {"peak_lr": None, "candidates": CANDIDATES[method]}

@@ -26,18 +26,30 @@ def tables(out: Path) -> dict[str, list[bytes]]:
     }
 
 
-def node_at_a_moment(grid: Grid, numbers: random.Random) -> str:
-    """Let the grid go on for a random number of steps; the node of a run that is in training."""
+def node_and_job_at_a_moment(
+    cluster: Cluster, grid: Grid, numbers: random.Random
+) -> tuple[str, str]:
+    """Let the grid go on for a random number of steps; where then a run is in training."""
     until = _steps(grid) + numbers.randint(*STEPS_BETWEEN)
-    found: list[int] = []
+    found: list[tuple[str, str]] = []
 
     def is_time() -> bool:
         assert not grid.is_done(), grid.story()  # this has requeued jobs begin, too
-        found[:] = [run for run in range(len(grid.specs)) if _is_in_training(grid, run)]
-        return bool(found) and _steps(grid) >= until
+        if _steps(grid) >= until:
+            # A job that is about to make way has its run for a moment more, but is not running.
+            jobs = {told["BatchHost"]: job for job, told in _running(cluster, grid)}
+            runs = [run for run in range(len(grid.specs)) if _is_in_training(grid, run)]
+            hosts = [grid.attempts(run)[-1]["host"] for run in runs]
+            found[:] = [(host, jobs[host]) for host in hosts if host in jobs]
+        return bool(found)
 
     wait_until(is_time, PATIENCE_S, f"{until} steps", grid.story)
-    return str(grid.attempts(numbers.choice(found))[-1]["host"])
+    return numbers.choice(found)
+
+
+def _running(cluster: Cluster, grid: Grid) -> list[tuple[str, dict[str, str]]]:
+    told = [(job, cluster.job(job)) for job in grid.jobs()]
+    return [(job, each) for job, each in told if each["JobState"] == "RUNNING"]
 
 
 def _steps(grid: Grid) -> int:
@@ -51,19 +63,8 @@ def _is_in_training(grid: Grid, run: int) -> bool:
     return status["state"] == "running" and 0 < grid.step(run) <= half
 
 
-def job_on(cluster: Cluster, grid: Grid, node: str) -> str:
-    told = {job: cluster.job(job) for job in grid.jobs()}
-    (found,) = [
-        job
-        for job, what in told.items()
-        if (what["JobState"], what.get("BatchHost")) == ("RUNNING", node)
-    ]
-    return found
-
-
-def preempt(cluster: Cluster, grid: Grid, node: str) -> None:
+def preempt(cluster: Cluster, grid: Grid, node: str, job: str) -> None:
     """Somebody of more importance has the node until its job is back in the queue."""
-    job = job_on(cluster, grid, node)
     before = cluster.job(job)["Restarts"]
 
     def has_made_way() -> bool:
@@ -74,9 +75,9 @@ def preempt(cluster: Cluster, grid: Grid, node: str) -> None:
 
 
 @contextmanager
-def dead(cluster: Cluster, grid: Grid, node: str) -> Iterator[None]:
-    """Within the block, a node is gone with all its processes."""
-    processes = cluster.processes(job_on(cluster, grid, node))
+def dead(cluster: Cluster, node: str, job: str) -> Iterator[None]:
+    """Within the block, a node is gone with all processes of its job."""
+    processes = cluster.processes(job)
     cluster.kill_node(node)
     try:
         for process in processes:
@@ -100,9 +101,9 @@ def test_the_tables_do_not_tell_what_the_grid_went_through(
     with grid.reproduce_undisturbed(tmp_path) as quiet:
         try:
             for _ in range(PREEMPTIONS):
-                preempt(cluster, grid, node_at_a_moment(grid, numbers))
+                preempt(cluster, grid, *node_and_job_at_a_moment(cluster, grid, numbers))
                 killed("preemption in a grid")
-            with dead(cluster, grid, node_at_a_moment(grid, numbers)):
+            with dead(cluster, *node_and_job_at_a_moment(cluster, grid, numbers)):
                 killed("death of a node in a grid")
                 grid.wait_until_done()
             said, _ = quiet.communicate(timeout=PATIENCE_S)
