@@ -4,7 +4,7 @@ import os
 import random
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.slurm.cluster import CPUS, Cluster, wait_until
@@ -81,7 +81,8 @@ def dead(cluster: Cluster, node: str, job: str) -> Iterator[None]:
     cluster.kill_node(node)
     try:
         for process in processes:
-            os.kill(process, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended with another one
+                os.kill(process, signal.SIGKILL)
         yield
     finally:
         cluster.start_node(node)
