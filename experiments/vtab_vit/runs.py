@@ -60,10 +60,10 @@ MINI_METHODS = tuple(method for method in METHODS if method != "vpt-shallow")
 # Three rates, at one decay, which does little in so few steps; all three times those of the longer
 # profiles, for with these the highest was the best of eight methods in ten on val200 [ours].
 MINI_CANDIDATES, MINI_RATE = 3, 3.0
-# What the claims compare has five seeds. The rest has three, or one where a step goes through the
-# whole model for a row that no claim is about.
+# What is compared with VPT and random initialisation has five seeds. The rest has three, or one
+# where a step goes through the whole model.
 MINI_SEEDS = dict.fromkeys(("zero-init", "random-init", "vpt-deep"), 5) | dict.fromkeys(
-    ("full", "bias", "adapter", "sidetune"), 1
+    ("full", "bias", "adapter", "sidetune", "lora"), 1
 )
 
 # Seconds of an epoch of 1,000 images on one core of an AMD EPYC, from the published runs; below it,

@@ -7,7 +7,7 @@ from experiments.vtab_vit.selection import select_runs
 from experiments.vtab_vit.settings import Settings
 from experiments.vtab_vit.tasks import SMALL, VTAB_1K
 
-EXPENSIVE = ("full", "bias", "adapter", "sidetune")  # through the whole model, and in no claim
+EXPENSIVE = ("full", "bias", "adapter", "sidetune", "lora")  # through the whole model
 
 
 def test_the_paper_profile_has_all_tasks_methods_and_seeds() -> None:
