@@ -29,6 +29,7 @@ from experiments.harness.stored import StoredRun
 from zia_core.errors import ZiaError
 
 MANIFEST = "files.json"
+SHOWN = 5  # runs that differ from the published ones
 HOST_KEYS = frozenset({"host", "hostname", "node"})
 # A prediction is our output beside an id; the data set's own texts stay with the data set.
 REFERENCE_KEYS = frozenset({"reference", "references", "answer", "answers", "target", "targets"})
@@ -146,11 +147,26 @@ def check_publishable(run: StoredRun) -> None:
 
 
 def compare(specs: Sequence[RunSpec], runs_root: Path, published: Path) -> Iterator[str]:
-    """Say of every finished run that has evidence in `published` whether it gives the same numbers.
+    """Say how many finished runs give the numbers of their evidence in `published`.
 
-    metrics.jsonl holds nothing that depends on the clock, so the same code on the same kind of
-    machine repeats it to the last digit.
+    Where one does not, it says from which step on; of many, of the first few. metrics.jsonl holds
+    nothing that depends on the clock, so the same code on the same kind of machine repeats it to
+    the last digit.
     """
+    found = list(_differences(specs, runs_root, published))
+    different = [sentence for sentence in found if sentence is not None]
+    if found:
+        same = len(found) - len(different)
+        yield f"{same} of {len(found)} runs are as published, to the last digit"
+    yield from different[:SHOWN]
+    if len(different) > SHOWN:
+        yield f"and so on: {len(different) - SHOWN} more differ"
+
+
+def _differences(
+    specs: Sequence[RunSpec], runs_root: Path, published: Path
+) -> Iterator[str | None]:
+    """What is different about each finished run that has evidence; None where nothing is."""
     for spec in specs:
         name = Path(spec.experiment, spec.folder_name)
         ours, theirs = runs_root / name, published / name
@@ -161,7 +177,7 @@ def compare(specs: Sequence[RunSpec], runs_root: Path, published: Path) -> Itera
             ((mine or {}, old or {}) for mine, old in pairs if not _repeats(mine, old)), None
         )
         if different is None:
-            yield f"{name}: as published, to the last digit"
+            yield None
         else:
             step = different[0].get("step", different[1].get("step"))
             keys = sorted(key for key in different[0] | different[1] if key != "step")

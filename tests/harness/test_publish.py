@@ -8,7 +8,7 @@ import pytest
 
 from experiments.harness import registry, stored
 from experiments.harness.executor import run_one
-from experiments.harness.publish import MANIFEST, Scrubber, compare, main, publish
+from experiments.harness.publish import MANIFEST, SHOWN, Scrubber, compare, main, publish
 from experiments.harness.verify import verify
 from tests.harness import toy
 from zia_core.errors import ZiaError
@@ -116,19 +116,33 @@ def test_compare_finds_the_first_step_that_differs(runs: Path, tmp_path: Path) -
     assert list(compare(specs, runs, tmp_path / "published")) == []
     publish(runs, tmp_path / "published")
     (same,) = compare(specs, runs, tmp_path / "published")
-    assert same.endswith(": as published, to the last digit")
+    assert same == "1 of 1 runs are as published, to the last digit"
     metrics = folder(runs) / stored.METRICS
     lines = metrics.read_text().splitlines(keepends=True)
     more = lines[3].replace("{", '{"gates":[0.5],', 1)  # recorded by one of the two codes only
     metrics.write_text("".join([*lines[:3], more, *lines[4:]]))
     (same,) = compare(specs, runs, tmp_path / "published")
-    assert same.endswith(": as published, to the last digit")
+    assert same == "1 of 1 runs are as published, to the last digit"
     metrics.write_text("".join(lines[:-1]))
-    (shorter,) = compare(specs, runs, tmp_path / "published")
+    none, shorter = compare(specs, runs, tmp_path / "published")
+    assert none == "0 of 1 runs are as published, to the last digit"
     assert "differs from the published run at step" in shorter
     metrics.write_text("".join([*lines[:3], '{"loss":7.5,"step":3}\n', *lines[4:]]))
-    (different,) = compare(specs, runs, tmp_path / "published")
+    _, different = compare(specs, runs, tmp_path / "published")
     assert "differs from the published run at step 3: loss 7.5 (published 1.12" in different
+
+
+def test_of_many_differences_a_few_are_told(tmp_path: Path) -> None:
+    specs = [toy.spec(seed=seed) for seed in range(SHOWN + 3)]
+    for spec in specs:
+        run_one(spec, tmp_path / "runs")
+    publish(tmp_path / "runs", tmp_path / "published")
+    for metrics in (tmp_path / "runs").glob(f"*/*/{stored.METRICS}"):
+        metrics.write_text('{"eval":{"score":7.5},"step":0}\n')
+    count, *told, rest = compare(specs, tmp_path / "runs", tmp_path / "published")
+    assert count == f"0 of {len(specs)} runs are as published, to the last digit"
+    assert len(told) == SHOWN
+    assert rest == "and so on: 3 more differ"
 
 
 def test_the_module_is_a_command(

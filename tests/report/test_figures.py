@@ -125,6 +125,19 @@ def test_official_tasks_show_the_paper_s_value_too(tmp_path: Path) -> None:
     assert 82.2 in [line.get_xdata()[0] for line in drawn.figure.axes[0].lines]
 
 
+def test_counts_are_short_and_side_by_side() -> None:
+    assert [style.short_count(n) for n in (500, 20_000, 1_500_000, 7e9)] == [
+        "500", "20k", "1.5M", "7G",
+    ]  # fmt: skip
+    _, panel = style.new(height=3.1)
+    panel.plot([6_420, 82_112], [1, 2])
+    style.log_counts(panel)
+    low, high = panel.get_xlim()
+    shown = [tick for tick in panel.get_xticks() if low <= tick <= high]
+    assert shown == [10_000, 20_000, 50_000]
+    assert [panel.xaxis.get_major_formatter()(tick) for tick in shown] == ["10k", "20k", "50k"]
+
+
 def test_scores_stand_at_their_parameters(tmp_path: Path) -> None:
     for method, parameters, exact in (("lora", 150_000, 50), ("full", 22_000_000, 60)):
         result = {"tuned_parameters": parameters}

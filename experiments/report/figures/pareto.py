@@ -78,7 +78,6 @@ def _figure(
     if len(points) < 2:
         return None
     figure, panel = style.new(height=3.1)
-    panel.set_xscale("log")
     hidden = []
     for row, parameters, scored in points:
         height = float(scored.mean or 0)
@@ -98,6 +97,7 @@ def _figure(
             markerfacecolor=colour if trained else "white",
             label=section.label(row).removesuffix(" †") + ("" if trained else " (not trained)"),
         )
+    style.log_counts(panel)
     if frozen:
         panel.axhline(frozen[1], color="#777777", linestyle=":", linewidth=1, label=frozen[0])
     panel.set_xlabel("tuned parameters, head included")

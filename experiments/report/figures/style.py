@@ -114,6 +114,26 @@ def log_losses(panel: "Axes") -> None:
     panel.yaxis.set_minor_formatter(NullFormatter())
 
 
+def log_counts(panel: "Axes") -> None:
+    """Give what is drawn in a panel a logarithmic axis of counts: 500, 20k, 1M, side by side."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    panel.set_xscale("log")
+    low, high = panel.get_xlim()
+    steps = (1.0, 2.0, 5.0) if high < 100 * low else (1.0,)
+    panel.xaxis.set_major_locator(LogLocator(subs=steps))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda count, _: short_count(count)))
+    panel.xaxis.set_minor_formatter(NullFormatter())
+
+
+def short_count(count: float) -> str:
+    """A count in few characters, for example 500, 20k or 1.5M."""
+    size, unit = next(
+        ((s, u) for s, u in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if count >= s), (1, "")
+    )
+    return f"{count / size:g}{unit}"
+
+
 def legend_below(figure: "Figure", panel: "Axes", columns: int = 3) -> None:
     """Put the legend of a panel under the figure."""
     handles, labels = panel.get_legend_handles_labels()
