@@ -184,4 +184,8 @@ def _hardware(run: StoredRun) -> str:
     if gpus and run.config["settings"].get("device") != "cpu":
         return f"{len(gpus)} x {gpus[0]}"
     cpu = (run.environment.get("cpu") or {}).get("model") or "unknown CPU"
-    return f"{torch['threads']} threads of {cpu}" if "threads" in torch else cpu
+    # What the process was started with, which differs between executors, is not what it used.
+    threads = run.config["settings"].get("threads", torch.get("threads"))
+    if threads is None:
+        return cpu
+    return f"{threads} thread{'' if threads == 1 else 's'} of {cpu}"

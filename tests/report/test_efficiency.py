@@ -142,6 +142,11 @@ def test_seeds_of_different_weights_have_no_mean(tmp_path: Path) -> None:
     assert besides[1:] == ["different data or weights"] * 5 + ["2", "different data or weights"]
 
 
+def test_the_threads_are_those_of_the_run_not_of_its_process(tmp_path: Path) -> None:
+    write_run(tmp_path, settings={"device": "cpu", "threads": 1})
+    assert "On 1 thread of Test CPU." in table(tmp_path)
+
+
 def test_a_cpu_run_beside_a_gpu_is_a_cpu_run(tmp_path: Path) -> None:
     environment = {"cpu": {"model": "Other CPU"}, "torch": {"threads": 4, "gpus": ["NVIDIA A100"]}}
     write_run(tmp_path, settings={"device": "cpu"}, environment=environment)
