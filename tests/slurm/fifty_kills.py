@@ -24,6 +24,7 @@ from experiments.harness.worker import name_of
 from tests.slurm.faulty.tiny import experiment as tiny
 
 KILLS = 50
+NOTHING = "before any record"
 
 
 def start(spec: RunSpec, runs: Path) -> int:
@@ -63,18 +64,21 @@ def main(folder: Path) -> None:
     specs, began = [pattern], time.monotonic()
     codes = [end(start(pattern, folder / "undisturbed"))]
     life_s = time.monotonic() - began
+    barren = 0  # kills in a row before any record: the machine has become slower since
     while True:
         pid = start(specs[-1], folder / "killed")
         if sum(hit.values()) == KILLS:
             codes.append(end(pid))
             break
-        if has_ended(pid, numbers.uniform(0, life_s)):
+        if has_ended(pid, numbers.uniform(0, life_s * (1 + barren / 2))):
             codes.append(end(pid))
             specs.append(replace(pattern, seed=len(specs)))  # this one is done: the next
             continue
         os.kill(pid, signal.SIGKILL)
         end(pid)
-        hit[what_was_there(folder / "killed" / name_of(specs[-1]))] += 1
+        found = what_was_there(folder / "killed" / name_of(specs[-1]))
+        barren = barren + 1 if found == NOTHING else 0
+        hit[found] += 1
     codes += [end(start(spec, folder / "undisturbed")) for spec in specs[1:]]
     print(json.dumps({"hit": hit, "codes": codes, "runs": [name_of(spec) for spec in specs]}))
 
@@ -87,7 +91,7 @@ def what_was_there(run: Path) -> str:
         return "between adapter and result"
     if list(run.glob("checkpoint/*")):
         return "between checkpoints"
-    return "after the first records" if (run / "metrics.jsonl").exists() else "before any record"
+    return "after the first records" if (run / "metrics.jsonl").exists() else NOTHING
 
 
 if __name__ == "__main__":
