@@ -1,7 +1,8 @@
 """What the language backbone reads: articles, questions, quizzes and stories, made as asked for.
 
 Each kind of document is a function of a stream of draws. Held-out statements and questions, and the
-forms of the experiments (Alpaca's and ScienceQA's prompts), are in none of them.
+experiments' prompts (Alpaca's and ScienceQA's), are in none of them; the sentence that ends
+ScienceQA's answers is, where a library concludes.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -45,7 +45,11 @@ def _pattern(form: str) -> str:
 
 
 def test_no_document_has_an_experiment_s_form() -> None:
-    text = " ".join(DOCUMENTS)
+    last = list(STAGES.values())[-1]
+    library = Library(last.library, last.shares, conclude=last.conclude)
+    concluded = " ".join(library.document(i) for i in range(2000))
+    assert "The answer is B." in concluded
+    text = " ".join([*DOCUMENTS, concluded])
     forms = [PROMPT_INPUT.split(".")[0], PROMPT_NO_INPUT.split(".")[0], "Options: (A)", "Answer: "]
     assert [form for form in forms if form in text] == []
     for each in instructions():
