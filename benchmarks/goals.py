@@ -4,6 +4,7 @@ Goals hold at the benchmarks' own sizes or larger ones: a benchmark that was onl
 sizes, meets and misses none.
 """
 
+import math
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -107,7 +108,25 @@ def _tables_of_many_runs(result: Result) -> float:
     return _median(result, f"{result['shape']['runs']:,} runs", harness.TABLES)
 
 
+def _largest_error(dtype: str) -> Callable[[Result], float | None]:
+    """Of all forms, kernels, outputs and gradients; NaN, if there is one."""
+
+    def largest(result: Result) -> float | None:
+        found = [
+            error
+            for title, part in result["parts"].items()
+            if title.startswith(dtype)
+            for errors in part["figures"].values()
+            for error in errors.values()
+        ]
+        return next((error for error in found if math.isnan(error)), max(found))
+
+    return largest
+
+
 GOALS = (
+    Goal("parity", "the largest error, float32", _largest_error("float32"), at_most=1e-5),
+    Goal("parity", "the largest error, bfloat16", _largest_error("bfloat16"), at_most=1e-2),
     Goal(
         "train_step",
         "zero-init's step over the floor's",

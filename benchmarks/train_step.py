@@ -80,7 +80,7 @@ def measure(shape: Shape, rounds: int) -> dict[str, Any]:
     batch = batch_of(shape)
     models = contestants(shape)
     calls = {name: step(model, batch) for name, model in models.items()}
-    figures = {name: _counts(model, batch) for name, model in models.items()}
+    figures = {name: counts(model, batch) for name, model in models.items()}
     seconds = interleaved(calls, rounds)
     if shape.device != "cpu":
         for name, call in calls.items():
@@ -94,7 +94,8 @@ def _loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     return loss / labels
 
 
-def _counts(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, float]:
+def counts(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, float]:
+    """Trained parameters, and bytes kept for the backward pass beside the weights."""
     weights = [*model.parameters(), *model.buffers()]
     kept = bytes_kept_for_backward(lambda: _loss(model, batch), beside=weights)
     return {

@@ -6,10 +6,10 @@ import torch
 from benchmarks import attention_core, data_path, decode, encoders, trunk_reuse
 from benchmarks.lengths import Lengths
 from benchmarks.models import open_gates, random_llama
-from tests.benchmarks.shapes import TINY
+from benchmarks.toy_sizes import TOY
 from zia_core import ZeroInitConfig, attach, zero_init_layers
 
-CORE = attention_core.Shape(**TINY["attention_core"])  # type: ignore[arg-type]
+CORE = attention_core.Shape(**TOY["attention_core"])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("scope", [attention_core.core, attention_core.layers])
@@ -44,7 +44,7 @@ def test_bytes_of_the_core_are_exact() -> None:
 
 
 def test_generations_are_the_same_text() -> None:
-    shape = decode.Shape(**TINY["decode"])  # type: ignore[arg-type]
+    shape = decode.Shape(**TOY["decode"])  # type: ignore[arg-type]
     texts = {name: decode.generate(m, shape) for name, m in decode.contestants(shape).items()}
     assert texts["zero-init"].shape == (2, 10)
     assert texts["zero-init"].equal(texts["AdaptionPrompt (PEFT)"])
@@ -53,7 +53,7 @@ def test_generations_are_the_same_text() -> None:
 
 @pytest.mark.parametrize("build", [encoders.vit, encoders.roberta])
 def test_encoders_share_a_backbone(build) -> None:  # type: ignore[no-untyped-def]
-    encoder = build(encoders.Shape(**TINY["encoders"]))  # type: ignore[arg-type]
+    encoder = build(encoders.Shape(**TOY["encoders"]))  # type: ignore[arg-type]
     backbone, ours, peer = encoder.models
     assert backbone == "backbone"
     before = encoder.loss(encoder.models[ours])
@@ -65,7 +65,7 @@ def test_encoders_share_a_backbone(build) -> None:  # type: ignore[no-untyped-de
 
 @pytest.mark.parametrize("layers", [1, 3])
 def test_logits_from_the_trunk_are_the_models(layers: int) -> None:
-    shape = trunk_reuse.Shape(**TINY["trunk_reuse"])  # type: ignore[arg-type]
+    shape = trunk_reuse.Shape(**TOY["trunk_reuse"])  # type: ignore[arg-type]
     model, below = trunk_reuse.adapted(shape, layers)
     batch = trunk_reuse.images(shape)
     assert below.depth == 3 - layers
@@ -77,7 +77,7 @@ OF = Lengths(tokens=[9, 30, 12, 12, 40, 7, 21, 9], labels=[4, 10, 5, 2, 30, 1, 1
 
 
 def test_ways_to_pad_give_the_same_gradients() -> None:
-    shape = data_path.Shape(**TINY["data_path"])  # type: ignore[arg-type]
+    shape = data_path.Shape(**TOY["data_path"])  # type: ignore[arg-type]
     model = attach(random_llama(shape), ZeroInitConfig(3, 1)).double()
     open_gates(model)
     found = {}
@@ -94,7 +94,7 @@ def test_ways_to_pad_give_the_same_gradients() -> None:
 
 def test_an_epoch_is_counted_exactly() -> None:
     """Eight examples, one step: by hand."""
-    shape = data_path.Shape(**TINY["data_path"])  # type: ignore[arg-type]
+    shape = data_path.Shape(**TOY["data_path"])  # type: ignore[arg-type]
     counts = data_path.counted(shape, OF)
     assert counts["padded to 512"]["tokens computed"] == 8 * 512
     assert counts["padded to 512"]["tokens with logits"] == 8 * 512

@@ -8,7 +8,7 @@ from benchmarks import data_path
 from benchmarks.data_path import IGNORED, _loss_of_all, _loss_of_labels, _padded
 from benchmarks.lengths import Lengths
 from benchmarks.models import open_gates, random_llama
-from tests.benchmarks.shapes import TINY
+from benchmarks.toy_sizes import TOY
 from zia_core import ZeroInitConfig, attach
 
 VOCABULARY = 64
@@ -39,7 +39,7 @@ def test_an_example_that_fills_the_width() -> None:
 
 @pytest.fixture(scope="module")
 def model() -> nn.Module:
-    shape = data_path.Shape(**TINY["data_path"])  # type: ignore[arg-type]
+    shape = data_path.Shape(**TOY["data_path"])  # type: ignore[arg-type]
     adapted = attach(random_llama(shape), ZeroInitConfig(3, 1)).double()
     open_gates(adapted)
     return adapted
@@ -73,7 +73,7 @@ def test_the_gradients_of_a_step_are_those_of_its_examples(model: nn.Module) -> 
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     mean = torch.stack(unpadded_losses(model)).sum() / sum(OF.labels)
     expected = torch.autograd.grad(mean, trained)
-    shape = data_path.Shape(**TINY["data_path"])  # type: ignore[arg-type]
+    shape = data_path.Shape(**TOY["data_path"])  # type: ignore[arg-type]
     for path in data_path.paths(shape).values():
         model.zero_grad()
         data_path.gradients(model, path, range(5), OF, VOCABULARY)

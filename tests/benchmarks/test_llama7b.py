@@ -8,7 +8,7 @@ from benchmarks.data_path import Path, gradients
 from benchmarks.lengths import Lengths
 from benchmarks.llama7b import Shape, step_flops
 from benchmarks.models import open_gates, random_llama
-from tests.benchmarks.shapes import TINY
+from benchmarks.toy_sizes import TOY
 from zia_core import ZeroInitConfig, attach
 from zia_core.batching import fixed_micro_batches
 
@@ -16,7 +16,7 @@ from zia_core.batching import fixed_micro_batches
 @pytest.mark.parametrize("adapted_layers", [1, 3])
 def test_flops_of_a_step(adapted_layers: int) -> None:
     """Records one by one, without padding."""
-    sizes = TINY["llama7b"] | {"layers": 3, "adapted_layers": adapted_layers, "width": 64}
+    sizes = TOY["llama7b"] | {"layers": 3, "adapted_layers": adapted_layers, "width": 64}
     shape = Shape(**sizes)  # type: ignore[arg-type]
     of = Lengths(tokens=[9, 13, 5], labels=[4, 6, 1])
     model = attach(random_llama(shape), ZeroInitConfig(3, adapted_layers))

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import BENCHMARKS, command
 from benchmarks.goals import GOALS
-from tests.benchmarks.shapes import TINY
+from benchmarks.toy_sizes import TOY
 
 Measured = Callable[[str], tuple[dict[str, Any], str]]
 
@@ -24,7 +24,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     def measure(name: str) -> tuple[dict[str, Any], str]:
         out = tmp_path_factory.mktemp("results") / "made" / f"{name}.json"
         with redirect_stdout(StringIO()) as printed:
-            command.run(name, out=out, rounds=1, shape=json.dumps(TINY[name]))
+            command.run(name, out=out, rounds=1, shape=json.dumps(TOY[name]))
         return json.loads(out.read_text()), printed.getvalue()
 
     return measure
@@ -34,7 +34,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
 def test_a_record_is_complete(name: str, measured: Measured) -> None:
     result, printed = measured(name)
     assert result["benchmark"] == name
-    assert TINY[name].items() <= result["shape"].items()
+    assert TOY[name].items() <= result["shape"].items()
     environment = result["environment"]
     assert {"git", "packages", "python", "cpu", "torch"} <= environment.keys()
     assert "host" not in environment

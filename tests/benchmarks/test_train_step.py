@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from benchmarks.toy_sizes import TOY
 from benchmarks.train_step import Shape, batch_of, contestants, measure, step
-from tests.benchmarks.shapes import TINY
 
-SHAPE = Shape(**TINY["train_step"])  # type: ignore[arg-type]
+SHAPE = Shape(**TOY["train_step"])  # type: ignore[arg-type]
 
 
 def test_counts() -> None:
@@ -36,7 +36,7 @@ def test_zero_init_and_adaption_prompt_are_one_function() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_every_contestant_learns(dtype: str) -> None:
-    shape = Shape(**TINY["train_step"] | {"dtype": dtype})  # type: ignore[arg-type]
+    shape = Shape(**TOY["train_step"] | {"dtype": dtype})  # type: ignore[arg-type]
     for name, model in contestants(shape).items():
         trained = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
         call = step(model, batch_of(shape))

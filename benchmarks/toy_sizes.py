@@ -1,6 +1,6 @@
-"""Sizes at which every benchmark takes well under a second."""
+"""Sizes at which every benchmark takes well under a second on a CPU, for trying it."""
 
-LLAMA = {
+LLAMA: dict[str, object] = {
     "width": 32,
     "layers": 2,
     "heads": 4,
@@ -10,7 +10,7 @@ LLAMA = {
     "prompt_length": 3,
     "adapted_layers": 2,
 }
-ENCODERS = {
+ENCODERS: dict[str, object] = {
     "vit_width": 32,
     "vit_layers": 2,
     "vit_heads": 4,
@@ -24,7 +24,15 @@ ENCODERS = {
     "tokens": 8,
     "roberta_prompts": 3,
 }
-TINY: dict[str, dict[str, object]] = {
+TOY: dict[str, dict[str, object]] = {
+    "parity": {
+        "heads": 4,
+        "kv_heads": 2,
+        "head_dim": 16,
+        "tokens": 12,
+        "prompt_lengths": [3],
+        "compiler": "aot_eager",
+    },
     "attention_core": {"heads": 2, "tokens": 12, "head_dim": 8, "prompt_length": 3},
     "train_step": {**LLAMA, "tokens": 12},
     "decode": {**LLAMA, "batch": 2, "tokens": 6, "new_tokens": 4},
@@ -39,6 +47,16 @@ TINY: dict[str, dict[str, object]] = {
         "images": 2,
         "prompt_length": 3,
         "adapted_layers": [1, 3],
+    },
+    "scale": {
+        **LLAMA,
+        "batch": 1,
+        "tokens": 8,
+        "batches": [1, 2],
+        "lengths": [8],
+        "prompts": [1, 3],
+        "adapted": [1, 2],
+        "depths": [2, 3],
     },
     "harness": {"steps": 5, "checkpoints": 1, "runs": 3},
     "llama7b": {**LLAMA, "dtype": "float32", "device": "cpu", "batch": 4, "matrix": 64},

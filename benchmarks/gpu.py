@@ -1,0 +1,208 @@
+"""The first minutes of a GPU: everything that only a card can tell, most important first.
+
+    python -m benchmarks.gpu --dry-run        # what is done, in which order, for how long
+    python -m benchmarks.gpu --toy --out DIR  # all of it at toy sizes, on the CPU
+    python -m benchmarks.gpu --out DIR        # on the card; needs no network
+
+Every part is a process of its own with a time limit: one that fails or hangs costs the others
+nothing, and its JSON and log are on disk before the next begins.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.toy_sizes import TOY
+from experiments.harness.files import write_errors, write_json_atomic
+from zia_core.errors import ZiaError
+
+PROJECT = Path(__file__).resolve().parents[1]
+MINUTES = 8.0
+SLACK = 3  # a part is stopped after so many times the seconds that it should take
+SUMMARY = "gpu.json"
+BF16 = {"device": "cuda", "dtype": "bfloat16"}
+LLAMA_7B = {"width": 4096, "heads": 32, "kv_heads": 32, "mlp": 11008, "vocabulary": 32000}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One part of the plan: a benchmark, or a command where it has words.
+
+    Attributes:
+        name: the benchmark's.
+        about: what the plan says of it.
+        seconds: expected on an H100.
+        rounds: repetitions of a benchmark.
+        shape: sizes that differ from the benchmark's own, those of a CPU.
+        words: of the command, for Python.
+    """
+
+    name: str
+    about: str
+    seconds: int
+    rounds: int = 1
+    shape: Mapping[str, Any] | None = None
+    words: tuple[str, ...] = ()
+
+    @property
+    def stem(self) -> str:
+        """Of its files: NAME-cuda.json, NAME-cuda.log."""
+        return f"{self.name}-{(self.shape or {}).get('device', 'cuda')}"
+
+    def command(self, out: Path) -> list[str]:
+        """The process that does it."""
+        if self.words:
+            return [sys.executable, *self.words]
+        result = out / f"{self.stem}.json"
+        given = {"--out": result, "--rounds": self.rounds, "--shape": json.dumps(self.shape or {})}
+        options = [str(word) for option in given.items() for word in option]
+        return [sys.executable, "-m", f"benchmarks.{self.name}", *options]
+
+
+TESTS = ("-m", "pytest", "-q", "-rs", "-k", "cuda", "tests/zia_core")
+SMALL = ("-m", "experiments.harness.cli", "reproduce", "--profile", "small", "--executor", "local")
+PLAN = (
+    Step("tests", "the tests that need a card", 40, words=TESTS),
+    Step("parity", "every form on every kernel, against float64", 25, shape={"device": "cuda"}),
+    Step(
+        "attention_core",
+        "LLaMA-7B's attention, 8 x 512 tokens",
+        25,
+        30,
+        BF16 | {"batch": 8, "heads": 32, "head_dim": 128},
+    ),
+    Step(
+        "train_step",
+        "8 layers of LLaMA-7B, 8 x 512 tokens",
+        40,
+        40,
+        BF16 | LLAMA_7B | {"batch": 8, "tokens": 512},
+    ),
+    Step(
+        "decode",
+        "LLaMA-7B, 8 texts of 64 tokens, 32 new ones",
+        60,
+        9,
+        BF16 | LLAMA_7B | {"layers": 32, "adapted_layers": 30},
+    ),
+    Step("llama7b", "LLaMA-7B, Alpaca's steps of 64 records", 110, 10),
+    Step(
+        "encoders",
+        "ViT-B/16, 32 images; RoBERTa-large, 16 x 384",
+        30,
+        20,
+        {"device": "cuda", "images": 32, "texts": 16, "tokens": 384},
+    ),
+    Step(
+        "data_path",
+        "4 layers of LLaMA-7B, steps cut in three ways",
+        30,
+        8,
+        BF16 | LLAMA_7B | {"layers": 4, "adapted_layers": 4, "vocabulary": 8000},
+    ),
+    Step(
+        "scale",
+        "cost over batch, tokens, prompts, layers",
+        40,
+        10,
+        BF16 | {"width": 2048, "heads": 16, "kv_heads": 16, "mlp": 5504},
+    ),
+    Step("small", "as much of the profile small as there is time for", 100, words=SMALL),
+)
+
+
+def toy_plan() -> list[Step]:
+    """The same parts at sizes that a CPU does in seconds; `small` itself has no toy size."""
+    return [
+        step if step.words else replace(step, rounds=1, shape=TOY[step.name] | {"device": "cpu"})
+        for step in PLAN
+        if step.name != "small"
+    ]
+
+
+def drawn(plan: Sequence[Step], minutes: float) -> str:
+    """The plan in 80 columns: when a part begins, how long it should take, what it does."""
+    lines, begins = [f"{'at':>5}  {'for':>5}  part"], 0
+    for step in plan:
+        at = f"{begins // 60}:{begins % 60:02}"
+        lines.append(f"{at:>5}  {step.seconds:>3} s  {step.name:<15} {step.about}")
+        begins += step.seconds
+    lines.append(f"{begins // 60}:{begins % 60:02}".rjust(5) + "  end")
+    lines.append(f"After {minutes:g} minutes what runs is stopped, and nothing begins any more.")
+    return "\n".join(lines)
+
+
+def run(plan: Sequence[Step], out: Path, minutes: float) -> dict[str, str]:
+    """Do the parts in turn; by part, what became of it, which `out/gpu.json` says too."""
+    with write_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    ends, outcomes = time.monotonic() + 60 * minutes, dict[str, str]()
+    for step in plan:
+        left = ends - time.monotonic()
+        if left < min(step.seconds, 15) / 2:
+            outcomes[step.name] = "left out: no time was left"
+        else:
+            outcomes[step.name] = _part(step, out, min(left, SLACK * step.seconds))
+        print(f"{step.name}: {outcomes[step.name]}", flush=True)
+        write_json_atomic(out / SUMMARY, outcomes)
+    return outcomes
+
+
+def _part(step: Step, out: Path, limit: float) -> str:
+    """Run one part with a log of its own; stopped at its limit, with all its children."""
+    log, words = out / f"{step.stem}.log", step.command(out)
+    started = time.monotonic()
+    with write_errors(log), log.open("wb") as file:
+        file.write(f"$ {shlex.join(['python', *words[1:]])}\n".encode())
+        file.flush()
+        process = subprocess.Popen(
+            words, stdout=file, stderr=subprocess.STDOUT, cwd=PROJECT, start_new_session=True
+        )
+        try:
+            code = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return f"stopped after {limit:.0f} s, see {log.name}"
+    seconds = time.monotonic() - started
+    return f"done in {seconds:.0f} s" if code == 0 else f"failed, see {log.name}"
+
+
+def main() -> None:
+    """The command line of `make gpu`."""
+    parser = argparse.ArgumentParser(prog="benchmarks.gpu", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--out", type=Path, help="folder for JSON and logs")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="in all (default: 8)")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan; run nothing")
+    parser.add_argument("--toy", action="store_true", help="toy sizes on the CPU")
+    parser.add_argument("--only", nargs="+", metavar="PART", help="some of the parts")
+    given = parser.parse_args()
+    plan: Sequence[Step] = toy_plan() if given.toy else PLAN
+    if given.only:
+        names = [step.name for step in plan]
+        if unknown := sorted(set(given.only) - set(names)):
+            sys.exit(f"gpu: there is no part {unknown[0]}; there are: {', '.join(names)}")
+        plan = [step for step in plan if step.name in given.only]
+    print(drawn(plan, given.minutes), flush=True)
+    if given.dry_run:
+        return
+    if given.out is None:
+        sys.exit("gpu: name a folder for the results with --out")
+    try:
+        outcomes = run(plan, given.out, given.minutes)
+    except ZiaError as error:
+        sys.exit(f"gpu: {error}")
+    sys.exit(any(not text.startswith("done") for text in outcomes.values()))
+
+
+if __name__ == "__main__":
+    main()
