@@ -5,13 +5,25 @@ from pathlib import Path
 
 import pytest
 
+from experiments.harness import inherited
+from experiments.harness.provenance import usable_cores
+
 # Numbers of a run depend on the thread count, so the tests fix it before torch starts its pool.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # No test reaches the hub; without this its client would try for half a minute before it says so.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# In a shell inside a Slurm job, the tests are no part of that job.
+for variable in [*filter(inherited.is_of_a_job, os.environ), *inherited.RANKS]:
+    os.environ.pop(variable, None)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """`-n auto`: a worker for every core that the tests may use, however many the machine has."""
+    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else usable_cores()
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from experiments.harness.cli_options import (
     Runs,
     retry_failed,
 )
+from experiments.harness.inherited import forget_ranks
 from experiments.metrics.cli import app as score
 from zia_core.errors import ZiaError
 
@@ -277,6 +278,7 @@ def _pairs(settings: list[str]) -> dict[str, str]:
 def main() -> None:
     """Run `zia`: exit code 2 for what was typed wrong, 1 for any other failure to act on."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    forget_ranks()
     try:
         sys.exit(app(arguments, prog_name="zia", standalone_mode=False))
     except USAGE_ERROR as error:

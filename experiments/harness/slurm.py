@@ -10,6 +10,7 @@ from typing import Any
 
 from experiments.harness import live, reporting, snapshot, squeue, submission, unfit
 from experiments.harness.cluster import Cluster, Resources
+from experiments.harness.inherited import nothing_inherited
 from experiments.harness.oversight import AtWork, Oversight, at_work
 from experiments.harness.provenance import PROJECT
 from experiments.harness.slurm_job import WorkerJob
@@ -157,7 +158,7 @@ def parameters(submitted: Submission, number: int) -> dict[str, Any]:
         "srun_args": [f"--cpus-per-task={needs['cpus_per_task']}"],
         "stderr_to_stdout": True,  # one log, in which a traceback stands below its run
         "setup": [*needs["setup"], *exports],
-        "teardown": unfit.teardown(submitted, needs["exclude"]),
+        "teardown": unfit.teardown(submitted, number),
         "additional_parameters": {"requeue": True},  # also where the cluster's default is not to
         **{name: needs[name] for name in optional if needs[name]},
     }
@@ -165,25 +166,28 @@ def parameters(submitted: Submission, number: int) -> dict[str, Any]:
 
 def _submit_group(submitted: Submission, number: int) -> list[str]:
     """Submit the workers of a group; the ids of their jobs."""
-    from submitit.core.utils import FailedJobError, FailedSubmissionError
+    worker, group = WorkerJob(str(submitted.folder), number), submitted.groups[number]
+    # What the cluster file says goes over a variable of sbatch's, which would go over the script.
+    named = [f"SBATCH_{name.upper()}" for name, value in group.resources.items() if value]
+    with nothing_inherited(*named):
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    worker = WorkerJob(str(submitted.folder), number)
-    executor = _executor(submitted, number)
-    try:
-        jobs = executor.submit_array([worker] * submitted.groups[number].workers)
-    except (FailedJobError, FailedSubmissionError, OSError) as error:
-        said = " ".join(str(error).split())
-        raise ZiaError(f"Slurm refused the jobs of {submitted.folder}: {said:.500}") from error
+        try:
+            jobs = _executor(submitted, number).submit_array([worker] * group.workers)
+        except (FailedJobError, FailedSubmissionError, OSError) as error:
+            said = " ".join(str(error).split())
+            raise ZiaError(f"Slurm refused the jobs of {submitted.folder}: {said:.500}") from error
     return [str(job.job_id) for job in jobs]
 
 
 def _script(submitted: Submission, number: int) -> str:
     """The sbatch script of a group, as submitit writes it."""
-    executor = _executor(submitted, number)
     workers = submitted.groups[number].workers
-    if workers > 1:
-        executor.parameters["map_count"] = workers
-    return executor._make_submission_file_text(executor._submitit_command_str, "")
+    with nothing_inherited():
+        executor = _executor(submitted, number)
+        if workers > 1:
+            executor.parameters["map_count"] = workers
+        return executor._make_submission_file_text(executor._submitit_command_str, "")
 
 
 def _executor(submitted: Submission, number: int) -> Any:

@@ -63,7 +63,7 @@ class WorkerJob:
                 if usr2 and tally.left and advances(submitted, self.group, tally):
                     _remove_half_written_pickle()
                     assert callable(submitits)
-                    _insist(partial(submitits, signal.SIGUSR2, None), stop)
+                    _insist(partial(self._requeue, submitted, submitits), stop)
         except ZiaError as error:
             say(f"zia: {error}")
             sys.exit(1)
@@ -74,6 +74,11 @@ class WorkerJob:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
+
+    def _requeue(self, submitted: Submission, by: Callable[..., Any]) -> None:
+        """Have submitit's handler requeue the job, which ends the process, if the job is ours."""
+        squeue.own_job(submitted.job_name(self.group))
+        by(signal.SIGUSR2, None)
 
     @contextmanager
     def _requeued_in_time(
@@ -98,8 +103,8 @@ class WorkerJob:
                 try:
                     if advances(submitted, self.group, tally):
                         say("no step has ended in time: starting again from the last checkpoint")
-                        requeue = ["scontrol", "requeue", squeue.own_job()]
-                        _insist(partial(squeue.run, requeue), stop)
+                        name = submitted.job_name(self.group)
+                        _insist(partial(_requeue_unsaved, name), stop)
                         requeued.set()
                 except ZiaError as error:
                     say(f"zia: {error}")
@@ -112,6 +117,10 @@ class WorkerJob:
         finally:
             over.set()
             watcher.join()
+
+
+def _requeue_unsaved(name: str) -> None:
+    squeue.run(["scontrol", "requeue", squeue.own_job(name)])
 
 
 def advances(submitted: Submission, group: int, tally: Tally) -> bool:
@@ -142,7 +151,7 @@ def advances(submitted: Submission, group: int, tally: Tally) -> bool:
 
 def _was_cut_short(signal_delay_s: float) -> bool:
     """Whether USR2 came before the time limit was near. No, where Slurm does not say."""
-    left = squeue.seconds_left(squeue.own_job())
+    left = squeue.seconds_left(squeue.job_here())
     return left is not None and left > signal_delay_s + EARLY_S
 
 

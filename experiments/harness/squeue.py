@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from experiments.harness.inherited import without_jobs
 from zia_core.errors import ZiaError
 
 # The name comes last, since somebody else's may contain the separator.
@@ -40,8 +41,24 @@ def jobs_if_known() -> list[Job] | None:
         return None
 
 
-def own_job() -> str:
-    """The job that this process is part of, as Slurm's commands take it.
+def own_job(name: str) -> str:
+    """The job that this process is part of, to be acted on, once Slurm has said that it is ours.
+
+    Raises:
+        ZiaError: Slurm calls it otherwise than `name`, or does not say: variables may be inherited.
+    """
+    job = job_here()
+    called = run(["squeue", "--noheader", "--job", job, "--format", "%j"]).splitlines()
+    if name not in called:
+        raise ZiaError(
+            f"job {job}, which the environment names, is called {' '.join(called)!r:.60} and not "
+            f"{name}: it is somebody else's, and left alone"
+        )
+    return job
+
+
+def job_here() -> str:
+    """The job that the environment names, as Slurm's commands take it: to ask about, not to act on.
 
     An element of an array has a number of its own besides, $SLURM_JOB_ID; but that of the last one
     is the array's, with which a command would mean all of them.
@@ -86,7 +103,12 @@ def run(command: Sequence[str]) -> str:
     """What a command of Slurm prints; ZiaError if it is not there or fails."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            command,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+            env=without_jobs(),
         )
     except FileNotFoundError as error:
         raise ZiaError(

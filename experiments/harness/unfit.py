@@ -25,8 +25,14 @@ zia_folder={folder}
 zia_job="${{SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}}${{SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}}"
 zia_start="$zia_folder/{started}/$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}"
 case "$zia_code" in 0|129|130|131|137|140|143) zia_bad= ;; *) zia_bad=1 ;; esac
-if [ -n "$zia_bad" ] && [ ! -e "$zia_start" ] && \\
-    touch "$zia_folder/{unfit}/$SLURMD_NODENAME"; then
+if [ -e "$zia_start" ]; then
+  zia_bad=
+elif [ -n "$zia_bad" ] &&
+    ! squeue --noheader --job "$zia_job" --format %j 2>/dev/null | grep -Fxq {name}; then
+  echo "zia: job $zia_job is not known to be {name}, and left alone"
+  zia_bad=
+fi
+if [ -n "$zia_bad" ] && touch "$zia_folder/{unfit}/$SLURMD_NODENAME"; then
   trap "" TERM
   zia_nodes=$(ls "$zia_folder/{unfit}" | paste -sd,)
   echo "zia: no run gets going on node $SLURMD_NODENAME (exit code $zia_code, the reason is above)"
@@ -55,10 +61,12 @@ def spare_nodes(partition: str | None) -> int:
     return max(0, min(MOST, len(squeue.nodes(partition)) - 1))
 
 
-def teardown(submitted: Submission, exclude: str | None) -> list[str]:
-    """The last lines of a batch script; $ZIA_SPARE_NODES is to be in its environment."""
+def teardown(submitted: Submission, group: int) -> list[str]:
+    """The last lines of a group's batch script; $ZIA_SPARE_NODES is to be in its environment."""
+    exclude = submitted.groups[group].resources["exclude"]
     text = TEARDOWN.format(
         folder=shlex.quote(str(submitted.folder)),
+        name=submitted.job_name(group),
         started=STARTED,
         unfit=UNFIT,
         spare=SPARE,

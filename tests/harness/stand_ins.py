@@ -4,6 +4,7 @@ The real ones are in tests/slurm.
 """
 
 import json
+import shlex
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,17 +16,21 @@ from experiments.harness.worker import name_of
 from tests.toys.gated import experiment as gated
 
 QUICK = Resources(timeout_min=5, workers=2)
-STAND_IN = """#!{python}
+# An interpreter whose path has a space in it cannot stand behind #!, nor can a long one.
+SCRIPT = '#!/bin/sh\nexec {python} {program} {name} "$@"\n'
+PROGRAM = """
 import json, os, sys
 from pathlib import Path
 here = Path(__file__).parent
-name = Path(__file__).name
+name, *arguments = sys.argv[1:]
 with (here / "calls").open("a") as calls:
-    calls.write(json.dumps([name, *sys.argv[1:]]) + "\\n")
-(here / "environment").write_text(json.dumps(dict(os.environ)))
-answer = here / (name + ".answer")
-if answer.exists():
+    calls.write(json.dumps([name, *arguments]) + "\\n")
+(here / (name + ".environment")).write_text(json.dumps(dict(os.environ)))
+asked = arguments[-1] if arguments and arguments[-1].startswith("%") else ""
+answers = [here / (name + suffix + ".answer") for suffix in ("." + asked, "")]
+for answer in filter(Path.exists, answers):
     sys.stdout.write(answer.read_text())
+    break
 refusal = here / (name + ".refusal")
 if refusal.exists():
     sys.exit(refusal.read_text())
@@ -37,14 +42,26 @@ class StandIns:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        (folder / "program.py").write_text(PROGRAM)
+        python, program = shlex.quote(sys.executable), shlex.quote(str(folder / "program.py"))
         for name in ("sbatch", "squeue", "scancel", "scontrol", "srun", "sinfo"):
-            program = folder / name
-            program.write_text(STAND_IN.format(python=sys.executable))
-            program.chmod(0o755)
+            script = folder / name
+            script.write_text(SCRIPT.format(python=python, program=program, name=name))
+            script.chmod(0o755)
         self.answer("sbatch", "Submitted batch job 71\n")
 
-    def answer(self, name: str, text: str) -> None:
-        (self.folder / f"{name}.answer").write_text(text)
+    def answer(self, name: str, text: str, to: str = "") -> None:
+        """Have a program say `text`, to all that is asked or to what ends with the word `to`."""
+        (self.folder / f"{name}{to and f'.{to}'}.answer").write_text(text)
+
+    def call_jobs(self, name: str) -> None:
+        """Have Slurm say that the job which it is asked about has this name."""
+        self.answer("squeue", f"{name}\n", to="%j")
+
+    def environment(self, name: str) -> dict[str, str]:
+        """What a program had in its environment when it was called last."""
+        found: dict[str, str] = json.loads((self.folder / f"{name}.environment").read_text())
+        return found
 
     def refuse(self, name: str, text: str) -> None:
         (self.folder / f"{name}.refusal").write_text(text)

@@ -34,6 +34,7 @@ def start_job(
     from submitit.core.utils import DelayedSubmission
 
     submitted = submission_in(tmp_path, "gated")
+    stand_ins.call_jobs(submitted.job_name(0))
     logs = submitted.folder / submission.LOGS
     delayed = DelayedSubmission(WorkerJob(str(submitted.folder), 0))
     delayed.set_timeout(5, slurm.TIMEOUTS)
@@ -163,6 +164,7 @@ def test_a_run_without_a_step_boundary_in_time_is_requeued_unsaved(
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "71")
     submitted = submission_in(tmp_path, "toy", signal_delay_s=1)
+    stand_ins.call_jobs(submitted.job_name(0))
     assert requeued_without_a_step(submitted, stand_ins) == [["requeue", "71"]]
 
 
@@ -207,5 +209,41 @@ def test_of_an_array_only_the_own_element_is_requeued(
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "71")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
     submitted = submission_in(tmp_path, "toy", signal_delay_s=1)
+    stand_ins.call_jobs(submitted.job_name(0))
     assert requeued_without_a_step(submitted, stand_ins) == [["requeue", "71_3"]]
     assert {call[call.index("--job") + 1] for call in stand_ins.calls("squeue")} == {"71_3"}
+
+
+def test_somebody_elses_job_is_never_requeued(
+    tmp_path: Path,
+    stand_ins: StandIns,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(slurm_job, "PAUSES_S", (0.0,))
+    monkeypatch.setenv("SLURM_JOB_ID", "90")
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "88")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
+    submitted = submission_in(tmp_path, "toy", signal_delay_s=1)
+    stand_ins.call_jobs("interactive")
+    job, stop = WorkerJob(str(submitted.folder), 0), StopSignals()
+    with job._requeued_in_time(submitted, stop, Tally()) as requeued:
+        stop.received = signal.SIGUSR2
+        said, deadline = "", time.monotonic() + 60
+        while "zia: Slurm does not requeue this job" not in said:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+            said += capsys.readouterr().err
+    assert (
+        "job 88_2, which the environment names, is called 'interactive' and not zia-one-0" in said
+    )
+    assert not requeued.is_set()
+
+    by_submitit: list[int] = []
+    with pytest.raises(ZiaError, match="called 'interactive' and not zia-one-0"):
+        job._requeue(submitted, lambda number, frame: by_submitit.append(number))
+    assert by_submitit == []
+    assert stand_ins.calls("scontrol") == []
+    stand_ins.call_jobs("zia-one-0")
+    job._requeue(submitted, lambda number, frame: by_submitit.append(number))
+    assert by_submitit == [signal.SIGUSR2]

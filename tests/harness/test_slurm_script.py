@@ -1,6 +1,5 @@
 """The batch script: as a dry run shows it, whatever names are in it, and how it starts Python."""
 
-import json
 import shlex
 import subprocess
 import sys
@@ -55,7 +54,7 @@ def test_hostile_names_reach_the_job_as_they_are_and_do_nothing(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     subprocess.run(["bash", str(script)], cwd=elsewhere, check=True)
-    environment = json.loads((stand_ins.folder / "environment").read_text())
+    environment = stand_ins.environment("srun")
     assert environment["ZIA_DATA"] == f"/data/{HOSTILE}\ntouch pwned\n"
     assert environment["ZIA_SUBMISSION"] == str(submitted.folder)
     assert environment["PYTHONPATH"] == f"{submitted.code}:{HOSTILE}"
@@ -75,12 +74,32 @@ def test_a_folder_that_slurm_could_not_write_to_is_refused(tmp_path: Path, name:
         list(slurm.dry_run(request_in(tmp_path / name), Cluster(QUICK)))
 
 
-def test_usr2_while_python_starts_does_not_end_the_job(tmp_path: Path, stand_ins: StandIns) -> None:
+@pytest.fixture
+def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """This Python, in a folder that no kernel finds behind #! and no shell without quotes."""
+    python = tmp_path / "it's a clône" / "python"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+    monkeypatch.setattr(sys, "executable", str(python))
+    return str(python)
+
+
+def test_stand_ins_run_wherever_python_lies(python: str, tmp_path: Path) -> None:
+    programs = tmp_path / "more of them"
+    programs.mkdir()
+    stand_ins = StandIns(programs)
+    stand_ins.answer("squeue", "one\n")
+    command = [programs / "squeue", "a b", "it's"]
+    assert subprocess.run(command, capture_output=True, check=True).stdout == b"one\n"
+    assert stand_ins.calls("squeue") == [["a b", "it's"]]
+
+
+def test_usr2_while_python_starts_does_not_end_the_job(python: str, tmp_path: Path) -> None:
     shown = "\n".join(slurm.dry_run(request_in(tmp_path), Cluster(QUICK)))
     (line,) = [line for line in shown.splitlines() if line.startswith("srun")]
     words = shlex.split(line)
     shell = words.index("/bin/sh")
-    assert words[shell + 3 : shell + 6] == [sys.executable, "-u", "-m"]
+    assert words[shell + 3 : shell + 6] == [python, "-u", "-m"]
     program = "import os, signal; os.kill(os.getpid(), signal.SIGUSR2); print('alive')"
     command = [*words[shell : shell + 4], "-c", program]
     assert subprocess.run(command, capture_output=True, check=True).stdout == b"alive\n"

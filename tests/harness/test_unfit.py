@@ -62,6 +62,7 @@ def submitted_on(stand_ins: StandIns, folder: Path, *nodes: str) -> Submission:
     stand_ins.answer("sinfo", "".join(lines))
     submitted = submit(folder, Cluster(replace(QUICK, exclude="n7")))
     assert submitted is not None
+    stand_ins.call_jobs(submitted.job_name(0))
     return submitted
 
 
@@ -85,6 +86,23 @@ def test_a_job_that_did_not_get_going_starts_again_elsewhere_and_others_keep_awa
     said = run_script(submitted, "n3", 1, restarts=2)
     assert "not started again: that is so on n1,n2,n3" in said
     assert len(stand_ins.calls("scontrol")) == 6
+
+
+@pytest.mark.usefixtures("toy_that")
+@pytest.mark.parametrize("says", ["interactive\n", "zia-of\nanother-0\n", ""])
+def test_a_job_that_is_not_ours_is_neither_requeued_nor_changed_nor_cancelled(
+    tmp_path: Path, stand_ins: StandIns, says: str
+) -> None:
+    """Whoever submits inside a job hands on its number; Slurm says whose that is, or nothing."""
+    submitted = submitted_on(stand_ins, tmp_path, "n1", "n2")
+    stand_ins.answer("squeue", says, to="%j")
+    if not says:
+        stand_ins.refuse("squeue", "slurm_load_jobs error: Unable to contact slurm controller")
+    said = run_script(submitted, "n1", 1)
+    assert f"job 71_1 is not known to be {submitted.job_name(0)}, and left alone" in said
+    assert stand_ins.calls("scontrol") == []
+    assert stand_ins.calls("scancel") == []
+    assert unfit.avoided(submitted) == []
 
 
 @pytest.mark.usefixtures("toy_that")
