@@ -1,6 +1,6 @@
 # Every target works alone on a fresh clone: the first one that needs it makes .venv and installs the
 # pinned set; later ones find the stamp and install nothing. Paths are relative, so that a clone may
-# lie in a folder with spaces.
+# lie in a folder with spaces and quotes.
 PYTHON ?= python3
 PROFILE ?= mini
 EXECUTOR ?= local
@@ -25,8 +25,8 @@ help:  ## List the targets
 install: $(STAMP)  ## Make .venv with the pinned packages and the zia command
 
 $(STAMP): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "zia needs Python 3.11 or newer, not %s: set PYTHON=python3.12, say." % sys.version.split()[0])'
-	$(PYTHON) -m venv .venv
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "zia needs Python 3.11 or newer, not %s: set PYTHON=python3.12, say." % sys.version.split()[0])'
+	"$(PYTHON)" -m venv .venv
 	.venv/bin/python -m pip install --quiet --requirement requirements.lock
 	.venv/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $(STAMP)
@@ -34,8 +34,8 @@ $(STAMP): requirements.lock pyproject.toml
 reproduce: $(STAMP)  ## All missing runs of a profile, then tables, figures, claims, report
 	.venv/bin/zia reproduce $(EXPERIMENT) --profile $(PROFILE) --executor $(EXECUTOR)
 
-test: $(STAMP)  ## The tests (under 8 minutes on 2 cores)
-	.venv/bin/python -m pytest -n 2 --dist loadfile
+test: $(STAMP)  ## The tests, on all cores (under 8 minutes on 2)
+	.venv/bin/python -m pytest -n auto --dist loadfile
 
 test-slurm: $(STAMP)  ## Faults on a real Slurm: the one here, or two nodes on this host (root)
 	sh tests/slurm/install.sh
