@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks import command
 from benchmarks.measure import Part, interleaved, part, record
 from benchmarks.toys.nothing.experiment import Settings, spec
-from experiments.harness import executor, plan, registry, stored
+from experiments.harness import executor, plan, registry, seal, stored
 from experiments.harness.cli_options import PUBLISHED
 from experiments.harness.files import read_json, write_json_atomic
 from experiments.harness.provenance import PROJECT
@@ -86,7 +86,7 @@ def _published_runs() -> Part:
     Zero-init's run on instructions with the shortest training, of each profile and backbone.
     """
     figures: dict[str, dict[str, float]] = {}
-    for run in map(stored.load, _published()):
+    for run in map(stored.load_sealed, _published()):
         name = f"{run.config['profile']}: zero-init on {run.config['backbone']}"
         seconds = sum(record["seconds"] for record in run.timing())
         if name not in figures or seconds < figures[name]["training seconds"]:
@@ -155,6 +155,7 @@ def _copies(source: Path, specs: list[RunSpec], runs: Path) -> None:
         shutil.copytree(source, target)
         # Not in place: the copy may be read-only, as published files are.
         write_json_atomic(target / stored.CONFIG, one.to_json())
+        seal.write(target)
 
 
 @contextmanager

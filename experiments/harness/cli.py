@@ -258,11 +258,14 @@ app.command()(cli_bench.bench)
 @app.command()
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or a folder of runs.")],
+    sealing: Annotated[
+        bool, typer.Option("--seal", help="Seal finished runs that are older than seals.")
+    ] = False,
 ) -> None:
-    """Check run folders, and recompute their metrics."""
+    """Check run folders, every file of them, and recompute their metrics."""
     from experiments.harness import verify as verification
 
-    findings = verification.verify(folder)
+    findings = verification.verify(folder, sealing=sealing)
     print(verification.report(findings))
     raise typer.Exit(1 if any(finding.outcome == "failed" for finding in findings) else 0)
 

@@ -117,6 +117,7 @@ class AppendLog:
             # Opened before the rename: by name it could already be a successor's file.
             self._descriptor = os.open(temporary, flags, 0o666)
             self.size = 0
+            self._digest = hashlib.sha256()
             try:
                 self._write(kept)
             except OSError:
@@ -138,6 +139,12 @@ class AppendLog:
             os.ftruncate(self._descriptor, self.size)
             raise
         self.size += len(data)
+        self._digest.update(data)
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the lines so far."""
+        return self._digest.hexdigest()
 
     def sync(self) -> None:
         """Make every appended line durable."""

@@ -17,8 +17,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from experiments.harness import stored
-from experiments.harness.files import canonical_json, read_json, write_errors
+from experiments.harness import seal, stored
+from experiments.harness.files import (
+    canonical_json,
+    read_json,
+    sha256_file,
+    write_errors,
+    write_json_atomic,
+)
 from experiments.harness.journal import RunJournal
 from experiments.harness.ownership import Ownership, Watch
 from experiments.harness.spec import NAME, RunSpec
@@ -150,25 +156,25 @@ class RunFolder:
         """Return the result of another run, in the same folder of runs, that this one requires.
 
         None if that run's loss was not finite: it has no result and never will. ZiaError if it is
-        not done, or was made with data or weights that this run has not recorded, alike, as its
-        own (see `write_environment`, which comes first).
+        not done or no longer as it was sealed, or was made with data or weights that this run has
+        not recorded, alike, as its own (see `write_environment`, which comes first).
         """
         path = self.path.parents[1] / spec.experiment / spec.folder_name
         if stored.has_diverged(path):
             return None
         if not stored.is_done(path, result_fields):
             raise ZiaError(f"the run {path}, whose result is needed, is not done: do it first")
-        environment = read_json(path / stored.ENVIRONMENT)
+        run = stored.load_sealed(path)
         for key in FINGERPRINTS:
             # This run may have data beside those of the other, which was on another task.
             if key in self._environment and not _within(
-                environment.get(key), self._environment[key]
+                run.environment.get(key), self._environment[key]
             ):
                 raise ZiaError(
                     f"the run {path}, whose result is needed, was made with other {key}: bring "
                     "those back, or delete its folder and do it again"
                 )
-        return read_json(path / stored.RESULT)
+        return run.result
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
@@ -220,19 +226,29 @@ class RunFolder:
     def set_status(self, state: str, reason: str | None = None) -> None:
         """Set the state, for failed and preempted with the reason; all but running end the attempt.
 
-        "done" needs a valid result.json, and removes the checkpoints.
+        "done" needs a valid result.json, seals the folder, and removes the checkpoints.
         """
         if state not in stored.STATES:
             raise ValueError(f"{state!r} is not one of {stored.STATES}")
         if state == "done":
             result = self.path / stored.RESULT
             stored.check_result(read_json(result), self._result_fields, result)
-        self._status |= {"state": state, "reason": reason}
+        self._status |= {"state": state, "reason": reason, "sealed": state == "done"}
         if state != "running":
             self._status["attempts"][-1] |= {"ended": _now(), "end": state}
-        self._write_status()
         if state == "done":
+            self._finish()
             shutil.rmtree(self.path / stored.CHECKPOINT, ignore_errors=True)
+        else:
+            self._write_status()
+
+    def _finish(self) -> None:
+        """Write the last status and, just before it takes its place, the seal of all files."""
+        self._journal.sync()
+        with self._ownership.writing(stored.STATUS) as status:
+            write_json_atomic(status, self._status)
+            hashes = seal.digests(self.path) | {stored.STATUS: sha256_file(status)}
+            self._ownership.write_json(seal.SEAL, hashes)
 
     def _begin_attempt(self) -> None:
         for attempt in self._status["attempts"]:

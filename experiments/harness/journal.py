@@ -1,12 +1,14 @@
 """Metrics, timing and checkpoints of a run, kept in step with one another.
 
-A checkpoint says how far the logs had come when it was taken, to the byte. So a run that goes on
-from it continues logs that are exactly those of an uninterrupted run, whatever was appended (or
-torn) between the checkpoint and the interruption.
+A checkpoint says how far the logs had come when it was taken, to the byte, and the hash of that
+part. So a run that goes on from it continues logs that are exactly those of an uninterrupted run,
+whatever was appended (or torn) between the checkpoint and the interruption.
 """
 
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from experiments.harness.files import AppendLog, replacing, write_errors
@@ -48,12 +50,12 @@ class RunJournal:
         path = self._checkpoints / f"step-{step:08d}.safetensors"
         with self._ownership.guarding():
             logs = self._opened_logs()
-            for log in logs.values():
-                log.sync()
+            self.sync()
             place: dict[str, Any] = {
                 "run": self._identity,
                 "step": step,
                 "log_bytes": {name: log.size for name, log in logs.items()},
+                "log_sha256": {name: log.sha256 for name, log in logs.items()},
                 "engine": dict(state),
             }
             with write_errors(path):
@@ -83,7 +85,7 @@ class RunJournal:
                 continue
             if place.get("run") != self._identity:
                 raise ZiaError(f"{path} is not a checkpoint of this run: delete it")
-            self._start_logs(place["log_bytes"])
+            self._start_logs(place["log_bytes"], place.get("log_sha256", {}))
             return place["step"], tensors, place["engine"]
         if damage:
             raise ZiaError(
@@ -92,6 +94,11 @@ class RunJournal:
             )
         self._start_logs({})
         return None
+
+    def sync(self) -> None:
+        """Make every line of the logs durable."""
+        for log in self._opened_logs().values():
+            log.sync()
 
     def close(self) -> None:
         """Close the logs."""
@@ -104,15 +111,22 @@ class RunJournal:
             self._start_logs({})
         return self._logs
 
-    def _start_logs(self, sizes: Mapping[str, int]) -> None:
+    def _start_logs(
+        self, sizes: Mapping[str, int], digests: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Cut the logs to `sizes`; older checkpoints have no `digests` of what is kept."""
         self.close()
+        parts: dict[Path, bytes] = {}
         for name in LOGS:
             path, size = self._ownership.folder / name, sizes.get(name, 0)
             kept = path.read_bytes()[:size] if path.exists() else b""
-            if len(kept) != size or (kept and not kept.endswith(b"\n")):
+            whole = len(kept) == size and (not kept or kept.endswith(b"\n"))
+            if not whole or digests.get(name) not in (None, sha256(kept).hexdigest()):
                 raise ZiaError(
                     f"{path} is not as it was at the newest checkpoint: restore it, or delete "
                     "the run's folder to begin again"
                 )
+            parts[path] = kept
+        for path, kept in parts.items():  # only now that all of them are as they should be
             with self._ownership.guarding():
-                self._logs[name] = AppendLog(path, kept, staging=self._ownership.staging)
+                self._logs[path.name] = AppendLog(path, kept, staging=self._ownership.staging)

@@ -3,7 +3,7 @@
 `python -m experiments.harness.publish RUNS_DIR DEST` copies every finished run to DEST. Only text
 files at the top of a run folder are taken: no weights, checkpoints or owner files. Hosts become
 host-1, host-2, ... and absolute paths become relative to `$ZIA_DATA`, to the home folder (`~`), or
-lose their folders. `files.json` in each copy holds the SHA-256 of its files for `zia verify`.
+lose their folders. Each copy has a seal of its own bytes.
 """
 
 import os
@@ -15,12 +15,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from experiments.harness import stored
+from experiments.harness import seal, stored
 from experiments.harness.files import (
     canonical_json,
     read_json,
     read_lines,
-    sha256_file,
     write_atomic,
     write_json_atomic,
 )
@@ -28,7 +27,6 @@ from experiments.harness.spec import RunSpec
 from experiments.harness.stored import StoredRun
 from zia_core.errors import ZiaError
 
-MANIFEST = "files.json"
 SHOWN = 5  # runs that differ from the published ones
 HOST_KEYS = frozenset({"host", "hostname", "node"})
 # A prediction is our output beside an id; the data set's own texts stay with the data set.
@@ -115,6 +113,8 @@ def scrub(run: StoredRun, destination: Path, scrubber: Scrubber) -> Path:
         copy = Path(temporary, "run")
         copy.mkdir()
         for source in sorted(run.path.iterdir()):
+            if source.name == seal.SEAL:
+                continue
             target = copy / source.name
             if source.name in (stored.CONFIG, stored.PREDICTIONS, stored.ANSWERS):
                 write_atomic(target, source.read_bytes())
@@ -123,8 +123,7 @@ def scrub(run: StoredRun, destination: Path, scrubber: Scrubber) -> Path:
             elif source.suffix == ".jsonl":
                 lines = [canonical_json(scrubber.scrub(line)) for line in read_lines(source)]
                 write_atomic(target, "".join(f"{line}\n" for line in lines))
-        hashes = {path.name: sha256_file(path) for path in sorted(copy.iterdir())}
-        write_json_atomic(copy / MANIFEST, hashes)
+        seal.write(copy)
         copy.rename(destination)
     return destination
 

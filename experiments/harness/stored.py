@@ -1,6 +1,7 @@
 """Reading run folders: what is there, in which state, and whether it is done.
 
 A reader never writes and needs no ownership; a run that is being worked on is read as it stands.
+Whoever takes numbers from finished runs reads them with `load_sealed`.
 """
 
 import gzip
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.files import read_json, read_lines
+from experiments.harness import seal
+from experiments.harness.files import read_json, read_lines, sha256_file
 from experiments.harness.typed import conform_fields
 from zia_core.errors import ZiaError
 
@@ -43,6 +45,11 @@ class StoredRun:
     def state(self) -> str:
         """One of STATES."""
         return str(self.status["state"])
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether its files can be compared with what they were when it was done."""
+        return (self.path / seal.SEAL).exists()
 
     def metrics(self) -> list[dict[str, Any]]:
         """The records of metrics.jsonl, in order."""
@@ -77,9 +84,28 @@ def load(path: Path) -> StoredRun:
     )
 
 
-def with_adapter(path: Path) -> StoredRun:
-    """Read a finished run that has its adapter; ZiaError says why there is none."""
+def load_sealed(path: Path, *, tensors: bool = False) -> StoredRun:
+    """Read one run folder; if it is done, ZiaError for the first file that is not as it was then.
+
+    `tensors`: also for adapters and weights, which may be large. Runs that were done before there
+    were seals are read as they are, and `is_sealed` says so.
+    """
     run = load(path)
+    if run.state == "done":
+        sealed = seal.read(path)
+        if sealed is not None:
+            seal.check(path, sealed, tensors=tensors)
+        elif run.status.get("sealed"):
+            raise ZiaError(
+                f"{path / seal.SEAL}, the run's seal, is missing: restore it, or delete the run's "
+                "folder and do it again"
+            )
+    return run
+
+
+def with_adapter(path: Path) -> StoredRun:
+    """Read a finished run that has its adapter, as it was trained; ZiaError says what is wrong."""
+    run = load_sealed(path, tensors=True)
     if run.state != "done":
         raise ZiaError(f"the run {path} is {run.state}, not done: finish it first")
     if not (path / ADAPTER).exists():
@@ -88,6 +114,12 @@ def with_adapter(path: Path) -> StoredRun:
         raise ZiaError(
             f"the run {path} has no {ADAPTER}, which published runs come without: do it again, "
             "into another folder"
+        )
+    recorded = run.result.get("adapter_sha256")
+    if recorded is not None and sha256_file(path / ADAPTER) != recorded:
+        raise ZiaError(
+            f"{path / ADAPTER} is not the adapter that {RESULT} describes: restore it, or delete "
+            "the run's folder and do it again"
         )
     return run
 

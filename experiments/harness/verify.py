@@ -8,15 +8,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments.harness import registry, stored
+from experiments.harness import registry, seal, stored
 from experiments.harness.experiment import Experiment, NeedsData
-from experiments.harness.files import read_json, read_lines, sha256_file
-from experiments.harness.publish import MANIFEST
+from experiments.harness.files import read_json, read_lines
+from experiments.harness.ownership import OWNER
 from experiments.harness.spec import RunSpec
 from zia_core.errors import ZiaError
 
 # A metric is recomputed by the same code from the same texts; only the order of a sum may differ.
 RELATIVE_TOLERANCE = 1e-9
+# A folder with one of these is a run, also if the others have gone.
+TELLING = (stored.CONFIG, stored.STATUS, seal.SEAL)
 
 
 @dataclass(frozen=True)
@@ -25,16 +27,47 @@ class Finding:
 
     folder: Path
     check: str
-    outcome: Literal["ok", "failed", "needs data"]
+    outcome: Literal["ok", "failed", "needs data", "not sealed", "absent"]
     detail: str = ""
 
 
-def verify(path: Path) -> list[Finding]:
-    """Check the run folder `path`, or every run folder below it; ZiaError if there is none."""
-    folders = [path] if (path / "config.json").exists() else stored.folders(path)
+class NotSealedError(ZiaError):
+    """The run was done before there were seals."""
+
+
+class AbsentError(ZiaError):
+    """The file is left out of published runs, so it cannot be checked."""
+
+
+OUTCOMES: dict[type[Exception], Literal["needs data", "not sealed", "absent"]] = {
+    NeedsData: "needs data",
+    NotSealedError: "not sealed",
+    AbsentError: "absent",
+}
+
+
+def verify(path: Path, *, sealing: bool = False) -> list[Finding]:
+    """Check the run folder `path`, or every run folder below it; ZiaError if there is none.
+
+    `sealing`: a finished run without a seal gets one if nothing else is wrong with it.
+    """
+    folders = [path] if any((path / name).exists() for name in TELLING) else _runs_below(path)
     if not folders:
         raise ZiaError(f"there is no run in {path}: it holds no <experiment>/<run>/config.json")
-    return [finding for folder in folders for finding in verify_run(folder)]
+    return [finding for folder in folders for finding in _verified(folder, sealing)]
+
+
+def _runs_below(path: Path) -> list[Path]:
+    return sorted({file.parent for name in TELLING for file in path.glob(f"*/*/{name}")})
+
+
+def _verified(folder: Path, sealing: bool) -> list[Finding]:
+    findings = list(verify_run(folder))
+    outcomes = {finding.outcome for finding in findings}
+    if not sealing or "not sealed" not in outcomes or "failed" in outcomes:
+        return findings
+    seal.write(folder)
+    return list(verify_run(folder))
 
 
 def verify_run(folder: Path) -> Iterator[Finding]:
@@ -43,17 +76,19 @@ def verify_run(folder: Path) -> Iterator[Finding]:
         ("identity", check_identity),
         ("status", check_status),
         ("log", check_log),
-        ("hashes", check_hashes),
+        ("seal", check_seal),
     ]
     if (folder / "result.json").exists():
-        checks += [("result", check_result), ("metrics", check_metrics)]
+        checks += [
+            ("result", check_result),
+            ("adapter", check_adapter),
+            ("metrics", check_metrics),
+        ]
     for name, check in checks:
         try:
             yield Finding(folder, name, "ok", check(folder))
-        except NeedsData as missing:
-            yield Finding(folder, name, "needs data", str(missing))
-        except ZiaError as error:
-            yield Finding(folder, name, "failed", str(error))
+        except (NeedsData, ZiaError) as error:
+            yield Finding(folder, name, OUTCOMES.get(type(error), "failed"), str(error))
 
 
 def report(findings: Sequence[Finding]) -> str:
@@ -97,6 +132,10 @@ def check_log(folder: Path) -> str:
         gap = next(i for i, step in enumerate(trained, start=1) if step != i)
         raise ZiaError(f"{path}: step {gap} is missing or not in its place")
     status = stored.read_status(folder)
+    if status["state"] == "done":
+        for name in (path, folder / "timing.jsonl"):
+            if not name.exists():
+                raise ZiaError(f"{name} is missing")
     total = status["progress"].get("total", len(trained))
     if status["state"] == "done" and len(trained) != total:
         raise ZiaError(f"{path} has {len(trained)} steps, but the finished run has {total}")
@@ -104,19 +143,34 @@ def check_log(folder: Path) -> str:
     return f"{len(trained)} steps"
 
 
-def check_hashes(folder: Path) -> str:
-    """Published files are what `files.json` says; a local run has no such list."""
-    if not (folder / MANIFEST).exists():
-        return "not published"
-    expected = read_json(folder / MANIFEST)
-    present = {path.name for path in folder.iterdir()} - {MANIFEST}
-    for name in sorted(present ^ expected.keys()):
-        fault = "is not listed in" if name in present else "is missing, but listed in"
-        raise ZiaError(f"{folder / name} {fault} {MANIFEST}")
-    for name, digest in expected.items():
-        if sha256_file(folder / name) != digest:
-            raise ZiaError(f"{folder / name} was changed: its SHA-256 is not that in {MANIFEST}")
-    return f"{len(expected)} files"
+def check_seal(folder: Path) -> str:
+    """The files of a finished run are those that were sealed, to the byte, and no others."""
+    run = stored.load_sealed(folder, tensors=True)
+    if run.state != "done":
+        return "comes when the run is done"
+    sealed = seal.read(folder)
+    if sealed is None:
+        raise NotSealedError(f"done before there were seals; {seal.HOW}")
+    for name in seal.listing(folder):
+        if name not in sealed:
+            raise ZiaError(
+                f"{folder / name} is not listed in {seal.SEAL}: take it out of the folder"
+            )
+    return f"{len(sealed)} files"
+
+
+def check_adapter(folder: Path) -> str:
+    """The adapter is the one that result.json describes, and its numbers are finite."""
+    path = folder / stored.ADAPTER
+    if path.exists():
+        stored.with_adapter(folder)
+        return f"{_finite_tensors(path)} tensors"
+    recorded = read_json(folder / "result.json").get("adapter_sha256")
+    if recorded is None:
+        return "none was made"
+    if (folder / OWNER).exists():  # the run was made here, so it had one
+        raise ZiaError(f"{path} is missing")
+    raise AbsentError(f"published without {stored.ADAPTER}, whose SHA-256 was {recorded}")
 
 
 def check_result(folder: Path) -> str:
@@ -133,7 +187,13 @@ def check_metrics(folder: Path) -> str:
     if rescore is None:
         return "not from predictions"
     result = read_json(folder / "result.json")
-    computed = rescore(folder)
+    try:
+        computed = rescore(folder)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ZiaError(
+            f"{folder / stored.PREDICTIONS} is not what the run wrote: "
+            f"{type(error).__name__}: {error}"
+        ) from error
     for name, value in computed.items():
         claimed = result.get(name)
         if not isinstance(claimed, (int, float)) or not math.isclose(
@@ -143,6 +203,19 @@ def check_metrics(folder: Path) -> str:
                 f"{folder / 'result.json'}: {name} is {claimed}, but the predictions give {value}"
             )
     return ", ".join(computed)
+
+
+def _finite_tensors(path: Path) -> int:
+    """How many tensors the adapter has; ZiaError if one of their numbers is none."""
+    import torch
+
+    from zia_core.adapters import unpacked
+
+    _, tensors = unpacked(path)
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ZiaError(f"{path}: {name} is not finite")
+    return len(tensors)
 
 
 def _experiment(folder: Path) -> Experiment:

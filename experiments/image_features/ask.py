@@ -37,7 +37,7 @@ def about_image(
     from zia_core.adapters import backbone_identity
     from zia_core.trained import load_trained
 
-    spec = RunSpec.from_json(stored.load(path).config, settings_type)
+    spec = RunSpec.from_json(stored.load_sealed(path).config, settings_type)
     settings: ImageTextSettings = spec.settings
     if not sees_images(spec.method):
         raise ZiaError(

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from math import nan
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from experiments.harness import stored
+from experiments.harness import seal, stored
 from experiments.harness.files import canonical_json
+from experiments.harness.stopping import say
 from experiments.harness.stored import RESULT, StoredRun
 from experiments.harness.typed import conform_fields
 from zia_core.errors import ZiaError
@@ -99,18 +101,30 @@ class Runs:
 def read_runs(roots: Sequence[Path], *, keep_going: bool = False) -> Runs:
     """Read every run folder under `roots`; a run that is in several is taken from the first.
 
-    ZiaError names a file that is damaged; with `keep_going` its run is left out and marked.
+    ZiaError names a file that is damaged, or not as it was when the run was done; with `keep_going`
+    its run is left out and marked. Runs that are older than seals are taken, with a remark.
     """
     runs = Runs(roots, keep_going)
     for root in roots:
+        unsealed = 0
         for path in stored.folders(root):
             if _name(path) in runs.found or _name(path) in runs.damaged:
                 continue
             try:
-                runs.found[_name(path)] = stored.load(path)
+                run = stored.load_sealed(path)
             except ZiaError as error:
                 runs.give_up(path, error)
+                continue
+            runs.found[_name(path)] = run
+            unsealed += run.state == "done" and not run.is_sealed
+        if unsealed:
+            _remark(f"finished runs in {root} that are not sealed: {unsealed}; {seal.HOW}")
     return runs
+
+
+@cache  # once, though a command may read its runs for several documents
+def _remark(sentence: str) -> None:
+    say(sentence)
 
 
 def select(

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from experiments import backbones
 from experiments.alpaca_llama import runs
 from experiments.alpaca_llama.experiment import EXPERIMENT
-from experiments.harness import stored, verify
+from experiments.harness import seal, stored, verify
 from experiments.harness.executor import run_one
 from experiments.report import efficiency
 from experiments.report.document import markdown
@@ -133,6 +133,9 @@ def test_only_a_run_with_an_adapter_is_tried_out(root: Path) -> None:
         list(EXPERIMENT.generate(frozen.path, [], "cpu"))
     shutil.copytree(done(root, "zero-init").path, bare)
     (bare / stored.ADAPTER).unlink()
+    with pytest.raises(ZiaError, match=r"adapter\.safetensors is missing, but listed in files"):
+        list(EXPERIMENT.generate(bare, [], "cpu"))
+    seal.write(bare)
     with pytest.raises(ZiaError, match=r"bare has no adapter\.safetensors, which published runs"):
         list(EXPERIMENT.generate(bare, [], "cpu"))
     status = json.loads((bare / stored.STATUS).read_text()) | {"state": "preempted"}

@@ -10,7 +10,7 @@ import pytest
 
 from experiments.alpaca_llama import runs
 from experiments.alpaca_llama.vicuna import load_questions
-from experiments.harness import stored, verify
+from experiments.harness import seal, stored, verify
 from experiments.harness.executor import run_one
 from experiments.harness.publish import publish
 from experiments.metrics.pairwise.files import score_files
@@ -82,10 +82,11 @@ def test_the_run_is_whole_and_its_answers_are_published_as_they_are(
     # A path in an answer is the model's own text, and no path of this machine.
     path = run.path / "answers.jsonl"
     path.write_text(path.read_text().replace('"text":"', '"text":"see /usr/lib/python '))
+    seal.write(run.path)
     copies = publish(root / "runs", tmp_path / "published")
     [copy] = [each for each in copies if each.name == run.path.name]
     assert (copy / "answers.jsonl").read_bytes() == path.read_bytes()
-    assert {finding.outcome for finding in verify.verify(copy)} == {"ok"}
+    assert {finding.outcome for finding in verify.verify(copy)} == {"ok", "absent"}
 
 
 def test_other_runs_are_as_they_were() -> None:

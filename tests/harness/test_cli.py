@@ -53,7 +53,7 @@ def test_a_run_is_done_once(zia: Zia) -> None:
     assert "step 6/6  loss 1.7107" in first.out
     assert "done: score 0.75, steps 6" in first.out
     files = {path: path.read_bytes() for path in run_folder().iterdir() if path.is_file()}
-    assert len(files) == 7
+    assert len(files) == 8
 
     again = zia("run toy")
     assert again.code == 0
@@ -173,7 +173,7 @@ def test_verify_fails_where_a_check_fails(zia: Zia) -> None:
     zia("run toy")
     passed = zia("verify results/runs")
     assert passed.code == 0
-    assert passed.out.endswith("checks: 5 ok, 1 needs data\n")
+    assert passed.out.endswith("checks: 6 ok, 1 needs data\n")
     (run_folder() / stored.METRICS).write_text("")
     failed = zia(f"verify {run_folder()}")
     assert failed.code == 1

@@ -12,6 +12,7 @@ from experiments.harness.folder import RunFolder
 from experiments.harness.ownership import LostOwnershipError
 from experiments.harness.spec import RunSpec
 from tests.harness.stirring import RESULT, SPEC, WORK, X, claim, contents, path_of, run_to, steps
+from zia_core.checkpoint import read_checkpoint, write_checkpoint
 from zia_core.errors import ZiaError
 
 
@@ -35,6 +36,9 @@ def test_killed_anywhere_and_resumed_is_never_interrupted(tmp_path, start_child)
     straight, killed = (contents(path_of(tmp_path / name)) for name in ("straight", "killed"))
     status = json.loads(killed.pop("status.json"))
     straight.pop("status.json")
+    seals = [json.loads(files.pop("files.json")) for files in (straight, killed)]
+    assert seals[0].pop("status.json") != seals[1].pop("status.json")
+    assert seals[0] == seals[1]
     assert killed == straight
     assert [a["end"] for a in status["attempts"]] == ["lost", "lost", "lost", "done"]
 
@@ -203,3 +207,31 @@ def test_metrics_shorter_than_the_checkpoint_says_are_refused(tmp_path):
     with claim(tmp_path) as folder, pytest.raises(ZiaError, match="is not as it was"):
         folder.load_checkpoint()
     assert path.read_text() == '{"step":1}\n'
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "timing.jsonl"])
+def test_a_log_that_changed_before_the_checkpoint_is_noticed(tmp_path, name):
+    run_to(tmp_path, 4, checkpoints=[2, 4])
+    path = path_of(tmp_path) / name
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'{"step":2}', b'{"step":7}'))
+    before = contents(path_of(tmp_path))
+    with claim(tmp_path) as folder, pytest.raises(ZiaError, match=f"{name} is not as it was"):
+        folder.load_checkpoint()
+    after = contents(path_of(tmp_path))
+    before.pop("status.json")
+    after.pop("status.json")
+    assert after == before
+    path.write_bytes(whole)
+    with claim(tmp_path) as folder:
+        assert folder.load_checkpoint()[0] == 4
+
+
+def test_a_checkpoint_that_is_older_than_the_hashes_is_taken(tmp_path):
+    run_to(tmp_path, 2, checkpoints=[2])
+    (path,) = (path_of(tmp_path) / "checkpoint").iterdir()
+    tensors, place = read_checkpoint(path)
+    assert set(place.pop("log_sha256")) == {"metrics.jsonl", "timing.jsonl"}
+    write_checkpoint(path, tensors, place)
+    run_to(tmp_path, 3, checkpoints=[3])
+    assert steps(tmp_path) == [1, 2, 3]

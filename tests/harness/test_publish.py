@@ -8,7 +8,8 @@ import pytest
 
 from experiments.harness import registry, stored
 from experiments.harness.executor import run_one
-from experiments.harness.publish import MANIFEST, SHOWN, Scrubber, compare, main, publish
+from experiments.harness.publish import SHOWN, Scrubber, compare, main, publish
+from experiments.harness.seal import SEAL
 from experiments.harness.verify import verify
 from tests.harness import toy
 from zia_core.errors import ZiaError
@@ -73,7 +74,7 @@ def test_weights_and_owners_stay_and_the_numbers_come_along(runs: Path, tmp_path
     names = (stored.CONFIG, stored.METRICS, stored.PREDICTIONS, stored.RESULT)
     for name in names:
         assert (published / name).read_bytes() == (folder(runs) / name).read_bytes()
-    others = {stored.ENVIRONMENT, stored.STATUS, stored.TIMING, MANIFEST}
+    others = {stored.ENVIRONMENT, stored.STATUS, stored.TIMING, SEAL}
     assert {path.name for path in published.iterdir()} == {*names, *others}
     assert {finding.outcome for finding in verify(published)} == {"ok", "needs data"}
 

@@ -26,7 +26,7 @@ def outcomes(path: Path) -> dict[str, str]:
     return {finding.check: finding.outcome for finding in verify(path)}
 
 
-CHECKS = ("identity", "status", "log", "hashes", "result", "metrics")
+CHECKS = ("identity", "status", "log", "seal", "result", "adapter", "metrics")
 
 
 def test_a_finished_run_passes(run: Path) -> None:
@@ -36,10 +36,11 @@ def test_a_finished_run_passes(run: Path) -> None:
         f"  identity  ok          {toy.spec().identity}",
         "  status    ok          done",
         "  log       ok          6 steps",
-        "  hashes    ok          not published",
+        "  seal      ok          7 files",
         "  result    ok          2 fields",
+        "  adapter   ok          none was made",
         "  metrics   ok          score",
-        "checks: 6 ok",
+        "checks: 7 ok",
     ]
 
 
@@ -127,9 +128,9 @@ def test_published_files_are_exactly_those_that_were_published(
     run: Path, tmp_path: Path, tamper: Callable[[Path], object]
 ) -> None:
     (published,) = publish(run.parent.parent, tmp_path / "published")
-    assert outcomes(published)["hashes"] == "ok"
+    assert outcomes(published)["seal"] == "ok"
     tamper(published)
-    assert outcomes(published)["hashes"] == "failed"
+    assert outcomes(published)["seal"] == "failed"
 
 
 def test_an_experiment_may_keep_no_predictions(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

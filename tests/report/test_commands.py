@@ -1,12 +1,13 @@
 """`zia tables`, `zia figures`, `zia claims` and `zia report` as they are typed."""
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from experiments.harness import cli
+from experiments.harness import cli, seal
 from tests.report.run_folders import write_squad
 
 Zia = Callable[..., tuple[int, str, str]]
@@ -54,6 +55,37 @@ def test_a_damaged_run_is_named_and_can_be_left_out(zia: Zia) -> None:
     assert (code, out) == (0, "results/report.html\n")
     page = Path("results/report.html").read_text()
     assert f"<li>squad_roberta/{damaged.name}/result.json is not valid JSON" in page
+
+
+@pytest.mark.parametrize("name", ["config.json", "environment.json", "result.json", "more.jsonl"])
+def test_a_run_that_is_not_as_it_was_sealed_is_named(zia: Zia, name: str) -> None:
+    write_squad(Path("runs"), "lora", "squad-v1.1", 0, 50)
+    edited = write_squad(Path("runs"), "lora", "squad-v1.1", 1, 60)
+    (edited / "more.jsonl").write_text("{}")
+    for run in edited.parent.iterdir():
+        seal.write(run)
+    assert zia("claims", "--runs", "runs")[::2] == (0, "")
+    (edited / name).write_text(f" {(edited / name).read_text()}")
+    shutil.rmtree("results")
+    Path("README.md").write_text("<!-- zia readme: table squad small 1 -->\n<!-- end -->\n")
+    for command in ("tables", "figures", "claims", "report", "readme"):
+        code, out, err = zia(command, "--runs", "runs")
+        assert (code, out) == (1, "")
+        assert err.startswith(f"zia: {edited / name} was changed since the run was done")
+        assert not Path("results").exists()
+    assert zia("tables", "--runs", "runs", "--keep-going")[0] == 0
+    table = Path("results/tables/squad.md").read_text()
+    assert "| lora | ours | 50.0 (1) |" in table
+    assert f"squad_roberta/{edited.name}/{name} was changed" in table
+
+
+def test_runs_older_than_seals_are_taken_with_a_remark(zia: Zia) -> None:
+    write_squad(Path("older"), "lora", "squad-v1.1", 0, 50)
+    remark = "finished runs in older that are not sealed: 1; `zia verify --seal DIR` checks and"
+    code, _, err = zia("report", "--runs", "older")
+    assert code == 0
+    assert err.startswith(remark)
+    assert len(err.splitlines()) == 1
 
 
 def test_a_cell_is_explained_and_nothing_written(zia: Zia) -> None:

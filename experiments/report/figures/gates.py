@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from experiments.harness.stored import ADAPTER, METRICS, StoredRun
+from experiments.harness.stored import ADAPTER, METRICS, StoredRun, with_adapter
 from experiments.report.figures import style
 from experiments.report.figures.heat import by_layer, heat_map, height, ticks
 from experiments.report.figures.shared import (
@@ -75,6 +75,7 @@ def _of_adapter(run: StoredRun) -> "tuple[list[int], np.ndarray]":
 
     from zia_core.adapters import unpacked
 
+    with_adapter(run.path)  # is it the one that was trained?
     about, tensors = unpacked(run.path / ADAPTER)
     tanh = about.get("config", {}).get("gate_activation") == "tanh"
     found = {}
