@@ -1,5 +1,6 @@
 """Captions as training examples, and captions that a model writes, with their scores."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from experiments.alpaca_llama.templates import prompt_text
 from experiments.coco_caption.data import Captioned
 from experiments.image_features.examples import Example
 from experiments.metrics.coco.ptb import tokenize
-from experiments.metrics.coco.scorer import score
+from experiments.metrics.coco.scorer import degenerate, score
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
@@ -85,9 +86,10 @@ def asked_examples(
 def scores(images: Sequence[Captioned], captions: Mapping[Any, str]) -> dict[str, Any]:
     """`SCORES` of one caption an image, by its id."""
     written = [captions[each.id] for each in images]
-    found = score(
-        [tokenize(caption) for caption in written],
-        [[tokenize(text) for text in each.captions] for each in images],
-    )
+    candidates = [tokenize(caption) for caption in written]
+    references = [[tokenize(text) for text in each.captions] for each in images]
+    found = score(candidates, references)
+    for remark in degenerate(candidates, references):
+        warnings.warn(remark, stacklevel=2)
     empty = sum(not caption for caption in written)
     return {**found, "images": len(images), "empty_captions": empty}

@@ -88,6 +88,57 @@ def test_the_evaluate_module_tokenises_and_has_the_official_names() -> None:
     assert scores["ROUGE_L"] == pytest.approx(1)
 
 
+def test_the_evaluate_module_takes_official_rows_in_any_order() -> None:
+    metric, texts = load_metric("coco"), {1: "A cat sits on a mat.", 2: "two dogs in the park"}
+    rows = [{"image_id": image, "caption": text, "score": 0.5} for image, text in texts.items()]
+    right = [
+        [each | {"license": None} for each in IMAGES["annotations"] if each["image_id"] == image]
+        for image in texts
+    ]
+    by_place = metric.compute(
+        predictions=list(texts.values()),
+        references=[[each["caption"] for each in listed] for listed in right],
+    )
+    assert by_place["CIDEr"] > 0
+    assert metric.compute(predictions=rows, references=right) == by_place
+    swapped = metric.compute(predictions=rows, references=right[::-1])
+    assert swapped == pytest.approx(by_place)
+    for given, fault in (
+        ([rows[0], rows[0]], "prediction 1: the image 1 comes twice"),
+        ([rows[0], rows[1] | {"image_id": 9}], "prediction 1: the image 9 has no reference"),
+        ([rows[0], "a"], "only some captions are rows"),
+        ([rows[0], {"caption": "a"}], "prediction 1 must be a JSON object with .* 'image_id'"),
+        ([rows[0], {"image_id": 2}], "prediction 1 has no field 'caption'"),
+        ([rows[0]], "1 predictions for 2 references"),
+    ):
+        with pytest.raises(ZiaError, match=fault):
+            load_metric("coco").compute(predictions=given, references=right)
+
+
+def test_scores_that_a_small_set_fixes_are_remarked_on(
+    zia_score: Callable[..., Any], write: Callable[[str, Any], Path]
+) -> None:
+    annotations = write("a.json", IMAGES)
+    for captions, remarks in (
+        (CAPTIONS, []),
+        (CAPTIONS[:1], ["CIDEr is 0 whatever .* the references of one image"]),
+        (
+            [{"image_id": 1, "caption": "a cat."}, {"image_id": 2, "caption": "two dogs run"}],
+            ["No caption has more than 3 words.* above Bleu_3 its values mean nothing"],
+        ),
+    ):
+        results = write("r.json", captions)
+        code, _, err = zia_score("coco", "--results", results, "--annotations", annotations)
+        said = [line for line in err.splitlines() if "images are scored" not in line]
+        assert (code, len(said)) == (0, len(remarks)), err
+        for line, remark in zip(said, remarks, strict=True):
+            assert re.search(remark, line)
+    same = scorer.degenerate(["a b c d", "x y z u"], [["a b c d"], ["a b c d"]])
+    assert re.search("CIDEr is 0 .* images with the same words", *same)
+    with pytest.warns(UserWarning, match="CIDEr is 0 whatever"):
+        load_metric("coco").compute(predictions=["a b c d"], references=[["a b c d"]])
+
+
 def test_files_are_scored_by_image_id(
     zia_score: Callable[..., Any], write: Callable[[str, Any], Path]
 ) -> None:

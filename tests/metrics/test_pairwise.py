@@ -71,6 +71,15 @@ def test_both_orders_may_be_in_one_file(
     assert json.loads(out)["all"]["both_orders"]["questions"] == 3
 
 
+def test_one_question_in_both_orders_is_remarked_on(
+    zia_score: Callable[..., Any], write: Callable[[str, Any], Path]
+) -> None:
+    path = write("one.jsonl", [X_FIRST[0], Y_FIRST[0]])
+    code, out, err = zia_score("pairwise", "--reviews", path, "--json")
+    assert (code, json.loads(out)["one"]["both_orders"]["position_bias_low"]) == (0, None)
+    assert "one question is reviewed in both orders: its bias has no interval" in err
+
+
 def test_a_text_may_hold_any_character(zia_score: Callable[..., Any], tmp_path: Path) -> None:
     line = json.dumps(review(1, [1, 2], text="a\u2028b\x85c"), ensure_ascii=False)
     (tmp_path / "a.jsonl").write_text(line + "\r\n", encoding="utf-8", newline="")

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from experiments.metrics import load_metric
 from experiments.metrics.scienceqa import scorer
+from experiments.metrics.scienceqa.files import question_of
 from zia_core.errors import ZiaError
 
 
@@ -207,20 +209,67 @@ def test_questions_and_predictions_must_go_together() -> None:
         scorer.score({}, {})
 
 
-def test_the_evaluate_module_scores_outputs() -> None:
+OFFICIAL = {"task": "closed choice", "category": "c", "skill": "s", "lecture": "l", "solution": "s"}
+FOUR, TWELVE = PROBLEMS["4"] | OFFICIAL, PROBLEMS["12"] | OFFICIAL  # with an image, and null
+OPENED = Image.new("RGB", (2, 2))
+
+
+@pytest.mark.parametrize(
+    "problems",
+    [
+        (FOUR, TWELVE),
+        (TWELVE, FOUR),
+        (FOUR | {"image": OPENED}, TWELVE),  # a data set of the hub
+        (TWELVE, FOUR | {"image": {"bytes": b"", "path": None}}),
+    ],
+)
+def test_the_evaluate_module_takes_official_problems_as_they_are(problems: Any) -> None:
+    outputs = {"a hint": OUTPUTS["4"], "": "I do not know."}
     scores = load_metric("scienceqa").compute(
-        predictions=[OUTPUTS["4"], "I do not know."],
-        references=[
-            {
-                name: value
-                for name, value in PROBLEMS[pid].items()
-                if name not in ("question", "split")
-            }
-            for pid in ("4", "12")
-        ],
+        predictions=[outputs[problem["hint"]] for problem in problems], references=problems
     )
     assert (scores["acc_average"], scores["acc_has_text"], scores["unparsable"]) == (50, 100, 1)
+    assert (scores["acc_has_image"], scores["acc_no_context"]) == (100, 0)
     assert "acc_social" not in scores
+
+
+def test_the_evaluate_module_names_the_row_that_is_wrong() -> None:
+    lacking = {name: value for name, value in TWELVE.items() if name != "hint"}
+    for wrong, sentence in (
+        (lacking, "reference 1 has no field 'hint'"),
+        (TWELVE | {"image": 3}, "reference 1: 'image' must be a file name or null"),
+        (TWELVE | {"answer": "A"}, "reference 1: 'answer' must be an index"),
+        (None, "reference 1 must be a JSON object, not null"),
+    ):
+        metric = load_metric("scienceqa")
+        with pytest.raises(ZiaError, match=sentence):
+            metric.compute(predictions=["", ""], references=[FOUR, wrong])
+    with pytest.raises(ZiaError, match="prediction 0 must be the output, a text, not None"):
+        metric.compute(predictions=[None], references=[FOUR])
+    metric.add(prediction=OUTPUTS["4"], reference=FOUR)
+    metric.add_batch(predictions=["I do not know."], references=[TWELVE])
+    assert metric.compute()["acc_average"] == 50
+
+
+def test_the_evaluate_module_scores_the_published_problems(shared_dir: Path) -> None:
+    folder = shared_dir / "data/scienceqa"
+
+    def load(name: str) -> Any:
+        return json.loads(gzip.decompress((folder / name).read_bytes()))
+
+    outputs = load("results_gpt3_QCM-ALE_2_seed_3.json.gz")["outputs"]
+    test = {
+        pid: problem
+        for pid, problem in load("problems_1-1773.json.gz").items()
+        if problem["split"] == "test"
+    }
+    scores = load_metric("scienceqa").compute(
+        predictions=[outputs[pid] for pid in test], references=list(test.values())
+    )
+    questions = {pid: question_of(problem, pid) for pid, problem in test.items()}
+    parsed = {pid: scorer.parse_answer(outputs[pid], q.choices) for pid, q in questions.items()}
+    assert scores == scorer.score(questions, parsed)
+    assert scores["count"] == 361
 
 
 def test_scores_of_the_published_file_are_the_official_ones(

@@ -1,11 +1,13 @@
 import gzip
 import json
+import math
 import random
 from pathlib import Path
 
+import evaluate
 import pytest
 
-from experiments.metrics import load_metric
+from experiments.metrics import load_metric, squad
 from experiments.metrics.squad.files import score_files
 from experiments.metrics.squad.scorer import (
     exact_match,
@@ -174,6 +176,68 @@ def test_the_evaluate_module_gives_the_scorer_s_numbers() -> None:
         metric.compute(predictions=predictions[:1] * 4, references=references, version="2.0")
     with pytest.raises(ValueError, match=r"version must be '1\.1' or '2\.0', not '3'"):
         metric.compute(predictions=predictions, references=references, version="3")
+
+
+HUB = {"title": "t", "context": "c", "question": "?"}  # what rows of the hub's data sets have too
+
+
+def test_the_evaluate_module_takes_the_hub_s_rows_and_the_official_file_s() -> None:
+    metric = load_metric("squad")
+    given = {"b": "May", "c": "", "a": "Broncos", "d": "May"}
+    probs = {"b": 0.1, "c": 0.9, "a": 0.0, "d": 0.6}
+    plain = [{"id": k, "prediction_text": v} for k, v in given.items()]
+    sure = [row | {"no_answer_probability": probs[row["id"]]} for row in plain]
+    of_hub = [
+        HUB | {"id": k, "answers": {"text": v, "answer_start": [0] * len(v)}}
+        for k, v in ANSWERS.items()
+    ]
+    of_file = [
+        {"id": k, "is_impossible": not v, "answers": [{"text": t, "answer_start": 0} for t in v]}
+        for k, v in ANSWERS.items()
+    ]
+    plain_scores, sure_scores = score_v2(ANSWERS, given), score_v2(ANSWERS, given, probs)
+    assert set(sure_scores) - set(plain_scores)
+    for references in (of_hub, of_hub[::-1], of_file):
+        both = {"references": references, "version": "2.0"}
+        assert metric.compute(predictions=plain, **both) == pytest.approx(plain_scores)
+        assert metric.compute(predictions=sure, **both) == pytest.approx(sure_scores)
+    answered = [row for row in of_hub if row["id"] in "ab"]
+    expected = score_v1({k: ANSWERS[k] for k in "ab"}, given)
+    for rows in (plain, sure):
+        given_rows = [row for row in rows if row["id"] in "ab"]
+        assert metric.compute(predictions=given_rows, references=answered) == expected
+    with pytest.raises(ZiaError, match="score it as version 2"):
+        metric.compute(predictions=plain, references=of_hub)
+
+
+def test_the_configuration_s_name_is_a_version_as_on_the_hub() -> None:
+    script = Path(squad.__path__[0])
+    row = {"id": "a", "answers": {"text": ["x"], "answer_start": [0]}}
+    options = {"predictions": [{"id": "a", "prediction_text": "x"}], "references": [row]}
+    for name, key in (("squad_v2", "exact"), ("2.0", "exact"), ("squad", "exact_match")):
+        metric = evaluate.load(str(script), name, keep_in_memory=True)
+        assert key in metric.compute(**options)
+    assert "exact_match" in metric.compute(version="1.1", **options)
+    with pytest.raises(ZiaError, match="SQuAD has no version '3': choose from"):
+        evaluate.load(str(script), "3", keep_in_memory=True)
+
+
+def test_the_evaluate_module_names_the_row_that_is_wrong() -> None:
+    prediction = {"id": "a", "prediction_text": "x"}
+    reference = {"id": "a", "answers": {"text": ["x"]}}
+    maybe = prediction | {"no_answer_probability": 0.5}
+    for given, right, options, sentence in (
+        ({"id": 3}, reference, {}, "prediction 0: 'id' must be a text, not a number"),
+        ({"id": "a"}, reference, {}, "prediction 0 has no field 'prediction_text'"),
+        (maybe | {"no_answer_probability": math.nan}, reference, {}, "must be a finite number"),
+        (prediction, {"id": "a"}, {}, "reference 0: 'answers' must have a list of texts"),
+        (prediction, {"id": "a", "answers": {"text": [1]}}, {}, "must have a list of texts"),
+        (prediction, {"id": "a", "answers": [{}]}, {}, "reference 0, answers has no field 'text'"),
+        (prediction, reference, {"na_probs": {}}, "version 1.1 has no unanswerable"),
+        (maybe, reference, {"na_probs": {"a": 1.0}, "version": "2.0"}, "are both given"),
+    ):
+        with pytest.raises(ZiaError, match=sentence):
+            load_metric("squad").compute(predictions=[given], references=[right], **options)
 
 
 def test_published_predictions_have_their_published_scores(shared_dir: Path) -> None:

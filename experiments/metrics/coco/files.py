@@ -10,14 +10,14 @@ from typing import Any
 
 from experiments.harness.datafiles import parse_json, read_text, text_field
 from experiments.metrics.coco.ptb import tokenize
-from experiments.metrics.coco.scorer import score
+from experiments.metrics.coco.scorer import degenerate, score
 from zia_core.errors import ZiaError
 
 ImageId = int | str  # COCO's are numbers, those of data sets brought into its format may be names
 
 
 def score_files(results: Path, annotations: Path) -> tuple[dict[str, float], list[str]]:
-    """Return the scores by their official names, and a remark where not every image has a caption.
+    """Return the scores by their official names, and remarks on what they do not say.
 
     As officially, the images of the results are scored. ZiaError as of the two readers, and for a
     caption whose image the annotations do not have, or have without a reference.
@@ -36,11 +36,10 @@ def score_files(results: Path, annotations: Path) -> tuple[dict[str, float], lis
                 f"{where}: the image {image!r} has no reference caption in {annotations}: "
                 "leave its caption out, or give annotations that have one"
             )
-    scores = score(
-        [tokenize(caption) for caption in captions.values()],
-        [[tokenize(text) for text in references[image]] for image in captions],
-    )
-    remarks = []
+    candidates = [tokenize(caption) for caption in captions.values()]
+    right = [[tokenize(text) for text in references[image]] for image in captions]
+    scores = score(candidates, right)
+    remarks = degenerate(candidates, right)
     if len(captions) < len(references):
         remarks.append(
             f"{len(captions):,} of {len(references):,} images are scored: "
@@ -63,7 +62,7 @@ def read_results(path: Path) -> dict[ImageId, str]:
     for place, record in enumerate(records):
         where = f"{path}, record {place}"
         caption = text_field(record, "caption", where)
-        image = _image_id(record, "image_id", where)
+        image = image_id(record, "image_id", where)
         if image in captions:
             raise ZiaError(f"{where}: a second caption for image {image!r}: give one an image")
         captions[image] = caption
@@ -84,21 +83,22 @@ def read_annotations(path: Path) -> dict[ImageId, list[str]]:
             "as COCO's caption files are"
         )
     references: dict[ImageId, list[str]] = {}
-    for place, image in enumerate(root["images"]):
-        references[_image_id(image, "id", f"{path}, images[{place}]")] = []
+    for place, listed in enumerate(root["images"]):
+        references[image_id(listed, "id", f"{path}, images[{place}]")] = []
     for place, annotation in enumerate(root["annotations"]):
         where = f"{path}, annotations[{place}]"
         caption = text_field(annotation, "caption", where)
-        image_id = _image_id(annotation, "image_id", where)
-        if image_id not in references:
+        image = image_id(annotation, "image_id", where)
+        if image not in references:
             raise ZiaError(
-                f"{where}: its image {image_id!r} is not under 'images': add it or drop the caption"
+                f"{where}: its image {image!r} is not under 'images': add it or drop the caption"
             )
-        references[image_id].append(caption)
+        references[image].append(caption)
     return references
 
 
-def _image_id(record: Any, field: str, where: str) -> ImageId:
+def image_id(record: Any, field: str, where: str) -> ImageId:
+    """Return `record[field]`, a number or a name; a ZiaError begins with `where`."""
     value = record.get(field) if isinstance(record, dict) else None
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ZiaError(f"{where} must be a JSON object with a field {field!r}, the image's id")

@@ -40,6 +40,25 @@ def score(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> dic
     }
 
 
+def degenerate(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> list[str]:
+    """Return a sentence for each score that cannot but be what it is, whatever was captioned."""
+    remarks = []
+    in_references = [frozenset().union(*map(_ngrams, texts)) for texts in references]
+    if len(set(in_references)) == 1:
+        images = "one image" if len(references) == 1 else "images with the same words"
+        remarks.append(
+            "CIDEr is 0 whatever the captions say: it weighs words by how few of the images have "
+            f"them in a reference, and here are the references of {images}."
+        )
+    longest = max(len(text.split()) for text in candidates)
+    if longest < N:
+        remarks.append(
+            f"No caption has more than {longest} words, so BLEU's longer n-grams do not exist: "
+            f"above Bleu_{longest} its values mean nothing."
+        )
+    return remarks
+
+
 def bleu(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
     """Return BLEU-1 to BLEU-4 of the whole corpus (Papineni et al., 2002), each in [0, 1].
 

@@ -62,6 +62,10 @@ def score_files(paths: Sequence[Path]) -> tuple[dict[str, Result], list[str]]:
                 remarks.append(f"{review.where}: 'score' differs from the text, and counts.")
     for path, of_path in pairs.items():
         results[names[path]]["both_orders"] = both_orders(of_path)
+        if len(of_path) == 1:
+            remarks.append(
+                f"{path}: one question is reviewed in both orders: its bias has no interval."
+            )
     if not pairs:
         remarks.append("No question is reviewed in both orders: the position bias is unknown.")
     return results, remarks

@@ -5,8 +5,11 @@ from typing import Any
 import datasets
 import evaluate
 
+from experiments.harness.datafiles import text_field
+from experiments.metrics import rows
 from experiments.metrics.scienceqa.files import question_of
 from experiments.metrics.scienceqa.scorer import parse_answer, score
+from zia_core.errors import ZiaError
 
 DESCRIPTION = """\
 Accuracy on ScienceQA in percent, by the official classes (acc_natural ... acc_grade_7_12) and
@@ -24,17 +27,19 @@ CITATION = """\
 }
 """
 INPUTS = """\
-predictions: the output texts; references: the official problems, in the same order, with choices,
-answer, hint, image, grade, subject and topic.
+predictions: the output texts; references: the official problems, in the same order, as they are in
+problems.json or as a data set of the hub has them: choices, answer, hint, image, grade, subject and
+topic are read. image is a file's name, an image, or null.
 """
+TEXTS = ("hint", "image", "grade", "subject", "topic")
 
 
-class ScienceQA(evaluate.Metric):
+class ScienceQA(rows.RowMetric):
     """`compute(predictions=[output], references=[problem])` -> scores by their official names."""
 
     def _info(self) -> evaluate.MetricInfo:
         text = datasets.Value("string")
-        problem = dict.fromkeys(("hint", "image", "grade", "subject", "topic"), text)
+        problem = dict.fromkeys(TEXTS, text)
         problem |= {"choices": datasets.List(text), "answer": datasets.Value("int64")}
         return evaluate.MetricInfo(
             description=DESCRIPTION,
@@ -42,6 +47,19 @@ class ScienceQA(evaluate.Metric):
             inputs_description=INPUTS,
             features=datasets.Features({"predictions": text, "references": problem}),
         )
+
+    def prediction(self, row: Any, where: str) -> str:
+        """Return the output, a text."""
+        if not isinstance(row, str):
+            raise ZiaError(f"{where} must be the output, a text, not {row!r:.60}")
+        return row
+
+    def reference(self, row: Any, where: str) -> dict[str, Any]:
+        """Return what is read of a problem; without an image, its name is empty."""
+        text_field(row, "subject", where)  # it is an object
+        problem = {**row, "image": _name(row.get("image"))}
+        question_of(problem, where)
+        return {name: problem[name] for name in (*TEXTS, "choices", "answer")}
 
     def _compute(
         self, predictions: list[str], references: list[dict[str, Any]]
@@ -55,3 +73,9 @@ class ScienceQA(evaluate.Metric):
             questions,
             {pid: parse_answer(outputs[pid], q.choices) for pid, q in questions.items()},
         )
+
+
+def _name(image: Any) -> Any:
+    """A name for an image as data sets have it: opened, or {"bytes", "path"}; "" for none."""
+    opened = hasattr(image, "getbands") or (isinstance(image, dict) and "bytes" in image)
+    return "image" if opened else "" if image is None else image
