@@ -5,6 +5,7 @@ shuffling, nothing to checkpoint. How they are cut changes memory and padding, n
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 
@@ -18,9 +19,13 @@ OVERHEAD_TOKENS = 64
 
 def epoch_order(n: int, seed: int, epoch: int) -> list[int]:
     """The permutation of `range(n)` in which an epoch visits the examples."""
+    return list(_order(n, seed, epoch))
+
+
+@lru_cache(maxsize=2)  # every step asks for its epoch's
+def _order(n: int, seed: int, epoch: int) -> tuple[int, ...]:
     generator = torch.Generator().manual_seed(derived_seed(seed, "epoch", epoch))
-    order: list[int] = torch.randperm(n, generator=generator).tolist()
-    return order
+    return tuple(torch.randperm(n, generator=generator).tolist())
 
 
 def steps_per_epoch(n: int, batch_size: int) -> int:
@@ -40,7 +45,7 @@ def steps_per_epoch(n: int, batch_size: int) -> int:
 def examples_of_step(n: int, batch_size: int, seed: int, step: int) -> list[int]:
     """The `batch_size` examples of one optimiser step; `step` counts from 0 over all epochs."""
     epoch, position = divmod(step, steps_per_epoch(n, batch_size))
-    return epoch_order(n, seed, epoch)[position * batch_size : (position + 1) * batch_size]
+    return list(_order(n, seed, epoch)[position * batch_size : (position + 1) * batch_size])
 
 
 def fixed_micro_batches(n: int, size: int) -> list[list[int]]:

@@ -21,13 +21,14 @@ from torch import nn
 from torch.nn import Parameter
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from zia_core.batching import examples_of_step, steps_per_epoch
+from zia_core.batching import steps_per_epoch
 from zia_core.errors import ZiaError
-from zia_core.gradients import accumulate_gradients, autocast
+from zia_core.feed import Feed
+from zia_core.gradients import StepPlan, accumulate_gradients, autocast, plan_step
 from zia_core.memory import peak_memory_bytes, reset_peak_memory
 from zia_core.observe import gate_strengths
 from zia_core.optim import learning_rate, parameter_groups
-from zia_core.ranks import LostRankError, Ranks, checkpoint_of_first
+from zia_core.ranks import LostRankError, Ranks, checkpoint_of_first, drop_absent
 from zia_core.rng import derived_seed, isolated_rng, seed_everything
 from zia_core.training import (
     Interrupted,
@@ -38,6 +39,7 @@ from zia_core.training import (
     TrainTask,
 )
 from zia_core.training_state import restore_training, training_tensors
+from zia_core.transfer import read_together
 
 __all__ = [
     "Interrupted",
@@ -94,7 +96,10 @@ class _Training:
             or [{"params": [], "rate": 1.0}],
             betas=settings.betas,
             eps=settings.eps,
+            fused=True if self.device.type == "cuda" else None,
         )
+        self.feed = Feed(task, self.device)
+        self.plans: dict[int, StepPlan] = {}
         self.so_far = TrainSummary()
 
     def run(self) -> TrainSummary:
@@ -138,7 +143,7 @@ class _Training:
         started = time.perf_counter()
         if ranks.size > 1:  # a checkpoint has the generators of the first rank only
             seed_everything(derived_seed(settings.seed, "step", so_far.steps, ranks.rank))
-        indices = examples_of_step(len(task), settings.batch_size, settings.seed, so_far.steps)
+        plan = self._plan(so_far.steps)
         lr = learning_rate(
             so_far.steps,
             peak=settings.peak_lr,
@@ -147,21 +152,30 @@ class _Training:
             minimum=settings.min_lr,
         )
         with ranks.failing_together():
-            loss_sum, labels_here = accumulate_gradients(
-                self.model, task, settings, indices, ranks, self._where
-            )
-        loss_sum, labels = ranks.sums(loss_sum, labels_here)
-        loss = loss_sum / labels
-        ranks.add_gradients(self.parameters)
-        grad_norm = self._clip_gradients(indices)
+            found = accumulate_gradients(self.model, task, settings, plan, self.feed, self._where)
+            self._begin_next_step()
+        present = ranks.add_gradients(self.parameters)
+        norm = get_total_norm(p.grad for p in self.parameters.values() if p.grad is not None)
+        # The one time in a step that the CPU waits for a GPU.
+        sums, counts, norms, ranks_with_gradient = read_together(
+            [found.sums, found.labels, [norm], [] if present is None else [present]], self.device
+        )
+        loss_sum, labels = self._over_all_ranks(plan, sums, found.counted + int(sum(counts)))
+        loss, grad_norm = loss_sum / labels, norms[0]
+        if not math.isfinite(grad_norm):
+            raise NonFiniteLoss(f"the gradient norm is {grad_norm} at {self._where(plan.indices)}")
+        if present is not None:
+            drop_absent(self.parameters, ranks_with_gradient)
+        if settings.clip_norm is not None:
+            clip_grads_with_norm_(self.parameters.values(), settings.clip_norm, norm)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["rate"]
         self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.optimizer.zero_grad(set_to_none=True)
 
         step = so_far.steps + 1
         seconds = time.perf_counter() - started
-        tokens = sum(task.length(index) for index in indices)
+        tokens = sum(task.length(index) for index in plan.indices)
         peak_memory = peak_memory_bytes(self.device)
         self.so_far = replace(
             so_far,
@@ -178,7 +192,7 @@ class _Training:
             "loss": loss,
             "lr": lr,
             "grad_norm": grad_norm,
-            "labels": int(labels),
+            "labels": labels,
         }
         timing = {
             "step": step,
@@ -204,15 +218,45 @@ class _Training:
             eta_s=self.so_far.seconds / step * (total - step),
         )
 
-    def _clip_gradients(self, indices: Sequence[int]) -> float:
-        """The global norm of the gradients, before clipping if the settings ask for it."""
-        norm = get_total_norm(p.grad for p in self.parameters.values() if p.grad is not None)
-        value = norm.item()
-        if not math.isfinite(value):
-            raise NonFiniteLoss(f"the gradient norm is {value} at {self._where(indices)}")
-        if self.settings.clip_norm is not None:
-            clip_grads_with_norm_(self.parameters.values(), self.settings.clip_norm, norm)
-        return value
+    def _plan(self, step: int) -> StepPlan:
+        """Of the step that is made or, while that is still on its way, of the next one."""
+        if step not in self.plans:
+            self.plans = {step: plan_step(self.task, self.settings, step, self.ranks)}
+        return self.plans[step]
+
+    def _begin_next_step(self) -> None:
+        """Have the next step's first micro-batch on the device when this step's work is done."""
+        step = self.so_far.steps + 1
+        if step < self.settings.total_steps:
+            for members in self._plan(step).micro_batches[:1]:
+                self.feed.ahead(members, of_next_step=True)
+
+    def _over_all_ranks(
+        self, plan: StepPlan, sums: Sequence[float], labels: int
+    ) -> tuple[float, int]:
+        """The sum of the losses and the number of labels; raises on all ranks where one has to."""
+        failure, own = self._wrong_with(plan, sums, labels), 0.0
+        for value in sums:  # one by one: Python's sum() adds in another way since 3.12
+            own += value
+        loss_sum, all_labels, failures = self.ranks.sums(own, labels, failure is not None)
+        if failures:
+            with self.ranks.failing_together():
+                if failure is not None:
+                    raise failure
+        return loss_sum, int(all_labels)
+
+    def _wrong_with(self, plan: StepPlan, sums: Sequence[float], labels: int) -> ZiaError | None:
+        """What this rank's losses are not to be stepped for."""
+        for members, value in zip(plan.micro_batches, sums, strict=True):
+            if not math.isfinite(value):
+                return NonFiniteLoss(f"the loss is {value} at {self._where(members)}")
+        expected = sum(self.task.labels(i) for members in plan.micro_batches for i in members)
+        if labels != expected:
+            return ZiaError(
+                f"the loss counts {labels} labels where the task says {expected}, at "
+                f"{self._where(plan.indices)}"
+            )
+        return None
 
     def _evaluate(self) -> None:
         """Evaluate and record; the training that follows is the same as without it."""

@@ -1,59 +1,91 @@
 """The gradients of one optimiser step: its examples cut into micro-batches, scaled and added up."""
 
-import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from zia_core.batching import fixed_micro_batches, token_micro_batches
+from zia_core.batching import examples_of_step, fixed_micro_batches, token_micro_batches
 from zia_core.errors import ZiaError
+from zia_core.feed import Feed
+from zia_core.padding import padding_known
 from zia_core.ranks import Ranks
-from zia_core.training import NonFiniteLoss, TrainSettings, TrainTask
+from zia_core.training import TrainSettings, TrainTask
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """What one optimiser step is made of; a function of the settings and the data.
+
+    Attributes:
+        indices: the step's examples, on all ranks together.
+        labels: theirs; what a sum of losses is divided by, so that the ranks' gradients are to be
+            added up, not averaged. Known in advance, so that each micro-batch can be scaled and
+            let go before the next.
+        micro_batches: this rank's, perhaps none.
+        count: micro-batches that the ranks have together.
+    """
+
+    indices: Sequence[int]
+    labels: int
+    micro_batches: Sequence[Sequence[int]]
+    count: int
+
+
+@dataclass
+class Losses:
+    """What the micro-batches of a step gave, on the device: a scalar each.
+
+    `labels` are those that a task counts on the device; `counted` is the sum of the others.
+    """
+
+    sums: list[Tensor] = field(default_factory=list)
+    labels: list[Tensor] = field(default_factory=list)
+    counted: int = 0
+
+
+def plan_step(task: TrainTask, settings: TrainSettings, step: int, ranks: Ranks) -> StepPlan:
+    """The plan of a step, which counts from 0."""
+    indices = examples_of_step(len(task), settings.batch_size, settings.seed, step)
+    labels = sum(task.labels(index) for index in indices)
+    return StepPlan(indices, labels, *_micro_batches(task, settings, indices, ranks))
 
 
 def accumulate_gradients(
     model: nn.Module,
     task: TrainTask,
     settings: TrainSettings,
-    indices: Sequence[int],
-    ranks: Ranks,
+    plan: StepPlan,
+    feed: Feed,
     where: Callable[[Sequence[int]], str],
-) -> tuple[float, int]:
-    """Add the gradients of this rank's share of a step; return its losses' sum and its labels.
+) -> Losses:
+    """Add the gradients of this rank's share of a step, without waiting for any of them.
 
-    `indices` are the step's examples, on all ranks together, and their labels are what a sum of
-    losses is divided by: the ranks' gradients are to be added up, not averaged. `where` names the
-    step and examples in errors.
+    `where` names the step and examples in errors.
 
     Raises:
-        NonFiniteLoss: a micro-batch's loss is NaN or infinite.
-        ZiaError: the step has no label, or the loss counts others than the task.
+        ZiaError: the step has no label.
     """
-    # Known in advance, so that each micro-batch can be scaled and let go before the next.
-    step_labels = sum(task.labels(index) for index in indices)
-    if step_labels == 0:
-        raise ZiaError(f"no label to learn from at {where(indices)}")
-    micro_batches, count = _micro_batches(task, settings, indices, ranks)
-    loss_sum, labels = 0.0, 0
-    for members in micro_batches:
-        batch = {name: value.to(ranks.device) for name, value in task.batch(members).items()}
-        with autocast(settings):
-            loss, n = task.loss(model, batch)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise NonFiniteLoss(f"the loss is {value} at {where(members)}")
+    if plan.labels == 0:
+        raise ZiaError(f"no label to learn from at {where(plan.indices)}")
+    found = Losses()
+    for position, members in enumerate(plan.micro_batches):
+        fed = feed.take(members)
+        with autocast(settings), padding_known(fed.unpadded):
+            loss, labels = task.loss(model, fed.batch)
         # A micro-batch without labels has a sum of 0, and the mean 0.
         by_label = settings.loss_reduction == "step_labels"
-        divisor = step_labels if by_label else max(n, 1) * count
-        (loss / divisor).backward()
-        loss_sum, labels = loss_sum + value, labels + n
-    expected = sum(task.labels(index) for members in micro_batches for index in members)
-    if labels != expected:
-        raise ZiaError(
-            f"the loss counts {labels} labels where the task says {expected}, at {where(indices)}"
-        )
-    return loss_sum, labels
+        own = sum(task.labels(index) for index in members)
+        (loss / (plan.labels if by_label else max(own, 1) * plan.count)).backward()
+        found.sums.append(loss.detach())
+        if isinstance(labels, Tensor):
+            found.labels.append(labels)
+        else:
+            found.counted += labels
+        for following in plan.micro_batches[position + 1 : position + 2]:
+            feed.ahead(following)
+    return found
 
 
 def autocast(settings: TrainSettings) -> torch.autocast:

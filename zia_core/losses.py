@@ -16,8 +16,21 @@ def label_positions(labels: Tensor) -> Tensor:
     return positions
 
 
+def label_index(labels: Tensor) -> Tensor:
+    """`label_positions` as (labels,) int64 positions in the flattened (B*T).
+
+    To be made with the batch, on the CPU: how many labels there are is what a GPU must be waited
+    for to learn.
+    """
+    return label_positions(labels).flatten().nonzero().squeeze(1)
+
+
 def label_logits(
-    model: nn.Module, labels: Tensor, vocabulary: Tensor | None = None, **inputs: Any
+    model: nn.Module,
+    labels: Tensor,
+    vocabulary: Tensor | None = None,
+    index: Tensor | None = None,
+    **inputs: Any,
 ) -> Tensor:
     """The logits that each label is predicted from, in the order of `label_positions`: (labels, V).
 
@@ -29,6 +42,7 @@ def label_logits(
             (tokens, vocabulary) logits, the largest tensor of a small model, shrink accordingly.
         vocabulary: (V,) ids of the only tokens whose logits are wanted, in float32 products: those
             of bfloat16 are multiples of 1/8 at the size of logits, so options would tie.
+        index: the `label_index` of the labels, if it is known.
         inputs: what the trunk takes, (B, T, ...) each: input_ids or inputs_embeds, attention_mask.
 
     Returns:
@@ -38,7 +52,8 @@ def label_logits(
     outer: Any = model
     bare = outer.get_base_model() if hasattr(outer, "get_base_model") else outer
     hidden = bare.base_model(**inputs, use_cache=False).last_hidden_state
-    hidden, head = hidden[label_positions(labels)], bare.get_output_embeddings()
+    hidden = hidden.flatten(0, 1).index_select(0, label_index(labels) if index is None else index)
+    head = bare.get_output_embeddings()
     if vocabulary is None:
         logits = head(hidden)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -53,28 +68,40 @@ def label_logits(
     return logits
 
 
-def labels_in_order(labels: Tensor) -> Tensor:
+def labels_in_order(labels: Tensor, index: Tensor | None = None) -> Tensor:
     """The labels themselves, in the order of `label_positions`: (labels,)."""
-    return labels[:, 1:][label_positions(labels)[:, :-1]]
+    index = label_index(labels) if index is None else index
+    return labels.flatten().index_select(0, index + 1)  # each is one behind its position
 
 
 def causal_lm_losses(
-    model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None, labels: Tensor
+    model: nn.Module,
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    labels: Tensor,
+    label_index: Tensor | None = None,
 ) -> Tensor:
     """The cross entropy of every label, in the order of `label_positions`: (labels,).
 
-    All inputs are (B, T); see `label_logits`.
+    All inputs are (B, T), but for the index; see `label_logits`.
     """
-    logits = label_logits(model, labels, input_ids=input_ids, attention_mask=attention_mask)
-    return functional.cross_entropy(logits, labels_in_order(labels), reduction="none")
+    logits = label_logits(
+        model, labels, index=label_index, input_ids=input_ids, attention_mask=attention_mask
+    )
+    targets = labels_in_order(labels, label_index)
+    return functional.cross_entropy(logits, targets, reduction="none")
 
 
 def causal_lm_loss(
-    model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None, labels: Tensor
+    model: nn.Module,
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    labels: Tensor,
+    label_index: Tensor | None = None,
 ) -> tuple[Tensor, int]:
     """The sum of `causal_lm_losses`, a scalar, and the number of labels.
 
     The sum of no labels is 0, and still has a gradient.
     """
-    losses = causal_lm_losses(model, input_ids, attention_mask, labels)
+    losses = causal_lm_losses(model, input_ids, attention_mask, labels, label_index)
     return losses.sum(), len(losses)

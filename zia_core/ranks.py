@@ -21,6 +21,7 @@ from torch.nn import Parameter
 
 from zia_core.errors import ZiaError
 from zia_core.training import NonFiniteLoss
+from zia_core.transfer import on_device
 
 Item = TypeVar("Item")
 
@@ -63,26 +64,27 @@ class Ranks:
             distributed.all_reduce(total)
         return total.tolist()
 
-    def add_gradients(self, parameters: Mapping[str, Parameter]) -> None:
-        """Give every rank the sum of all ranks' gradients.
+    def add_gradients(self, parameters: Mapping[str, Parameter]) -> Tensor | None:
+        """Give every rank the sum of all ranks' gradients, in one all-reduce.
 
-        A parameter that no rank has a gradient for keeps none, so that the optimiser passes it
-        over as it would with one rank; one that only some ranks have a gradient for (of the
-        visual projection, where only some had images) has a zero on the others.
+        Every parameter has a gradient then: a zero where no rank had one.
+
+        Returns:
+            How many ranks had a gradient for each parameter, [parameters] on the device, for
+            `drop_absent`; None where this process is alone.
         """
         if self.size == 1:
-            return
+            return None
         own = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters.values()]
-        present = [float(p.grad is not None) for p in parameters.values()]
-        flat = torch.cat([*(g.flatten() for g in own), torch.tensor(present).to(self.device)])
+        present = torch.tensor([float(p.grad is not None) for p in parameters.values()])
+        flat = torch.cat([*(g.flatten() for g in own), on_device(present, self.device)])
         with _lost_ranks():
             distributed.all_reduce(flat)
         sizes = [p.numel() for p in parameters.values()]
         *gradients, counts = flat.split([*sizes, len(sizes)])
-        for parameter, gradient, count in zip(
-            parameters.values(), gradients, counts.tolist(), strict=True
-        ):
-            parameter.grad = gradient.view_as(parameter) if count else None
+        for parameter, gradient in zip(parameters.values(), gradients, strict=True):
+            parameter.grad = gradient.view_as(parameter)
+        return counts
 
     def first_text(self, text: str) -> tuple[int, str]:
         """The first rank whose text is not empty, and that text; (0, "") if all are empty."""
@@ -142,6 +144,17 @@ class Ranks:
             if kind == NonFiniteLoss.__name__:
                 raise NonFiniteLoss(sentence)
             raise ZiaError(f"rank {rank} failed ({kind}): {sentence}")
+
+
+def drop_absent(parameters: Mapping[str, Parameter], counts: Sequence[float]) -> None:
+    """Take the zeros of `Ranks.add_gradients` away again where no rank had a gradient.
+
+    So the optimiser passes such a parameter over as it would with one rank. One that only some
+    ranks have a gradient for (of the visual projection, where only some had images) keeps it.
+    """
+    for parameter, count in zip(parameters.values(), counts, strict=True):
+        if not count:
+            parameter.grad = None
 
 
 @contextmanager

@@ -72,10 +72,17 @@ class TrainTask(Protocol):
         """How the data set names an example."""
 
     def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """The examples as padded CPU tensors; the engine moves them to the device."""
+        """The examples as padded CPU tensors; the engine moves them to the device.
 
-    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
-        """Sum of the batch's losses (a scalar) and the number of labels in it."""
+        Padding masks [B, T] have names that end in "attention_mask".
+        """
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, int | Tensor]:
+        """Sum of the batch's losses and the number of labels in it.
+
+        The sum is a scalar, and so is the number where it is counted on the device. Nothing here is
+        to be read from there: no `item()`, no choice of rows by a mask.
+        """
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Metrics of the validation split; the model is in eval mode and autograd is off."""

@@ -65,13 +65,15 @@ def restore_optimizer(
     optimizer: Optimizer, parameters: Mapping[str, Parameter], tensors: Mapping[str, Tensor]
 ) -> None:
     """Undo `optimizer_tensors`: the next step is the one the saved optimiser would have made."""
+    # AdamW keeps its step counters on the CPU unless it is fused; its moments have the parameter's
+    # device, and its memory layout, on which the order of floating-point operations may depend.
+    fused = {id(p) for group in optimizer.param_groups if group["fused"] for p in group["params"]}
     for key, value in tensors.items():
         name, _, entry = key.rpartition(".")
         parameter = parameters[name]
-        # AdamW keeps its step counter on the CPU; its moments have the parameter's device, and its
-        # memory layout, on which the order of floating-point operations may depend.
+        counts_there = id(parameter) in fused
         own = (
-            value.clone()
+            value.to(parameter.device if counts_there else "cpu", copy=True)
             if entry == "step"
             else torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
         )

@@ -16,6 +16,7 @@ from experiments.alpaca_llama.data import Record, fingerprint
 from experiments.alpaca_llama.templates import PROMPT_INPUT, PROMPT_NO_INPUT, prompt_text
 from experiments.harness.arrow_cache import cached
 from experiments.harness.files import canonical_json
+from experiments.token_rows import TokenRows
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:  # heavy, and not needed to say what a run is
@@ -60,8 +61,9 @@ class InstructionDataset:
     """
 
     def __init__(self, table: "Dataset") -> None:
-        self._table = table.with_format("numpy")
-        columns = self._table.select_columns(["record", "prompt_tokens", "tokens", "truncated"])[:]
+        names = ["record", "prompt_tokens", "tokens", "truncated"]
+        columns = table.with_format("numpy").select_columns(names)[:]
+        self._rows = TokenRows.in_column(table, "input_ids")
         self._records = columns["record"].tolist()
         self._prompt_tokens: list[int] = columns["prompt_tokens"].tolist()
         self._tokens: list[int] = columns["tokens"].tolist()
@@ -85,22 +87,24 @@ class InstructionDataset:
     def batch(self, indices: Sequence[int]) -> dict[str, "Tensor"]:
         """Return input_ids, attention_mask and labels, each [len(indices), longest] int64.
 
-        Labels are not shifted: label t is token t, or -100 for prompt and padding.
+        Labels are not shifted: label t is token t, or -100 for prompt and padding. label_index says
+        where they are, see `zia_core.losses`.
         """
         import torch
 
-        shape = len(indices), max(self._tokens[i] for i in indices)
+        from zia_core.losses import label_index
+
         # The id of padding is of no consequence: nothing attends to it and it has no label.
-        input_ids = torch.zeros(shape, dtype=torch.int64)
-        mask = torch.zeros(shape, dtype=torch.int64)
-        labels = torch.full(shape, IGNORED, dtype=torch.int64)
-        texts = self._table[list(indices)]["input_ids"]  # in one go: a read costs more than a row
-        for row, (i, text) in enumerate(zip(indices, texts, strict=True)):
-            ids = torch.from_numpy(text.astype("int64"))
-            input_ids[row, : len(ids)] = ids
-            mask[row, : len(ids)] = 1
-            labels[row, self._prompt_tokens[i] : len(ids)] = ids[self._prompt_tokens[i] :]
-        return {"input_ids": input_ids, "attention_mask": mask, "labels": labels}
+        input_ids, mask = self._rows.padded(indices)
+        prompts = torch.tensor([self._prompt_tokens[i] for i in indices])[:, None]
+        labelled = mask.bool() & (torch.arange(mask.shape[1]) >= prompts)
+        labels = input_ids.where(labelled, IGNORED)
+        return {
+            "input_ids": input_ids,
+            "attention_mask": mask,
+            "labels": labels,
+            "label_index": label_index(labels),
+        }
 
 
 def tokenised(

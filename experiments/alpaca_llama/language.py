@@ -17,6 +17,7 @@ from experiments.harness.files import canonical_json
 from experiments.miniature.documents import Library
 from experiments.miniature.provided import PROFILE as MINI
 from experiments.squad_roberta.data import load_squad
+from experiments.token_rows import TokenRows
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
@@ -82,28 +83,20 @@ class Rows:
     """Tokenised texts, and batches of them padded on the right."""
 
     def __init__(self, rows: Sequence[Sequence[int]]) -> None:
-        self._rows = rows
+        self._rows = TokenRows.of(rows)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def length(self, i: int) -> int:
         """Tokens of a text."""
-        return len(self._rows[i])
+        return self._rows.length(i)
 
     def batch(self, indices: Sequence[int]) -> dict[str, "Tensor"]:
         """Return input_ids, attention_mask and labels, [B, T] int64; labels are not shifted."""
-        import torch
-        from torch.nn.utils.rnn import pad_sequence
-
-        rows = [torch.tensor(self._rows[i]) for i in indices]
-        ids = pad_sequence(rows, batch_first=True)
-        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
-        return {
-            "input_ids": ids,
-            "attention_mask": mask,
-            "labels": ids.masked_fill(mask == 0, IGNORED),
-        }
+        ids, mask = self._rows.padded(indices)
+        labels = ids.masked_fill(mask == 0, IGNORED)
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
 def _digest(text: str) -> str:

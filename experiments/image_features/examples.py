@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from experiments.image_features.cache import FeatureTable
+from experiments.token_rows import TokenRows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +31,7 @@ class Examples:
 
     def __init__(self, examples: Sequence[Example], features: FeatureTable | None = None) -> None:
         self._examples, self._features = examples, features
+        self._rows = TokenRows.of([each.prompt + each.response for each in examples])
 
     def __len__(self) -> int:
         return len(self._examples)
@@ -43,7 +45,7 @@ class Examples:
 
     def length(self, index: int) -> int:
         """Tokens of prompt and response."""
-        return len(self._examples[index].prompt) + len(self._examples[index].response)
+        return self._rows.length(index)
 
     def labels(self, index: int) -> int:
         """Tokens with a loss: those of the response."""
@@ -56,23 +58,24 @@ class Examples:
     def batch(self, indices: Sequence[int]) -> dict[str, "Tensor"]:
         """Examples padded on the right: input_ids, attention_mask and labels, int64 [B, T] each.
 
-        With features also those, float32 [B, ...], and has_image, bool [B]. Labels are not shifted:
-        label t is token t, or -100 for prompt and padding.
+        Labels are not shifted: label t is token t, or -100 for prompt and padding; label_index says
+        where they are, see `zia_core.losses`. With features also those, float32 [B, ...],
+        has_image, bool [B], and image_attention_mask, [B, 1 + T]: the mask behind a token for the
+        image.
         """
         import torch
 
-        chosen = [self._examples[index] for index in indices]
-        shape = len(chosen), max(len(each.prompt) + len(each.response) for each in chosen)
+        from zia_core.losses import label_index
+
         # The id of padding is of no consequence: nothing attends to it and it has no label.
-        ids, mask = (torch.zeros(shape, dtype=torch.int64) for _ in range(2))
-        labels = torch.full(shape, IGNORED)
-        for row, each in enumerate(chosen):
-            start, end = len(each.prompt), len(each.prompt) + len(each.response)
-            ids[row, :end] = torch.tensor(each.prompt + each.response)
-            mask[row, :end] = 1
-            labels[row, start:end] = ids[row, start:end]
+        ids, mask = self._rows.padded(indices)
+        prompts = torch.tensor([len(self._examples[index].prompt) for index in indices])[:, None]
+        labels = ids.where(mask.bool() & (torch.arange(ids.shape[1]) >= prompts), IGNORED)
         batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
-        return batch | self.shown(indices)
+        batch |= {"label_index": label_index(labels)} | self.shown(indices)
+        if "has_image" in batch:
+            batch["image_attention_mask"] = behind_image(batch["has_image"], mask)
+        return batch
 
     def prompts(self, indices: Sequence[int], padding: int) -> dict[str, "Tensor"]:
         """Prompts alone, padded on the left so that all end together; features as in `batch`."""
@@ -100,3 +103,10 @@ class Examples:
             features[seen] = self._features.rows([i for i in images if i is not None])
         has_image = torch.tensor([image is not None for image in images])
         return {"features": features, "has_image": has_image}
+
+
+def behind_image(has_image: "Tensor", mask: "Tensor") -> "Tensor":
+    """The mask [B, 1 + T] of texts with a token for the image in front, where there is one."""
+    import torch
+
+    return torch.cat([has_image[:, None].to(mask.dtype), mask], dim=1)

@@ -8,7 +8,7 @@ nothing attends to in a sample without an image.
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from experiments.image_features.examples import IGNORED, Examples
+from experiments.image_features.examples import IGNORED, Examples, behind_image
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,17 +31,19 @@ def read(
     from zia_core.losses import label_logits, labels_in_order
 
     words = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    labels = batch["labels"]
+    labels, index = batch["labels"], batch.get("label_index")
+    targets = labels_in_order(labels, index)
     if "features" not in batch:
-        return label_logits(model, labels, vocabulary, **words), labels_in_order(labels)
+        return label_logits(model, labels, vocabulary, index, **words), targets
     if _has_prompts(model):
         from zia_core import images
 
         with images(model, batch["features"], batch["has_image"]):
-            return label_logits(model, labels, vocabulary, **words), labels_in_order(labels)
+            return label_logits(model, labels, vocabulary, index, **words), targets
     longer = pad(labels, (1, 0), value=IGNORED)
-    logits = label_logits(model, longer, vocabulary, **_with_token(model, batch))
-    return logits, labels_in_order(labels)
+    if index is not None:  # every row is longer by one
+        index = index + 1 + index // labels.shape[1]
+    return label_logits(model, longer, vocabulary, index, **_with_token(model, batch)), targets
 
 
 def losses(model: "nn.Module", batch: Batch) -> "Tensor":
@@ -150,5 +152,7 @@ def _with_token(model: Any, batch: Batch) -> dict[str, "Tensor"]:
     image = projection.vectors(batch["features"], has_image).to(words.dtype)[:, None]
     # Nothing attends to it, and the attention's backward pass must not meet it either.
     image = torch.where(has_image[:, None, None], image, torch.zeros_like(image))
-    mask = torch.cat([has_image[:, None].to(torch.int64), batch["attention_mask"]], dim=1)
+    mask = batch.get("image_attention_mask")
+    if mask is None:
+        mask = behind_image(has_image, batch["attention_mask"])
     return {"inputs_embeds": torch.cat([image, words], dim=1), "attention_mask": mask}

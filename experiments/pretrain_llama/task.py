@@ -168,8 +168,17 @@ class Pretraining:
         return f"row {index}"
 
     def batch(self, indices: Sequence[int]) -> dict[str, "Tensor"]:
-        """The rows, [B, width] int64."""
-        return {"input_ids": self._rows[list(indices)].long()}
+        """The rows, [B, width] int64, without padding, and what `causal_lm_loss` takes besides."""
+        from zia_core.losses import label_index
+
+        ids = self._rows[list(indices)].long()
+        mask = ids.new_ones(ids.shape)
+        return {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "labels": ids,
+            "label_index": label_index(ids),
+        }
 
     def loss(self, model: "nn.Module", batch: dict[str, "Tensor"]) -> tuple["Tensor", int]:
         """Sum of the cross entropies of the next tokens, and their number."""
@@ -179,7 +188,7 @@ class Pretraining:
 
         # Fused, its backward in bfloat16 takes half of a step at this size on a CPU.
         with sdpa_kernel(SDPBackend.MATH):
-            return causal_lm_loss(model, batch["input_ids"], None, labels=batch["input_ids"])
+            return causal_lm_loss(model, **batch)
 
     def evaluate(self, model: "nn.Module") -> dict[str, float]:
         """The skills, a share of right words each."""

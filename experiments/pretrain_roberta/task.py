@@ -115,7 +115,10 @@ class Pretraining:
         return f"document {index}"
 
     def batch(self, indices: Sequence[int]) -> dict[str, "Tensor"]:
-        """input_ids, attention_mask and labels, [B, longest] int64."""
+        """input_ids, attention_mask and labels, [B, longest] int64.
+
+        masked: where labels are, in the flattened [B * longest].
+        """
         import torch
 
         shape = len(indices), max(map(self.length, indices))
@@ -126,7 +129,9 @@ class Pretraining:
             input_ids[row, : self.length(index)] = self._inputs[own]
             labels[row, : self.length(index)] = self._labels[own]
         mask = (input_ids != self._tokenizer.pad_token_id).long()
-        return {"input_ids": input_ids, "attention_mask": mask, "labels": labels}
+        masked = (labels != IGNORED).flatten().nonzero().squeeze(1)
+        batch = {"input_ids": input_ids, "attention_mask": mask, "labels": labels}
+        return batch | {"masked": masked}
 
     def loss(self, model: "nn.Module", batch: dict[str, "Tensor"]) -> tuple["Tensor", int]:
         """Sum of the cross entropies of the masked words, and their number.
@@ -139,9 +144,10 @@ class Pretraining:
         outer: Any = model
         with sdpa_kernel(SDPBackend.MATH):  # as for the pocket LLaMA
             hidden = outer.base_model(batch["input_ids"], batch["attention_mask"]).last_hidden_state
-        masked = batch["labels"] != IGNORED
-        logits = outer.lm_head(hidden[masked]).float()
-        return cross_entropy(logits, batch["labels"][masked], reduction="sum"), len(logits)
+        chosen = hidden.flatten(0, 1).index_select(0, batch["masked"])
+        logits = outer.lm_head(chosen).float()
+        labels = batch["labels"].flatten().index_select(0, batch["masked"])
+        return cross_entropy(logits, labels, reduction="sum"), len(logits)
 
     def evaluate(self, model: "nn.Module") -> dict[str, float]:
         """The skills, a share of right words each."""

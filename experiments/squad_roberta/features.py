@@ -14,6 +14,7 @@ from experiments.harness.files import canonical_json
 from experiments.squad_roberta import windows
 from experiments.squad_roberta.data import Question, fingerprint
 from experiments.squad_roberta.windows import Frame, Ints, Window, WindowSettings
+from experiments.token_rows import TokenRows
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:  # heavy, and not needed to say what a run is
@@ -36,6 +37,7 @@ class WindowDataset:
         self, table: "Dataset", questions: Sequence[Question], frame: Frame, pad: int
     ) -> None:
         self._table = table.with_format("numpy")
+        self._texts = TokenRows.in_column(table, "ids")
         columns = self._table.select_columns([*COLUMNS, "tokens"])[:]
         self._rows, self._tokens = columns["row"], columns["tokens"]
         self._context_at, self._labels = columns["context_at"], (columns["first"], columns["last"])
@@ -78,18 +80,14 @@ class WindowDataset:
         """
         import torch
 
-        shape = len(indices), max(self.length(i) for i in indices)
-        input_ids = torch.full(shape, self._pad)  # RoBERTa finds its positions by this id
-        mask, types = (torch.zeros(shape, dtype=torch.int64) for _ in range(2))
-        for row, i in enumerate(indices):
-            ids = torch.from_numpy(self._table[i]["ids"].astype("int64"))
-            input_ids[row, : len(ids)] = ids
-            mask[row, : len(ids)] = 1
-            types[row, : len(ids)] = self._frame.types[0]
-            types[row, self._context_at[i] : len(ids)] = self._frame.types[1]
+        # RoBERTa finds its positions by the id of the padding.
+        input_ids, mask = self._texts.padded(indices, self._pad)
         batch = {"input_ids": input_ids, "attention_mask": mask}
         if self._frame.types != (0, 0):
-            batch["token_type_ids"] = types
+            context = torch.tensor([int(self._context_at[i]) for i in indices])[:, None]
+            first, second = self._frame.types
+            types = torch.where(torch.arange(mask.shape[1]) < context, first, second)
+            batch["token_type_ids"] = types.masked_fill(mask == 0, 0)
         for name, labels in zip(("start_positions", "end_positions"), self._labels, strict=True):
             batch[name] = torch.tensor([int(labels[i]) for i in indices])
         return batch

@@ -29,21 +29,24 @@ def span_logits(model: "nn.Module", batch: dict[str, "Tensor"]) -> tuple["Tensor
     return start, end
 
 
-def span_loss(model: "nn.Module", batch: dict[str, "Tensor"]) -> tuple["Tensor", int]:
+def span_loss(model: "nn.Module", batch: dict[str, "Tensor"]) -> tuple["Tensor", "Tensor"]:
     """Sum of the cross entropies of starts and ends, and their number: two a labelled window.
+
+    Both are scalars on the model's device.
 
     Divided by the number it is Devlin et al.'s loss, the mean of start and end.
     """
     from torch.nn.functional import cross_entropy
 
-    total, labels = None, 0
-    for logits, name in zip(span_logits(model, batch), POSITIONS, strict=True):
-        # A sum of no labels is 0 and still has a gradient.
-        loss = cross_entropy(logits, batch[name], ignore_index=IGNORED, reduction="sum")
-        total = loss if total is None else total + loss
-        labels += int((batch[name] != IGNORED).sum())
-    assert total is not None
-    return total, labels
+    # A sum of no labels is 0 and still has a gradient.
+    (start, starts), (end, ends) = (
+        (
+            cross_entropy(logits, batch[name], ignore_index=IGNORED, reduction="sum"),
+            (batch[name] != IGNORED).sum(),
+        )
+        for logits, name in zip(span_logits(model, batch), POSITIONS, strict=True)
+    )
+    return start + end, starts + ends
 
 
 def mean_loss(model: "nn.Module", dataset: WindowDataset, token_budget: int) -> float:
@@ -60,7 +63,7 @@ def mean_loss(model: "nn.Module", dataset: WindowDataset, token_budget: int) -> 
         batch = {name: value.to(device) for name, value in dataset.batch(group).items()}
         with torch.no_grad():
             loss, n = span_loss(model, batch)
-        total, labels = total + loss.item(), labels + n
+        total, labels = total + loss.item(), labels + int(n)
     return total / labels
 
 
@@ -91,7 +94,7 @@ class SpanTask:
         """What the model takes, and the labels."""
         return self.train.batch(indices)
 
-    def loss(self, model: "nn.Module", batch: dict[str, "Tensor"]) -> tuple["Tensor", int]:
+    def loss(self, model: "nn.Module", batch: dict[str, "Tensor"]) -> tuple["Tensor", "Tensor"]:
         """As `span_loss`."""
         return span_loss(model, batch)
 

@@ -14,6 +14,7 @@ from experiments.alpaca_llama.features import (
 from experiments.alpaca_llama.templates import prompt_text
 from tests.alpaca_llama.tokenizers_by_hand import byte_level, sentencepiece
 from zia_core.errors import ZiaError
+from zia_core.losses import label_index
 
 RECORDS = [
     Record(5, "Say a word.", "", "the word"),
@@ -35,8 +36,9 @@ def test_labels_are_the_response_and_eos(tmp_path: Path, kind: type) -> None:
     dataset = tokenised(RECORDS, tokenizer, 1000, tmp_path)
     batch = dataset.batch([0, 1, 2])
     assert {key: value.dtype for key, value in batch.items()} == dict.fromkeys(
-        ("input_ids", "attention_mask", "labels"), torch.int64
+        ("input_ids", "attention_mask", "labels", "label_index"), torch.int64
     )
+    assert torch.equal(batch["label_index"], label_index(batch["labels"]))
     for row, record in enumerate(RECORDS):
         ids, mask, labels = (batch[key][row] for key in ("input_ids", "attention_mask", "labels"))
         length, labelled = dataset.length(row), labels != -100

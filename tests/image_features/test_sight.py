@@ -6,11 +6,14 @@ import pytest
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
+from experiments.image_features.examples import behind_image
 from experiments.image_features.methods import prepare
 from experiments.image_features.settings import ImageTextSettings
 from experiments.image_features.sight import _generated, losses, read
+from tests.zia_core.reads import Reads
 from zia_core import visual_projection
-from zia_core.losses import causal_lm_losses
+from zia_core.losses import causal_lm_losses, label_index
+from zia_core.padding import padding_known
 
 SETTINGS = ImageTextSettings(depths=(1, 2), bottleneck=4, lora_dropout=0.0)
 WIDTH = 5
@@ -67,6 +70,19 @@ def test_the_image_is_the_first_embedding(model: Any) -> None:
         expected.append(out[-length:][2 : length - 1])
     # LLaMA's norm and rotary embedding are float32, and padded samples are at other positions.
     torch.testing.assert_close(logits, torch.cat(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_batch_knows_of_itself_is_not_asked_for(model: Any) -> None:
+    """Where the labels are, and the mask with the image's place: the same numbers, unasked."""
+    given = batch([True, False, True])
+    mask = behind_image(given["has_image"], given["attention_mask"])
+    known = {"label_index": label_index(given["labels"]), "image_attention_mask": mask}
+    expected = losses(model, given)
+    reads = Reads()
+    with padding_known({mask.shape: False}), reads:
+        found = losses(model, given | known)
+    assert reads.found == []
+    assert torch.equal(found, expected)
 
 
 def test_without_an_image_it_is_text(model: Any) -> None:

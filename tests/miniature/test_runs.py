@@ -37,6 +37,7 @@ from experiments.squad_roberta import runs as squad_roberta
 from experiments.vision import small_vit
 from experiments.vtab_vit import runs as vtab_vit
 from experiments.vtab_vit import tasks
+from tests.zia_core.reads import reads_of_steps
 from zia_core.errors import ZiaError
 
 COMMON: dict[str, Any] = {
@@ -127,11 +128,14 @@ def spec(experiment: str) -> RunSpec:
 @pytest.mark.parametrize("experiment", CASES)
 def test_a_run_of_mini_needs_neither_data_nor_network(root: Path, experiment: str) -> None:
     run = spec(experiment)
-    outcome = run_one(run, root / "runs")
+    with reads_of_steps() as reads:
+        outcome = run_one(run, root / "runs")
     assert outcome.state == "done", outcome.reason
     assert DATA_VARIABLE not in os.environ
     done = stored.load(root / "runs" / run.experiment / run.folder_name)
     assert done.result["steps"] > 3
+    assert reads.found == []  # a GPU would be waited for
+    assert reads.together == done.result["steps"]
     assert done.result["train_loss_last"] != done.result["train_loss_first"]
     for name, number in CASES[experiment][-1].items():
         assert done.result[name] == number

@@ -105,7 +105,7 @@ def test_labels_are_the_response_alone() -> None:
     short = replace(PROBLEM, hint="", id="8")
     examples, _ = encode([PROBLEM, short], tokenizer, "hint", 1000, lambda p: None)
     batch = Examples(examples).batch([0, 1])
-    assert set(batch) == {"input_ids", "attention_mask", "labels"}
+    assert set(batch) == {"input_ids", "attention_mask", "labels", "label_index"}
     for row, example in enumerate(examples):
         labels = batch["labels"][row]
         assert labels[labels != IGNORED].tolist() == example.response

@@ -1,0 +1,77 @@
+"""Micro-batches on the device before they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import torch
+from torch import Size, Tensor
+
+from zia_core.padding import is_padding_mask
+from zia_core.rng import restore_rng, rng_state
+from zia_core.training import TrainTask
+from zia_core.transfer import on_device
+
+
+@dataclass(frozen=True)
+class Fed:
+    """A micro-batch on the device.
+
+    Attributes:
+        members: its examples.
+        batch: what the task made of them.
+        unpadded: by the shape of each padding mask, whether it is true everywhere.
+    """
+
+    members: Sequence[int]
+    batch: dict[str, Tensor]
+    unpadded: dict[Size, bool]
+
+
+class Feed:
+    """Makes a task's micro-batches; on a GPU it copies the next one while one is worked on."""
+
+    def __init__(self, task: TrainTask, device: torch.device) -> None:
+        self._task, self._device = task, device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._next: Fed | None = None
+        self._draws = False  # the task's batches are random
+
+    def take(self, members: Sequence[int]) -> Fed:
+        """The micro-batch of these examples, for the current stream."""
+        fed, self._next = self._next, None
+        if fed is None or fed.members != members:
+            fed = self._fed(members)
+        if self._stream is not None:
+            current = torch.cuda.current_stream(self._device)
+            current.wait_stream(self._stream)
+            for tensor in fed.batch.values():
+                tensor.record_stream(current)  # its memory is no other copy's before then
+        return fed
+
+    def ahead(self, members: Sequence[int], *, of_next_step: bool = False) -> None:
+        """Begin to copy what will be taken next; on a CPU there is nothing to gain.
+
+        What fails here fails again when it is taken. A checkpoint between two steps has the random
+        generators, so a next step's batch that draws from them is left for later.
+        """
+        if self._stream is None or (of_next_step and self._draws):
+            return
+        before = rng_state() if of_next_step else {}
+        with suppress(Exception):
+            self._next = self._fed(members)
+        after = rng_state() if of_next_step else {}
+        if not all(torch.equal(after[name], state) for name, state in before.items()):
+            self._draws, self._next = True, None
+            restore_rng(before)
+
+    def _fed(self, members: Sequence[int]) -> Fed:
+        batch = self._task.batch(members)
+        masks = [tensor for name, tensor in batch.items() if is_padding_mask(name, tensor)]
+        unpadded = {mask.shape: bool(mask.numpy().all()) for mask in masks}
+        if self._stream is not None:
+            with torch.cuda.stream(self._stream):
+                batch = {name: on_device(value, self._device) for name, value in batch.items()}
+        return Fed(members, batch, unpadded)

@@ -1,0 +1,60 @@
+"""Attention masks without a question to the GPU.
+
+For a batch without padding transformers makes no mask, so that the attention's fastest kernel can
+be used, and it finds that out by asking the device whether the padding mask is all true. Who makes
+a batch knows. Within `padding_known` the same masks are made from that knowledge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Size, Tensor
+
+
+def is_padding_mask(name: str, tensor: Tensor) -> bool:
+    """Whether an entry of a batch says where its tokens are: [B, T], true or 1 there."""
+    return name.endswith("attention_mask") and tensor.ndim == 2
+
+
+@contextmanager
+def padding_known(unpadded: Mapping[Size, bool]) -> Iterator[None]:
+    """Within the block, masks are made unasked for padding masks of these shapes.
+
+    Args:
+        unpadded: by the shape of a padding mask [B, T], whether it is true everywhere.
+    """
+    if not unpadded:
+        yield
+        return
+    with ExitStack() as stack:
+        for kernel in ("sdpa", "eager"):
+            stack.enter_context(_replaced(kernel, unpadded))
+        yield
+
+
+@contextmanager
+def _replaced(kernel: str, unpadded: Mapping[Size, bool]) -> Iterator[None]:
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+
+    masks: Any = ALL_MASK_ATTENTION_FUNCTIONS
+    asking: Callable[..., Tensor | None] = masks[kernel]
+
+    def knowing(*args: Any, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
+        known = None if attention_mask is None else unpadded.get(attention_mask.shape)
+        if known is None:
+            return asking(*args, attention_mask=attention_mask, **kwargs)
+        if known:
+            return asking(*args, attention_mask=None, **kwargs)
+        kwargs |= {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
+        return asking(*args, attention_mask=attention_mask, **kwargs)
+
+    masks[kernel] = knowing
+    try:
+        yield
+    finally:
+        del masks[kernel]  # what there is beneath may have been ours too
+        if masks[kernel] is not asking:
+            masks[kernel] = asking
