@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import MethodType
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from zia_core.calls import Kept, calling
 from zia_core.config import ZeroInitConfig
 from zia_core.errors import ZiaError
 from zia_core.families import attention_layers, geometry, parameter_dtype
@@ -88,14 +90,12 @@ def frozen_prompts(model: Model) -> Iterator[Model]:
 
     `generate` does this by itself for its own duration; use it around a loop of evaluation passes.
     """
-    layers = [layer for layer in zero_init_layers(model) if not layer.keep]
-    for layer in layers:
-        layer.keep = True
-    try:
+    calls = {layer: layer.call for layer in zero_init_layers(model)}
+    # A block around this one keeps on keeping.
+    with calling(
+        {layer: replace(call, kept=Kept()) for layer, call in calls.items() if call.kept is None}
+    ):
         yield model
-    finally:
-        for layer in layers:
-            layer.keep, layer.kept = False, None
 
 
 @contextmanager
@@ -104,8 +104,9 @@ def condition(
 ) -> Iterator[Model]:
     """Within the block, add vectors of each sample to the prompts of all L layers (eqs 9-10).
 
-    Behind the block the condition is what it was before, of a block around this one, say. With
-    gradient checkpointing the backward pass must run inside the block too.
+    Behind the block the condition is what it was before, of a block around this one, say. It is in
+    force in this thread and task alone (`zia_core.calls`). With gradient checkpointing the backward
+    pass must run inside the block too.
 
     Args:
         model: an adapted model with hidden prompts.
@@ -115,11 +116,17 @@ def condition(
             they have without a condition: to the bit, where the batch is of the same shape.
 
     Raises:
-        ZiaError: not an adapted model, vectors of another shape, or `present` is no bool [B].
+        ZiaError: not an adapted model, vectors of another shape, `present` is no bool [B], or a
+            DataParallel on several GPUs.
     """
     layers = zero_init_layers(model)
     if not layers:
         raise ZiaError(f"{type(model).__name__} has no zero-init attention; call attach() first.")
+    if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:
+        raise ZiaError(
+            "DataParallel runs copies of the model in threads that see no condition; use "
+            "DistributedDataParallel."
+        )
     given = None
     if vectors is not None:
         length, width = layers[0].config.prompt_length, layers[0].geometry.width
@@ -136,14 +143,8 @@ def condition(
                 f"vectors of {len(vectors)} samples; give one bool a sample."
             )
         given = Condition(vectors, present)
-    before = [layer.condition for layer in layers]
-    for layer in layers:
-        layer.condition = given
-    try:
+    with calling({layer: replace(layer.call, condition=given) for layer in layers}):
         yield model
-    finally:
-        for layer, condition_before in zip(layers, before, strict=True):
-            layer.condition = condition_before
 
 
 def _hook_class(timm: bool) -> Any:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from zia_core.attention import PromptKV
+from zia_core.calls import Call, call_of
 from zia_core.config import ZeroInitConfig
 from zia_core.errors import ZiaError
 
@@ -80,16 +81,27 @@ class ZeroInit(nn.Module):
             gates = geometry.heads if config.gate_per == "head" else 1
             start = torch.full((gates,), float(config.gate_init), device=device, dtype=dtype)
             self.gate = nn.Parameter(start)
-        self.condition: Condition | None = None  # set by `zia_core.condition`
-        self.keep = False  # inside `frozen_prompts`
-        self.kept: tuple[tuple[object, ...], dict[int, PromptKV]] | None = None  # by samples
-        self.observer: Observer | None = None  # inside `observed`
+
+    @property
+    def call(self) -> Call:
+        """What the blocks around the present call say: `condition`, `frozen_prompts`, `observed`.
+
+        It is of this thread and task, and never an attribute: other calls go on meanwhile.
+        """
+        return call_of(self)
+
+    @property
+    def condition(self) -> Condition | None:
+        """The condition of the present call."""
+        return self.call.condition
 
     def strength(self) -> Tensor:
         """a(g): [H] or [1]."""
         return torch.tanh(self.gate) if self.config.gate_activation == "tanh" else self.gate
 
-    def keys_values(self, project: Projection, dtype: torch.dtype, samples: int = 1) -> PromptKV:
+    def forward(
+        self, project: Projection, dtype: torch.dtype, batch: int, samples: int = 1
+    ) -> PromptKV:
         """The prompts' keys and gated values, made once per forward pass.
 
         They are kept from one pass to the next only inside `frozen_prompts` and with autograd off:
@@ -98,34 +110,43 @@ class ZeroInit(nn.Module):
         Args:
             project: the layer's frozen weights.
             dtype: of the queries.
+            batch: B, samples in this pass.
             samples: where they are kept, copies of what all samples share, as the product with
                 queries [samples, H, T, D] needs them. That product would make them at every call,
                 which for one query a sample takes longer than the product.
+
+        Raises:
+            ZiaError: a condition that is not for a batch of this size, or weights that cannot be
+                computed with here.
         """
-        if not self.keep or torch.is_grad_enabled():
-            return self._compute(project, dtype)
+        call = self.call
+        self._check_batch(call.condition, batch)
+        if call.kept is None or torch.is_grad_enabled():
+            return self._dropped(self._compute(call.condition, project, dtype), batch)
         # Version counters move with every optimiser step and load, should one happen meanwhile.
-        made_from = (dtype, self.condition, *((p.device, p._version) for p in self.parameters()))
-        if self.kept is None or self.kept[0] != made_from:
-            self.kept = (made_from, {1: self._compute(project, dtype)})
-        by_samples = self.kept[1]
+        made_from = (dtype, call.condition, *map(_version, self.parameters()))
+        kept = call.kept.prompts
+        if kept is None or kept[0] != made_from:
+            kept = (made_from, {1: self._compute(call.condition, project, dtype)})
+            call.kept.prompts = kept
+        by_samples = kept[1]
         if samples not in by_samples:
             by_samples[samples] = self._copied(by_samples[1], samples)
-        return by_samples[samples]
+        return self._dropped(by_samples[samples], batch)
 
-    def check_batch(self, samples: int) -> None:
-        """Refuse a condition that is not for a batch of this size."""
-        given = None if self.condition is None else len(self.condition.vectors)
-        if given not in (None, samples):
+    def _check_batch(self, condition: Condition | None, batch: int) -> None:
+        if condition is not None and len(condition.vectors) != batch:
             raise ZiaError(
-                f"The condition has {given} rows and the batch {samples} samples; give one row a "
-                "sample (beams and returned sequences count: repeat_interleave)."
+                f"The condition has {len(condition.vectors)} rows and the batch {batch} samples; "
+                "give one row a sample (beams and returned sequences count: repeat_interleave)."
             )
 
-    def _compute(self, project: Projection, dtype: torch.dtype) -> PromptKV:
+    def _compute(
+        self, condition: Condition | None, project: Projection, dtype: torch.dtype
+    ) -> PromptKV:
         prompt = self.prompt.to(dtype)
         if self.config.prompt_source == "key_value":
-            if self.condition is not None:
+            if condition is not None:
                 raise ZiaError(
                     "A condition is added to hidden prompts and prompt_source='key_value' has "
                     "none; use prompt_source='hidden'."
@@ -136,9 +157,13 @@ class ZeroInit(nn.Module):
             )
         else:
             key, value = project(prompt)
-        if self.condition is not None:
-            return self._conditioned(self.condition, project, prompt, key, value)
+        if condition is not None:
+            return self._conditioned(condition, project, prompt, key, value)
         return self._finished(key, value)
+
+    def _dropped(self, prompts: PromptKV, batch: int) -> PromptKV:
+        """P-tuning v2's `prefix_dropout`, where the layer has one."""
+        return self.dropout(prompts, batch) if "dropout" in self._modules else prompts
 
     def _copied(self, prompts: PromptKV, samples: int) -> PromptKV:
         """Shared keys and values as [samples, H, K, D], laid out as a broadcast product does it."""
@@ -185,3 +210,8 @@ class ZeroInit(nn.Module):
         value_HKD = self._per_head(value_GKD)
         # A float32 product of mixed operands: autograd keeps the half-precision one.
         return (self.strength()[:, None, None] * value_HKD).to(value_HKD.dtype)
+
+
+def _version(parameter: nn.Parameter) -> tuple[torch.device, int]:
+    """Where it is, and how often it was changed; inference tensors do not count that."""
+    return parameter.device, -1 if parameter.is_inference() else parameter._version

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from zia_core.attachment import zero_init_layers
+from zia_core.calls import calling
 from zia_core.errors import ZiaError
 from zia_core.layer import ZeroInit
 
@@ -73,11 +74,8 @@ def observed(model: nn.Module) -> Iterator[dict[int, TermNorms]]:
         if layer.config.softmax == "separate"
     }
     found = {number: TermNorms() for number in layers}
-    for number, layer in layers.items():
-        layer.observer = found[number].add
-    try:
-        with torch.no_grad():
-            yield found
-    finally:
-        for layer in zero_init_layers(model):
-            layer.observer = None
+    calls = {
+        layer: replace(layer.call, observer=found[number].add) for number, layer in layers.items()
+    }
+    with calling(calls), torch.no_grad():
+        yield found

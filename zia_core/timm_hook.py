@@ -1,90 +1,90 @@
-"""The hook for timm ViTs: module hooks around one attention, no copied forward.
+"""The hook for timm ViTs: the attention's own forward pass, with two of its parts looked into.
 
 timm has no attention registry, but its `Attention.forward` passes the queries through `q_norm` and
-the attended values through `norm` (both an `nn.Identity` where unused), with the kernel between.
+the attended values through `norm` (both an `nn.Identity` where unused), with the kernel between. It
+runs here on a view of the module in which these two tell a pass what goes through them. The pass is
+an object of the call's own, so that several threads may be in one attention.
 """
 
 from __future__ import annotations
 
+from types import MethodType
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from zia_core.attention import PromptKV, joint_mix, prompt_term
-from zia_core.config import ZeroInitConfig
 from zia_core.errors import ZiaError
 from zia_core.families import timm_projection
-from zia_core.layer import Geometry, ZeroInit
+from zia_core.layer import ZeroInit
 
 
 class TimmZeroInit(ZeroInit):
-    """`ZeroInit` whose forward pass is driven by hooks.
-
-    The hooks are bound methods, so that deepcopy of an adapted model rebinds them to the copy.
-    """
-
-    def __init__(
-        self, config: ZeroInitConfig, geometry: Geometry, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        super().__init__(config, geometry, device, dtype)
-        self.passing: dict[str, Any] = {}  # what the hooks of one pass tell each other
-
-    def begin(self, attention: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Before the attention: prompts of this pass."""
-        masked = kwargs.get("attn_mask") is not None or kwargs.get("is_causal") or len(args) > 1
-        if masked and self.config.softmax == "joint":
-            raise ZiaError("softmax='joint' on a timm model takes no attention mask; leave it out.")
-        dropout = attention.attn_drop.p if attention.training else 0.0
-        if dropout and self.config.softmax == "joint":
-            raise ZiaError("softmax='joint' on a timm model needs attn_drop_rate=0; build it so.")
-        self.check_batch(len(args[0]))
-        # The queries' dtype is not known yet; the input's is the one that the weights meet.
-        prompts = self.keys_values(timm_projection(attention), args[0].dtype)
-        self.passing = {
-            "prompts": prompts,
-            "scale": attention.scale,
-            "dropout": dropout,
-        }
-
-    def see_query(self, module: nn.Module, args: Any, query: Tensor) -> None:
-        """After the query norm: q [B, H, N, D]."""
-        self.passing["query"] = query
-
-    def see_key(self, module: nn.Module, args: Any, key: Tensor) -> None:
-        """After the key norm: k [B, H, N, D]; only the joint softmax needs it."""
-        self.passing["key"] = key
-
-    def add_term(self, module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
-        """Before the output norm and projection: adds to the text attention [B, N, H*D]."""
-        text, now = args[0], self.passing
-        self.passing = {}
-        prompts: PromptKV = now["prompts"]
-        query: Tensor = now["query"]
-        if self.config.softmax == "separate":
-            term = prompt_term(query, prompts, now["scale"], None, now["dropout"])
-            if self.observer is not None:
-                words_BNHD = text.unflatten(2, (self.geometry.heads, -1))
-                self.observer(words_BNHD, term.transpose(1, 2))
-            return (text + term.transpose(1, 2).flatten(2).to(text.dtype),)
-        text_BHND = text.unflatten(2, (self.geometry.heads, -1)).transpose(1, 2)
-        mixed = joint_mix(text_BHND, query, now["key"], prompts, now["scale"])
-        return (mixed.transpose(1, 2).flatten(2),)
+    """`ZeroInit` whose attention's `forward` is `_forward`."""
 
     def install(self, attention: Any) -> None:
-        """Hook a timm attention module."""
+        """Make a timm attention module run `_forward`."""
         attention.zero_init = self
-        attention.register_forward_pre_hook(self.begin, with_kwargs=True)
-        attention.q_norm.register_forward_hook(self.see_query)
-        if self.config.softmax == "joint":
-            attention.k_norm.register_forward_hook(self.see_key)
-        attention.norm.register_forward_pre_hook(self.add_term)
+        # A bound method, not a closure: deepcopy rebinds it to the copy.
+        attention.__dict__["forward"] = MethodType(_forward, attention)
 
     def uninstall(self, attention: Any) -> None:
-        """Undo `install`: hooks are found by their owner, which also works on a deep copy."""
-        for module in (attention, attention.q_norm, attention.k_norm, attention.norm):
-            for hooks in (module._forward_pre_hooks, module._forward_hooks):
-                for key in [k for k, h in hooks.items() if getattr(h, "__self__", None) is self]:
-                    del hooks[key]
-                    module._forward_pre_hooks_with_kwargs.pop(key, None)
+        """Undo `install`."""
+        # Hooks of accelerate, say, that came later keep ours inside: it is the module's own again.
+        if getattr(attention.__dict__.get("forward"), "__func__", None) is _forward:
+            del attention.__dict__["forward"]
         del attention.zero_init
+
+
+def _forward(attention: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """[B, N, C] -> [B, N, C]; takes what the attention's own `forward` takes."""
+    own_forward = type(attention).forward
+    if "zero_init" not in attention._modules:
+        return own_forward(attention, x, *args, **kwargs)
+    layer: TimmZeroInit = attention.zero_init
+    dropout = attention.attn_drop.p if attention.training else 0.0
+    if layer.config.softmax == "joint":
+        if args or kwargs.get("attn_mask") is not None or kwargs.get("is_causal"):
+            raise ZiaError("softmax='joint' on a timm model takes no attention mask; leave it out.")
+        if dropout:
+            raise ZiaError("softmax='joint' on a timm model needs attn_drop_rate=0; build it so.")
+    # The queries' dtype is not known yet; the input's is the one that the weights meet.
+    prompts = layer(timm_projection(attention), x.dtype, len(x))
+    return own_forward(_Pass(attention, prompts, dropout), x, *args, **kwargs)
+
+
+class _Pass:
+    """A view of an attention module for one forward pass, which adds the prompt term."""
+
+    def __init__(self, attention: Any, prompts: PromptKV, dropout: float) -> None:
+        self._attention, self._prompts, self._dropout = attention, prompts, dropout
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._attention, name)
+
+    def q_norm(self, query: Tensor) -> Tensor:
+        """q [B, H, N, D] as the text path sees it."""
+        self._query: Tensor = self._attention.q_norm(query)
+        return self._query
+
+    def k_norm(self, key: Tensor) -> Tensor:
+        """k [B, H, N, D]; only the joint softmax needs it."""
+        self._key: Tensor = self._attention.k_norm(key)
+        return self._key
+
+    def norm(self, text: Tensor) -> Tensor:
+        """Before the output norm and projection: adds to the text attention [B, N, H*D]."""
+        attention, prompts, query = self._attention, self._prompts, self._query
+        layer: TimmZeroInit = attention.zero_init
+        heads, scale = layer.geometry.heads, attention.scale
+        if layer.config.softmax == "separate":
+            term = prompt_term(query, prompts, scale, None, self._dropout).transpose(1, 2)
+            if (observer := layer.call.observer) is not None:
+                observer(text.unflatten(2, (heads, -1)), term)
+            mixed = text + term.flatten(2).to(text.dtype)
+        else:
+            text_BHND = text.unflatten(2, (heads, -1)).transpose(1, 2)
+            mixed_BHND = joint_mix(text_BHND, query, self._key, prompts, scale)
+            mixed = mixed_BHND.transpose(1, 2).flatten(2)
+        result: Tensor = attention.norm(mixed)
+        return result

@@ -102,16 +102,16 @@ def zero_init_attention(
     """
     layer: TransformersZeroInit = attention.zero_init
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    layer.check_batch(len(query))
-    samples = len(query) if query.shape[-2] == 1 else 1
-    prompts = layer.keys_values(projection(attention), query.dtype, samples)
+    batch = len(query)
+    samples = batch if query.shape[-2] == 1 else 1
+    prompts = layer(projection(attention), query.dtype, batch, samples)
     kwargs |= {"scaling": scaling, "dropout": dropout}
     if layer.config.softmax == "joint":
         return _joint(attention, query, key, value, attention_mask, prompts, kwargs)
     text_BTHD, weights = layer.text(attention, query, key, value, attention_mask, **kwargs)
     term_BHTD = prompt_term(query, prompts, scale, kwargs.get("softcap"), dropout)
-    if layer.observer is not None:
-        layer.observer(text_BTHD, term_BHTD.transpose(1, 2))
+    if (observer := layer.call.observer) is not None:
+        observer(text_BTHD, term_BHTD.transpose(1, 2))
     return text_BTHD + term_BHTD.transpose(1, 2), weights
 
 

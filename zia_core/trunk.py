@@ -8,6 +8,7 @@ from them through the model's own blocks, norm and head.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,12 +59,14 @@ class Trunk:
         above = [*model.blocks[self.depth :], model.norm][0]
         # Before a method's own hooks on that block: those belong to what is computed every time.
         handle = above.register_forward_pre_hook(_stop, prepend=True)
+        stopping = _STOPPING.set(True)
         try:
             with torch.no_grad():
                 model(images)
         except _ReachedError as reached:
             return reached.hidden
         finally:
+            _STOPPING.reset(stopping)
             handle.remove()
         raise AssertionError("the forward pass did not come to the lowest adapted block")
 
@@ -103,8 +106,13 @@ class _ReachedError(Exception):
         self.hidden = hidden
 
 
+# Whether the pass under way in this thread is to end there: others may be in the same model.
+_STOPPING: ContextVar[bool] = ContextVar("trunk_stopping", default=False)
+
+
 def _stop(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-    raise _ReachedError(args[0])
+    if _STOPPING.get():
+        raise _ReachedError(args[0])
 
 
 def _plain_vit(model: nn.Module) -> Any:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from types import MethodType
-from typing import Any
-
-import torch
 from torch import nn
 
 from zia_core.attachment import Model, attach, zero_init_layers
@@ -14,18 +10,21 @@ from zia_core.config import ZeroInitConfig
 from zia_core.errors import ZiaError
 from zia_core.families import attention_layers
 from zia_core.head import task_head, train_head
-from zia_core.layer import Projection
 
 
 class PrefixDropout(nn.Dropout):
     """Dropout of a layer's prefix, a mask per sample; lives at `<attention>.zero_init.dropout`."""
 
-    batch = 1  # samples in the pass that is under way
-
-    def see_batch(self, attention: nn.Module, args: tuple[Any, ...], kwargs: Any) -> None:
-        """Before the attention, which is called with hidden states [B, T, C]."""
-        hidden = args[0] if args else kwargs["hidden_states"]
-        self.batch = len(hidden)
+    def forward(self, prompts: PromptKV, batch: int) -> PromptKV:  # type: ignore[override]
+        """Keys and values [H, K, D] -> [batch, H, K, D]; as they are outside training."""
+        if not self.training or self.p == 0.0:
+            return prompts
+        # A gated value is the gate times the value, so dropping it is dropping the value.
+        key, value = (
+            super(PrefixDropout, self).forward(part.expand(batch, -1, -1, -1))
+            for part in (prompts.key, prompts.value)
+        )
+        return PromptKV(key, value)
 
 
 def p_tuning_v2(model: Model, prompt_length: int = 16, dropout: float = 0.1) -> Model:
@@ -70,23 +69,6 @@ def prefix_dropout(model: Model, dropout: float) -> Model:
     layers = zero_init_layers(model)
     if not layers or layers[0].config.prompt_source != "key_value":
         raise ZiaError("Prefix dropout is for free prompts; attach with prompt_source='key_value'.")
-    for module in model.modules():
-        layer = getattr(module, "zero_init", None)
-        if isinstance(layer, nn.Module):
-            drop = PrefixDropout(dropout).train(model.training)
-            layer.add_module("dropout", drop)
-            # First of all: timm's prompts are made in a hook of the same kind.
-            module.register_forward_pre_hook(drop.see_batch, prepend=True, with_kwargs=True)
-            # A bound method, not a closure: deepcopy rebinds it to the copy.
-            layer.__dict__["keys_values"] = MethodType(_dropped, layer)
+    for layer in layers:
+        layer.add_module("dropout", PrefixDropout(dropout).train(model.training))
     return model
-
-
-def _dropped(self: Any, project: Projection, dtype: torch.dtype, samples: int = 1) -> PromptKV:
-    prompts: PromptKV = type(self).keys_values(self, project, dtype, samples)
-    drop: PrefixDropout = self.dropout
-    if not drop.training or drop.p == 0.0:
-        return prompts
-    # A gated value is the gate times the value, so dropping it is dropping the value.
-    shape = (drop.batch, -1, -1, -1)
-    return PromptKV(drop(prompts.key.expand(shape)), drop(prompts.value.expand(shape)))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,6 +18,10 @@ from zia_core.families import parameter_dtype
 from zia_core.head import task_head
 
 _CHANNELS = (32, 64, 128, 256)
+# Of the passes that are under way in this thread and task; other threads may be in the same model.
+_IMAGES: ContextVar[Mapping[SideTuning, Tensor]] = ContextVar(
+    "side_tuning_images", default=MappingProxyType({})
+)
 
 
 class SideTuning(nn.Module):
@@ -32,16 +39,16 @@ class SideTuning(nn.Module):
         device, dtype = parameter_dtype(network)
         self.projection = nn.Linear(features, width, bias=False, device=device, dtype=dtype)
         self.alpha = nn.Parameter(torch.zeros((), device=device, dtype=dtype))
-        self.image: Tensor | None = None  # of the pass that is under way
 
     def see_image(self, patches: nn.Module, args: tuple[Tensor]) -> None:
         """Before the patch projection: [B, channels, H, W]."""
-        self.image = args[0]
+        _IMAGES.set({**_IMAGES.get(), self: args[0]})
 
     def blend(self, head: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Before the head: the backbone's pooled features [B, C], blended with the side's."""
-        assert self.image is not None
-        image, self.image = self.image, None
+        images = dict(_IMAGES.get())
+        image = images.pop(self)
+        _IMAGES.set(images)
         side: Tensor = self.projection(self.network(image.to(self.alpha.dtype)).flatten(1))
         share = torch.sigmoid(self.alpha)
         return (share * args[0] + (1.0 - share) * side, *args[1:])
