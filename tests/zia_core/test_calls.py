@@ -72,7 +72,8 @@ def two(family: str) -> list[dict[str, Tensor]]:
     return [batch, {name: value[1:].flip(0) for name, value in batch.items()}]
 
 
-IN_ATTENTION = {  # a part of the top layer that is passed once the prompts were made (timm), or before
+# A part of the top layer: passed once the prompts are made (timm), or before.
+IN_ATTENTION = {
     "timm": "blocks.2.attn.q_norm",
     "timm-unfused": "blocks.2.attn.q_norm",
     "llama-gqa": "model.layers.2.self_attn.k_proj",
