@@ -68,10 +68,11 @@ def run(
 
 def _make_ready(out: Path) -> None:
     """Make the folder of `out`: what cannot be written must show before hours of measuring."""
-    from experiments.harness.files import write_errors
+    from experiments.harness.files import check_output, write_errors
 
     with write_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
+    check_output(out.parent)
     if out.is_dir():
         raise ZiaError(f"--out {out} is a folder: name a file in it, {out.name}/NAME-cpu.json say")
 

@@ -23,6 +23,7 @@ from typing import Any
 
 from benchmarks.toy_sizes import TOY
 from experiments.harness.files import write_errors, write_json_atomic
+from experiments.harness.output import tell
 from zia_core.errors import ZiaError
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -152,7 +153,7 @@ def run(plan: Sequence[Step], out: Path, minutes: float) -> dict[str, str]:
             outcomes[step.name] = "left out: no time was left"
         else:
             outcomes[step.name] = _part(step, out, min(left, SLACK * step.seconds))
-        print(f"{step.name}: {outcomes[step.name]}", flush=True)
+        tell(f"{step.name}: {outcomes[step.name]}")
         write_json_atomic(out / SUMMARY, outcomes)
     return outcomes
 
@@ -192,7 +193,7 @@ def main() -> None:
         if unknown := sorted(set(given.only) - set(names)):
             sys.exit(f"gpu: there is no part {unknown[0]}; there are: {', '.join(names)}")
         plan = [step for step in plan if step.name in given.only]
-    print(drawn(plan, given.minutes), flush=True)
+    tell(drawn(plan, given.minutes))
     if given.dry_run:
         return
     if given.out is None:

@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks import BENCHMARKS, show
 from benchmarks.goals import GOALS
 from experiments.harness.files import read_json, write_atomic
+from experiments.harness.output import tell
 from zia_core.errors import ZiaError
 
 FOLDER = Path(__file__).parent
@@ -106,14 +107,14 @@ def main() -> None:
     try:
         if folder is not None and not folder.is_dir():
             raise ZiaError(f"there is no folder {folder}")
-        text = filled(path.read_text(), folder or FOLDER / "results")
+        text = filled(path.read_text(encoding="utf-8"), folder or FOLDER / "results")
         if folder is not None:
-            print(text, end="")
+            tell(text.removesuffix("\n"))
             return
         write_atomic(path, text)
     except ZiaError as error:
         sys.exit(f"table: {error}")
-    print(path.name)
+    tell(path.name)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,9 @@ def write_prompt_share(
         str(layer): [float(f"{head:.6g}") for head in sums.share()] for layer, sums in norms.items()
     }
     with folder.writing(NAME) as path:
-        path.write_text(json.dumps({"of": of, "share": share}, allow_nan=False) + "\n")
+        path.write_text(
+            json.dumps({"of": of, "share": share}, allow_nan=False) + "\n", encoding="utf-8"
+        )
 
 
 def first_alone(dataset: Any) -> "Iterable[dict[str, Tensor]]":

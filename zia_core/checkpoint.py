@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from zia_core.errors import ZiaError
+from zia_core.json_text import loads
 
 JSON: TypeAlias = "Mapping[str, JSON] | Sequence[JSON] | str | int | float | bool | None"
 
@@ -58,7 +59,10 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[s
             temporary.replace(path)
         _sync_folder(path.parent)
     except (OSError, SafetensorError) as error:
-        raise ZiaError(f"could not write the checkpoint {path}: {error}") from error
+        raise ZiaError(
+            f"could not write the checkpoint {path}: {error}; make room there or choose another "
+            "folder, the previous checkpoint is unchanged"
+        ) from error
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -75,7 +79,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 raise ValueError("its contents do not match its SHA-256")
         with safe_open(path, framework="pt") as opened:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            return tensors, json.loads(opened.metadata()["state"])
+            return tensors, loads(opened.metadata()["state"])
     except FileNotFoundError:
         raise ZiaError(f"there is no checkpoint {path}") from None
     except (OSError, SafetensorError, ValueError) as error:

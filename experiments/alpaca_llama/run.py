@@ -175,7 +175,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
         texts = answers(model, tokenizer, questions, "greedy", settings.new_tokens)
         with folder.writing(stored.ANSWERS) as path:
             lines = map(canonical_json, answer_records(spec, questions, texts))
-            path.write_text("".join(f"{line}\n" for line in lines))
+            path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     folder.write_predictions(predictions)
     val_loss = mean_loss(losses)
     folder.write_result(

@@ -16,7 +16,8 @@ from typing import Any
 
 from experiments.coco_caption.data import FLICKR_IMAGES, FLICKR_TOKENS, SPLITS
 from experiments.harness.datafiles import parse_json, read_text, text_field
-from experiments.harness.files import write_errors
+from experiments.harness.files import check_output, write_errors
+from experiments.harness.output import guarded, say, tell
 from experiments.image_features.archives import member, open_archive
 from zia_core.errors import ZiaError
 
@@ -31,6 +32,7 @@ def convert(source: Path, dest: Path) -> int:
     if target.exists():
         raise ZiaError(f"{target} is there already: move it away")
     path = next((p for p in (source / "captions.json.gz",) if p.exists()), source / "captions.json")
+    check_output(dest)
     records = parse_json(read_text(path), str(path))
     _check(records, path)
     staging = dest / f".flickr8k.{secrets.token_hex(6)}"
@@ -71,13 +73,15 @@ def _write(folder: Path, records: Any, archive: zipfile.ZipFile) -> None:
             f"{record['file']}#{i}\t{caption.strip()}\n"
             for record in records
             for i, caption in enumerate(record["captions"])
-        )
+        ),
+        encoding="utf-8",
     )
     for split in SPLITS.values():
         names = [f"{record['file']}\n" for record in records if record["split"] == split]
-        (folder / f"Flickr_8k.{split}Images.txt").write_text("".join(names))
+        (folder / f"Flickr_8k.{split}Images.txt").write_text("".join(names), encoding="utf-8")
 
 
+@guarded()
 def main() -> int:
     """Convert, and say what was written; 1 after a failure, which is one sentence."""
     parser = argparse.ArgumentParser(prog="python -m experiments.coco_caption.convert")
@@ -87,9 +91,9 @@ def main() -> int:
     try:
         count = convert(arguments.source, arguments.dest)
     except ZiaError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return 1
-    print(f"{arguments.dest / 'flickr8k'}: {count:,} images")
+    tell(f"{arguments.dest / 'flickr8k'}: {count:,} images")
     return 0
 
 

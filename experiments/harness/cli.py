@@ -1,5 +1,6 @@
 """The command line `zia`. Everything heavy is imported by the command that needs it."""
 
+import errno
 import signal
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ from experiments.harness.cli_options import (
     retry_failed,
 )
 from experiments.harness.inherited import forget_ranks
+from experiments.harness.output import guarded, say, tell
 from experiments.metrics.cli import app as score
 from zia_core.errors import ZiaError
 
@@ -37,6 +39,8 @@ app = typer.Typer(
 )
 app.add_typer(score, name="score")
 
+# What these print is all that they do; of the others, the exit code says how their work went.
+TELLING = frozenset({"generate", "list", "logs", "plan", "score", "status", "verify"})
 # Click's class, which newer typers carry in a copy of their own.
 USAGE_ERROR: Any = typer.BadParameter.__base__
 
@@ -45,7 +49,7 @@ USAGE_ERROR: Any = typer.BadParameter.__base__
 def overview(context: typer.Context) -> None:
     """Show the commands when none is given."""
     if context.invoked_subcommand is None:
-        print(context.get_help())
+        tell(context.get_help())
 
 
 @app.command("list")
@@ -54,9 +58,9 @@ def list_() -> None:
     from experiments.harness import registry
 
     for experiment in registry.experiments().values():
-        print(f"{experiment.name} (version {experiment.version}): {experiment.title}")
+        tell(f"{experiment.name} (version {experiment.version}): {experiment.title}")
         for kind in ("profiles", "tasks", "methods"):
-            print(f"  {kind:<8}  {', '.join(getattr(experiment, kind))}")
+            tell(f"  {kind:<8}  {', '.join(getattr(experiment, kind))}")
 
 
 @app.command()
@@ -163,10 +167,10 @@ def tables(
 
     if explain is not None:
         for line in report.explain([runs], *explain, keep_going=keep_going):
-            print(line)
+            tell(line)
         return
     for path in report.write_tables([runs], out, keep_going=keep_going):
-        print(path)
+        tell(path)
 
 
 @app.command()
@@ -176,7 +180,7 @@ def figures(runs: Runs = RUNS, out: Out = FIGURES, keep_going: KeepGoing = False
 
     written, left_out = write_figures([runs], out, keep_going=keep_going)
     for line in (*written, *left_out):
-        print(line)
+        tell(line)
 
 
 @app.command()
@@ -186,7 +190,7 @@ def claims(runs: Runs = RUNS, out: Out = TABLES, keep_going: KeepGoing = False) 
 
     path, lines = write_claims([runs], out, keep_going=keep_going)
     for line in (*lines, path):
-        print(line)
+        tell(line)
 
 
 @app.command()
@@ -194,7 +198,7 @@ def report(runs: Runs = RUNS, out: Out = RESULTS, keep_going: KeepGoing = False)
     """Write report.html: claims, tables, figures, samples and every run on one page."""
     from experiments.report.html.report import write_report
 
-    print(write_report([runs], out, keep_going=keep_going))
+    tell(write_report([runs], out, keep_going=keep_going))
 
 
 @app.command()
@@ -209,7 +213,7 @@ def readme(
     from experiments.report.readme import update
 
     for path in update(files or [Path("README.md")], [runs], keep_going=keep_going):
-        print(path)
+        tell(path)
 
 
 @app.command()
@@ -266,7 +270,7 @@ def verify(
     from experiments.harness import verify as verification
 
     findings = verification.verify(folder, sealing=sealing)
-    print(verification.report(findings))
+    tell(verification.report(findings))
     raise typer.Exit(1 if any(finding.outcome == "failed" for finding in findings) else 0)
 
 
@@ -282,22 +286,38 @@ def main() -> None:
     """Run `zia`: exit code 2 for what was typed wrong, 1 for any other failure to act on."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     forget_ranks()
+    with guarded() as stdout:
+        code = _exit_code(arguments, debug=len(arguments) < len(sys.argv) - 1)
+        stdout.flush()
+        if stdout.error is not None and not code and TELLING & {*arguments[:1]}:
+            code = _untold(stdout.error)
+    sys.exit(code)
+
+
+def _exit_code(arguments: list[str], *, debug: bool) -> int:
     try:
-        sys.exit(app(arguments, prog_name="zia", standalone_mode=False))
+        return app(arguments, prog_name="zia", standalone_mode=False) or 0
     except USAGE_ERROR as error:
-        sys.exit(_refuse(_with_choices(error), 2))
+        return _refuse(_with_choices(error), 2)
     except typer.Abort:  # Ctrl-C while nothing was at stake
-        sys.exit(128 + signal.SIGINT)
+        return 128 + signal.SIGINT
     except ZiaError as error:
         from experiments.harness.registry import InvalidChoiceError
 
-        if len(arguments) < len(sys.argv) - 1:
+        if debug:
             raise
-        sys.exit(_refuse(str(error), 2 if isinstance(error, InvalidChoiceError) else 1))
+        return _refuse(str(error), 2 if isinstance(error, InvalidChoiceError) else 1)
+
+
+def _untold(error: OSError) -> int:
+    """The exit code where what was asked for could not be printed; a reader that left knows it."""
+    if error.errno == errno.EPIPE:
+        return 128 + signal.SIGPIPE
+    return _refuse(f"cannot write to stdout: {error.strerror}", 1)
 
 
 def _refuse(sentence: str, code: int) -> int:
-    print(f"zia: {sentence}", file=sys.stderr)
+    say(f"zia: {sentence}")
     return code
 
 

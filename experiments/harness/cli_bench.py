@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from experiments.harness.output import tell
+
 
 def bench(
     name: Annotated[
@@ -27,6 +29,6 @@ def bench(
     if name is None:
         width = max(map(len, BENCHMARKS))
         for each, about in BENCHMARKS.items():
-            print(f"{each:<{width}}  {about}")
+            tell(f"{each:<{width}}  {about}")
         return
     command.run(name, out=out, rounds=rounds, threads=threads, shape=shape)

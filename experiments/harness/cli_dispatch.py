@@ -17,6 +17,7 @@ from experiments.harness.cli_options import (
     Runs,
     retry_failed,
 )
+from experiments.harness.output import tell
 
 if TYPE_CHECKING:
     from experiments.harness.submission import Request
@@ -59,7 +60,7 @@ def reproduce(
     """Do all missing runs of a profile, then tables, figures, claims and report."""
     from experiments.harness import executor as execution
     from experiments.harness import plan as planning
-    from experiments.harness import publish
+    from experiments.harness import publish, reporting
     from experiments.harness.registry import check_choice
     from experiments.harness.submission import Request
 
@@ -79,8 +80,10 @@ def reproduce(
         device = planning.resolve_device(device)
     specs = planning.planned(experiment, profile, device)
     if not specs:
-        print(f"The profile {profile} has no runs yet; these are the results of {PUBLISHED}.")
+        tell(f"The profile {profile} has no runs yet; these are the results of {PUBLISHED}.")
         return _report(PUBLISHED, out)
+    if not dry_run:
+        reporting.check(out)
     if executor == "inprocess":
         code = execution.in_process(specs, runs, retry_failed=again)
         if code in (execution.EXIT_DONE, execution.EXIT_FAILED):
@@ -99,14 +102,14 @@ def reproduce(
             from experiments.harness import slurm
 
             if dry_run:
-                return print(*slurm.dry_run(request, asked), sep="\n")
+                return tell(*slurm.dry_run(request, asked))
             ended = slurm.reproduce(request, asked, wait=wait)
             if ended is None:
                 return None
             code = ended
     if code in (execution.EXIT_DONE, execution.EXIT_FAILED):
         for sentence in publish.compare(specs, runs, PUBLISHED):
-            print(sentence)
+            tell(sentence)
     raise typer.Exit(code)
 
 
@@ -137,7 +140,7 @@ def worker(
     seconds = None if minutes is None else 60 * minutes
     with stop.handled():
         tally = Worker(runs, stop, seconds=seconds).work(specs)
-    print(tally)
+    tell(tally)
     raise typer.Exit(job.exit_code(tally, stop))
 
 
@@ -152,9 +155,9 @@ def cancel(
 
     sentence = ""
     for sentence in oversight.cancel(runs, submission):
-        print(f"cancelled {sentence}")
+        tell(f"cancelled {sentence}")
     if not sentence:
-        print(f"nobody works on runs in {runs}")
+        tell(f"nobody works on runs in {runs}")
 
 
 def logs(
@@ -165,7 +168,7 @@ def logs(
     from experiments.harness import logs as workers_logs
 
     for line in workers_logs.lines(runs, workers_logs.find(runs, run)):
-        print(line)
+        tell(line)
 
 
 @retry_app.command("failed")
@@ -180,8 +183,8 @@ def retry_failed_runs(
 
     marked = retrying.make_pending(stored.folders(runs), reason)
     for folder in marked:
-        print(folder)
-    print(f"{len(marked)} failed runs are pending again: `zia reproduce` does them")
+        tell(folder)
+    tell(f"{len(marked)} failed runs are pending again: `zia reproduce` does them")
 
 
 def _make_pending(request: "Request") -> None:
@@ -189,14 +192,14 @@ def _make_pending(request: "Request") -> None:
     from experiments.harness.worker import name_of
 
     folders = [request.runs_root / name_of(spec) for spec in request.specs()]
-    print(f"{len(retrying.make_pending(folders))} failed runs are pending again")
+    tell(f"{len(retrying.make_pending(folders))} failed runs are pending again")
 
 
 def _report(runs: Path, out: Path) -> None:
     from experiments.harness import reporting
 
     for line in reporting.make(runs, out):
-        print(line)
+        tell(line)
 
 
 def _refuse_options_of_others(executor: str, **options: dict[str, object]) -> None:

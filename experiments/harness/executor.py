@@ -14,10 +14,11 @@ from typing import Any
 from experiments.harness import followers, plan, provenance, registry, stored, terminal
 from experiments.harness.folder import RunFolder
 from experiments.harness.isolation import nothing_left_behind, spoils_the_process
+from experiments.harness.output import say, tell
 from experiments.harness.ownership import LostOwnershipError, Watch
 from experiments.harness.plan import PlannedRun
 from experiments.harness.spec import RunSpec
-from experiments.harness.stopping import StopSignals, say
+from experiments.harness.stopping import StopSignals
 from zia_core.errors import ZiaError
 
 SPOILT = "after that error nothing works any more on this process's GPU"
@@ -109,7 +110,7 @@ def _attempt(
     except ZiaError as error:
         return Outcome("failed", str(error), is_spoilt=spoils_the_process(error))
     except Exception as error:  # a bug or the machine's fault: all of it here, a line in the folder
-        traceback.print_exc()
+        say(traceback.format_exc().rstrip())
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}, line {place.lineno}"
         said = str(error).partition("\n")[0]
@@ -131,7 +132,7 @@ def in_process(specs: Sequence[RunSpec], runs_root: Path, *, retry_failed: bool 
     not_done: list[str] = []
     for number, spec in enumerate(specs, start=1):
         name = f"{spec.experiment}/{spec.folder_name}"
-        print(f"[{number}/{len(specs)}] {name}", flush=True)
+        tell(f"[{number}/{len(specs)}] {name}")
         try:
             outcome = _do(plan.inspect(spec, runs_root), runs_root, retry_failed)
         except ZiaError as error:
@@ -157,7 +158,7 @@ def _do(run: PlannedRun, runs_root: Path, retry_failed: bool) -> Outcome:
     if missing := unfinished_requirement(run.spec, runs_root):
         return Outcome("waiting", missing)
     if run.state == "running":
-        print("another process has it; watching for up to a minute whether it works", flush=True)
+        tell("another process has it; watching for up to a minute whether it works")
     with terminal.progress() as show:
         return run_one(run.spec, runs_root, lambda fields: show(**fields))
 
@@ -188,7 +189,7 @@ def report(outcome: Outcome, folder: Path) -> None:
     """Print how an attempt at the run in `folder` ended."""
     if outcome.state == "done":
         result = terminal.result_line(stored.load(folder).result)
-        terminal.console().print(f"{outcome.reason or 'done'}: {result}", markup=False)
+        tell(f"{outcome.reason or 'done'}: {result}")
     else:
         goes_on = "; the same command goes on from there" if outcome.state == "preempted" else ""
         say(f"{outcome.state}: {outcome.reason}{goes_on}")

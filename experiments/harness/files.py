@@ -4,6 +4,7 @@ A file is on disk either in its old or in its new form, never half-written: temp
 rename, fsync of the folder. Every failure to read or write is a `ZiaError` that names the file.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -11,23 +12,28 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from zia_core.errors import ZiaError
+from zia_core.json_text import loads
+
+# Disk full, quota reached, file too large for the system.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def canonical_json(value: object) -> str:
     """Return the one JSON text of `value`: sorted keys, no spaces, ASCII, finite numbers only."""
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ZiaError(f"cannot be stored as JSON ({error}): {value!r:.200}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in the file `path`; ZiaError if it is missing or not an object."""
     try:
-        value = json.loads(path.read_bytes())
+        value = loads(path.read_bytes())
     except FileNotFoundError as error:
         raise ZiaError(f"{path} is missing") from error
     except OSError as error:
@@ -50,20 +56,24 @@ def write_atomic(path: Path, data: bytes | str, *, staging: Path | None = None) 
 
     The temporary file lies in `staging` (same file system; default: the folder of `path`).
     """
-    with replacing(path, staging=staging) as temporary, write_errors(path):
-        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+    with replacing(path, staging=staging) as temporary:
+        # Half of a surrogate pair, which a name or a record may hold, is written out.
+        whole = data.encode(errors="backslashreplace") if isinstance(data, str) else data
+        temporary.write_bytes(whole)
 
 
 @contextmanager
 def replacing(path: Path, *, staging: Path | None = None) -> Iterator[Path]:
     """Give the path of a temporary file to write; it becomes `path` when the block succeeds.
 
-    The mode of the new file is what the umask grants. A block that fails leaves nothing behind.
+    The mode of the new file is what the umask grants. A block that fails leaves nothing behind;
+    where it could not write the file, that is the sentence which names `path`.
     """
     # The name of the target is kept, since writers look at the suffix (".safetensors").
     temporary = (staging or path.parent) / f".{secrets.token_hex(6)}.{path.name}"
     try:
-        yield temporary
+        with write_errors(path, through=temporary):
+            yield temporary
         with write_errors(path):
             fsync(temporary)
             temporary.replace(path)
@@ -74,13 +84,37 @@ def replacing(path: Path, *, staging: Path | None = None) -> Iterator[Path]:
 
 
 @contextmanager
-def write_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError into the sentence that names `path` (full disk, no permission, ...)."""
+def write_errors(path: Path, *, through: Path | None = None) -> Iterator[None]:
+    """Turn an OSError into the sentence that names `path` (full disk, no permission, ...).
+
+    Where the block writes `through` a temporary file, an error that names another one is not meant.
+    """
     try:
         yield
     except OSError as error:
+        if through is not None and error.filename not in (None, str(through)):
+            raise
+        advice = ": make room there and try again" if error.errno in NO_ROOM else ""
         raise ZiaError(
-            f"cannot write {path}: {error.strerror}; what was there before is unchanged"
+            f"cannot write {path}: {error.strerror or error}; what was there before is unchanged"
+            f"{advice}"
+        ) from error
+
+
+def check_output(folder: Path) -> None:
+    """Raise ZiaError unless files can be written into `folder`, or it can be made; nothing is.
+
+    Asked before the work begins: nobody wants to hear of it when all runs are done.
+    """
+    whole = folder.absolute()
+    there = next(path for path in (whole, *whole.parents) if os.path.lexists(path))
+    try:
+        with TemporaryFile(dir=there) as probe:
+            probe.write(b"0")  # a full disk has room for a file, if it is empty
+    except OSError as error:
+        advice = "make room there" if error.errno in NO_ROOM else "choose another folder"
+        raise ZiaError(
+            f"cannot write into the folder {folder} ({error.strerror or error}): {advice}"
         ) from error
 
 
@@ -157,21 +191,31 @@ class AppendLog:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a log; a last line without its end (a killed writer) is left out."""
+    """Return the records of a log; a last line without its end (a killed writer) is left out.
+
+    ZiaError names the line that is not a JSON object.
+    """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise ZiaError(f"cannot read {path}: {error.strerror}") from error
     lines = content.split(b"\n")[:-1]
     records: list[dict[str, Any]] = []
     with suppress(ValueError):  # all at once, which takes a quarter of the time
-        records = json.loads(b"[" + b",".join(lines) + b"]")
-    if len(records) == len(lines):
-        return records
-    records = []  # one by one, to say which line is not valid
-    for number, line in enumerate(lines, start=1):
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            raise ZiaError(f"{path}, line {number} is not valid JSON ({error})") from error
+        records = loads(b"[" + b",".join(lines) + b"]")
+    if len(records) != len(lines) or not all(isinstance(record, dict) for record in records):
+        records = [read_line(line, path, number) for number, line in enumerate(lines, start=1)]
     return records
+
+
+def read_line(line: str | bytes, path: Path, number: int) -> dict[str, Any]:
+    """Return the JSON object in a line of `path`; ZiaError names the line that holds none."""
+    try:
+        record = loads(line)
+    except ValueError as error:
+        raise ZiaError(f"{path}, line {number} is not valid JSON ({error})") from error
+    if not isinstance(record, dict):
+        raise ZiaError(f"{path}, line {number} must be a JSON object, not {type(record).__name__}")
+    return record

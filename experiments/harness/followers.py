@@ -17,8 +17,9 @@ from typing import Any
 from experiments.harness import registry, stored
 from experiments.harness.files import read_json
 from experiments.harness.folder import RunFolder
+from experiments.harness.output import guarded, say
 from experiments.harness.spec import RunSpec
-from experiments.harness.stopping import OF_A_WORKER, say
+from experiments.harness.stopping import OF_A_WORKER
 from zia_core.errors import ZiaError
 
 HERE = "127.0.0.1"
@@ -130,6 +131,7 @@ def _device(spec: RunSpec) -> str:
     return str(getattr(spec.settings, "device", "cpu"))
 
 
+@guarded()
 def main() -> None:
     """Follow: the argument is the run's folder, torchrun's variables say which rank this is."""
     # Signals reach every process of a job; the first rank heeds them, for all at the same step.

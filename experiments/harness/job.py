@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments.harness import plan, reporting, submission
-from experiments.harness.stopping import OF_A_WORKER, StopSignals, say
+from experiments.harness.output import guarded, say, tell
+from experiments.harness.stopping import OF_A_WORKER, StopSignals
 from experiments.harness.worker import Tally, Worker, name_of
 from zia_core.errors import ZiaError
 
@@ -38,7 +39,7 @@ def work(
         submitted.runs_root, stop, idle_seconds=idle_seconds, tally=tally, gets_going=gets_going
     )
     worker.work(specs, mine)
-    print(tally, flush=True)
+    tell(tally)
     if not stop.reason:
         reporting.make_if_finished(submitted)
     if tally.is_spoilt and not stop.received:
@@ -73,6 +74,7 @@ def exit_code(tally: Tally, stop: StopSignals) -> int:
     return 1 if tally.left else 0
 
 
+@guarded()
 def main() -> None:
     """Be a local worker: the arguments are the submission's folder and the number of the group."""
     folder, group = Path(sys.argv[1]), int(sys.argv[2])

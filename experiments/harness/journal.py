@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.harness.files import AppendLog, replacing, write_errors
 from experiments.harness.ownership import Ownership
-from experiments.harness.stored import CHECKPOINT, METRICS, TIMING
+from experiments.harness.stored import CHECKPOINT, METRICS, TIMING, checkpoints
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:  # torch would make the command line slow to start
@@ -41,7 +41,7 @@ class RunJournal:
 
     def checkpoints(self) -> list[Path]:
         """The files of all checkpoints, oldest first."""
-        return sorted(self._checkpoints.glob("step-*.safetensors"))
+        return list(checkpoints(self._ownership.folder).values())
 
     def save(self, step: int, tensors: "Mapping[str, Tensor]", state: Mapping[str, Any]) -> None:
         """Store the checkpoint of `step`; the two newest are kept."""
@@ -61,7 +61,10 @@ class RunJournal:
             with write_errors(path):
                 path.parent.mkdir(exist_ok=True)
             with replacing(path, staging=self._ownership.staging) as temporary:
-                write_checkpoint(temporary, tensors, place)
+                try:
+                    write_checkpoint(temporary, tensors, place)
+                except ZiaError as error:  # which names the temporary file
+                    raise ZiaError(str(error).replace(str(temporary), str(path))) from error
             # One of a later step is damaged, or the run would have begun from it.
             kept = [other for other in self.checkpoints() if other <= path][-CHECKPOINTS_KEPT:]
             for other in self.checkpoints():

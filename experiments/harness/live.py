@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.harness import status, stored, terminal
+from experiments.harness.output import tell
 from zia_core.errors import ZiaError
 
 COLUMNS = ("run", "node", "step", "loss", "memory", "ETA")
@@ -82,7 +83,7 @@ class Overview:
         from rich.console import Group
 
         rows = [row for folder in self.running if (row := _row(folder))]
-        return Group(*filter(None, (str(self), note)), terminal.table(COLUMNS, rows))
+        return Group(*filter(None, (str(self), note)), terminal.Table(COLUMNS, rows))
 
 
 def follow(
@@ -117,7 +118,7 @@ def follow(
         line = "; ".join(filter(None, (str(overview), note())))
         now = time.monotonic()
         if line != printed and (now - last >= LINE_EVERY_S or not goes_on):
-            print(line, flush=True)
+            tell(line)
             printed, last = line, now
         time.sleep(REFRESH_S * goes_on)
     return overview

@@ -15,11 +15,12 @@ from dataclasses import asdict, dataclass
 from types import FrameType
 
 from experiments.harness import live, registry, reporting, submission
+from experiments.harness.output import say, tell
 from experiments.harness.process import Process
 from experiments.harness.provenance import usable_cores
 from experiments.harness.registry import InvalidChoiceError
 from experiments.harness.spec import RunSpec
-from experiments.harness.stopping import AT_A_TERMINAL, say
+from experiments.harness.stopping import AT_A_TERMINAL
 from experiments.harness.submission import LOGS, Group, Request, Submission
 from experiments.harness.worker import name_of
 
@@ -98,7 +99,7 @@ def reproduce(request: Request, workers: Workers) -> int:
     cores = "a core" if workers.threads == 1 else f"{workers.threads} cores"
     each = "a GPU or more" if workers.visible[0] else cores
     logs = submitted.folder / LOGS
-    print(f"{len(missing)} runs, {group.workers} workers with {each} each, logs in {logs}")
+    tell(f"{len(missing)} runs, {group.workers} workers with {each} each, logs in {logs}")
     seconds = {
         name_of(spec): 3600 * (registry.get(spec.experiment).estimate(spec).hours or 0.0)
         for spec in missing
@@ -194,5 +195,5 @@ class _Pool:
             if code < 0 and not self.received:
                 say(f"worker {number} was killed by {signal.Signals(-code).name}; its log: {log}")
             elif code and not self.received:
-                last = log.read_text(errors="replace").strip().rpartition("\n")[2]
+                last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
                 say(f"worker {number}: {last}; its log: {log}")

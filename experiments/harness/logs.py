@@ -43,7 +43,7 @@ def lines(runs_root: Path, name: str) -> Iterator[str]:
     logs = [p for p in runs_root.glob(f"{SUBMISSIONS}/*/{LOGS}/*") if p.suffix in SUFFIXES]
     for log in sorted(logs, key=lambda path: path.stat().st_mtime):
         inside = False
-        with log.open(errors="replace") as file:
+        with log.open(encoding="utf-8", errors="replace") as file:
             for line in map(str.rstrip, file):
                 if line.startswith(RUN_LINE):
                     inside = line == f"{RUN_LINE}{name}"

@@ -7,6 +7,7 @@ the number and renaming a file into place finds nothing left to rename.
 """
 
 import json
+import re
 import shutil
 import threading
 import time
@@ -27,6 +28,7 @@ from experiments.harness.process import Process
 from zia_core.errors import ZiaError
 
 OWNER = "owner"  # the folder of the numbers, inside a run folder
+NUMBER = re.compile(r"([0-9]{6,18})\.json")
 RELEASED = ".released"  # what the folder of a number becomes when its owner gives the run up
 # A counter that should have moved this many times is not merely late.
 BEATS_UNTIL_STALE = 6
@@ -82,7 +84,7 @@ class Ownership:
         """Create this number and take the previous owners' folders away; False if it is taken."""
         number = self._file(".json")
         try:
-            with number.open("x") as file:
+            with number.open("x", encoding="utf-8") as file:
                 json.dump({**asdict(Process.current()), "beat_s": self._beat_s}, file)
             self.staging.mkdir()
             if _last_number(self._owners) != self.number:
@@ -204,13 +206,14 @@ def may_be_claimed(folder: Path, watch: Watch, *, stale_after_s: float = 60.0) -
 
 
 def _last_number(owners: Path) -> int:
-    numbers = (int(path.stem) for path in owners.iterdir() if path.suffix == ".json")
-    return max(numbers, default=0)
+    """The highest number; what synchronisation and editors leave ("000001 (copy).json") is none."""
+    names = (NUMBER.fullmatch(path.name) for path in owners.iterdir())
+    return max((int(name[1]) for name in names if name), default=0)
 
 
 def _beat(owners: Path, number: int) -> str | None:
     try:
-        return (owners / f"{number:06d}.beat").read_text()
+        return (owners / f"{number:06d}.beat").read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
 

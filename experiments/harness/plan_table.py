@@ -25,9 +25,9 @@ def show(runs: Sequence[PlannedRun], *, every_run: bool = False) -> None:
     ):
         output.print(f"{experiment}, profile {profile}\n")
         if grouped:
-            output.print(terminal.table(GROUP_COLUMNS, _grouped(list(part))))
+            output.print(terminal.Table(GROUP_COLUMNS, _grouped(list(part))))
         else:
-            output.print(terminal.table(COLUMNS, [_row(run) for run in part]))
+            output.print(terminal.Table(COLUMNS, [_row(run) for run in part]))
         output.print()
     output.print(_summary(runs))
     if grouped:

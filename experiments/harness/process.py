@@ -28,7 +28,7 @@ class Process:
         job = os.environ.get("SLURM_JOB_ID")
         restarts = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
         try:
-            boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+            boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
             namespace = Path("/proc/self/ns/pid").stat().st_ino
         except OSError:
             return cls(pid, None, None, None, job, restarts)
@@ -70,7 +70,7 @@ def lives_here(process: Process) -> bool:
 
 def _state_and_start(pid: int) -> tuple[str | None, int | None]:
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:
         return None, None
     after_name = stat.rpartition(")")[2].split()  # the name may contain spaces and brackets

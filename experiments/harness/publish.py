@@ -18,11 +18,13 @@ from typing import Any
 from experiments.harness import seal, stored
 from experiments.harness.files import (
     canonical_json,
+    check_output,
     read_json,
     read_lines,
     write_atomic,
     write_json_atomic,
 )
+from experiments.harness.output import plain, tell
 from experiments.harness.spec import RunSpec
 from experiments.harness.stored import StoredRun
 from zia_core.errors import ZiaError
@@ -93,6 +95,7 @@ def publish(runs_root: Path, destination: Path) -> list[Path]:
     A run that is there already is left as it is: evidence is not rewritten.
     Raises ZiaError if a run holds something that may not be published.
     """
+    check_output(destination)
     finished = [run for run in stored.states(runs_root) if run.state == "done"]
     scrubber = Scrubber()
     for run in finished:
@@ -205,9 +208,9 @@ def main() -> None:
         sys.exit("usage: python -m experiments.harness.publish RUNS_DIR DEST")
     try:
         for folder in publish(runs_root, destination):
-            print(folder)
+            tell(folder)
     except ZiaError as error:
-        sys.exit(f"publish: {error}")
+        sys.exit(plain(f"publish: {error}"))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from experiments.harness import plan, registry, stored
 from experiments.harness.executor import EXIT_DONE, EXIT_FAILED
+from experiments.harness.files import check_output
+from experiments.harness.output import tell
 from experiments.harness.ownership import Ownership
 from experiments.harness.submission import Request, Submission
 from experiments.harness.worker import name_of
@@ -13,6 +15,12 @@ from experiments.harness.worker import name_of
 REPORT = "report"  # in the folder of a submission
 MADE = "made.json"
 STALE_AFTER_S = 60.0  # as for runs
+
+
+def check(out: Path) -> None:
+    """Raise ZiaError unless everything can be written under `out`."""
+    for folder in (out, out / "tables", out / "figures"):
+        check_output(folder)
 
 
 def make(runs: Path, out: Path) -> Iterator[str]:
@@ -47,7 +55,7 @@ def make_if_finished(submission: Submission) -> bool:
     try:
         if not (folder / MADE).exists():
             for line in make(submission.runs_root, Path(submission.out)):
-                print(line, flush=True)
+                tell(line)
             owner.write_json(MADE, {"out": submission.out})
         return True
     finally:
@@ -61,10 +69,10 @@ def finish(request: Request, submission: Submission | None = None) -> int:
     """
     if submission is None or not make_if_finished(submission):
         for line in make(request.runs_root, request.out):
-            print(line)
+            tell(line)
     states = Counter(plan.inspect(spec, request.runs_root).state for spec in request.specs())
-    print(", ".join(f"{n} {state}" for state, n in states.items()), end="; ")
-    print(f"tables, figures, claims and report are in {request.out}")
+    counts = ", ".join(f"{n} {state}" for state, n in states.items())
+    tell(f"{counts}; tables, figures, claims and report are in {request.out}")
     return EXIT_DONE if states.keys() <= {"done"} else EXIT_FAILED
 
 

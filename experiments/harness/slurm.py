@@ -11,11 +11,11 @@ from typing import Any
 from experiments.harness import live, reporting, snapshot, squeue, submission, unfit
 from experiments.harness.cluster import Cluster, Resources
 from experiments.harness.inherited import nothing_inherited
+from experiments.harness.output import say, tell
 from experiments.harness.oversight import AtWork, Oversight, at_work
 from experiments.harness.provenance import PROJECT
 from experiments.harness.slurm_job import WorkerJob
 from experiments.harness.spec import RunSpec
-from experiments.harness.stopping import say
 from experiments.harness.submission import LOGS, Group, Request, Submission
 from experiments.harness.worker import name_of
 from zia_core.errors import ZiaError
@@ -77,7 +77,7 @@ def submit(request: Request, cluster: Cluster) -> Submission | None:
         missing = submission.missing(request.specs(), request.runs_root)
         working = at_work(request.runs_root, squeue.jobs())
         for work in working:
-            print(f"there already: {work}")
+            tell(f"there already: {work}")
         groups = plan_groups(_not_covered(missing, working), cluster, request.device)
         if not groups:
             return None
@@ -87,8 +87,8 @@ def submit(request: Request, cluster: Cluster) -> Submission | None:
             ids = _submit_group(submitted, number)
             submitted = submitted.with_group(number, jobs=tuple(ids))
             submitted.write()
-            print(f"{len(group.runs)} runs: {describe_group(group)}, job {ids[0].split('_')[0]}")
-        print(f"submission {submitted.name}; logs in {submitted.folder / LOGS}")
+            tell(f"{len(group.runs)} runs: {describe_group(group)}, job {ids[0].split('_')[0]}")
+        tell(f"submission {submitted.name}; logs in {submitted.folder / LOGS}")
     return submitted
 
 

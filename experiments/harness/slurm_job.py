@@ -20,7 +20,8 @@ from typing import Any, NoReturn
 
 from experiments.harness import job, retrying, squeue, submission, unfit
 from experiments.harness.files import read_json, write_errors, write_json_atomic
-from experiments.harness.stopping import OF_A_WORKER, StopSignals, say
+from experiments.harness.output import guarded, say
+from experiments.harness.stopping import OF_A_WORKER, StopSignals
 from experiments.harness.submission import Submission
 from experiments.harness.worker import Tally
 from zia_core.errors import ZiaError
@@ -40,6 +41,7 @@ class WorkerJob:
     folder: str
     group: int
 
+    @guarded()
     def __call__(self) -> str:
         """Work; return the tally, or have submitit requeue the job, which ends the process."""
         try:

@@ -105,7 +105,8 @@ def run(command: Sequence[str]) -> str:
         done = subprocess.run(
             command,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=TIMEOUT_S,
             check=False,
             env=without_jobs(),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.harness import stored, terminal
+from experiments.harness.output import one_line
 from experiments.harness.ownership import is_held
 from experiments.harness.stored import StoredRun
 from experiments.harness.typed import conform_fields
@@ -81,7 +82,7 @@ def _tables(runs: Path, oversight: "Oversight") -> tuple[Any, list[str]]:
     parts: list[Any] = []
     for title, group in groupby(sorted(readable, key=_title), key=_title):
         members = list(group)
-        parts += [title, "", terminal.table(COLUMNS, [_row(run) for run in members]), ""]
+        parts += [title, "", terminal.Table(COLUMNS, [_row(run) for run in members]), ""]
         parts += _reasons(members)
     parts += [str(work) for work in oversight.look()]
     if oversight.knows and not oversight.look():
@@ -99,7 +100,7 @@ def _abandoned(runs: list[StoredRun]) -> Iterator[str]:
 
 
 def _title(run: StoredRun) -> str:
-    return f"{run.config['experiment']}, profile {run.config['profile']}"
+    return one_line(f"{run.config['experiment']}, profile {run.config['profile']}")
 
 
 def _row(run: StoredRun) -> list[str]:
@@ -119,4 +120,4 @@ def _row(run: StoredRun) -> list[str]:
 def _reasons(runs: list[StoredRun]) -> Iterator[str]:
     for run in runs:
         if run.state == "failed":
-            yield f"failed: {run.path.name}: {run.status['reason']}"
+            yield one_line(f"failed: {run.path.name}: {run.status['reason']}")

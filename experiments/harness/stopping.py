@@ -1,12 +1,12 @@
 """Signals that end the work: they set a flag, and the run stops at its next step boundary."""
 
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from experiments.harness.folder import RunFolder
+from experiments.harness.output import say
 
 AT_A_TERMINAL = (signal.SIGINT, signal.SIGTERM)
 # A worker's: USR2 comes before a time limit or a preemption, after which it may be started again.
@@ -68,8 +68,3 @@ class StopSignals:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def say(sentence: str) -> None:
-    """Tell on stderr how the work goes."""
-    print(sentence, file=sys.stderr, flush=True)

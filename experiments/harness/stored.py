@@ -6,6 +6,7 @@ Whoever takes numbers from finished runs reads them with `load_sealed`.
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ CONFIG, ENVIRONMENT, STATUS, RESULT = (
 )
 METRICS, TIMING, PREDICTIONS = "metrics.jsonl", "timing.jsonl", "predictions.jsonl.gz"
 ADAPTER, CHECKPOINT = "adapter.safetensors", "checkpoint"
+STEP = re.compile(r"step-([0-9]{8,18})\.safetensors")
 ANSWERS = "answers.jsonl"  # to questions of a benchmark that a judge reads
 
 
@@ -125,8 +127,12 @@ def with_adapter(path: Path) -> StoredRun:
 
 
 def folders(runs: Path) -> list[Path]:
-    """Every run folder `<runs>/<experiment>/<run>/` that has begun (has a config), sorted."""
-    return sorted(config.parent for config in runs.glob(f"*/*/{CONFIG}"))
+    """Every run folder `<runs>/<experiment>/<run>/` that has begun (has a config), sorted.
+
+    A hidden folder (of a bin, of a copy that is being made) holds none.
+    """
+    found = (config.parent for config in runs.glob(f"*/*/{CONFIG}"))
+    return sorted(p for p in found if not (p.name.startswith(".") or p.parent.name.startswith(".")))
 
 
 def states(runs: Path) -> Iterator[StoredRun]:
@@ -164,10 +170,15 @@ def is_done(path: Path, required: Mapping[str, Any]) -> bool:
     return True
 
 
+def checkpoints(path: Path) -> dict[int, Path]:
+    """The checkpoints of the run in `path` by step, oldest first; other files there are none."""
+    files = {STEP.fullmatch(file.name): file for file in path.glob(f"{CHECKPOINT}/step-*")}
+    return dict(sorted((int(name[1]), file) for name, file in files.items() if name))
+
+
 def checkpoint_step(path: Path) -> int:
     """The step of the newest checkpoint of the run in `path`; -1 without one."""
-    steps = (int(file.stem.removeprefix("step-")) for file in path.glob(f"{CHECKPOINT}/step-*"))
-    return max(steps, default=-1)
+    return max(checkpoints(path), default=-1)
 
 
 def has_diverged(path: Path) -> bool:

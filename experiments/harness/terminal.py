@@ -1,11 +1,14 @@
-"""What the command line draws: a progress bar and tables, at 80 columns, plain when piped."""
+"""What the command line draws: a progress bar and tables, plain and at 80 columns when piped."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from experiments.harness.output import one_line, plain, tell
+
 if TYPE_CHECKING:  # rich costs a tenth of a second, which `zia --help` does not need to pay
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions
 
 STYLES = {
     "done": "green",
@@ -18,14 +21,39 @@ STYLES = {
 }
 NUMBERS = frozenset({"step", "loss", "ETA", "runs", "hours", "GB"})
 FOLDED = frozenset({"run", "host", "source", "state", "detail"})
+# Left out one after another where a terminal is too narrow for all; runs and states never are.
+SPARED = (
+    "source",
+    "host",
+    "node",
+    "memory",
+    "GB",
+    "hours",
+    "lr",
+    "ETA",
+    "id",
+    "loss",
+    "step",
+    "runs",
+)
+LONGEST_WORD = 16  # a longer one is broken where its column may be folded
+GAP = 3  # characters between two columns
 LINES_WITHOUT_TERMINAL = 20  # progress lines of one run in a log file
 
 
 def console() -> "Console":
-    """A console on stdout: colours in a terminal only, and 80 columns in a pipe."""
-    from rich.console import Console
+    """A console on stdout: colours in a terminal only, and 80 columns in a pipe.
 
-    return Console(highlight=False, soft_wrap=False)
+    What it is given as a text is shown as that text: neither markup nor escape codes.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    class Plain(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(plain(text), **options)
+
+    return Plain(highlight=False, soft_wrap=False, markup=False, emoji=False)
 
 
 def duration(seconds: float | None) -> str:
@@ -50,27 +78,55 @@ def result_line(result: Mapping[str, Any]) -> str:
     )
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
-    """A rich table of texts, without vertical lines.
+@dataclass(frozen=True)
+class Table:
+    """A table of texts, without vertical lines, drawn as wide as there is room.
 
-    Where the terminal is narrow, the columns in FOLDED take several lines; all others keep their
-    width.
+    Where the terminal is narrow, the columns in FOLDED take several lines, all others keep their
+    width, and where that does not suffice, those in SPARED are left out and named below.
     """
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
 
-    drawn = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in columns:
-        drawn.add_column(
-            name,
-            justify="right" if name in NUMBERS else "left",
-            no_wrap=name not in FOLDED,
-            overflow="fold",
-        )
-    for row in rows:
-        drawn.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
-    return drawn
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> Iterator[Any]:
+        from rich.text import Text
+
+        shown = list(self.columns)
+        spared = [name for name in SPARED if name in shown]
+        while sum(map(self._least, shown)) + GAP * (len(shown) - 1) > options.max_width and spared:
+            shown.remove(spared.pop(0))
+        yield self._drawn(shown)
+        if left_out := [name for name in self.columns if name not in shown]:
+            yield Text(f"not shown, for want of room: {', '.join(left_out)}")
+
+    def _cells(self, name: str) -> list[str]:
+        place = self.columns.index(name)
+        return [one_line(row[place]) for row in self.rows]
+
+    def _least(self, name: str) -> int:
+        """The characters that a column needs; one that may be folded, those of its longest word."""
+        cells = [name, *self._cells(name)]
+        words = [word for cell in cells for word in cell.split()] if name in FOLDED else cells
+        return max(min(len(word), LONGEST_WORD) for word in words) if words else 0
+
+    def _drawn(self, shown: Sequence[str]) -> Any:
+        from rich import table
+        from rich.box import SIMPLE_HEAD
+        from rich.text import Text
+
+        drawn = table.Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for name in shown:
+            drawn.add_column(
+                name,
+                justify="right" if name in NUMBERS else "left",
+                no_wrap=name not in FOLDED,
+                overflow="fold",
+                min_width=self._least(name) if name in FOLDED else None,
+            )
+        for row in zip(*map(self._cells, shown), strict=True):
+            drawn.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+        return drawn
 
 
 def measures(fields: dict[str, Any]) -> str:
@@ -94,7 +150,11 @@ def progress() -> Iterator[Callable[..., None]]:
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    columns = BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("{task.fields[text]}")
+    columns = (
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[text]}", markup=False),
+    )
     with Progress(*columns, console=output, expand=True) as bar:
         task = bar.add_task("", total=None, text="starting")
 
@@ -108,7 +168,7 @@ def _plain_progress(**fields: Any) -> None:
     step, total = fields["step"], fields["total"]
     every = max(1, total // LINES_WITHOUT_TERMINAL)
     if step % every == 0 or step == total:
-        print(f"step {step}/{total}  {measures(fields)}", flush=True)
+        tell(f"step {step}/{total}  {measures(fields)}")
 
 
 def side_by_side(prompt: str, left: str, right: str) -> None:
@@ -117,8 +177,8 @@ def side_by_side(prompt: str, left: str, right: str) -> None:
     from rich.text import Text
 
     output = console()
-    output.print(Text(prompt, style="bold"))
+    output.print(Text(plain(prompt), style="bold"))
     drawn = Table("backbone", "with adapter", expand=True, show_lines=True)
     drawn.columns[0].ratio = drawn.columns[1].ratio = 1
-    drawn.add_row(Text(left), Text(right))
+    drawn.add_row(Text(plain(left)), Text(plain(right)))
     output.print(drawn)

@@ -96,4 +96,5 @@ def may_be_left(submitted: Submission) -> bool:
 
 def avoided(submitted: Submission) -> list[str]:
     """The names of the nodes that are held for unfit."""
-    return sorted(path.name for path in submitted.folder.glob(f"{UNFIT}/*"))
+    names = (path.name for path in submitted.folder.glob(f"{UNFIT}/*"))
+    return sorted(name for name in names if not name.startswith("."))  # .nfs..., .DS_Store

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.harness import executor, plan, registry, stored, terminal
+from experiments.harness.output import say, tell
 from experiments.harness.ownership import Watch, may_be_claimed
 from experiments.harness.spec import RunSpec
-from experiments.harness.stopping import StopSignals, say
+from experiments.harness.stopping import StopSignals
 from zia_core.errors import ZiaError
 
 POLL_S = 1.0  # between two looks, while there is nothing to take
@@ -172,7 +173,7 @@ class Worker:
             nonlocal began
             began = True
             self.tally.begins(folder)
-            print(f"{RUN_LINE}{name_of(spec)}", flush=True)
+            tell(f"{RUN_LINE}{name_of(spec)}")
 
         try:
             state = plan.inspect(spec, self._runs_root).state

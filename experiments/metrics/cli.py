@@ -5,12 +5,13 @@ or with --json as one JSON object on stdout. Remarks go to stderr.
 """
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
+
+from experiments.harness.output import say, tell
 
 app = typer.Typer(help="Score files of predictions, in the official formats.")
 
@@ -124,11 +125,11 @@ def show(scores: Mapping[str, Any], remarks: Sequence[str], *, as_json: bool) ->
     Scores of several files are a mapping of mappings: then one table a file.
     """
     if as_json:
-        print(json.dumps(scores))
+        tell(json.dumps(scores))
     else:
         _print_table(scores)
     for remark in remarks:
-        print(remark, file=sys.stderr)
+        say(remark)
 
 
 def _print_table(scores: Mapping[str, Any], indent: str = "") -> None:
@@ -136,9 +137,9 @@ def _print_table(scores: Mapping[str, Any], indent: str = "") -> None:
     texts = {name: _text(value) for name, value in scores.items() if name not in parts}
     names, width = (max(map(len, column), default=0) for column in (texts, texts.values()))
     for name, text in texts.items():
-        print(f"{indent}{name:<{names}}  {text:>{width}}")
+        tell(f"{indent}{name:<{names}}  {text:>{width}}")
     for name, part in parts.items():
-        print(f"{indent}{name}")
+        tell(f"{indent}{name}")
         _print_table(part, indent + "  ")
 
 

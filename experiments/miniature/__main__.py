@@ -4,18 +4,20 @@ import argparse
 import sys
 from pathlib import Path
 
+from experiments.harness.output import guarded, say, tell
 from experiments.miniature.world import write_world
 from zia_core.errors import ZiaError
 
 
+@guarded()
 def main() -> int:
     """Write it, and say where; 1 after a failure, which is one sentence."""
     parser = argparse.ArgumentParser(prog="python -m experiments.miniature", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="a folder that is not there yet")
     try:
-        print(write_world(parser.parse_args().folder))
+        tell(write_world(parser.parse_args().folder))
     except ZiaError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return 1
     return 0
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from experiments import backbones
 from experiments.harness.files import read_json
+from experiments.harness.output import tell
 from experiments.harness.provenance import PROJECT
 from experiments.miniature.release import CARD, FOLDER
 from experiments.vision import backbones as image_backbones
@@ -52,6 +53,6 @@ if __name__ == "__main__":
         for line in compared(
             Path(*sys.argv[1:2]) if sys.argv[1:] else PROJECT / "results" / "runs"
         ):
-            print(line)
+            tell(line)
     except ZiaError as error:
         sys.exit(str(error))

@@ -60,4 +60,6 @@ def write_card(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write the card of the weights in `folder`: their hash, and `facts`."""
     described = {"sha256": sha256_file(folder / WEIGHTS), **facts}
     with write_errors(folder / CARD):
-        (folder / CARD).write_text(json.dumps(described, indent=2, allow_nan=False) + "\n")
+        (folder / CARD).write_text(
+            json.dumps(described, indent=2, allow_nan=False) + "\n", encoding="utf-8"
+        )

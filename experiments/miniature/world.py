@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.harness.files import write_errors
+from experiments.harness.files import check_output, write_errors
 from experiments.miniature.captions import Thing, captions, draw_scene
 from experiments.miniature.creatures import SPLITS, Split
 from experiments.miniature.dice import Dice
@@ -35,6 +35,7 @@ def write_world(folder: Path) -> Path:
     """
     if folder.exists():
         raise ZiaError(f"{folder} is there already: move it away, or give another folder")
+    check_output(folder.parent)
     staging = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}")
     try:
         with write_errors(folder):

@@ -79,7 +79,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
         "quality": shares,
     }
     with folder.writing(small_vit.CARD) as path:
-        path.write_text(small_vit.card(settings.shape, weights, facts))
+        path.write_text(small_vit.card(settings.shape, weights, facts), encoding="utf-8")
     folder.write_result(
         {
             "parameters": sum(parameter.numel() for parameter in model.parameters()),

@@ -92,7 +92,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
         "test_accuracy": accuracy,
     }
     with folder.writing(small_vit.CARD) as path:
-        path.write_text(small_vit.card(settings.shape, weights, facts))
+        path.write_text(small_vit.card(settings.shape, weights, facts), encoding="utf-8")
     folder.write_predictions(
         {"id": f"test/{i:05d}", "label": guess} for i, guess in enumerate(guessed.tolist())
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from experiments.harness.output import plain
 from experiments.report import formats
 from experiments.report.document import Cell, Document
 from experiments.report.rows import SECTION
@@ -24,7 +25,7 @@ def cells_csv(documents: Sequence[Document]) -> str:
     lines = [_line(document, cell) for document in documents for cell in document.cells]
     whole = dict.fromkeys(("n", "planned", "version"), "Int64")
     frame = pd.DataFrame(lines, columns=list(ORDER)).astype(whole)
-    return str(frame.to_csv(index=False, lineterminator="\n", float_format="%.10g"))
+    return plain(frame.to_csv(index=False, lineterminator="\n", float_format="%.10g"))
 
 
 def _line(document: Document, cell: Cell) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from experiments.harness.output import plain
 from experiments.report import formats
 
 # A column of text is aligned to the left in LaTeX, a column of numbers to the right.
@@ -76,7 +77,7 @@ class Document:
 
 def markdown(document: Document) -> str:
     """Return the document in GitHub's Markdown."""
-    return "\n".join(_blocks(document))
+    return plain("\n".join(_blocks(document)))
 
 
 def _blocks(document: Document) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 
+from experiments.harness.output import plain
 from experiments.report.document import TEXT, Document, Grid, Part
 
 _SPECIAL = {
@@ -25,7 +26,7 @@ def latex(document: Document) -> str:
 
     The numbers, their order and their rounding are those of the Markdown.
     """
-    return "\n".join(_blocks(document))
+    return plain("\n".join(_blocks(document)))
 
 
 def escaped(text: object) -> str:

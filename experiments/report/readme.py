@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from experiments.harness.files import write_atomic
+from experiments.harness.files import check_output, write_atomic
 from experiments.harness.registry import check_choice
 from experiments.report import formats, tables
 from experiments.report.claims import statistics
@@ -31,6 +31,8 @@ def update(files: Sequence[Path], roots: Sequence[Path], *, keep_going: bool = F
     folder; then nothing is written.
     """
     texts = {path: _text(path) for path in files}
+    for path in texts:
+        check_output(path.parent)
     new = dict(
         zip(texts, filled(texts.items(), read_runs(roots, keep_going=keep_going)), strict=True)
     )

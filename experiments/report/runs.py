@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments.harness import seal, stored
 from experiments.harness.files import canonical_json
-from experiments.harness.stopping import say
+from experiments.harness.output import say
 from experiments.harness.stored import RESULT, StoredRun
 from experiments.harness.typed import conform_fields
 from zia_core.errors import ZiaError

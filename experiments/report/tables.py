@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from experiments.harness.files import write_atomic
+from experiments.harness.files import check_output, write_atomic
 from experiments.report import (
     ablation_tables,
     against,
@@ -58,6 +58,7 @@ def write_tables(roots: Sequence[Path], out: Path, *, keep_going: bool = False) 
 
     Equal run folders give equal bytes.
     """
+    check_output(out)
     # Everything is made before anything is written: a damaged run folder leaves old tables whole.
     made = documents(roots, keep_going=keep_going)
     texts = {

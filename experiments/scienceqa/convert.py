@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.harness.datafiles import parse_json, read_text, text_field
-from experiments.harness.files import write_errors
+from experiments.harness.files import check_output, write_errors
+from experiments.harness.output import guarded, say, tell
 from experiments.image_features.archives import member, open_archive
 from experiments.image_features.preprocessing import decode
 from experiments.scienceqa.data import SIZES
@@ -41,6 +42,7 @@ def convert(source: Path, dest: Path) -> dict[str, int]:
     for target in (dest / FOLDER, dest / OWN_FOLDER):
         if target.exists():
             raise ZiaError(f"{target} is there already: move it away")
+    check_output(dest)
     problems, splits = _problems(source), _json(source, SPLITS)[0]
     questions = _questions(source)
     files = {pid: row["image_file"] for pid, row in questions.items()}
@@ -74,8 +76,8 @@ def _write(
 ) -> None:
     with write_errors(folder):
         folder.mkdir(parents=True)
-        (folder / "problems.json").write_text(json.dumps(problems))
-        (folder / "pid_splits.json").write_text(json.dumps(splits))
+        (folder / "problems.json").write_text(json.dumps(problems), encoding="utf-8")
+        (folder / "pid_splits.json").write_text(json.dumps(splits), encoding="utf-8")
     for pid, name in images.items():
         png = io.BytesIO()
         decode(member(archive, name), Path(str(archive.filename), name)).save(png, "PNG")
@@ -119,6 +121,7 @@ def _json(source: Path, name: str) -> tuple[Any, Path]:
     return parse_json(read_text(path), str(path)), path
 
 
+@guarded()
 def main() -> int:
     """Convert, and say what was written; 1 after a failure, which is one sentence."""
     parser = argparse.ArgumentParser(prog="python -m experiments.scienceqa.convert")
@@ -128,10 +131,10 @@ def main() -> int:
     try:
         written = convert(arguments.source, arguments.dest)
     except ZiaError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return 1
     for name, count in written.items():
-        print(f"{arguments.dest / name}: {count:,} problems")
+        tell(f"{arguments.dest / name}: {count:,} problems")
     return 0
 
 

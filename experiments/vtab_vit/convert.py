@@ -7,7 +7,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from experiments.harness.files import write_errors
+from experiments.harness.files import check_output, write_errors
+from experiments.harness.output import guarded, say, tell
 from experiments.vtab_vit.data import LISTS, TaskData, contents, load_task
 from experiments.vtab_vit.sources import INSTALLED, SOURCES, Encoded, Lists
 from experiments.vtab_vit.tasks import Task, get
@@ -52,7 +53,7 @@ def _write(lists: Lists, folder: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded.content)
     for split, name in LISTS.items():
-        (folder / name).write_text("".join(map(_line, parts[split])))
+        (folder / name).write_text("".join(map(_line, parts[split])), encoding="utf-8")
 
 
 def _line(encoded: Encoded) -> str:
@@ -72,6 +73,7 @@ def _same(task: Task, target: Path, written: TaskData) -> TaskData:
     return present
 
 
+@guarded()
 def main() -> int:
     """Convert, and say what was written; 1 after a failure, which is one sentence."""
     parser = argparse.ArgumentParser(prog="python -m experiments.vtab_vit.convert")
@@ -84,12 +86,13 @@ def main() -> int:
     name, read = SOURCES[arguments.kind]
     task = get(name)
     try:
+        check_output(arguments.dest)
         data = write_task(task, read(arguments.source, task), arguments.dest)
         found = contents(data)
     except ZiaError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return 1
-    print(
+    tell(
         f"{data.folder}: {len(data.train)} + {len(data.val)} training and {len(data.test)} test "
         f"images, {found.shared} of which are training images too; sha256 {found.fingerprint}"
     )

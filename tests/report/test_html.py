@@ -162,8 +162,6 @@ def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
     with (run / "metrics.jsonl").open("a") as log:
         log.write(json.dumps({"step": 3, "eval": {HOSTILE: 1.0}}) + "\n")
         log.write(json.dumps({"step": 4, "eval": {HOSTILE: 2.0}}) + "\n")
-        log.write('{"step":5,"loss":NaN}\n[1]\n{"step":"6","loss":1}\n{"step":7,"eval":[HOSTILE]}\n'
-                  .replace("HOSTILE", "3"))  # fmt: skip
     text = write_report([tmp_path], tmp_path / "out").read_text()
     page = Page(text)
     assert [tag for tag, _ in page.elements].count("script") == 2
@@ -178,6 +176,17 @@ def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
     assert opened["curves"] == {
         "training loss": [[1, 2], [2, 1]], HOSTILE: [[3, 1], [4, 2]],
     }  # fmt: skip
+
+
+def test_control_characters_reach_neither_the_page_nor_its_script(tmp_path: Path) -> None:
+    evil = "a\x1b[31mb\x00\x9bc\u202ed\x07"
+    write_run(tmp_path, "lora", state="failed", reason=evil, settings={"note": evil})
+    text = write_report([tmp_path], tmp_path / "out").read_text(encoding="utf-8")
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", text)
+    data = re.search(r'id="data">(.*?)</script>', text, flags=re.DOTALL)
+    assert data is not None
+    (opened,) = json.loads(data[1])["runs"].values()
+    assert opened["settings"]["note"] == r"a\x1b[31mb\x00\x9bc\u202ed\x07"
 
 
 def test_only_our_own_instructions_have_their_texts(text: str) -> None:

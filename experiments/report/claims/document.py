@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.files import write_atomic
+from experiments.harness.files import check_output, write_atomic
 from experiments.report import ablation
 from experiments.report.claims import Claim, Comparison, read_claims
 from experiments.report.claims.evaluate import Finding, computed, tested
@@ -74,6 +74,7 @@ def write_claims(
     roots: Sequence[Path], out: Path, *, keep_going: bool = False
 ) -> tuple[Path, list[str]]:
     """Write `claims.md`; return its path and a line a claim, by profile."""
+    check_output(out)
     document = findings(roots, keep_going=keep_going)
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / NAME, markdown(document))

@@ -33,6 +33,7 @@ SETTINGS: Any = {
     "pdf.fonttype": 42,
     "svg.hashsalt": "zia",
     "path.simplify": False,
+    "text.parse_math": False,  # a name with dollars is a name
 }
 
 

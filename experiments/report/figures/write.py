@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.harness.files import write_atomic
+from experiments.harness.files import check_output, write_atomic
 from experiments.prompt_share import NAME as PROMPT_SHARE
 from experiments.report.figures import (
     gates,
@@ -61,6 +61,7 @@ def write_figures(
     Equal run folders give equal bytes with one version of matplotlib. ZiaError names a damaged run
     folder; with `keep_going` it is left out and named among the sentences.
     """
+    check_output(out)
     runs = read_runs(roots, keep_going=keep_going)
     made: dict[str, bytes] = {}
     left_out = []

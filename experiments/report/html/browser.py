@@ -6,6 +6,7 @@ from itertools import pairwise
 from math import isfinite
 from typing import Any
 
+from experiments.harness.output import plain
 from experiments.harness.stored import StoredRun
 from experiments.report import formats
 from experiments.report.figures.shared import SCORES
@@ -38,10 +39,17 @@ class Browser:
     @property
     def data(self) -> dict[str, Any]:
         """What the page's script reads."""
-        return {
-            "runs": {line.name: line.details for line in self.lines},
-            "packages": self.packages,
-        }
+        runs = {line.name: line.details for line in self.lines}
+        return dict(_seen({"runs": runs, "packages": self.packages}))
+
+
+def _seen(value: Any) -> Any:
+    """The value with `plain` texts: as JSON in the page, control characters would come back."""
+    if isinstance(value, dict):
+        return {plain(key): _seen(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return list(map(_seen, value))
+    return plain(value) if isinstance(value, str) else value
 
 
 def browse(runs: Runs) -> Browser:

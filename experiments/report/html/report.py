@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.harness.files import write_atomic
+from experiments.harness.files import check_output, write_atomic
+from experiments.harness.output import plain
 from experiments.report import tables
 from experiments.report.claims.document import findings_of
 from experiments.report.document import Document
@@ -55,8 +56,8 @@ def write_report(roots: Sequence[Path], out: Path, *, keep_going: bool = False) 
     Equal run folders give equal bytes with one version of matplotlib. ZiaError names a damaged run
     folder; with `keep_going` it is left out and named at the top of the page.
     """
-    # A text of a run may hold half of a surrogate pair, which no file can.
-    page = page_of(read_runs(roots, keep_going=keep_going)).encode(errors="replace")
+    check_output(out)
+    page = plain(page_of(read_runs(roots, keep_going=keep_going)))
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / NAME, page)
     return out / NAME
@@ -70,7 +71,9 @@ def page_of(runs: Runs) -> str:
     figures = _figures(runs)
     claims = findings_of(runs)
     documents = tables.made_of(runs)
-    script, styles = ((TEMPLATES / name).read_text() for name in ("script.js", "style.css"))
+    script, styles = (
+        (TEMPLATES / name).read_text(encoding="utf-8") for name in ("script.js", "style.css")
+    )
     return (
         text.environment(TEMPLATES)
         .get_template("report.html")
