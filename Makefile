@@ -31,7 +31,7 @@ $(STAMP): requirements.lock pyproject.toml
 	.venv/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $(STAMP)
 
-reproduce: $(STAMP)  ## All missing runs of a profile, then tables, figures, claims, report
+reproduce: $(STAMP)  ## All missing runs of a profile, then tables, ... (mini: 1,800 CPU seconds)
 	.venv/bin/zia reproduce $(EXPERIMENT) --profile $(PROFILE) --executor $(EXECUTOR)
 
 test: $(STAMP)  ## The tests, on all cores (under 8 minutes on 2)

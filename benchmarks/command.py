@@ -96,15 +96,23 @@ def shape_of(kind: Any, text: str) -> Any:
         if any(type(one) is int and one < 1 for one in _each(value)):
             raise ZiaError(f"--shape: {size} must be 1 or more, not {value}")
     sizes = kind(**values)
-    if getattr(sizes, "device", "cpu") != "cpu":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise ZiaError(
-                "torch finds no GPU here; to try the benchmark without one, name small sizes and "
-                "the device cpu in --shape"
-            )
+    _check_device(getattr(sizes, "device", "cpu"))
     return sizes
+
+
+def _check_device(device: str) -> None:
+    if device == "cpu":
+        return
+    import torch
+
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or not (number or "0").isdecimal():
+        raise ZiaError(f"--shape: there is no device {device!r:.60}; choose from: cpu, cuda")
+    if not torch.cuda.is_available() or int(number or 0) >= max(1, torch.cuda.device_count()):
+        raise ZiaError(
+            f"device {device}: torch finds no such GPU here; to try the benchmark without one, "
+            "name small sizes and the device cpu in --shape"
+        )
 
 
 def _each(value: Any) -> tuple[Any, ...]:

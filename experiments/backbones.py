@@ -17,6 +17,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.harness import hub
 from experiments.harness.provenance import PROJECT, weights_fingerprint
 from zia_core.errors import ZiaError
 
@@ -179,11 +180,12 @@ def source(backbone: Backbone) -> tuple[str, dict[str, Any], list[Path]]:
     from huggingface_hub import snapshot_download
 
     assert backbone.hub is not None
-    local = snapshot_download(
-        backbone.hub,
-        revision=backbone.revision,
-        allow_patterns=["*.json", "*.safetensors", "tokenizer*"],
-    )
+    with hub.asked():
+        local = snapshot_download(
+            backbone.hub,
+            revision=backbone.revision,
+            allow_patterns=["*.json", "*.safetensors", "tokenizer*"],
+        )
     return local, {}, _weight_files(Path(local))
 
 

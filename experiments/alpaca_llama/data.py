@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from experiments.harness import hub
 from experiments.harness.datafiles import (
     DATA_VARIABLE,
     official_file,
@@ -88,7 +89,8 @@ def _hub_rows() -> Iterable[Any]:
     from datasets.exceptions import DatasetsError
 
     try:
-        rows: Iterable[Any] = load_dataset(HUB_NAME, revision=HUB_REVISION, split="train")
+        with hub.asked():
+            rows: Iterable[Any] = load_dataset(HUB_NAME, revision=HUB_REVISION, split="train")
     except (OSError, DatasetsError) as error:  # the hub's connection errors are OSErrors
         raise ZiaError(
             f"no Alpaca data: {where_looked(FILE)}, and the hub's {HUB_NAME} cannot be loaded "

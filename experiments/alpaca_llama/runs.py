@@ -194,6 +194,6 @@ def estimate(spec: RunSpec) -> Estimate:
         seconds = step * spec.settings.epochs * MINI_STEPS
         seconds += 0.7 if spec.settings.phase == "select" else 1.9
         return Estimate(seconds / 3600, 1.2, "measured, 1 core")
-    if spec.profile == "paper":
+    if spec.profile == "paper" and spec.settings.device == "cuda":
         return Estimate(8.0, 21.0, "paper, 8 A100")
     return Estimate(None, None, "not measured")

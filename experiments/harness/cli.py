@@ -77,7 +77,8 @@ def plan(
     from experiments.harness import plan as planning
     from experiments.harness import plan_table
 
-    specs = planning.planned(experiment, profile, planning.resolve_device(device))
+    where = planning.device_of(device, experiment, profile, only_look=True)
+    specs = planning.planned(experiment, profile, where)
     plan_table.show([planning.inspect(spec, runs) for spec in specs], every_run=every_run)
 
 
@@ -103,12 +104,13 @@ def run(
     spec = planning.choose(
         experiment,
         profile,
-        planning.resolve_device(device),
+        planning.device_of(device, experiment, profile),
         task=task,
         method=method,
         seed=seed,
         settings=_pairs(settings or []),
     )
+    planning.check_device(spec)
     raise typer.Exit(executor.in_process([spec], runs, retry_failed=retry_failed(retry)))
 
 

@@ -77,7 +77,7 @@ def reproduce(
         asked = clusters.read(cluster)
         device = asked.device(device, profile)
     else:
-        device = planning.resolve_device(device)
+        device = planning.device_of(device, experiment, profile)
     specs = planning.planned(experiment, profile, device)
     if not specs:
         tell(f"The profile {profile} has no runs yet; these are the results of {PUBLISHED}.")
@@ -132,7 +132,7 @@ def worker(
 
     again = retry_failed(retry)
     one = None if experiment == ALL else experiment
-    request = Request(one, profile, planning.resolve_device(device), runs, RESULTS)
+    request = Request(one, profile, planning.device_of(device, one, profile), runs, RESULTS)
     specs = request.specs()
     if again:
         _make_pending(request)

@@ -94,6 +94,7 @@ def _attempt(
     from zia_core.training import Interrupted, NonFiniteLoss  # imports torch, as every run does
 
     try:
+        plan.check_device(spec)
         ranks = followers.ranks_for(spec)
         folder.write_environment(provenance.environment(with_torch=True) | {"ranks": ranks})
         with followers.beside(spec, folder.path, ranks):

@@ -45,12 +45,18 @@ def pool_of(
     """The workers that the command line asks for, with what it leaves open filled in.
 
     A worker a GPU; on a CPU, as many as its cores can carry at the threads that a run of `specs`
-    has, and no more than there are runs. InvalidChoiceError where GPUs are asked for on the CPU, or
-    would be shared.
+    has, and no more than there are runs. InvalidChoiceError where GPUs are asked for on the CPU,
+    are not there, or would be shared.
     """
     if gpus is not None and device == "cpu":
         raise InvalidChoiceError("--gpus goes with --device cuda: these runs are for the CPU")
-    listed = parse_gpus(gpus) if gpus is not None else _all_gpus() if device == "cuda" else []
+    there = _all_gpus() if device == "cuda" else []
+    listed = there if gpus is None else parse_gpus(gpus)
+    # Of a name in place of a number, as they may have, nobody here knows whether it is there.
+    if absent := [gpu for gpu in listed if gpu.isdecimal() and gpu not in there]:
+        raise InvalidChoiceError(
+            f"--gpus: there is no GPU {', '.join(absent)} here; choose from: {', '.join(there)}"
+        )
     cores = usable_cores() or 1
     each = threads or max((getattr(spec.settings, "threads", 1) for spec in specs), default=1)
     fitting = max(1, min(cores // each, len(specs) or cores))

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from experiments.harness import registry, stored
@@ -43,6 +43,44 @@ def resolve_device(device: str) -> str:
     return "cpu"
 
 
+def device_of(device: str, experiment: str | None, profile: str, *, only_look: bool = False) -> str:
+    """The device that a plan is made for.
+
+    Where "auto" finds no GPU, runs that are planned for one are not moved to the CPU, on which they
+    may take months: ZiaError says that "cpu" would do it. Who is to `only_look` at a plan needs no
+    GPU for it.
+    """
+    if only_look and device == "cuda":
+        return "cuda"
+    found = resolve_device(device)
+    if device != "auto" or found == "cuda":
+        return found
+    if not any(map(_needs_gpu, _as_planned(experiment, profile, "cpu"))):
+        return "cpu"
+    if only_look:
+        return "cuda"
+    raise ZiaError(
+        f"the runs of the profile {profile} are for a GPU, and torch finds none here; --device cpu "
+        "has them done on the CPU, however long that takes"
+    )
+
+
+def check_device(spec: RunSpec) -> None:
+    """Raise ZiaError if a setting of the run names a GPU and there is none."""
+    if _needs_gpu(spec):
+        resolve_device("cuda")
+
+
+def _needs_gpu(spec: RunSpec) -> bool:
+    return "cuda" in _devices(spec).values()
+
+
+def _devices(spec: RunSpec) -> dict[str, str]:
+    """The settings that say where something is computed: `device`, `encoder_device`, ..."""
+    names = [each.name for each in fields(spec.settings) if each.name.endswith("device")]
+    return {name: getattr(spec.settings, name) for name in names}
+
+
 def _shows_gpu() -> bool:
     drivers = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA, WSL, AMD
     return any(Path(driver).exists() for driver in drivers) or bool(shutil.which("nvidia-smi"))
@@ -51,8 +89,18 @@ def _shows_gpu() -> bool:
 def planned(experiment: str | None, profile: str, device: str) -> list[RunSpec]:
     """Every run of the profile, of one experiment or of all that have the profile.
 
+    On "cpu" nothing of a run is left to a GPU; "cuda" leaves those on a CPU that are for laptops.
     Raises InvalidChoiceError, which lists the valid ones, for an unknown experiment or profile.
     """
+    specs = _as_planned(experiment, profile, device)
+    return [_on_cpu(spec) for spec in specs] if device == "cpu" else specs
+
+
+def _on_cpu(spec: RunSpec) -> RunSpec:
+    return replace(spec, settings=replace(spec.settings, **dict.fromkeys(_devices(spec), "cpu")))
+
+
+def _as_planned(experiment: str | None, profile: str, device: str) -> list[RunSpec]:
     known = registry.experiments()
     chosen = list(known.values()) if experiment is None else [registry.get(experiment)]
     profiles = sorted({profile for one in chosen for profile in one.profiles})

@@ -8,8 +8,8 @@ from experiments.harness import terminal
 from experiments.harness.plan import PlannedRun
 from experiments.harness.status import IDENTITY_SHOWN, run_name
 
-COLUMNS = ("run", "id", "state", "hours", "GB", "source")
-GROUP_COLUMNS = ("method", "task", "runs", "state", "hours", "GB", "source")
+COLUMNS = ("run", "id", "state", "time", "GB")
+STATES = ("done", "running", "interrupted", "preempted", "pending", "failed", "invalid", "missing")
 LISTED = 60  # runs up to which each has its line
 
 
@@ -20,18 +20,22 @@ def show(runs: Sequence[PlannedRun], *, every_run: bool = False) -> None:
     """
     output = terminal.console()
     grouped = len(runs) > LISTED and not every_run
-    for (experiment, profile), part in groupby(
+    for (experiment, profile), group in groupby(
         runs, key=lambda run: (run.spec.experiment, run.spec.profile)
     ):
+        part = list(group)
         output.print(f"{experiment}, profile {profile}\n")
         if grouped:
-            output.print(terminal.Table(GROUP_COLUMNS, _grouped(list(part))))
+            there = {run.state for run in part}
+            states = [state for state in STATES if state in there]
+            columns = ("run", *states, "time", "GB")
+            output.print(terminal.Table(columns, _grouped(part, states)))
         else:
             output.print(terminal.Table(COLUMNS, [_row(run) for run in part]))
-        output.print()
+        output.print(f"time and GB: {_sources(part)}\n")
     output.print(_summary(runs))
     if grouped:
-        output.print("hours are of all runs of a line; --every-run gives each run its own")
+        output.print("times are of all runs of a line; --every-run gives each run its own")
 
 
 def _row(run: PlannedRun) -> list[str]:
@@ -39,32 +43,43 @@ def _row(run: PlannedRun) -> list[str]:
         run_name(run.spec.method, run.spec.task, run.spec.seed),
         run.spec.identity[:IDENTITY_SHOWN],
         run.state,
-        terminal.number(run.estimate.hours, ".2f"),
+        _time(run.estimate.hours),
         terminal.number(run.estimate.memory_gb, ".1f"),
-        run.estimate.source,
     ]
 
 
-def _grouped(runs: Sequence[PlannedRun]) -> list[list[str]]:
-    groups: dict[tuple[str, str], list[PlannedRun]] = {}
+def _grouped(runs: Sequence[PlannedRun], states: Sequence[str]) -> list[list[str]]:
+    groups: dict[str, list[PlannedRun]] = {}
     for run in runs:
-        groups.setdefault((run.spec.method, run.spec.task), []).append(run)
+        groups.setdefault(f"{run.spec.method} {run.spec.task}", []).append(run)
     rows = []
-    for (method, task), group in groups.items():
+    for name, group in groups.items():
+        counts = Counter(run.state for run in group)
         hours = [run.estimate.hours for run in group if run.estimate.hours is not None]
         memory = [run.estimate.memory_gb for run in group if run.estimate.memory_gb is not None]
         rows.append(
             [
-                method,
-                task,
-                str(len(group)),
-                _states(group),
-                terminal.number(sum(hours) if len(hours) == len(group) else None, ".2f"),
+                name,
+                *(str(counts[state] or "-") for state in states),
+                _time(sum(hours) if len(hours) == len(group) else None),
                 terminal.number(max(memory, default=None), ".1f"),
-                ", ".join(dict.fromkeys(run.estimate.source for run in group)),
             ]
         )
     return rows
+
+
+def _sources(runs: Sequence[PlannedRun]) -> str:
+    """Where the costs come from; where that differs, of which methods."""
+    methods: dict[str, dict[str, None]] = {}
+    for run in runs:
+        methods.setdefault(run.estimate.source, {})[run.spec.method] = None
+    if len(methods) == 1:
+        return next(iter(methods))
+    return "; ".join(f"{source} ({', '.join(of)})" for source, of in methods.items())
+
+
+def _time(hours: float | None) -> str:
+    return terminal.duration(None if hours is None else 3600 * hours)
 
 
 def _states(runs: Sequence[PlannedRun]) -> str:
@@ -72,11 +87,11 @@ def _states(runs: Sequence[PlannedRun]) -> str:
 
 
 def _summary(runs: Sequence[PlannedRun]) -> str:
-    """For example "3 planned: 1 done, 2 missing; 0.40 hours to go"."""
+    """For example "3 planned: 1 done, 2 missing; 0:24:00 to go, one after another"."""
     if not runs:
         return "nothing is planned for this profile yet"
     hours = [run.estimate.hours for run in runs if run.state != "done"]
-    left = [f"{sum(filter(None, hours)):.2f} hours to go"] if any(hours) else []
+    left = [f"{_time(sum(filter(None, hours)))} to go, one after another"] if any(hours) else []
     if unknown := hours.count(None):
         left.append(f"{unknown} of unknown length")
     return "; ".join([f"{len(runs)} planned: {_states(runs)}", *left])

@@ -19,22 +19,20 @@ STYLES = {
     "needs data": "yellow",
     "ok": "green",
 }
-NUMBERS = frozenset({"step", "loss", "ETA", "runs", "hours", "GB"})
-FOLDED = frozenset({"run", "host", "source", "state", "detail"})
+NUMBERS = frozenset({"step", "loss", "ETA", "time", "GB", "missing", "pending", "invalid", *STYLES})
+FOLDED = frozenset({"run", "host", "state", "detail"})
 # Left out one after another where a terminal is too narrow for all; runs and states never are.
 SPARED = (
-    "source",
     "host",
     "node",
     "memory",
     "GB",
-    "hours",
+    "time",
     "lr",
     "ETA",
     "id",
     "loss",
     "step",
-    "runs",
 )
 LONGEST_WORD = 16  # a longer one is broken where its column may be folded
 GAP = 3  # characters between two columns

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.backbones import WEIGHTS_VARIABLE
+from experiments.harness import hub
 from experiments.harness.files import read_json
 from experiments.harness.provenance import PROJECT, weights_fingerprint
 from experiments.image_features.preprocessing import timm_protocol, transformers_protocol
@@ -163,12 +164,12 @@ def _encoder(
 
 def _folder(name: str) -> Path:
     root = Path(os.environ.get(WEIGHTS_VARIABLE) or PROJECT / "weights")
-    hub = NAMED.get(name, name)
+    named = NAMED.get(name, name)
     # The name of a folder: without the owner and the revision.
     folder = root / name.rpartition("/")[2].partition("@")[0]
     if (folder / "config.json").exists():
         return folder
-    if not HUB.fullmatch(hub):
+    if not HUB.fullmatch(named):
         raise ZiaError(
             f"there is no image encoder {name!r:.80}: {folder} has no config.json, and it is "
             "neither one of the known names nor owner/name@revision of the hub"
@@ -176,9 +177,10 @@ def _folder(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    repository, _, revision = hub.partition("@")
+    repository, _, revision = named.partition("@")
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=FILES))
+        with hub.asked():
+            return Path(snapshot_download(repository, revision=revision, allow_patterns=FILES))
     except (LocalEntryNotFoundError, HfHubHTTPError, ConnectionError) as error:
         raise ZiaError(
             f"no weights of the image encoder {name}: {folder} does not exist, and the hub's "

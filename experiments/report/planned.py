@@ -53,13 +53,13 @@ class Plans:
         return self._seeds[key]
 
     def _specs(self, experiment: str, profile: str, device: str) -> list[RunSpec]:
-        from experiments.harness import registry
+        from experiments.harness import plan, registry
 
         key = (experiment, profile, device)
         if key not in self._plans:
             owner = registry.experiments().get(experiment)
             known = owner is not None and profile in owner.profiles
-            self._plans[key] = owner.plan(profile, device) if owner and known else []
+            self._plans[key] = plan.planned(*key) if known else []
         return self._plans[key]
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from experiments.harness import hub
 from experiments.harness.datafiles import DATA_VARIABLE, official_file, text_field, where_looked
 from experiments.harness.files import canonical_json
 from experiments.metrics.squad.official import Entry, Version, answers_of, entries
@@ -131,7 +132,8 @@ def _hub_rows(version: Version, part: Part, name: str) -> Iterable[Any]:
 
     hub_name, revision = HUB[version]
     try:
-        rows: Iterable[Any] = load_dataset(hub_name, revision=revision, split=HUB_SPLITS[part])
+        with hub.asked():
+            rows: Iterable[Any] = load_dataset(hub_name, revision=revision, split=HUB_SPLITS[part])
     except (OSError, DatasetsError) as error:  # the hub's connection errors are OSErrors
         raise ZiaError(
             f"no SQuAD data: {where_looked(name)}, and the hub's {hub_name} cannot be loaded "

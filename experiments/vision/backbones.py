@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.backbones import WEIGHTS_VARIABLE
+from experiments.harness import hub
 from experiments.harness.provenance import PROJECT, weights_fingerprint
 from experiments.vision import small_vit
 from zia_core.errors import ZiaError
@@ -100,7 +101,8 @@ def _from_hub(backbone: ImageBackbone, wanted: Path) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(hf_hub_download(f"timm/{backbone.name}", small_vit.WEIGHTS))
+        with hub.asked():
+            return Path(hf_hub_download(f"timm/{backbone.name}", small_vit.WEIGHTS))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise ZiaError(
             f"no weights of {backbone.name}: {wanted} does not exist, and the hub's "

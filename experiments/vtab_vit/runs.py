@@ -162,7 +162,7 @@ def estimate(spec: RunSpec) -> Estimate:
     if spec.profile == "mini" and spec.method in MINI_EPOCH_SECONDS:
         seconds = MINI_EPOCH_SECONDS[spec.method] * trained / 1000 + MINI_OTHER_SECONDS
         return Estimate(seconds / 3600, MEMORY_GB, "measured, 1 core")
-    if spec.profile != "paper":
+    if spec.profile != "paper" or settings.device == "cpu":
         return Estimate(None, None, "not measured")
     forward_passes = 3 * trained + (task.val if select else task.test)
     hours = forward_passes * FORWARD_FLOP / ASSUMED_FLOP_PER_S / 3600

@@ -226,13 +226,17 @@ class Broad:
     threads: int = 4
 
 
-def test_gpus_are_shared_out_and_never_shared() -> None:
+def test_gpus_are_shared_out_and_never_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     assert local.shares(["0", "1", "2"], 2) == ["0,2", "1"]
     assert local.shares([], 2) == ["", ""]
     assert local.parse_gpus("0, 3") == ["0", "3"]
     assert local.pool_of("cuda", None, "0,1", 4).visible == ("0", "1")
     with pytest.raises(InvalidChoiceError, match="3 workers on 2 GPUs would share them"):
         local.pool_of("cuda", 3, "0,1", None)
+    with pytest.raises(InvalidChoiceError, match="no GPU 2, 7 here; choose from: 0, 1"):
+        local.pool_of("cuda", None, "0,2,7", None)
+    assert local.pool_of("cuda", None, "GPU-8932f937", 4).visible == ("GPU-8932f937",)
     for wrong in ("", "0,,1", "0,0", "0;rm", "$(id)"):
         with pytest.raises(InvalidChoiceError, match="must be different GPUs such as 0,1"):
             local.parse_gpus(wrong)

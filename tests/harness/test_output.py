@@ -100,7 +100,7 @@ def test_a_narrow_terminal_shows_run_and_state(
         assert head.index("state") == line.index("done")
         assert line.startswith("add")
         sentence = " ".join(out.split()).partition("not shown, for want of room:")[2]
-        assert "host" in sentence or "source" in sentence
+        assert "host" in sentence or "GB" in sentence
         assert not {"run,", "state,"} & set(sentence.split())
         assert all(len(each) <= width for each in out.splitlines())
     code, out, _ = zia("list")
