@@ -62,7 +62,7 @@ def core(shape: Shape) -> dict[str, Contestant]:
         return sdpa(q, k, v, is_causal=True)
 
     def ours() -> Tensor:
-        return plain() + prompt_term(q, layer.keys_values(project, q.dtype), scale)
+        return plain() + prompt_term(q, layer(project, q.dtype, len(q)), scale)
 
     def fused_twice() -> Tensor:
         key, value = (x.expand(shape.batch, -1, -1, -1) for x in project(layer.prompt.to(q.dtype)))

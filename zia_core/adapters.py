@@ -20,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from zia_core.attachment import Model, attach, zero_init_layers
+from zia_core.changes import changes_model, unplaced
 from zia_core.config import ZeroInitConfig
 from zia_core.errors import ZiaError
 from zia_core.families import attention_layers, geometry
@@ -59,6 +60,8 @@ def backbone_identity(model: nn.Module) -> dict[str, Any]:
     A task head is left out: it is new with every task, and trained.
     """
     layers = attention_layers(model)
+    if away := [name for name, weight in model.named_parameters() if weight.is_meta]:
+        raise ZiaError(unplaced(model, away[0], "An adapter cannot be saved from or loaded on"))
     shape = geometry(layers[-1])
     head = find_head(model)
     of_head = set() if head is None else {id(parameter) for parameter in head.parameters()}
@@ -94,14 +97,14 @@ def save_adapter(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
 
     The file appears whole or not at all.
     """
-    tensors = adapter_state_dict(model)
+    contents = packed(adapter_state_dict(model), about_adapter(model))
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     path = target / FILE
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
-            file.write(packed(tensors, about_adapter(model)))
+            file.write(contents)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -113,6 +116,7 @@ def save_adapter(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
     return path
 
 
+@changes_model
 def load_adapter(
     model: Model, source: str | os.PathLike[str], *, other_backbone: bool = False
 ) -> Model:

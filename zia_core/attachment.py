@@ -12,15 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from zia_core.calls import Kept, calling
+from zia_core.changes import changes_model, refuse_unplaced
 from zia_core.config import ZeroInitConfig
 from zia_core.errors import ZiaError
-from zia_core.families import attention_layers, geometry, parameter_dtype
+from zia_core.families import Layer, attention_layers, geometry, parameter_dtype
 from zia_core.layer import Condition, ZeroInit
 from zia_core.visual.projections import VisualProjection
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
+@changes_model
 def attach(model: Model, config: ZeroInitConfig | None = None) -> Model:
     """Freeze a backbone and add prompts and gates to its topmost layers.
 
@@ -34,7 +36,8 @@ def attach(model: Model, config: ZeroInitConfig | None = None) -> Model:
         torch's global generator.
 
     Raises:
-        ZiaError: unsupported model, more layers asked for than there are, or already attached.
+        ZiaError: unsupported model, more layers asked for than there are, weights that are
+            offloaded, or already attached. The model is then what it was before.
     """
     config = config or ZeroInitConfig()
     if zero_init_layers(model):
@@ -47,12 +50,12 @@ def attach(model: Model, config: ZeroInitConfig | None = None) -> Model:
             f"num_layers={config.num_layers} but {type(model).__name__} has {len(layers)} "
             f"attention layers; ask for at most {len(layers)}."
         )
+    refuse_unplaced(model, "Zero-init attention cannot be attached to")
+    hooks = [_hook(config, found) for found in layers[-config.num_layers :]]
     was_trainable = [name for name, p in model.named_parameters() if p.requires_grad]
     model.requires_grad_(False)
-    for found in layers[-config.num_layers :]:
-        shape, (device, dtype) = geometry(found), parameter_dtype(found.attention)
-        hook = _hook_class(found.timm)
-        hook(config, shape, device, dtype).install(found.attention)
+    for hook, found in zip(hooks, layers[-config.num_layers :], strict=True):
+        hook.install(found.attention)
     state: Any = model.__dict__
     state["_zero_init_was_trainable"] = was_trainable
     if callable(getattr(model, "generate", None)):
@@ -61,6 +64,7 @@ def attach(model: Model, config: ZeroInitConfig | None = None) -> Model:
     return model
 
 
+@changes_model
 def detach(model: Model) -> Model:
     """Remove prompts, gates and hooks; the backbone is bitwise what it was, trainable flags too."""
     adapted = [m for m in model.modules() if isinstance(getattr(m, "zero_init", None), ZeroInit)]
@@ -147,15 +151,20 @@ def condition(
         yield model
 
 
-def _hook_class(timm: bool) -> Any:
+def _hook(config: ZeroInitConfig, found: Layer) -> Any:
     """Each library is imported only where its models are."""
-    if timm:
+    shape, (device, dtype) = geometry(found), parameter_dtype(found.attention)
+    if found.timm:
         from zia_core.timm_hook import TimmZeroInit
 
-        return TimmZeroInit
-    from zia_core.transformers_hook import TransformersZeroInit
+        hook: Any = TimmZeroInit(config, shape, device, dtype)
+    else:
+        from zia_core.transformers_hook import TransformersZeroInit
 
-    return TransformersZeroInit
+        hook = TransformersZeroInit(config, shape, device, dtype)
+    hook.check(found.attention)
+    hook.frozen_for_good = any(p.is_inference() for p in found.attention.parameters())
+    return hook
 
 
 def _generate(self: Any, *args: Any, **kwargs: Any) -> Any:

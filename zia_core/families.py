@@ -30,7 +30,9 @@ TRANSFORMERS = {
     "ViTAttention",
     "CLIPAttention",
 }
-TIMM = {"Attention"}
+# Where timm's ViTs have theirs from; some thirty other modules of timm call theirs `Attention` too.
+TIMM = {"timm.layers.attention", "timm.models.vision_transformer"}
+_TIMM_PARTS = ("qkv", "q_norm", "k_norm", "norm", "attn_drop", "num_heads", "head_dim", "scale")
 FAMILIES = "LLaMA, Mistral, Qwen2, Qwen3, Gemma 1-3, BERT, RoBERTa, ViT, CLIP and timm ViTs"
 
 
@@ -70,7 +72,12 @@ def _is_transformers(module: nn.Module) -> bool:
 
 
 def _is_timm(module: nn.Module) -> bool:
-    return type(module).__name__ in TIMM and type(module).__module__.startswith("timm.")
+    kind = type(module)
+    return (
+        kind.__name__ == "Attention"
+        and kind.__module__ in TIMM
+        and all(hasattr(module, part) for part in _TIMM_PARTS)
+    )
 
 
 def _unsupported(model: nn.Module) -> str:
@@ -84,8 +91,8 @@ def _unsupported(model: nn.Module) -> str:
         kind, module = next(iter(kinds.items()))
         linear = [n for n, p in module.named_children() if any(True for _ in p.parameters())]
         found = (
-            f"its attention {kind} (with {', '.join(linear) or 'no projections'}) is not among the "
-            f"tested families {FAMILIES}"
+            f"its attention {type(module).__module__}.{kind} (with "
+            f"{', '.join(linear) or 'no projections'}) is not among the tested families {FAMILIES}"
         )
     return f"Zero-init attention cannot be attached to {type(model).__name__}: {found}."
 

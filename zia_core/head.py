@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from zia_core.attachment import Model
+from zia_core.changes import changes_model
 from zia_core.errors import ZiaError
 from zia_core.precision import compute_in_float32
 
@@ -63,6 +64,7 @@ def _by_name(model: nn.Module, head: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if id(p) in own}
 
 
+@changes_model
 def train_head(model: Model) -> Model:
     """Train the head beside whatever else is trained: `train_head(attach(model, config))`.
 
@@ -72,6 +74,15 @@ def train_head(model: Model) -> Model:
         ZiaError: the model has no task head.
     """
     head = task_head(model)
+    _as_ordinary(head)
     compute_in_float32(head)
     head.requires_grad_(True)
     return model
+
+
+def _as_ordinary(head: nn.Module) -> None:
+    """Parameters made inside `torch.inference_mode` can neither be trained nor loaded outside."""
+    for module in head.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if parameter.is_inference():
+                setattr(module, name, nn.Parameter(parameter.detach().clone()))

@@ -75,6 +75,7 @@ class ZeroInit(nn.Module):
         length, kv_width = config.prompt_length, geometry.kv_heads * geometry.head_dim
         hidden = config.prompt_source == "hidden"
         shape = (length, geometry.width) if hidden else (2, length, kv_width)
+        self.frozen_for_good = False  # over weights made inside `torch.inference_mode`
         self.prompt = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         nn.init.normal_(self.prompt, std=config.prompt_std)
         if config.softmax == "separate":
@@ -119,6 +120,11 @@ class ZeroInit(nn.Module):
             ZiaError: a condition that is not for a batch of this size, or weights that cannot be
                 computed with here.
         """
+        if self.frozen_for_good and torch.is_grad_enabled() and self.prompt.requires_grad:
+            raise ZiaError(
+                "The backbone was made inside torch.inference_mode, so nothing can be trained "
+                "through it; make it outside, or run this inside torch.no_grad()."
+            )
         call = self.call
         self._check_batch(call.condition, batch)
         if call.kept is None or torch.is_grad_enabled():
@@ -163,7 +169,8 @@ class ZeroInit(nn.Module):
 
     def _dropped(self, prompts: PromptKV, batch: int) -> PromptKV:
         """P-tuning v2's `prefix_dropout`, where the layer has one."""
-        return self.dropout(prompts, batch) if "dropout" in self._modules else prompts
+        dropout = self._modules.get("dropout")
+        return prompts if dropout is None else dropout(prompts, batch)
 
     def _copied(self, prompts: PromptKV, samples: int) -> PromptKV:
         """Shared keys and values as [samples, H, K, D], laid out as a broadcast product does it."""

@@ -22,6 +22,14 @@ from zia_core.layer import ZeroInit
 class TimmZeroInit(ZeroInit):
     """`ZeroInit` whose attention's `forward` is `_forward`."""
 
+    def check(self, attention: Any) -> None:
+        """Refuse a module whose `forward` somebody has replaced: it would not be run."""
+        if "forward" in attention.__dict__:
+            raise ZiaError(
+                f"The forward pass of a {type(attention).__name__} was replaced (by accelerate's "
+                "hooks, say); attach zero-init attention first."
+            )
+
     def install(self, attention: Any) -> None:
         """Make a timm attention module run `_forward`."""
         attention.zero_init = self

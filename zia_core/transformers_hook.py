@@ -35,9 +35,15 @@ class TextPath(nn.Module):
         super().__init__()
         self.base_config = attention.config
         # Eager attention is a function of the model's own file (soft-cap, scaling, ... differ).
-        self.eager: Callable[..., Attended] = sys.modules[
-            type(attention).__module__
-        ].eager_attention_forward
+        module = sys.modules[type(attention).__module__]
+        eager: Callable[..., Attended] | None = getattr(module, "eager_attention_forward", None)
+        if eager is None:
+            raise ZiaError(
+                f"Zero-init attention cannot be attached: {module.__name__} has no "
+                f"eager_attention_forward, so its {type(attention).__name__} does not ask for an "
+                "attention function; use the class of a current transformers."
+            )
+        self.eager = eager
 
     def forward(self, attention: Any, *args: Any, **kwargs: Any) -> Attended:
         """Run it; same arguments and results as a registered attention function."""
@@ -54,9 +60,12 @@ class TransformersZeroInit(ZeroInit):
 
     text: TextPath
 
-    def install(self, attention: Any) -> None:
-        """Make a transformers attention module dispatch to `zero_init_attention`."""
+    def check(self, attention: Any) -> None:
+        """Find the attention that the layer has, or refuse."""
         self.text = TextPath(attention)
+
+    def install(self, attention: Any) -> None:
+        """Make a transformers attention module dispatch to `zero_init_attention`, after `check`."""
         attention.zero_init = self
         attention.config = copy.copy(attention.config)
         # The internal name: the public setter would also switch sub-configs, which the copy shares.

@@ -136,9 +136,9 @@ def test_global_images_leave_the_keys_and_the_weights_of_the_prompts_alone() -> 
     model = seeing("llama-gqa", "global").double()
     layer = layers_of(model)[0]
     project = family_projection(model.model.layers[-2].self_attn)
-    plain = layer.keys_values(project, torch.float64)
+    plain = layer(project, torch.float64, 3)
     with images(model, features("global", 3).double(), MIXED):
-        seen = layer.keys_values(project, torch.float64)
+        seen = layer(project, torch.float64, 3)
     assert seen.key.shape == (4, 5, 12)  # [H, K, D]: none for each sample
     assert torch.equal(seen.key, plain.key)
     assert torch.equal(seen.value, plain.value)
@@ -146,8 +146,8 @@ def test_global_images_leave_the_keys_and_the_weights_of_the_prompts_alone() -> 
     assert seen.shift.shape == (3, 4, 1, 12)
     normed = seeing("qwen3", "global")
     with images(normed, features("global", 3)):
-        other = layers_of(normed)[0].keys_values(
-            family_projection(normed.model.layers[-2].self_attn), torch.float32
+        other = layers_of(normed)[0](
+            family_projection(normed.model.layers[-2].self_attn), torch.float32, 3
         )
     assert other.key.shape == (3, 4, 5, 16)  # a norm of P + I is not that of P plus that of I
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from zia_core.attachment import Model
 from zia_core.baselines.whole import linear_probe
+from zia_core.changes import changes_model
 from zia_core.precision import refuse_half
 
 
+@changes_model
 def bitfit(model: Model) -> Model:
     """Train every bias term (linear layers', norms', patch projection's) and the task head.
 

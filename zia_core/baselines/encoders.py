@@ -13,11 +13,13 @@ from zia_core.errors import ZiaError
 # How to find, in a block, the modules whose outputs are what attention and MLP add to the residual
 # stream: behind the projection back to the model's width, before the skip connection is added.
 _SUBLAYERS: dict[str, Callable[[Any], tuple[nn.Module, nn.Module]]] = {
-    "Block": lambda block: (block.attn, block.mlp),  # timm
+    "Block": lambda block: (block.attn, block.mlp),
     "ViTLayer": lambda block: (block.attention.o_proj, block.mlp),
     "BertLayer": lambda block: (block.attention.output.dropout, block.output.dropout),
     "RobertaLayer": lambda block: (block.attention.output.dropout, block.output.dropout),
 }
+# Twenty other modules of timm call theirs `Block` too.
+_TIMM_BLOCKS = "timm.models.vision_transformer"
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def blocks(model: nn.Module) -> list[nn.Module]:
         module
         for module in model.modules()
         if type(module).__name__ in _SUBLAYERS
-        and type(module).__module__.split(".")[0] in ("timm", "transformers")
+        and type(module).__module__.startswith(("transformers.", _TIMM_BLOCKS))
     ]
     if not found:
         raise ZiaError(
@@ -76,7 +78,17 @@ def image_encoder(model: Any) -> ImageEncoder:
     Raises:
         ZiaError: it is neither.
     """
+    kind = type(model).__name__
     if isinstance(getattr(model, "patch_embed", None), nn.Module):
+        missing = [name for name in ("norm", "num_prefix_tokens") if not hasattr(model, name)]
+        missing += [
+            n for n in ("proj", "grid_size", "img_size") if not hasattr(model.patch_embed, n)
+        ]
+        if missing or model.patch_embed.img_size is None:
+            raise ZiaError(
+                f"{kind} is not built like timm's VisionTransformer (it has no "
+                f"{', '.join(missing) or 'image size of its own'}), which this baseline takes."
+            )
         tower, norm, prefix_tokens = model, model.norm, model.num_prefix_tokens
         patches = tower.patch_embed
         projection, (rows, columns) = patches.proj, patches.grid_size
@@ -88,7 +100,7 @@ def image_encoder(model: Any) -> ImageEncoder:
         projection, patch_size = patches.projection, patches.patch_size
         height, width = patches.image_size
     else:
-        raise ZiaError(f"{type(model).__name__} is no timm or transformers ViT classifier.")
+        raise ZiaError(f"{kind} is no timm or transformers ViT classifier.")
     # Before the projection there may be a convolutional stem, which then sees the image first.
     first = next(module for module in patches.modules() if isinstance(module, nn.Conv2d))
     return ImageEncoder(

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from zia_core.attachment import Model
 from zia_core.baselines.encoders import blocks, sublayer_outputs
 from zia_core.baselines.whole import linear_probe
+from zia_core.changes import changes_model
+from zia_core.errors import ZiaError
 from zia_core.families import parameter_dtype
 from zia_core.precision import compute_in_float32
 
@@ -41,6 +43,7 @@ class Bottleneck(nn.Module):
         return self(output)
 
 
+@changes_model
 def houlsby(model: Model, bottleneck: int = 64, *, train_norms: bool = True) -> Model:
     """Two adapters in every block, on the outputs of attention and MLP before the skip connections.
 
@@ -61,7 +64,12 @@ def houlsby(model: Model, bottleneck: int = 64, *, train_norms: bool = True) -> 
     linear_probe(model)
     device, dtype = parameter_dtype(found[0])
     for block in found:
-        norm = next(m for m in block.modules() if isinstance(m, nn.LayerNorm))
+        norm = next((m for m in block.modules() if isinstance(m, nn.LayerNorm)), None)
+        if norm is None:
+            raise ZiaError(
+                f"{type(model).__name__} has a block without a layer norm, which says how wide an "
+                "adapter is; take a model with nn.LayerNorm."
+            )
         for name, output in zip(("attention", "mlp"), sublayer_outputs(block), strict=True):
             adapter = Bottleneck(norm.normalized_shape[0], bottleneck, device, dtype)
             block.add_module(f"adapter_{name}", adapter)

@@ -7,7 +7,11 @@ from typing import Any
 
 from torch import nn
 
+from zia_core.changes import changes_model
+from zia_core.errors import ZiaError
 
+
+@changes_model
 def lora(
     model: nn.Module,
     rank: int = 8,
@@ -22,6 +26,9 @@ def lora(
 
     Returns:
         A `peft.PeftModel`; A and B are float32 whatever the backbone's precision.
+
+    Raises:
+        ZiaError: the model has no linear layers of these names.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -32,4 +39,7 @@ def lora(
         target_modules=list(targets),
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, config)
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise ZiaError(f"PEFT's LoRA does not take this model: {error}.") from error

@@ -6,6 +6,7 @@ from torch import nn
 
 from zia_core.attachment import Model, attach, zero_init_layers
 from zia_core.attention import PromptKV
+from zia_core.changes import changes_model
 from zia_core.config import ZeroInitConfig
 from zia_core.errors import ZiaError
 from zia_core.families import attention_layers
@@ -27,6 +28,7 @@ class PrefixDropout(nn.Dropout):
         return PromptKV(key, value)
 
 
+@changes_model
 def p_tuning_v2(model: Model, prompt_length: int = 16, dropout: float = 0.1) -> Model:
     """A prefix of K keys and values in every layer, one softmax over prefix and words, no gate.
 
@@ -54,6 +56,7 @@ def p_tuning_v2(model: Model, prompt_length: int = 16, dropout: float = 0.1) -> 
     return train_head(prefix_dropout(attach(model, config), dropout))
 
 
+@changes_model
 def prefix_dropout(model: Model, dropout: float) -> Model:
     """P-tuning v2's prefix dropout, also for zero-init attention built on it (free prompts).
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from zia_core.attachment import Model
 from zia_core.baselines.whole import linear_probe
+from zia_core.changes import changes_model
 from zia_core.errors import ZiaError
 from zia_core.families import parameter_dtype
 
@@ -68,6 +69,7 @@ class SoftPrompt(nn.Module):
         return output
 
 
+@changes_model
 def prompt_tuning(model: Model, prompt_length: int = 20) -> Model:
     """K learned input embeddings; the prompts and the task head are trained.
 
@@ -84,7 +86,8 @@ def prompt_tuning(model: Model, prompt_length: int = 20) -> Model:
     """
     base: Any = getattr(model, "base_model", model)
     embeddings: Any = getattr(base, "embeddings", None)
-    if not hasattr(embeddings, "word_embeddings") or not hasattr(base, "encoder"):
+    parts = [getattr(embeddings, f"{kind}_embeddings", None) for kind in ("word", "position")]
+    if not all(isinstance(part, nn.Embedding) for part in parts) or not hasattr(base, "encoder"):
         raise ZiaError(
             f"Prompt tuning takes a transformers BERT or RoBERTa with a task head, not "
             f"{type(model).__name__}."

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from zia_core.attachment import Model
 from zia_core.baselines.encoders import image_encoder
 from zia_core.baselines.whole import linear_probe
+from zia_core.changes import changes_model
 from zia_core.errors import ZiaError
 from zia_core.families import parameter_dtype
 from zia_core.head import task_head
@@ -54,6 +55,7 @@ class SideTuning(nn.Module):
         return (share * args[0] + (1.0 - share) * side, *args[1:])
 
 
+@changes_model
 def side_tuning(model: Model, network: nn.Module | None = None) -> Model:
     """A small network beside the frozen backbone; the head sees a learned blend of both.
 

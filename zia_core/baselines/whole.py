@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from zia_core.attachment import Model
+from zia_core.changes import changes_model
 from zia_core.head import train_head
 
 
@@ -20,6 +21,7 @@ def full(model: Model) -> Model:
     return model
 
 
+@changes_model
 def linear_probe(model: Model) -> Model:
     """The task head alone, on the frozen backbone's features.
 

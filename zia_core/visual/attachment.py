@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from zia_core.attachment import Model, condition, zero_init_layers
+from zia_core.changes import changes_model
 from zia_core.errors import ZiaError
 from zia_core.visual.config import VisualConfig
 from zia_core.visual.projections import GlobalProjection, QueryProjection, VisualProjection
 
 
+@changes_model
 def attach_visual(model: Model, config: VisualConfig) -> Model:
     """Add a projection of image features to a model that has zero-init attention.
 

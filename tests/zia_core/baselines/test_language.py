@@ -153,8 +153,7 @@ def test_prefix_dropout(family: str, softmax: Any) -> None:
 def test_prefix_dropout_keeps_or_zeroes_and_rescales() -> None:
     model = baselines.p_tuning_v2(build("bert"), 50, dropout=0.25).train()
     layer = zero_init_layers(model)[0]
-    layer.dropout.batch = 8
-    prompts = layer.keys_values(None, torch.float32)  # type: ignore[arg-type]
+    prompts = layer(None, torch.float32, batch=8)
     for part, dropped in zip(layer.prompt, (prompts.key, prompts.value), strict=True):
         assert dropped.shape == (8, 4, 50, 12)
         whole = part.view(50, 4, 12).transpose(0, 1).expand_as(dropped) / 0.75

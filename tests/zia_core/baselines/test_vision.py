@@ -15,6 +15,7 @@ from torch.nn.functional import gelu
 from tests.zia_core.backbones import build, inputs, output
 from tests.zia_core.baselines.methods import METHODS, VISION, adapted, stir, trained
 from zia_core import ZiaError, baselines
+from zia_core.baselines.side_tuning import _IMAGES
 
 
 def images() -> Tensor:
@@ -205,7 +206,7 @@ def test_side_tuning_blends_features(family: str) -> None:
     blended = share * features + (1 - share) * side
     torch.testing.assert_close(seen[0], blended, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(logits, blended @ head.weight.T + head.bias, rtol=1e-9, atol=1e-9)
-    assert tuning.image is None  # nothing is held between passes
+    assert not _IMAGES.get()  # nothing is held between passes
 
 
 def test_side_tuning_starts_at_one_half_and_ends_at_either_side() -> None:
