@@ -20,6 +20,7 @@ from typing import Any
 
 from experiments.harness.datafiles import parse_json, read_text, text_field
 from experiments.harness.files import check_output, write_errors
+from experiments.harness.inside import inside
 from experiments.harness.output import guarded, say, tell
 from experiments.image_features.archives import member, open_archive
 from experiments.image_features.preprocessing import decode
@@ -81,7 +82,7 @@ def _write(
     for pid, name in images.items():
         png = io.BytesIO()
         decode(member(archive, name), Path(str(archive.filename), name)).save(png, "PNG")
-        path = folder / "images" / problems[pid]["split"] / pid / IMAGE
+        path = inside(folder / "images", f"{problems[pid]['split']}/{pid}/{IMAGE}", "the source")
         with write_errors(folder):
             path.parent.mkdir(parents=True)
             path.write_bytes(png.getvalue())

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from experiments.harness.datafiles import DATA_VARIABLE, read_text
+from experiments.harness.inside import inside
 from experiments.vtab_vit.tasks import Task
 from zia_core.errors import ZiaError
 
@@ -181,10 +182,8 @@ def _example(root: Path, line: str, where: str, task: Task) -> Example:
             f"{where} has the label {label}: {task.name} has {task.classes} classes, "
             f"0 to {task.classes - 1}"
         )
-    relative = PurePosixPath(name.strip())
-    if relative.is_absolute() or ".." in relative.parts or "\0" in name:
-        raise ZiaError(f"{where} names {name!r:.80}, outside the task's folder: give a path in it")
-    return Example(relative.as_posix(), int(label), root / relative, where)
+    relative = PurePosixPath(name.strip()).as_posix()
+    return Example(relative, int(label), inside(root, relative, where), where)
 
 
 @contextmanager
