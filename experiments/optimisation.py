@@ -36,6 +36,8 @@ class Optimisation:
     device: Literal["cpu", "cuda"] = "cuda"
     precision: Literal["fp32", "bf16", "bf16-autocast"] = "bf16"
     threads: int = 1  # of torch on the CPU; a sum over threads is a sum in another order
+    checkpoint_activations: bool = False  # as of `TrainSettings`, like the next
+    compile: bool = False
 
 
 def train_settings(
@@ -73,11 +75,21 @@ def train_settings(
         loss_reduction=s.loss_reduction,
         token_budget=s.token_budget,
         micro_batch_size=s.micro_batch_size,
+        checkpoint_activations=s.checkpoint_activations,
+        compile=s.compile,
         eval_every=math.ceil(total / s.evaluations) if s.evaluations else 0,
         checkpoint_every=max(1, min(500, total // checkpoints)),
         seed=seed,
         device=s.device,
     )
+
+
+def bucket(settings: Optimisation) -> int:
+    """What a training batch's tokens are padded to a multiple of: compiled blocks want few shapes.
+
+    A batch of 512 tokens at most has one of eight widths then; what is padded is masked.
+    """
+    return 64 if settings.compile else 1
 
 
 def autocast(settings: Optimisation) -> AbstractContextManager[Any]:

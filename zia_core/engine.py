@@ -22,6 +22,7 @@ from torch.nn import Parameter
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from zia_core.batching import steps_per_epoch
+from zia_core.blocks import blocks_run
 from zia_core.errors import ZiaError
 from zia_core.feed import Feed
 from zia_core.gradients import StepPlan, accumulate_gradients, autocast, plan_step
@@ -71,12 +72,15 @@ def train(
             another rank is gone, and the newest checkpoint is what there is.
         NonFiniteLoss: a loss or gradient is NaN or infinite; nothing was stepped.
         ZiaError: the checkpoint is another model's, the precision is not what the settings say,
-            or the data do not fill a batch.
+            the data do not fill a batch, or blocks are asked for that the model does not have.
     """
     was_training = model.training
     model.train()
     try:
-        return _Training(model, task, settings, journal).run()
+        with blocks_run(
+            model, compiled=settings.compile, checkpointed=settings.checkpoint_activations
+        ):
+            return _Training(model, task, settings, journal).run()
     finally:
         model.train(was_training)
 

@@ -1,10 +1,12 @@
 """Causal language-model loss that computes vocabulary logits only where there is a label."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 IGNORED = -100
 
@@ -48,12 +50,22 @@ def label_logits(
     Returns:
         float32 (float64 if the model is).
     """
-    # PEFT wrappers forward `base_model` to their own inner object, hence the bare model first.
-    outer: Any = model
-    bare = outer.get_base_model() if hasattr(outer, "get_base_model") else outer
+    hidden, head = _labelled(model, labels, index, inputs)
+    return _logits(model, head, hidden, vocabulary)
+
+
+def _labelled(
+    model: nn.Module, labels: Tensor, index: Tensor | None, inputs: Mapping[str, Any]
+) -> tuple[Tensor, Any]:
+    """The hidden states that labels are predicted from, (labels, C), and the head."""
+    bare = _bare(model)
     hidden = bare.base_model(**inputs, use_cache=False).last_hidden_state
-    hidden = hidden.flatten(0, 1).index_select(0, label_index(labels) if index is None else index)
-    head = bare.get_output_embeddings()
+    index = label_index(labels) if index is None else index
+    return hidden.flatten(0, 1).index_select(0, index), bare.get_output_embeddings()
+
+
+def _logits(model: nn.Module, head: Any, hidden: Tensor, vocabulary: Tensor | None) -> Tensor:
+    """(labels, C) -> (labels, V)."""
     if vocabulary is None:
         logits = head(hidden)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -62,10 +74,48 @@ def label_logits(
         bias = None if head.bias is None else head.bias[vocabulary].to(wide)
         with torch.autocast(hidden.device.type, enabled=False):
             logits = functional.linear(hidden.to(wide), head.weight[vocabulary].to(wide), bias)
-    softcap = getattr(bare.config.get_text_config(), "final_logit_softcapping", None)
+    softcap = getattr(_bare(model).config.get_text_config(), "final_logit_softcapping", None)
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
     return logits
+
+
+def _bare(model: Any) -> Any:
+    # PEFT wrappers forward `base_model` to their own inner object, hence the bare model first.
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def label_losses(
+    model: nn.Module,
+    labels: Tensor,
+    index: Tensor | None = None,
+    chunk: int | None = None,
+    **inputs: Any,
+) -> Tensor:
+    """The cross entropy of every label, in the order of `label_positions`: (labels,).
+
+    Args:
+        model, labels, index, inputs: see `label_logits`.
+        chunk: labels whose logits there are at a time, in the backward pass too, where they are
+            made a second time: of a vocabulary of 262,144 a label's logits take a megabyte, and
+            more than once. None: all. The losses differ by rounding alone, as products of other
+            sizes do.
+    """
+    hidden, head = _labelled(model, labels, index, inputs)
+    targets = labels_in_order(labels, index)
+
+    def losses(hidden: Tensor, targets: Tensor) -> Tensor:
+        logits = _logits(model, head, hidden, None)
+        return functional.cross_entropy(logits, targets, reduction="none")
+
+    if chunk is None or len(hidden) <= chunk:
+        return losses(hidden, targets)
+    return torch.cat(
+        [
+            checkpoint(losses, *part, use_reentrant=False)
+            for part in zip(hidden.split(chunk), targets.split(chunk), strict=True)
+        ]
+    )
 
 
 def labels_in_order(labels: Tensor, index: Tensor | None = None) -> Tensor:
@@ -80,16 +130,15 @@ def causal_lm_losses(
     attention_mask: Tensor | None,
     labels: Tensor,
     label_index: Tensor | None = None,
+    chunk: int | None = None,
 ) -> Tensor:
     """The cross entropy of every label, in the order of `label_positions`: (labels,).
 
-    All inputs are (B, T), but for the index; see `label_logits`.
+    All inputs are (B, T), but for the index; see `label_losses`.
     """
-    logits = label_logits(
-        model, labels, index=label_index, input_ids=input_ids, attention_mask=attention_mask
+    return label_losses(
+        model, labels, label_index, chunk, input_ids=input_ids, attention_mask=attention_mask
     )
-    targets = labels_in_order(labels, label_index)
-    return functional.cross_entropy(logits, targets, reduction="none")
 
 
 def causal_lm_loss(
@@ -98,10 +147,11 @@ def causal_lm_loss(
     attention_mask: Tensor | None,
     labels: Tensor,
     label_index: Tensor | None = None,
+    chunk: int | None = None,
 ) -> tuple[Tensor, int]:
     """The sum of `causal_lm_losses`, a scalar, and the number of labels.
 
     The sum of no labels is 0, and still has a gradient.
     """
-    losses = causal_lm_losses(model, input_ids, attention_mask, labels, label_index)
+    losses = causal_lm_losses(model, input_ids, attention_mask, labels, label_index, chunk)
     return losses.sum(), len(losses)

@@ -38,6 +38,11 @@ class TrainSettings:
     loss_reduction: Literal["step_labels", "micro_batch_mean"] = "step_labels"
     token_budget: int | None = None  # padded tokens of a micro-batch, cut by length; or else
     micro_batch_size: int | None = None  # examples of a micro-batch, cut in shuffled order
+    # Less memory for more time: blocks are run again in the backward pass. The same numbers.
+    checkpoint_activations: bool = False
+    # Blocks are compiled for passes with a gradient. Other kernels round in another order: losses
+    # are within 1e-5 of the plain ones in float32, relative, and 2e-2 in bfloat16.
+    compile: bool = False
     eval_every: int  # steps; 0: only before the first and after the last
     checkpoint_every: int  # steps; 0: only after the last
     seed: int

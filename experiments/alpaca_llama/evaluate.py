@@ -31,7 +31,7 @@ class Labelled(Protocol):
 
 
 def label_losses(
-    model: "nn.Module", dataset: Labelled, token_budget: int
+    model: "nn.Module", dataset: Labelled, token_budget: int, chunk: int | None = None
 ) -> list[tuple[float, int]]:
     """Return, for every example, the sum of its labels' cross entropies and their number."""
     import torch
@@ -45,7 +45,7 @@ def label_losses(
     for group in token_micro_batches(lengths, token_budget):
         batch = {name: value.to(device) for name, value in dataset.batch(group).items()}
         with torch.no_grad():
-            losses = causal_lm_losses(model, **batch)
+            losses = causal_lm_losses(model, **batch, chunk=chunk)
         counts = label_positions(batch["labels"]).sum(1).tolist()
         for i, part in zip(group, losses.double().split(counts), strict=True):
             found[i] = (part.sum().item(), len(part))

@@ -67,6 +67,7 @@ class InstructionDataset:
         self._records = columns["record"].tolist()
         self._prompt_tokens: list[int] = columns["prompt_tokens"].tolist()
         self._tokens: list[int] = columns["tokens"].tolist()
+        self.multiple = 1  # of tokens, which a batch is padded to
         self.truncated = int(columns["truncated"].sum())  # examples cut at max_length, without EOS
 
     def __len__(self) -> int:
@@ -95,7 +96,7 @@ class InstructionDataset:
         from zia_core.losses import label_index
 
         # The id of padding is of no consequence: nothing attends to it and it has no label.
-        input_ids, mask = self._rows.padded(indices)
+        input_ids, mask = self._rows.padded(indices, multiple=self.multiple)
         prompts = torch.tensor([self._prompt_tokens[i] for i in indices])[:, None]
         labelled = mask.bool() & (torch.arange(mask.shape[1]) >= prompts)
         labels = input_ids.where(labelled, IGNORED)

@@ -67,15 +67,17 @@ def language_losses(
     tokenizer: "PreTrainedTokenizerBase",
     texts: Mapping[str, str],
     token_budget: int,
+    chunk: int | None = None,
 ) -> list[dict[str, Any]]:
     """For every text a prediction: its id, its loss summed over the tokens, and their number.
 
     Every token but the first is predicted; that is BOS, where the tokenizer has one.
     """
     rows = Rows([ids[:MAX_TOKENS] for ids in prompt_ids(tokenizer, list(texts.values()))])
+    losses = label_losses(model, rows, token_budget, chunk)
     return [
         {"set": SET, "id": name, "loss": loss, "labels": labels}
-        for name, (loss, labels) in zip(texts, label_losses(model, rows, token_budget), strict=True)
+        for name, (loss, labels) in zip(texts, losses, strict=True)
     ]
 
 

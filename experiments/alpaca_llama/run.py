@@ -28,7 +28,7 @@ from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
 from experiments.metrics import load_metric
 from experiments.miniature.provided import PROFILE as MINI
-from experiments.optimisation import train_settings
+from experiments.optimisation import bucket, train_settings
 from experiments.prompt_share import first_alone, write_prompt_share
 from experiments.selection import chosen_rate
 from zia_core.errors import ZiaError
@@ -63,6 +63,7 @@ class AlpacaTask:
     train: InstructionDataset
     validation: InstructionDataset
     eval_tokens: int
+    chunk: int | None = None  # labels with logits at a time
     losses: list[tuple[float, int]] | None = None  # of the last evaluation, by validation record
 
     def __len__(self) -> int:
@@ -88,11 +89,11 @@ class AlpacaTask:
         """Sum of the cross entropies of the response tokens, and their number."""
         from zia_core.losses import causal_lm_loss
 
-        return causal_lm_loss(model, **batch)
+        return causal_lm_loss(model, **batch, chunk=self.chunk)
 
     def evaluate(self, model: "nn.Module") -> dict[str, float]:
         """Loss per response token of the validation records."""
-        self.losses = label_losses(model, self.validation, self.eval_tokens)
+        self.losses = label_losses(model, self.validation, self.eval_tokens, self.chunk)
         return {"val_loss": mean_loss(self.losses)}
 
 
@@ -127,7 +128,9 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
         tokenised(splits.train, tokenizer, settings.max_length),
         tokenised(held_out, tokenizer, settings.max_length),
         settings.eval_tokens,
+        settings.loss_chunk,
     )
+    task.train.multiple = bucket(settings)
     identity = backbone_identity(model)
     torch.manual_seed(derived_seed(spec.seed, "parameters"))
     model = methods.prepare(model, spec.method, settings)
@@ -144,13 +147,17 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
             folder, model, "validation records", first_alone(task.validation), task.loss
         )
     # None: all steps were done before this attempt, their last evaluation included.
-    losses = task.losses or label_losses(model, task.validation, settings.eval_tokens)
+    losses = task.losses or label_losses(
+        model, task.validation, settings.eval_tokens, settings.loss_chunk
+    )
     predictions = [
         {"set": "validation", "id": task.validation.record_id(i), "loss": loss, "labels": labels}
         for i, (loss, labels) in enumerate(losses)
     ]
     if other.texts and not tried:
-        predictions += language.language_losses(model, tokenizer, other.texts, settings.eval_tokens)
+        predictions += language.language_losses(
+            model, tokenizer, other.texts, settings.eval_tokens, settings.loss_chunk
+        )
     answered = held_out[: settings.answered]
     # In `mini`, the records that are answered hold its own instructions.
     nine = [] if tried or spec.profile == MINI else own_instructions(spec.profile)

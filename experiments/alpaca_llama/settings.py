@@ -33,6 +33,7 @@ class Settings(Selection):
     # Inherited: min_lr 0, decay of prompts and gates alike, betas, no clipping [code]; weight_decay
     # 0.02 [paper]; loss_reduction [ours]; micro_batch_size, 4 a GPU in [code].
     token_budget: int | None = 8192  # padded tokens of a micro-batch [ours]
+    loss_chunk: int | None = None  # labels whose logits there are at a time; None: all of them
 
     # The data and the evaluation.
     max_length: int = 512  # tokens of prompt and response [code]

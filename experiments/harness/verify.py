@@ -58,8 +58,7 @@ def verify(path: Path, *, sealing: bool = False) -> list[Finding]:
 
 
 def _runs_below(path: Path) -> list[Path]:
-    found = {file.parent for name in TELLING for file in path.glob(f"*/*/{name}")}
-    return sorted(each for each in found if not stored.is_hidden(each))
+    return sorted({file.parent for name in TELLING for file in path.glob(f"*/*/{name}")})
 
 
 def _verified(folder: Path, sealing: bool) -> list[Finding]:

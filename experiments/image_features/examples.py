@@ -32,6 +32,7 @@ class Examples:
     def __init__(self, examples: Sequence[Example], features: FeatureTable | None = None) -> None:
         self._examples, self._features = examples, features
         self._rows = TokenRows.of([each.prompt + each.response for each in examples])
+        self.multiple = 1  # of tokens, which a batch is padded to
 
     def __len__(self) -> int:
         return len(self._examples)
@@ -68,7 +69,7 @@ class Examples:
         from zia_core.losses import label_index
 
         # The id of padding is of no consequence: nothing attends to it and it has no label.
-        ids, mask = self._rows.padded(indices)
+        ids, mask = self._rows.padded(indices, multiple=self.multiple)
         prompts = torch.tensor([len(self._examples[index].prompt) for index in indices])[:, None]
         labels = ids.where(mask.bool() & (torch.arange(ids.shape[1]) >= prompts), IGNORED)
         batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}

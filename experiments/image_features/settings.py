@@ -45,6 +45,7 @@ class ImageTextSettings(Selection):
     # The peak rate of the projection's own parameters, on the same schedule [ours]; None: peak_lr.
     projection_lr: float | None = None
     token_budget: int | None = 8192  # [ours]
+    loss_chunk: int | None = None  # labels whose logits there are at a time; None: all of them
 
     answered_together: int = 16  # prompts [ours]
 

@@ -6,6 +6,7 @@ nothing attends to in a sample without an image.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from experiments.image_features.examples import IGNORED, Examples, behind_image
@@ -26,36 +27,48 @@ def read(
         batch: one of `Examples.batch`, on the model's device.
         vocabulary: as in `zia_core.losses.label_logits`.
     """
-    from torch.nn.functional import pad
-
     from zia_core.losses import label_logits, labels_in_order
+
+    with _shown(model, batch) as (labels, index, inputs):
+        logits = label_logits(model, labels, vocabulary, index, **inputs)
+        return logits, labels_in_order(labels, index)
+
+
+def losses(model: "nn.Module", batch: Batch, chunk: int | None = None) -> "Tensor":
+    """The cross entropy of every label, in the order of the samples: [N].
+
+    `chunk` is as of `zia_core.losses.label_losses`.
+    """
+    from zia_core.losses import label_losses
+
+    with _shown(model, batch) as (labels, index, inputs):
+        return label_losses(model, labels, index, chunk, **inputs)
+
+
+@contextmanager
+def _shown(
+    model: "nn.Module", batch: Batch
+) -> "Iterator[tuple[Tensor, Tensor | None, dict[str, Tensor]]]":
+    """Labels, where they are, and what the trunk takes, while the model sees the images."""
+    from torch.nn.functional import pad
 
     words = {name: batch[name] for name in ("input_ids", "attention_mask")}
     labels, index = batch["labels"], batch.get("label_index")
-    targets = labels_in_order(labels, index)
     if "features" not in batch:
-        return label_logits(model, labels, vocabulary, index, **words), targets
-    if _has_prompts(model):
+        yield labels, index, words
+    elif _has_prompts(model):
         from zia_core import images
 
         with images(model, batch["features"], batch["has_image"]):
-            return label_logits(model, labels, vocabulary, index, **words), targets
-    longer = pad(labels, (1, 0), value=IGNORED)
-    if index is not None:  # every row is longer by one
-        index = index + 1 + index // labels.shape[1]
-    return label_logits(model, longer, vocabulary, index, **_with_token(model, batch)), targets
-
-
-def losses(model: "nn.Module", batch: Batch) -> "Tensor":
-    """The cross entropy of every label, in the order of the samples: [N]."""
-    from torch.nn.functional import cross_entropy
-
-    logits, labels = read(model, batch)
-    return cross_entropy(logits, labels, reduction="none")
+            yield labels, index, words
+    else:
+        if index is not None:  # every row is longer by one
+            index = index + 1 + index // labels.shape[1]
+        yield pad(labels, (1, 0), value=IGNORED), index, _with_token(model, batch)
 
 
 def label_losses(
-    model: "nn.Module", examples: Examples, token_budget: int
+    model: "nn.Module", examples: Examples, token_budget: int, chunk: int | None = None
 ) -> list[tuple[float, int]]:
     """For every example, the sum of its labels' cross entropies and their number."""
     import torch
@@ -69,7 +82,7 @@ def label_losses(
     for group in token_micro_batches(lengths, token_budget):
         batch = {name: value.to(device) for name, value in examples.batch(group).items()}
         with torch.no_grad():
-            each = losses(model, batch)
+            each = losses(model, batch, chunk)
         counts = label_positions(batch["labels"]).sum(1).tolist()
         for i, part in zip(group, each.double().split(counts), strict=True):
             found[i] = (part.sum().item(), len(part))

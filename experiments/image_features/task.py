@@ -18,6 +18,7 @@ class ImageTextTask:
     train: Examples
     validation: Examples
     eval_tokens: int
+    chunk: int | None = None  # labels with logits at a time
     found: list[tuple[float, int]] | None = None  # the last evaluation, by validation example
 
     def __len__(self) -> int:
@@ -41,10 +42,10 @@ class ImageTextTask:
 
     def loss(self, model: "nn.Module", batch: dict[str, "Tensor"]) -> tuple["Tensor", int]:
         """Sum of the cross entropies of the response tokens, and their number."""
-        each = losses(model, batch)
+        each = losses(model, batch, self.chunk)
         return each.sum(), len(each)
 
     def evaluate(self, model: "nn.Module") -> dict[str, float]:
         """Loss per response token of the validation examples."""
-        self.found = label_losses(model, self.validation, self.eval_tokens)
+        self.found = label_losses(model, self.validation, self.eval_tokens, self.chunk)
         return {"val_loss": mean_loss(self.found)}

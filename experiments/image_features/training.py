@@ -15,7 +15,7 @@ from experiments.image_features.methods import prepare, projection_parameters
 from experiments.image_features.settings import ImageTextSettings
 from experiments.image_features.sight import label_losses, mean_loss
 from experiments.image_features.task import ImageTextTask
-from experiments.optimisation import train_settings
+from experiments.optimisation import bucket, train_settings
 from experiments.prompt_share import first_alone, write_prompt_share
 from experiments.selection import Choice, chosen_rate
 from experiments.training_result import FIELDS, training_result
@@ -133,7 +133,10 @@ def trained(
     identity = backbone_identity(model)
     torch.manual_seed(derived_seed(spec.seed, "parameters"))
     model = prepare(model, spec.method, settings, shown.width)
-    task = ImageTextTask(encoded.training, encoded.validation, settings.eval_tokens)
+    encoded.training.multiple = bucket(settings)
+    task = ImageTextTask(
+        encoded.training, encoded.validation, settings.eval_tokens, settings.loss_chunk
+    )
     rates = {}
     if settings.projection_lr is not None and choice.peak_lr:
         rates = {PROJECTION: settings.projection_lr / choice.peak_lr}
@@ -152,5 +155,7 @@ def trained(
             folder, model, "validation examples", first_alone(encoded.validation), task.loss
         )
     # None: all steps were done before this attempt, their last evaluation included.
-    losses = task.found or label_losses(model, encoded.validation, settings.eval_tokens)
+    losses = task.found or label_losses(
+        model, encoded.validation, settings.eval_tokens, settings.loss_chunk
+    )
     return Trained(spec, folder, model, tokenizer, encoded, summary, adapter, losses, choice)

@@ -188,7 +188,13 @@ class Pretraining:
 
         # Fused, its backward in bfloat16 takes half of a step at this size on a CPU.
         with sdpa_kernel(SDPBackend.MATH):
-            return causal_lm_loss(model, **batch)
+            return causal_lm_loss(
+                model,
+                batch["input_ids"],
+                batch["attention_mask"],
+                batch["labels"],
+                batch["label_index"],
+            )
 
     def evaluate(self, model: "nn.Module") -> dict[str, float]:
         """The skills, a share of right words each."""

@@ -37,6 +37,7 @@ class WindowDataset:
         self, table: "Dataset", questions: Sequence[Question], frame: Frame, pad: int
     ) -> None:
         self._table = table.with_format("numpy")
+        self.multiple = 1  # of tokens, which a batch is padded to
         self._texts = TokenRows.in_column(table, "ids")
         columns = self._table.select_columns([*COLUMNS, "tokens"])[:]
         self._rows, self._tokens = columns["row"], columns["tokens"]
@@ -81,7 +82,7 @@ class WindowDataset:
         import torch
 
         # RoBERTa finds its positions by the id of the padding.
-        input_ids, mask = self._texts.padded(indices, self._pad)
+        input_ids, mask = self._texts.padded(indices, self._pad, self.multiple)
         batch = {"input_ids": input_ids, "attention_mask": mask}
         if self._frame.types != (0, 0):
             context = torch.tensor([int(self._context_at[i]) for i in indices])[:, None]

@@ -10,7 +10,7 @@ from experiments.harness import stored
 from experiments.harness.experiment import NeedsData
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
-from experiments.optimisation import train_settings
+from experiments.optimisation import bucket, train_settings
 from experiments.prompt_share import first_alone, write_prompt_share
 from experiments.question_answering import load_for_question_answering
 from experiments.selection import chosen_rate
@@ -80,6 +80,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     identity = backbone_identity(model)
     torch.manual_seed(derived_seed(spec.seed, "parameters"))
     model = methods.prepare(model, spec.method, settings)
+    training.multiple = bucket(settings)
     task = SpanTask(training, validation, settings.eval_tokens)
     optimisation = replace(settings, peak_lr=choice.peak_lr)
     summary = train(model, task, train_settings(optimisation, spec.seed, len(task)), folder)

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from experiments.harness.files import check_output, write_errors
-from experiments.harness.inside import inside
 from experiments.harness.output import guarded, say, tell
 from experiments.vtab_vit.data import LISTS, TaskData, contents, load_task
 from experiments.vtab_vit.sources import INSTALLED, SOURCES, Encoded, Lists
@@ -50,7 +49,7 @@ def _write(lists: Lists, folder: Path) -> None:
         "test": lists.test,
     }
     for encoded in lists.train + lists.val + lists.test:
-        path = inside(folder / "images", encoded.name, "the source")
+        path = folder / "images" / encoded.name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded.content)
     for split, name in LISTS.items():

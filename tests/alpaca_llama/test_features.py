@@ -11,7 +11,9 @@ from experiments.alpaca_llama.features import (
     response_ids,
     tokenised,
 )
+from experiments.alpaca_llama.settings import Settings
 from experiments.alpaca_llama.templates import prompt_text
+from experiments.optimisation import bucket
 from tests.alpaca_llama.tokenizers_by_hand import byte_level, sentencepiece
 from zia_core.errors import ZiaError
 from zia_core.losses import label_index
@@ -54,6 +56,20 @@ def test_labels_are_the_response_and_eos(tmp_path: Path, kind: type) -> None:
         assert dataset.record_id(row) == str(record.id)
     assert max(dataset.length(i) for i in range(3)) == batch["input_ids"].shape[1]
     assert dataset.truncated == 0
+
+
+def test_compiled_runs_pad_to_few_widths(tmp_path: Path) -> None:
+    dataset = examples(tmp_path)
+    plain = dataset.batch([0, 1])
+    dataset.multiple = bucket(Settings(compile=True))
+    assert bucket(Settings()) == 1
+    wide = dataset.batch([0, 1])
+    width = plain["input_ids"].shape[1]
+    assert width % 64
+    assert wide["input_ids"].shape[1] == -(-width // 64) * 64
+    assert (wide["labels"] != -100).sum() == (plain["labels"] != -100).sum()
+    assert torch.equal(wide["attention_mask"].sum(1), plain["attention_mask"].sum(1))
+    assert torch.equal(wide["label_index"], label_index(wide["labels"]))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -49,6 +49,7 @@ COMMON: dict[str, Any] = {
     "device": "cpu",
     "precision": "fp32",
 }
+LOSSES = (("train", "_first"), ("train", "_last"), ("val", "_start"), ("val", ""))
 PICTURES: dict[str, Any] = {
     "num_layers": 2,
     "encoder": "pocket-vit",
@@ -146,6 +147,21 @@ def test_a_run_of_mini_needs_neither_data_nor_network(root: Path, experiment: st
     # The metrics are computed again from the predictions, beside the world.
     findings = {found.check: found for found in verify.verify(done.path)}
     assert {found.outcome for found in findings.values()} == {"ok"}, findings
+
+
+@pytest.mark.parametrize("experiment", ["alpaca_llama", "scienceqa"])
+def test_settings_that_save_memory_change_rounding_alone(root: Path, experiment: str) -> None:
+    plain = spec(experiment)
+    saving = replace(
+        plain, settings=replace(plain.settings, checkpoint_activations=True, loss_chunk=50)
+    )
+    assert saving.identity != plain.identity
+    losses = []
+    for run in (plain, saving):
+        assert run_one(run, root / "runs").state == "done"
+        result = stored.load(root / "runs" / run.experiment / run.folder_name).result
+        losses.append([result[f"{name}_loss{end}"] for name, end in LOSSES])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_the_world_s_instructions_are_what_a_run_of_mini_is_asked(root: Path) -> None:

@@ -1,10 +1,14 @@
+from typing import Any
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from zia_core import ZeroInitConfig, attach
 from zia_core.losses import IGNORED, causal_lm_loss, label_logits, label_positions
 
 SIZES = {
@@ -65,6 +69,52 @@ def test_loss_and_gradients_are_the_whole_models(family: str, wrapped: bool) -> 
     expected = gradients(model, exact)
     for name, gradient in gradients(model, causal_lm_loss(model, **inputs)[0]).items():
         assert torch.allclose(gradient, expected[name], rtol=1e-9, atol=1e-12), name
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+@pytest.mark.parametrize("chunk", [1, 5, 12, 100])
+def test_losses_in_chunks_are_the_whole_ones(family: str, chunk: int) -> None:
+    """Gradients too, of weights below, of the head, and of prompts behind gates that are not 0."""
+    model = attach(build(family), ZeroInitConfig(prompt_length=3, num_layers=2, gate_init=0.4))
+    model.requires_grad_(True)
+    whole, _ = causal_lm_loss(model, **batch())
+    expected = gradients(model, whole)
+    rows = []
+    model.get_output_embeddings().register_forward_hook(lambda *seen: rows.append(len(seen[2])))
+    loss, n = causal_lm_loss(model, **batch(), chunk=chunk)
+    assert (n, max(rows)) == (12, min(chunk, 12))
+    assert loss.item() == pytest.approx(whole.item(), rel=1e-12)
+    for name, gradient in gradients(model, loss).items():
+        assert torch.allclose(gradient, expected[name], rtol=1e-9, atol=1e-12), name
+    assert max(rows) == min(chunk, 12)  # in the backward pass too
+
+
+def test_whole_logits_are_never_there_in_chunks() -> None:
+    """Of a vocabulary much wider than the model, in forward and backward pass."""
+    torch.manual_seed(0)
+    sizes = SIZES | {"vocab_size": 4096}
+    model = LlamaForCausalLM(LlamaConfig(**sizes)).requires_grad_(False)
+    model.base_model.layers[0].self_attn.q_proj.weight.requires_grad_(True)
+    largest = {}
+    for chunk in (None, 2):
+        with Largest() as seen:
+            causal_lm_loss(model, **batch(), chunk=chunk)[0].backward()
+        largest[chunk] = seen.elements
+    assert largest == {None: 12 * 4096, 2: 2 * 4096}
+
+
+class Largest(TorchDispatchMode):
+    """Elements of the largest result of any operation but the weight's own views."""
+
+    elements = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and not func.is_view:
+            self.elements = max(self.elements, result.numel())
+        return result
 
 
 def test_logits_are_computed_only_where_there_is_a_label() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tests.zia_core.reads import reads_of_steps
 from tests.zia_core.toy_training import FolderJournal, ToyTask, toy_model, toy_settings
 from zia_core import ZeroInitConfig, attach
-from zia_core.engine import train
+from zia_core.engine import Interrupted, train
 from zia_core.losses import label_index
 
 
@@ -40,7 +40,11 @@ def adapted() -> nn.Module:
 
 
 @pytest.mark.parametrize("task", [Indexed, CountsThere])
-@pytest.mark.parametrize("changes", [{}, {"token_budget": 16}, {"clip_norm": 0.1}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"token_budget": 16}, {"clip_norm": 0.1}, {"checkpoint_activations": True}],
+    ids=str,
+)
 def test_a_step_reads_once(tmp_path: Path, task: type[ToyTask], changes: dict[str, Any]) -> None:
     settings, journal = toy_settings(**changes), FolderJournal(tmp_path)
     with reads_of_steps() as reads:
@@ -71,7 +75,7 @@ def test_counts_on_the_device_are_the_tasks(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_is_waited_for_once_a_step(tmp_path: Path) -> None:
+def test_cuda_is_waited_for_once_a_step(tmp_path: Path) -> None:
     class Watching(FolderJournal):
         """Watches from the question before a step to its first record."""
 
@@ -91,3 +95,17 @@ def test_a_gpu_is_waited_for_once_a_step(tmp_path: Path) -> None:
         train(model, task, settings, Watching(tmp_path))
     waits = [str(each.message) for each in seen if "synchronizing" in str(each.message)]
     assert len(waits) == settings.total_steps - 2, waits
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_run_resumed_on_cuda_goes_on_with_its_optimiser(tmp_path: Path) -> None:
+    """Fused AdamW counts its steps on the device; what was trained on a CPU may go on there."""
+    settings = toy_settings(device="cuda", eval_every=0, checkpoint_every=1)
+    task: Any = Indexed()
+    whole, cut = FolderJournal(tmp_path / "whole"), FolderJournal(tmp_path / "cut", stop_after=4)
+    train(adapted().cuda(), task, settings, whole)
+    with pytest.raises(Interrupted):
+        train(adapted().cuda(), task, settings, cut)
+    resumed = FolderJournal(tmp_path / "cut")
+    train(adapted().cuda(), task, settings, resumed)
+    assert resumed.losses() == pytest.approx(whole.losses(), rel=1e-5)

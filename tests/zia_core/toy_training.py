@@ -18,15 +18,15 @@ from zia_core.losses import IGNORED, causal_lm_loss
 VOCABULARY = 64
 
 
-def toy_model(hidden_size: int = 16) -> LlamaForCausalLM:
-    """Two layers with dropout, frozen but for the query projections, the norms and the head."""
+def toy_model(hidden_size: int = 16, layers: int = 2) -> LlamaForCausalLM:
+    """A few layers with dropout, frozen but for the query projections, the norms and the head."""
     torch.manual_seed(7)
     model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=VOCABULARY,
             hidden_size=hidden_size,
             intermediate_size=24,
-            num_hidden_layers=2,
+            num_hidden_layers=layers,
             num_attention_heads=2,
             attention_dropout=0.1,
         )

@@ -1,0 +1,94 @@
+"""A model's repeated blocks, run in another way while it is trained.
+
+Checkpointed: a block keeps its input alone and is run again in the backward pass, so activations
+take the memory of one block at a time, for a third more time. Compiled: all blocks are one region
+that torch.compile makes kernels of once, so that compiling takes the time of one block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from zia_core.errors import ZiaError
+
+Forward = Callable[..., Any]
+
+
+def repeated_blocks(model: nn.Module) -> list[nn.Module]:
+    """The blocks of the largest stack in a model: modules of one class, one behind the other.
+
+    Raises:
+        ZiaError: there is no such stack.
+    """
+    stacks = [
+        list(module)
+        for module in model.modules()
+        if isinstance(module, nn.ModuleList | nn.Sequential)
+        and len({type(block) for block in module}) == 1
+    ]
+    if not stacks:
+        raise ZiaError(
+            f"{type(model).__name__} has no stack of blocks of one kind; train it without compile "
+            "and checkpoint_activations"
+        )
+    return max(stacks, key=lambda blocks: sum(p.numel() for b in blocks for p in b.parameters()))
+
+
+@contextmanager
+def blocks_run(model: nn.Module, *, compiled: bool, checkpointed: bool) -> Iterator[None]:
+    """Within the block, passes with a gradient run the model's blocks compiled or checkpointed.
+
+    Passes without a gradient, evaluations, run as ever. The module itself is not changed: not its
+    names, nor what is saved of it.
+
+    Raises:
+        ZiaError: the model has no repeated blocks.
+    """
+    if not (compiled or checkpointed):
+        yield
+        return
+    blocks = repeated_blocks(model)
+    compile_: Any = torch.compile
+    own = [block.__dict__.get("forward") for block in blocks]
+    for block in blocks:
+        run: Forward = block.forward
+        # Sizes are symbols. There is a graph more for a mask, for images, for one sample alone, and
+        # for a block below, at and above the lowest one that is trained; none for each block.
+        other = compile_(run, dynamic=True, recompile_limit=32) if compiled else run
+        other = _checkpointed(other) if checkpointed else other
+        block.__dict__["forward"] = _with_gradient(other, run)
+    try:
+        yield
+    finally:
+        for block, before in zip(blocks, own, strict=True):
+            del block.__dict__["forward"]
+            if before is not None:
+                block.__dict__["forward"] = before
+
+
+def _with_gradient(other: Forward, run: Forward) -> Forward:
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return (other if torch.is_grad_enabled() else run)(*args, **kwargs)
+
+    return forward
+
+
+def _checkpointed(run: Forward) -> Forward:
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        # The backward pass runs behind the caller's `with` blocks and, on a GPU, in a thread of its
+        # own: what is in force now has to be in force there.
+        seen = copy_context()
+
+        def again(*args: Any, **kwargs: Any) -> Any:
+            return seen.copy().run(run, *args, **kwargs)
+
+        return checkpoint(again, *args, use_reentrant=False, **kwargs)
+
+    return forward
