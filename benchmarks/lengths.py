@@ -100,7 +100,8 @@ def main(tokenizer_folder: str) -> None:
     from experiments.harness.files import write_atomic
 
     records = load_alpaca()
-    lengths = count(records, AutoTokenizer.from_pretrained(tokenizer_folder))
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, trust_remote_code=False)
+    lengths = count(records, tokenizer)
     prompt, response = (torch.tensor(of, dtype=torch.int16) for of in lengths)
     about = {"records": fingerprint(records), "tokens": str(int(prompt.sum() + response.sum()))}
     write_atomic(FILE, save({"prompt": prompt, "response": response}, metadata=about))

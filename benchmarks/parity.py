@@ -12,8 +12,9 @@ form is farther than the backbone's own attention is.
 import copy
 import re
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -25,6 +26,7 @@ from benchmarks.measure import Part, part, record
 from benchmarks.models import LlamaShape, random_llama, reference_concatenation
 from zia_core import ZeroInitConfig, attach, zero_init_layers
 from zia_core.families import projection
+from zia_core.forms import prompt_form
 
 ROUNDS = 1  # nothing is timed
 KERNELS = {
@@ -145,7 +147,8 @@ def errors(found: dict[str, Tensor], exact: dict[str, Tensor]) -> dict[str, floa
 
 def forms(device: str) -> dict[str, Callable[[], AbstractContextManager[object]]]:
     """The forms of the prompt term that this device has: name, and what forces it."""
-    return {"plain": nullcontext}
+    kernels = {"fused": partial(prompt_form, "fused")} if device != "cpu" else {}
+    return {"plain": partial(prompt_form, "plain"), **kernels}
 
 
 def table(shape: Shape, prompts: int, dtype: torch.dtype) -> Part:

@@ -145,6 +145,8 @@ def load(
 
     with one_sentence(backbone):
         where, options, files = source(backbone)
+        # Also where `config.json` names code (`auto_map`): it is neither run nor asked about.
+        options = options | {"trust_remote_code": False}
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
         if backbone.gguf:
             # Packed weights, which transformers keeps where it has kernels for them, have no

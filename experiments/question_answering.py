@@ -50,6 +50,7 @@ def load_for_question_answering(
 
     with one_sentence(backbone):
         where, options, files = source(backbone)
+        options = options | {"trust_remote_code": False}  # nor asked about
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
         if hidden_dropout is not None:
             options = options | {"hidden_dropout_prob": hidden_dropout}

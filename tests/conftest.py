@@ -11,6 +11,12 @@ from experiments.harness.provenance import usable_cores
 # Numbers of a run depend on the thread count, so the tests fix it before torch starts its pool.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import torch
+
+# Without a card Triton's kernels are interpreted; Triton reads this as it is imported.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 # No test reaches the hub; without this its client would try for half a minute before it says so.
 os.environ["HF_HUB_OFFLINE"] = "1"
 # In a shell inside a Slurm job, the tests are no part of that job.

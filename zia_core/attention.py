@@ -26,10 +26,12 @@ class PromptKV:
     Attributes:
         key: [H, K, D], or [B, H, K, D] where a condition changes the keys of each sample. With the
             joint softmax [G, K, D], since they then pass through the backbone's own attention.
-        value: the same shape; a(g) is already multiplied in.
+        value: the same shape; a(g) is already multiplied in, unless `strength` holds it.
         shift: what a condition adds to every prompt's gated value, [B, H, 1, D], or None.
         plain: the prompts without a condition, for the samples that have none.
         conditioned: bool [B, 1, 1, 1], which samples have one; None where `plain` is.
+        strength: a(g), [H] or [1], for the term's one kernel, which takes keys and values per
+            key-value head: [G, K, D] or [B, G, K, D].
     """
 
     key: Tensor
@@ -37,6 +39,7 @@ class PromptKV:
     shift: Tensor | None = None
     plain: PromptKV | None = None
     conditioned: Tensor | None = None
+    strength: Tensor | None = None
 
 
 def prompt_scores(q_BHTD: Tensor, key_HKD: Tensor, scale: float, softcap: float | None) -> Tensor:

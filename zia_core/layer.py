@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from zia_core.attention import PromptKV
+from zia_core import forms
+from zia_core.attention import PromptKV, prompt_term
 from zia_core.calls import Call, call_of
 from zia_core.config import ZeroInitConfig
 from zia_core.errors import ZiaError
@@ -100,8 +101,40 @@ class ZeroInit(nn.Module):
         """a(g): [H] or [1]."""
         return torch.tanh(self.gate) if self.config.gate_activation == "tanh" else self.gate
 
+    def is_fused(self, q: Tensor, dropout: float) -> bool:
+        """Whether queries like q, [..., D] or [..., C], take the term's one kernel here."""
+        if self.config.softmax == "joint":
+            return False
+        sizes = self.config.prompt_length, self.geometry.head_dim
+        return forms.is_fused(q, *sizes, dropout, observed=self.call.observer is not None)
+
+    def both_terms(
+        self,
+        text_BTHD: Tensor,
+        q_BHTD: Tensor,
+        prompts: PromptKV,
+        scale: float,
+        softcap: float | None = None,
+        dropout: float = 0.0,
+    ) -> Tensor:
+        """Text plus gated prompt term, [B, T, H, D]; the prompts say in which form."""
+        if prompts.strength is not None:
+            from zia_core.fused_term import add_prompt_term
+
+            key, value, strength = prompts.key, prompts.value, prompts.strength
+            return add_prompt_term(text_BTHD, q_BHTD, key, value, strength, scale, softcap)
+        term_BTHD = prompt_term(q_BHTD, prompts, scale, softcap, dropout).transpose(1, 2)
+        if (observer := self.call.observer) is not None:
+            observer(text_BTHD, term_BTHD)
+        return text_BTHD + term_BTHD
+
     def forward(
-        self, project: Projection, dtype: torch.dtype, batch: int, samples: int = 1
+        self,
+        project: Projection,
+        dtype: torch.dtype,
+        batch: int,
+        samples: int = 1,
+        fused: bool = False,
     ) -> PromptKV:
         """The prompts' keys and gated values, made once per forward pass.
 
@@ -115,6 +148,7 @@ class ZeroInit(nn.Module):
             samples: where they are kept, copies of what all samples share, as the product with
                 queries [samples, H, T, D] needs them. That product would make them at every call,
                 which for one query a sample takes longer than the product.
+            fused: as the kernel takes them: per key-value head, with the gates beside them.
 
         Raises:
             ZiaError: a condition that is not for a batch of this size, or weights that cannot be
@@ -128,12 +162,12 @@ class ZeroInit(nn.Module):
         call = self.call
         self._check_batch(call.condition, batch)
         if call.kept is None or torch.is_grad_enabled():
-            return self._dropped(self._compute(call.condition, project, dtype), batch)
+            return self._dropped(self._compute(call.condition, project, dtype, fused), batch)
         # Version counters move with every optimiser step and load, should one happen meanwhile.
-        made_from = (dtype, call.condition, *map(_version, self.parameters()))
+        made_from = (dtype, fused, call.condition, *map(_version, self.parameters()))
         kept = call.kept.prompts
         if kept is None or kept[0] != made_from:
-            kept = (made_from, {1: self._compute(call.condition, project, dtype)})
+            kept = (made_from, {1: self._compute(call.condition, project, dtype, fused)})
             call.kept.prompts = kept
         by_samples = kept[1]
         if samples not in by_samples:
@@ -148,7 +182,7 @@ class ZeroInit(nn.Module):
             )
 
     def _compute(
-        self, condition: Condition | None, project: Projection, dtype: torch.dtype
+        self, condition: Condition | None, project: Projection, dtype: torch.dtype, fused: bool
     ) -> PromptKV:
         prompt = self.prompt.to(dtype)
         if self.config.prompt_source == "key_value":
@@ -164,8 +198,8 @@ class ZeroInit(nn.Module):
         else:
             key, value = project(prompt)
         if condition is not None:
-            return self._conditioned(condition, project, prompt, key, value)
-        return self._finished(key, value)
+            return self._conditioned(condition, project, prompt, key, value, fused)
+        return self._finished(key, value, fused)
 
     def _dropped(self, prompts: PromptKV, batch: int) -> PromptKV:
         """P-tuning v2's `prefix_dropout`, where the layer has one."""
@@ -174,19 +208,27 @@ class ZeroInit(nn.Module):
 
     def _copied(self, prompts: PromptKV, samples: int) -> PromptKV:
         """Shared keys and values as [samples, H, K, D], laid out as a broadcast product does it."""
-        if self.config.softmax == "joint" or prompts.key.ndim == 4:
+        if self.config.softmax == "joint" or prompts.key.ndim == 4 or prompts.strength is not None:
             return prompts
         size = (samples, -1, -1, -1)
         key = prompts.key.transpose(-1, -2).expand(size).contiguous().transpose(-1, -2)
         return replace(prompts, key=key, value=prompts.value.expand(size).contiguous())
 
-    def _finished(self, key_GKD: Tensor, value_GKD: Tensor) -> PromptKV:
+    def _finished(self, key_GKD: Tensor, value_GKD: Tensor, fused: bool) -> PromptKV:
         if self.config.softmax == "joint":
             return PromptKV(key_GKD, value_GKD)
+        if fused:
+            return PromptKV(key_GKD, value_GKD, strength=self.strength())
         return PromptKV(self._per_head(key_GKD), self._gated(value_GKD))
 
     def _conditioned(
-        self, condition: Condition, project: Projection, prompt: Tensor, key: Tensor, value: Tensor
+        self,
+        condition: Condition,
+        project: Projection,
+        prompt: Tensor,
+        key: Tensor,
+        value: Tensor,
+        fused: bool,
     ) -> PromptKV:
         """Prompts P + I; `key` and `value` are those of P."""
         image, present = condition.to(prompt.dtype)
@@ -198,15 +240,24 @@ class ZeroInit(nn.Module):
             shift = pair[..., :1, :] - pair[..., 1:, :]  # takes the projection's bias out again
             if present is not None:
                 shift = torch.where(present, shift, torch.zeros_like(shift))
+            if fused:  # a row's weights sum to one: the same may be added to every prompt's value
+                return self._finished(key, value + shift, fused)
             return PromptKV(self._per_head(key), self._gated(value), self._gated(shift))
         own_key, own_value = project(prompt + image)  # [B, G, K, D]
         if present is None:
-            return self._finished(own_key, own_value)
-        if separate:
-            own, plain = self._finished(own_key, own_value), self._finished(key, value)
+            return self._finished(own_key, own_value, fused)
+        if separate and not fused:
+            own, plain = (
+                self._finished(*pair, fused) for pair in ((own_key, own_value), (key, value))
+            )
             return PromptKV(own.key, own.value, plain=plain, conditioned=present)
         # Joint: they pass through the backbone's attention behind a copy for every sample anyway.
-        return PromptKV(torch.where(present, own_key, key), torch.where(present, own_value, value))
+        # The kernel computes each sample alike, whether its prompts are shared or its own.
+        own_key, own_value = (
+            torch.where(present, own, shared)
+            for own, shared in ((own_key, key), (own_value, value))
+        )
+        return self._finished(own_key, own_value, fused)
 
     def _per_head(self, x_GKD: Tensor) -> Tensor:
         groups = self.geometry.heads // self.geometry.kv_heads

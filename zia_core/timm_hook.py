@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from zia_core.attention import PromptKV, joint_mix, prompt_term
+from zia_core.attention import PromptKV, joint_mix
 from zia_core.errors import ZiaError
 from zia_core.families import timm_projection
 from zia_core.layer import ZeroInit
@@ -57,7 +57,8 @@ def _forward(attention: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if dropout:
             raise ZiaError("softmax='joint' on a timm model needs attn_drop_rate=0; build it so.")
     # The queries' dtype is not known yet; the input's is the one that the weights meet.
-    prompts = layer(timm_projection(attention), x.dtype, len(x))
+    fused = layer.is_fused(x, dropout)
+    prompts = layer(timm_projection(attention), x.dtype, len(x), fused=fused)
     return own_forward(_Pass(attention, prompts, dropout), x, *args, **kwargs)
 
 
@@ -84,14 +85,12 @@ class _Pass:
         """Before the output norm and projection: adds to the text attention [B, N, H*D]."""
         attention, prompts, query = self._attention, self._prompts, self._query
         layer: TimmZeroInit = attention.zero_init
-        heads, scale = layer.geometry.heads, attention.scale
+        text_BNHD, scale = text.unflatten(2, (layer.geometry.heads, -1)), attention.scale
         if layer.config.softmax == "separate":
-            term = prompt_term(query, prompts, scale, None, self._dropout).transpose(1, 2)
-            if (observer := layer.call.observer) is not None:
-                observer(text.unflatten(2, (heads, -1)), term)
-            mixed = text + term.flatten(2).to(text.dtype)
+            both = layer.both_terms(text_BNHD, query, prompts, scale, dropout=self._dropout)
+            mixed = both.flatten(2).to(text.dtype)
         else:
-            text_BHND = text.unflatten(2, (heads, -1)).transpose(1, 2)
+            text_BHND = text_BNHD.transpose(1, 2)
             mixed_BHND = joint_mix(text_BHND, query, self._key, prompts, scale)
             mixed = mixed_BHND.transpose(1, 2).flatten(2)
         result: Tensor = attention.norm(mixed)

@@ -19,7 +19,7 @@ from transformers import AttentionInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from zia_core.attention import PromptKV, joint_mask, prompt_term
+from zia_core.attention import PromptKV, joint_mask
 from zia_core.errors import ZiaError
 from zia_core.families import projection
 from zia_core.layer import ZeroInit
@@ -113,15 +113,14 @@ def zero_init_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     batch = len(query)
     samples = batch if query.shape[-2] == 1 else 1
-    prompts = layer(projection(attention), query.dtype, batch, samples)
+    fused = layer.is_fused(query, dropout)
+    prompts = layer(projection(attention), query.dtype, batch, samples, fused)
     kwargs |= {"scaling": scaling, "dropout": dropout}
     if layer.config.softmax == "joint":
         return _joint(attention, query, key, value, attention_mask, prompts, kwargs)
     text_BTHD, weights = layer.text(attention, query, key, value, attention_mask, **kwargs)
-    term_BHTD = prompt_term(query, prompts, scale, kwargs.get("softcap"), dropout)
-    if (observer := layer.call.observer) is not None:
-        observer(text_BTHD, term_BHTD.transpose(1, 2))
-    return text_BTHD + term_BHTD.transpose(1, 2), weights
+    softcap = kwargs.get("softcap")
+    return layer.both_terms(text_BTHD, query, prompts, scale, softcap, dropout), weights
 
 
 def _joint(

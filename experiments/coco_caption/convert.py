@@ -17,6 +17,7 @@ from typing import Any
 from experiments.coco_caption.data import FLICKR_IMAGES, FLICKR_TOKENS, SPLITS
 from experiments.harness.datafiles import parse_json, read_text, text_field
 from experiments.harness.files import check_output, write_errors
+from experiments.harness.inside import inside, is_file_name
 from experiments.harness.output import guarded, say, tell
 from experiments.image_features.archives import member, open_archive
 from zia_core.errors import ZiaError
@@ -52,7 +53,7 @@ def _check(records: Any, path: Path) -> None:
     for place, record in enumerate(records):
         where = f"{path}, record {place}"
         name, _ = (text_field(record, field, where) for field in ("file", "split"))
-        if Path(name).name != name:
+        if not is_file_name(name):
             raise ZiaError(f"{where}: 'file' must be a file's name, not {name!r:.60}")
         captions = record.get("captions")
         if not isinstance(captions, list) or not captions:
@@ -67,7 +68,8 @@ def _write(folder: Path, records: Any, archive: zipfile.ZipFile) -> None:
     images = folder / FLICKR_IMAGES
     images.mkdir(parents=True)
     for record in records:
-        (images / record["file"]).write_bytes(member(archive, record["file"]))
+        path = inside(images, record["file"], "the list of captions")
+        path.write_bytes(member(archive, record["file"]))
     (folder / FLICKR_TOKENS).write_text(
         "".join(
             f"{record['file']}#{i}\t{caption.strip()}\n"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from experiments.harness.datafiles import DATA_VARIABLE, official_file, read_text, where_looked
 from experiments.harness.files import canonical_json
+from experiments.harness.inside import inside
 from experiments.metrics.coco.files import ImageId, read_annotations
 from zia_core.errors import ZiaError
 
@@ -89,9 +90,11 @@ def _karpathy(split: str, captions: dict[ImageId, list[str]]) -> Iterator[Captio
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         where = f"{path}, line {number}"
         name, _, identity = line.strip().partition(" ")
-        if not identity.isdecimal() or not name.startswith(COCO_YEARS):
+        year, _, file = name.partition("/")
+        if not identity.isdecimal() or year not in COCO_YEARS:
             raise ZiaError(f"{where} must be like 'val2014/NAME.jpg 42', not {line!r:.60}")
-        yield _captioned(int(identity), path.parent / name, captions, where)
+        image = inside(path.parent / year, file, where)
+        yield _captioned(int(identity), image, captions, where)
 
 
 def _flickr8k() -> Splits:
@@ -112,8 +115,9 @@ def _listed(split: str, captions: dict[ImageId, list[str]]) -> Iterator[Captione
     path = _file(f"flickr8k/Flickr_8k.{split}Images.txt")
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         name = line.strip()
-        image = path.parent / FLICKR_IMAGES / name
-        yield _captioned(name, image, captions, f"{path}, line {number}")
+        where = f"{path}, line {number}"
+        image = inside(path.parent / FLICKR_IMAGES, name, where)
+        yield _captioned(name, image, captions, where)
 
 
 def _captioned(

@@ -4,19 +4,28 @@ Whoever joins such a name to a folder asks here first, for `folder / "/etc/passw
 the folder, and `folder / "images/../../x"` neither.
 """
 
+import re
 from pathlib import Path
 
 from zia_core.errors import ZiaError
+
+DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def is_plain(name: object) -> bool:
     """Whether `name` is a relative path of plain parts, on every system: no `..`, no `C:`, no `\\`.
 
-    Parts are separated by single slashes; a part of dots alone is none, and so is a NUL byte.
+    Parts are separated by single slashes; a part of dots alone is none, and control characters,
+    which would break a list of names, are in none.
     """
-    if not isinstance(name, str) or not name or any(sign in name for sign in "\\:\0"):
+    if not isinstance(name, str) or "\\" in name or DRIVE.match(name):
         return False
-    return all(part.strip(". ") for part in name.split("/"))
+    return all(part.strip(". ") and part.isprintable() for part in name.split("/"))
+
+
+def is_file_name(name: object) -> bool:
+    """Whether `name` is plain and has no folder."""
+    return is_plain(name) and "/" not in str(name)
 
 
 def inside(folder: Path, name: object, source: object) -> Path:

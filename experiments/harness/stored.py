@@ -132,7 +132,12 @@ def folders(runs: Path) -> list[Path]:
     A hidden folder (of a bin, of a copy that is being made) holds none.
     """
     found = (config.parent for config in runs.glob(f"*/*/{CONFIG}"))
-    return sorted(p for p in found if not (p.name.startswith(".") or p.parent.name.startswith(".")))
+    return sorted(path for path in found if not is_hidden(path))
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a folder is in a bin, or a copy that is being made: then it is no run's."""
+    return path.name.startswith(".") or path.parent.name.startswith(".")
 
 
 def states(runs: Path) -> Iterator[StoredRun]:

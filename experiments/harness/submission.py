@@ -16,6 +16,7 @@ from typing import Any, Self
 from experiments.harness import plan
 from experiments.harness.executor import with_requirements
 from experiments.harness.files import read_json, write_errors, write_json_atomic
+from experiments.harness.inside import inside
 from experiments.harness.ownership import Ownership, Watch
 from experiments.harness.provenance import PROJECT, SUBMISSION, SUBMISSION_FILE
 from experiments.harness.snapshot import SNAPSHOTS, Code, take
@@ -83,7 +84,7 @@ class Submission:
     @property
     def code(self) -> Path:
         """The folder of the snapshot."""
-        return self.runs_root / SNAPSHOTS / self.snapshot
+        return inside(self.runs_root / SNAPSHOTS, self.snapshot, self.folder / SUBMISSION_FILE)
 
     def job_name(self, group: int) -> str:
         """How Slurm calls the jobs of a group: by that name they are found again."""

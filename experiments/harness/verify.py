@@ -58,7 +58,8 @@ def verify(path: Path, *, sealing: bool = False) -> list[Finding]:
 
 
 def _runs_below(path: Path) -> list[Path]:
-    return sorted({file.parent for name in TELLING for file in path.glob(f"*/*/{name}")})
+    found = {file.parent for name in TELLING for file in path.glob(f"*/*/{name}")}
+    return sorted(each for each in found if not stored.is_hidden(each))
 
 
 def _verified(folder: Path, sealing: bool) -> list[Finding]:

@@ -11,6 +11,7 @@ CLIP ViT-L/14 4 kB a depth, and 0.5 MB.
 """
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.harness.files import canonical_json, replacing, sha256_file, write_json_atomic
 from experiments.image_features.encoders import Encoder
-from experiments.image_features.preprocessing import decode
+from experiments.vision.images import READING, read_rgb
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def image_features(
         "depths": [encoder.layer(depth) for depth in depths],
         "format": FORMAT,
     }
-    computed = {"computed": f"float32, {where}, {torch.__version__}"}
+    computed = {"computed": f"float32, {where}, {torch.__version__}", "reading": READING}
     folder = (root or _default_root()) / _hash(what | computed)[:32]
     digests = [_digest(path) for path in images]
     places = _index(folder)
@@ -191,7 +192,7 @@ def _batches(encoder: Encoder, images: Sequence[tuple[str, Path]]) -> Iterator["
             content = path.read_bytes()
             if hashlib.sha256(content).hexdigest() != digest:
                 raise ZiaError(f"{path} changed while it was read: start again")
-            pixels.append(encoder.protocol(decode(content, path)))
+            pixels.append(encoder.protocol(read_rgb(io.BytesIO(content), str(path))))
         yield torch.stack(pixels)
 
 

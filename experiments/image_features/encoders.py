@@ -202,6 +202,8 @@ def _timm(folder: Path, config: dict[str, Any]) -> Any:
     from safetensors.torch import load_file
 
     path = folder / "model.safetensors"
+    if ":" in str(config["architecture"]):  # timm would fetch what "hf-hub:..." names
+        raise ZiaError(_damaged(folder, "config.json names a place as its architecture"))
     try:
         arguments = config.get("model_args", {})
         model: Any = timm.create_model(config["architecture"], num_classes=0, **arguments)
@@ -221,12 +223,16 @@ def _transformers(folder: Path, config: dict[str, Any]) -> Any:
     towers: dict[Any, Any] = {"clip": CLIPVisionModel, "siglip": SiglipVisionModel}
     kind = towers.get(config.get("model_type"), AutoModel)
     try:
-        model, found = kind.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+        model, found = kind.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+        )
     except (SafetensorError, OSError, ValueError, RuntimeError, LookupError) as error:
         raise ZiaError(_damaged(folder, error)) from error
-    # A pooler that was not stored is random, and not used.
     if missing := [key for key in found["missing_keys"] if "pooler" not in key]:
         raise ZiaError(_damaged(folder, f"{missing[0]} is missing"))
+    if found["missing_keys"]:
+        # Not stored, it is random, and not used: it would make another encoder of every loading.
+        model.pooler = None
     return model
 
 

@@ -1,18 +1,13 @@
-"""How an encoder's own files say that its images are prepared, and images as RGB."""
+"""How an encoder's own files say that its images are prepared."""
 
-import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments.harness.files import read_json
 from experiments.vision.protocols import IMAGENET_MEAN, IMAGENET_STD, RGB, Protocol
 from zia_core.errors import ZiaError
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 PREPROCESSOR = "preprocessor_config.json"
-WHITE = (255, 255, 255, 255)
 
 
 def timm_protocol(config: dict[str, Any], name: str) -> Protocol:
@@ -53,28 +48,6 @@ def transformers_protocol(folder: Path) -> Protocol:
         _rgb(given.get("image_std"), path),
         resolution,
     )
-
-
-def decode(content: bytes, path: Path) -> "Image":
-    """Return the image in a file as RGB; what is transparent is white.
-
-    ZiaError, naming the file, if it is no image or cut off.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            if not image.has_transparency_data:
-                return image.convert("RGB")
-            canvas = Image.new("RGBA", image.size, WHITE)
-            return Image.alpha_composite(canvas, image.convert("RGBA")).convert("RGB")
-    # Pillow's plugins raise all of these for damaged files.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        unknown = isinstance(error, UnidentifiedImageError)  # its own text names a memory address
-        reason = "no image format that is known" if unknown else str(error)
-        raise ZiaError(
-            f"{path} is not an image that can be read ({reason:.100}): fetch it again"
-        ) from error
 
 
 def _rgb(values: Any, where: object) -> RGB:

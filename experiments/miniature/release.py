@@ -53,7 +53,7 @@ def read_backbone(kind: Any, folder: Path) -> Any:
     import torch
 
     with no_progress_bars():
-        return kind.from_pretrained(folder, dtype=torch.float32)
+        return kind.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
 
 
 def write_card(folder: Path, facts: Mapping[str, Any]) -> None:

@@ -98,7 +98,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     if before := requires(spec):
         folder.result_of(before[0], RESULT_FIELDS)
         weights = folder.path.parent / before[0].folder_name / FOLDER
-        tokenizer: Any = AutoTokenizer.from_pretrained(weights)
+        tokenizer: Any = AutoTokenizer.from_pretrained(weights, trust_remote_code=False)
         model = read_backbone(AutoModelForCausalLM, weights)
     else:
         texts = map(library.document, range(settings.tokenizer_documents))

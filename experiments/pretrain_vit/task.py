@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 from experiments.optimisation import Optimisation
 from experiments.vision import protocols
+from experiments.vision.images import read_rgb
 from experiments.vision.jpeg_arrays import JpegArrays
 from experiments.vision.small_vit import TOKEN_PIXELS, ViTShape
-from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -122,14 +122,10 @@ def decode(arrays: JpegArrays, indices: Sequence[int]) -> tuple["Tensor", "Tenso
     """Return the images [N, 3, H, W], uint8, and labels [N] of these rows."""
     import numpy as np
     import torch
-    from PIL import Image
 
-    try:
-        images = [np.array(Image.open(io.BytesIO(arrays.file(i))).convert("RGB")) for i in indices]
-    except OSError as error:
-        raise ZiaError(
-            f"an image of CIFAR-10 is damaged ({error}): fetch its files again"
-        ) from error
+    images = [
+        np.array(read_rgb(io.BytesIO(arrays.file(i)), f"CIFAR-10's image {i}")) for i in indices
+    ]
     labels = torch.tensor([int(arrays.labels[i]) for i in indices])
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), labels
 

@@ -20,11 +20,12 @@ from typing import Any
 
 from experiments.harness.datafiles import parse_json, read_text, text_field
 from experiments.harness.files import check_output, write_errors
+from experiments.harness.inside import inside
 from experiments.harness.output import guarded, say, tell
 from experiments.image_features.archives import member, open_archive
-from experiments.image_features.preprocessing import decode
 from experiments.scienceqa.data import SIZES
 from experiments.scienceqa.subsets import OWN_FOLDER
+from experiments.vision.images import read_rgb
 from zia_core.errors import ZiaError
 
 PROBLEMS, SPLITS = "problems_1-1773.json", "pid_splits.json"
@@ -79,9 +80,9 @@ def _write(
         (folder / "problems.json").write_text(json.dumps(problems), encoding="utf-8")
         (folder / "pid_splits.json").write_text(json.dumps(splits), encoding="utf-8")
     for pid, name in images.items():
-        png = io.BytesIO()
-        decode(member(archive, name), Path(str(archive.filename), name)).save(png, "PNG")
-        path = folder / "images" / problems[pid]["split"] / pid / IMAGE
+        png, where = io.BytesIO(), f"{archive.filename}/{name}"
+        read_rgb(io.BytesIO(member(archive, name)), where).save(png, "PNG")
+        path = inside(folder / "images", f"{problems[pid]['split']}/{pid}/{IMAGE}", "the source")
         with write_errors(folder):
             path.parent.mkdir(parents=True)
             path.write_bytes(png.getvalue())

@@ -19,6 +19,7 @@ from experiments.harness.datafiles import (
     where_looked,
 )
 from experiments.harness.files import canonical_json
+from experiments.harness.inside import inside, is_file_name
 from experiments.metrics.scienceqa.files import question_of, read_splits
 from experiments.metrics.scienceqa.scorer import LETTERS, Question
 from zia_core.errors import ZiaError
@@ -98,9 +99,9 @@ def _problem(pid: str, record: Any, split: Any, folder: Path, where: str) -> Pro
         raise ZiaError(f"{where}: 'answer' must be an index into its {len(texts)} options")
     if not isinstance(image, str | None):
         raise ZiaError(f"{where}: 'image' must be a file name or null, not {image!r:.60}")
-    file = folder / "images" / split / pid / image if image else None
-    if file is not None and file.parent != folder / "images" / split / pid:
+    if image and not is_file_name(image):
         raise ZiaError(f"{where}: 'image' must be a file name, not the path {image!r:.60}")
+    file = inside(folder / "images" / split, f"{pid}/{image}", where) if image else None
     hint = text_field(record, "hint", where) if "hint" in record else None
     return Problem(pid, question, texts, answer, hint, file, split, record)
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from experiments.harness.files import check_output, write_errors
+from experiments.harness.inside import inside
 from experiments.harness.output import guarded, say, tell
 from experiments.vtab_vit.data import LISTS, TaskData, contents, load_task
 from experiments.vtab_vit.sources import INSTALLED, SOURCES, Encoded, Lists
@@ -49,7 +50,7 @@ def _write(lists: Lists, folder: Path) -> None:
         "test": lists.test,
     }
     for encoded in lists.train + lists.val + lists.test:
-        path = folder / "images" / encoded.name
+        path = inside(folder / "images", encoded.name, "the source")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded.content)
     for split, name in LISTS.items():

@@ -16,6 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from experiments.harness.datafiles import DATA_VARIABLE, read_text
+from experiments.harness.inside import inside
+from experiments.vision.images import opened, read_rgb
 from experiments.vtab_vit.tasks import Task
 from zia_core.errors import ZiaError
 
@@ -125,8 +127,8 @@ def task_folder(task: Task) -> Path:
 
 def read_image(example: Example) -> "Image":
     """The decoded image in RGB; ZiaError names the file and the line if it cannot be decoded."""
-    with _opened(example) as image:
-        return image.convert("RGB")
+    with _present(example):
+        return read_rgb(example.path, _named(example))
 
 
 def contents(data: TaskData) -> Contents:
@@ -138,7 +140,7 @@ def contents(data: TaskData) -> Contents:
     for split in LISTS:
         for example in data.split(split):
             if example.name not in digests:
-                with _readable(example):
+                with _present(example):
                     content = example.path.read_bytes()
                 digests[example.name] = hashlib.sha256(content).hexdigest()
     listing = "".join(
@@ -167,7 +169,7 @@ def _read_list(root: Path, split: Split, task: Task) -> tuple[Example, ...]:
             "again, or the numbers are not those of this task"
         )
     for example in examples:
-        with _opened(example):
+        with _present(example), opened(example.path, _named(example)):
             pass
     return examples
 
@@ -181,26 +183,17 @@ def _example(root: Path, line: str, where: str, task: Task) -> Example:
             f"{where} has the label {label}: {task.name} has {task.classes} classes, "
             f"0 to {task.classes - 1}"
         )
-    relative = PurePosixPath(name.strip())
-    if relative.is_absolute() or ".." in relative.parts or "\0" in name:
-        raise ZiaError(f"{where} names {name!r:.80}, outside the task's folder: give a path in it")
-    return Example(relative.as_posix(), int(label), root / relative, where)
+    relative = PurePosixPath(name.strip()).as_posix()
+    return Example(relative, int(label), inside(root, relative, where), where)
+
+
+def _named(example: Example) -> str:
+    return f"{example.path}, which {example.where} names,"
 
 
 @contextmanager
-def _opened(example: Example) -> "Iterator[Image]":
-    """The image as far as its header; its pixels are decoded when somebody asks for them."""
-    from PIL import Image
-
-    with _readable(example), Image.open(example.path) as image:
-        yield image
-
-
-@contextmanager
-def _readable(example: Example) -> Iterator[None]:
-    """Every way in which an image file can be missing or broken, as one sentence."""
-    from PIL import Image, UnidentifiedImageError
-
+def _present(example: Example) -> Iterator[None]:
+    """An image file that is missing, or cannot be had from its disk, as one sentence."""
     try:
         yield
     except FileNotFoundError as error:
@@ -208,11 +201,7 @@ def _readable(example: Example) -> Iterator[None]:
             f"{example.where} names the image {example.path}, which is missing: put it there or "
             "fetch the images again"
         ) from error
-    # What Pillow raises for damaged files of one format or another.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        known = not isinstance(error, UnidentifiedImageError)
-        reason = getattr(error, "strerror", None) or (str(error) if known else "no image format")
+    except OSError as error:
         raise ZiaError(
-            f"{example.path}, which {example.where} names, cannot be read as an image ({reason}): "
-            "fetch it again"
+            f"{_named(example)} cannot be read ({error.strerror}): fetch it again"
         ) from error

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.harness.datafiles import parse_json, read_text
+from experiments.harness.inside import is_plain
 from experiments.vision.jpeg_arrays import JpegArrays, read_jpeg_arrays
 from experiments.vtab_vit.tasks import Task
 from zia_core.errors import ZiaError
@@ -165,7 +166,8 @@ def _zipped(folder: Path, train: str, val: str, test: str) -> Lists:
     path = folder / "splits.json.gz"
     splits = parse_json(read_text(path), str(path))
     for key in ("classes", train, val, test):
-        if not isinstance(splits, dict) or not isinstance(splits.get(key), list):
+        listed = splits.get(key) if isinstance(splits, dict) else None
+        if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
             raise ZiaError(f"{path} must be a JSON object with a list {key!r}: fetch it again")
     labels = {name: label for label, name in enumerate(splits["classes"])}
     archive = folder / "images_96.zip"
@@ -174,9 +176,8 @@ def _zipped(folder: Path, train: str, val: str, test: str) -> Lists:
         def encoded(key: str) -> list[Encoded]:
             found = []
             for name in splits[key]:
-                parts = str(name).split("/")
-                label = labels.get(parts[0])
-                if label is None or ".." in parts:
+                label = labels.get(name.split("/")[0])
+                if label is None or not is_plain(name):
                     raise ZiaError(f"{path} lists {name!r:.80} in {key}, which is of no class")
                 found.append(Encoded(name, label, images.read(name)))
             return found

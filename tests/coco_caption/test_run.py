@@ -155,7 +155,7 @@ def test_a_broken_image_is_named(root: Path) -> None:
     path = root / "data/flickr8k/Flicker8k_Dataset/015_red.jpg"
     content = path.read_bytes()
     try:
-        for damage, sentence in ((None, "does not exist"), (b"text", "is not an image")):
+        for damage, sentence in ((None, "does not exist"), (b"text", "cannot be read as an image")):
             path.unlink() if damage is None else path.write_bytes(damage)
             outcome = run_one(world.spec("zero-init", prompt_length=2), root / "broken")
             assert outcome.state == "failed"

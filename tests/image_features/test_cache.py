@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -16,8 +17,8 @@ from experiments.image_features import cache
 from experiments.image_features.cache import FeatureTable, image_features
 from experiments.image_features.encoders import Encoder, load
 from experiments.image_features.loaded import seen
-from experiments.image_features.preprocessing import decode
 from experiments.image_features.settings import ImageTextSettings
+from experiments.vision.images import read_rgb
 from tests.image_features.world import write_encoders, write_images
 from zia_core import ZiaError
 
@@ -41,12 +42,12 @@ def all_rows(table: FeatureTable) -> torch.Tensor:
 
 def count_computed() -> Any:
     """Counts the images that are decoded."""
-    return mock.patch.object(cache, "decode", wraps=decode)
+    return mock.patch.object(cache, "read_rgb", wraps=read_rgb)
 
 
 def test_features_are_the_encoder_s(encoder: Encoder, tmp_path: Path) -> None:
     paths = write_images(tmp_path / "images", 5)
-    pixels = torch.stack([encoder.protocol(decode(p.read_bytes(), p)) for p in paths])
+    pixels = torch.stack([encoder.protocol(read_rgb(p, str(p))) for p in paths])
     with torch.no_grad():
         tokens = encoder.tokens(pixels, [1, -1])
     both = image_features(encoder, paths, "global", (1, -1), root=tmp_path / "cache")
@@ -251,7 +252,7 @@ def test_broken_and_missing_images_are_named(encoder: Encoder, tmp_path: Path) -
     empty = tmp_path / "images" / "empty.png"
     empty.write_bytes(b"")
     for broken in (text, cut, empty):
-        with pytest.raises(ZiaError, match=rf"images/{broken.name} is not an image that can be"):
+        with pytest.raises(ZiaError, match=rf"images/{broken.name} cannot be read as an image"):
             image_features(encoder, [*paths, broken], "global", root=root)
     assert not list(root.glob("*/*.safetensors"))
     missing = tmp_path / "images" / "gone.png"
@@ -268,3 +269,15 @@ def test_a_cache_that_cannot_be_written_is_named(encoder: Encoder, tmp_path: Pat
     (tmp_path / "file").write_text("")
     with pytest.raises(ZiaError, match=r"cannot write the image features .*HF_DATASETS_CACHE"):
         image_features(encoder, paths, "global", root=tmp_path / "file" / "below")
+
+
+def test_features_are_those_of_the_values_that_a_file_has(encoder: Encoder, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (20, 24), np.uint8)
+    eight, sixteen, floats = (tmp_path / name for name in ("8.png", "16.png", "f.tif"))
+    Image.fromarray(values).save(eight)
+    Image.fromarray(values * np.uint16(257)).save(sixteen)
+    table = image_features(encoder, [eight, sixteen], "global", root=tmp_path / "cache")
+    assert torch.equal(table.rows([0]), table.rows([1]))
+    Image.fromarray(values / np.float32(255)).save(floats)
+    with pytest.raises(ZiaError, match=r"f\.tif has pixels of Pillow's mode F"):
+        image_features(encoder, [floats], "global", root=tmp_path / "cache")

@@ -235,7 +235,7 @@ def test_the_adapter_holds_the_projection(root: Path) -> None:
 
 @pytest.mark.parametrize(
     ("damage", "sentence"),
-    [("missing", "does not exist"), ("text", "is not an image that can be read")],
+    [("missing", "does not exist"), ("text", "cannot be read as an image")],
 )
 def test_a_broken_image_is_named(
     root: Path, damage: str, sentence: str, monkeypatch: pytest.MonkeyPatch

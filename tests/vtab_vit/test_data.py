@@ -1,7 +1,9 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from experiments.vtab_vit.data import contents, load_task, read_image
 from tests.vtab_vit.folders import TINY, grey, png, write_list, write_tiny
@@ -41,8 +43,6 @@ def test_each_list_may_have_copies_of_its_own(folder: Path) -> None:
 
 
 def test_a_path_may_have_spaces_and_images_may_be_grey(folder: Path) -> None:
-    from PIL import Image
-
     Image.new("L", (3, 2), 7).save(folder / "images" / "a b.png")
     (folder / "val200.txt").write_text("images/a b.png 1\nimages/5.png 2\n")
     image = read_image(load_task(TINY).val[0])
@@ -65,8 +65,8 @@ BAD_LISTS: list[tuple[str, Any, str]] = [
         "images/6.png 0\nimages/7.png 3\n",
         "test.txt, line 2 has the label 3: tiny has 3",
     ),
-    ("test.txt", "images/../../a.png 0\n", "line 1 names 'images/../../a.png', outside the task's"),
-    ("test.txt", "/etc/passwd 0\n", "test.txt, line 1 names '/etc/passwd', outside the task's"),
+    ("test.txt", "images/../../a.png 0\n", "line 1 names 'images/../../a.png', which is no file"),
+    ("test.txt", "/etc/passwd 0\n", "test.txt, line 1 names '/etc/passwd', which is no file"),
     ("test.txt", "images/6.png 0\n", "test.txt lists 1 images where tiny has 3: fetch the lists"),
     (
         "test.txt",
@@ -128,6 +128,20 @@ def test_a_file_that_is_no_image_is_found_before_anything_runs(
     message = str(caught.value)
     assert f"{folder}/images/7.png, which {folder}/test.txt, line 2 names, cannot be" in message
     assert "\n" not in message
+
+
+def test_an_image_of_unknown_range_is_found_before_anything_runs(folder: Path) -> None:
+    path = folder / "images" / "7.png"
+    Image.fromarray(np.full((2, 2), 0.5, np.float32)).save(path, "TIFF")
+    with pytest.raises(ZiaError, match=r"7\.png, which .*, line 2 names, has pixels .* mode F"):
+        load_task(TINY)
+
+
+def test_sixteen_bits_of_grey_are_gray_and_not_white(folder: Path) -> None:
+    values = np.array([[0, 257, 32896, 65535]], np.uint16)
+    Image.fromarray(values).save(folder / "images" / "7.png")
+    found = np.asarray(read_image(load_task(TINY).test[1]))
+    assert found.tolist() == [[[grey] * 3 for grey in (0, 1, 128, 255)]]
 
 
 def test_a_folder_in_the_place_of_an_image_is_named(folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import nn
 
 from zia_core.attachment import Model, attach, zero_init_layers
@@ -25,7 +27,7 @@ class PrefixDropout(nn.Dropout):
             super(PrefixDropout, self).forward(part.expand(batch, -1, -1, -1))
             for part in (prompts.key, prompts.value)
         )
-        return PromptKV(key, value)
+        return replace(prompts, key=key, value=value)
 
 
 @changes_model

@@ -1,0 +1,81 @@
+"""Which form computes the prompt term: plain products, or one kernel (`zia_core.fused_term`).
+
+Both compute the same equation. The kernel is for NVIDIA GPUs of 2020 and later (Ampere, Hopper) and
+for what training and generation mostly are: everything else takes the plain form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from zia_core.errors import ZiaError
+
+Form = Literal["automatic", "plain", "fused"]
+_chosen: Form = "automatic"
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+LONGEST, WIDEST = 128, 256  # K and D that the kernel's tiles are made for
+
+
+@contextmanager
+def prompt_form(form: Form) -> Iterator[None]:
+    """Within the block, compute the prompt term of all models in this form (tests, benchmarks).
+
+    With gradient checkpointing the backward pass must run inside the block too.
+
+    Raises:
+        ZiaError: within the block, where `fused` does not support what it is to compute.
+    """
+    global _chosen
+    before, _chosen = _chosen, form
+    try:
+        yield
+    finally:
+        _chosen = before
+
+
+def is_fused(q: Tensor, prompts: int, head_dim: int, dropout: float, observed: bool) -> bool:
+    """Whether a layer's term is to be computed by the kernel.
+
+    Args:
+        q: the queries, or what they are made of: for device and dtype.
+        prompts: K.
+        head_dim: D.
+        dropout: of the attention weights, which the kernel never holds as a tensor.
+        observed: the term itself is asked for, which the kernel does not write.
+    """
+    # torch.compile for a GPU needs Triton anyway, and cannot look into `_is_usable`.
+    fits = q.is_cuda and (torch.compiler.is_compiling() or _is_usable())
+    if _chosen == "plain" or (_chosen == "automatic" and not fits):
+        return False
+    reasons = {
+        f"{q.dtype}": q.dtype not in DTYPES,
+        f"{prompts} prompts (at most {LONGEST})": prompts > LONGEST,
+        f"a head width of {head_dim} (at most {WIDEST})": head_dim > WIDEST,
+        f"attention dropout ({dropout})": dropout > 0.0,
+        "an observed prompt term": observed,
+    }
+    if not any(reasons.values()):
+        return True
+    if _chosen == "automatic":
+        return False
+    first = next(reason for reason, holds in reasons.items() if holds)
+    raise ZiaError(f"The fused prompt term does not support {first}; leave the form automatic.")
+
+
+@cache
+def _is_usable() -> bool:
+    """Whether Triton is installed and every GPU here has what the kernel needs (bfloat16)."""
+    if torch.version.cuda is None or find_spec("triton") is None:
+        return False
+    return all(
+        torch.cuda.get_device_capability(number) >= (8, 0)
+        for number in range(torch.cuda.device_count())
+    )
