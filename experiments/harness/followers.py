@@ -14,10 +14,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from experiments.harness import registry, stored
+from experiments.harness import registry, snapshot, stored
 from experiments.harness.files import read_json
 from experiments.harness.folder import RunFolder
 from experiments.harness.output import guarded, say
+from experiments.harness.provenance import PROJECT
 from experiments.harness.spec import RunSpec
 from experiments.harness.stopping import OF_A_WORKER
 from zia_core.errors import ZiaError
@@ -109,8 +110,11 @@ _STOPPED = 3  # the exit code of a follower whose run was stopped with it
 
 
 def _start(folder: Path, rank: int, world: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    place = {**world, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-    command = [sys.executable, "-m", "experiments.harness.followers", str(folder)]
+    # The leader's code, and not that of the folder which both happen to be in.
+    path = os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH"))))
+    code = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+    place = {**world, "RANK": str(rank), "LOCAL_RANK": str(rank), **code}
+    command = [sys.executable, "-m", "experiments.harness.followers", str(folder), str(PROJECT)]
     return subprocess.Popen(command, env=os.environ | place, stdin=subprocess.DEVNULL)
 
 
@@ -133,7 +137,10 @@ def _device(spec: RunSpec) -> str:
 
 @guarded()
 def main() -> None:
-    """Follow: the argument is the run's folder, torchrun's variables say which rank this is."""
+    """Follow: the arguments are the run's folder and the folder of the code that its leader runs.
+
+    Torchrun's variables say which rank this is.
+    """
     # Signals reach every process of a job; the first rank heeds them, for all at the same step.
     for number in OF_A_WORKER:
         signal.signal(number, signal.SIG_IGN)
@@ -141,7 +148,11 @@ def main() -> None:
     from zia_core.ranks import joined
     from zia_core.training import Interrupted
 
-    path = Path(sys.argv[1])
+    path, project = map(Path, sys.argv[1:])
+    try:
+        snapshot.check_imports(project)
+    except ZiaError as error:
+        sys.exit(f"zia: {error}")
     config = read_json(path / stored.CONFIG)
     experiment = registry.get(str(config.get("experiment")))
     spec = RunSpec.from_json(config, experiment.settings)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments.harness import plan, reporting, submission
+from experiments.harness import plan, reporting, snapshot, submission
 from experiments.harness.output import guarded, say, tell
 from experiments.harness.stopping import OF_A_WORKER, StopSignals
 from experiments.harness.worker import Tally, Worker, name_of
@@ -27,9 +27,12 @@ def work(
 ) -> Tally:
     """Work off the runs of a group, and make tables and figures if these were the last.
 
-    ZiaError where the device that the runs were planned for is not here: no run is claimed then.
+    ZiaError where the code is not that which was submitted, or the device that the runs were
+    planned for is not here: no run is claimed then.
     """
     submitted = submission.load(folder)
+    snapshot.check_imports(submitted.code)
+    snapshot.check(submitted.code)
     plan.resolve_device(submitted.device)
     mine = set(submitted.groups[group].runs)
     specs = [spec for spec in submitted.request.specs() if name_of(spec) in mine]

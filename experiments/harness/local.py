@@ -95,6 +95,7 @@ def reproduce(request: Request, workers: Workers) -> int:
     stops every worker at its next step boundary; the second kills them, which loses what came after
     the last checkpoint. A worker that dies is not replaced: the others take its run over.
     """
+    submission.check_path(request.runs_root)
     names = [name_of(spec) for spec in request.specs()]
     with submission.one_at_a_time(request.runs_root):
         missing = submission.missing(request.specs(), request.runs_root)

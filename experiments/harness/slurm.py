@@ -126,6 +126,7 @@ def describe_group(group: Group) -> str:
 
 def check_path(runs_root: Path) -> None:
     """Raise ZiaError for a folder of runs whose name a script could not hold as it is."""
+    submission.check_path(runs_root)
     # In the names of logs, Slurm and submitit put job ids in place of %j and the like, and Slurm
     # takes a backslash for a sign of its own: such a job would end at once, without a log.
     if set("%\\") & set(str(runs_root)) or not str(runs_root).isprintable():

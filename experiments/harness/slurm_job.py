@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from experiments.harness import job, retrying, squeue, submission, unfit
+from experiments.harness import job, retrying, snapshot, squeue, submission, unfit
 from experiments.harness.files import read_json, write_errors, write_json_atomic
 from experiments.harness.output import guarded, say
 from experiments.harness.stopping import OF_A_WORKER, StopSignals
@@ -68,7 +68,8 @@ class WorkerJob:
                     _insist(partial(self._requeue, submitted, submitits), stop)
         except ZiaError as error:
             say(f"zia: {error}")
-            sys.exit(1)
+            blameless = isinstance(error, snapshot.ChangedCodeError)
+            sys.exit(unfit.NOT_THE_NODE if blameless else 1)
         return str(tally)
 
     def checkpoint(self) -> Any:

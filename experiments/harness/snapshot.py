@@ -5,6 +5,7 @@ import os
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -33,8 +34,11 @@ class Code:
     @property
     def digest(self) -> str:
         """16 hex digits that are the same wherever all names and contents are."""
-        listing = "".join(f"{sha}  {name}\0" for name, sha in sorted(self.files.items()))
-        return hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()[:DIGITS]
+        return _digest(self.files)
+
+
+class ChangedCodeError(ZiaError):
+    """A copy is no longer what was copied: whoever ran it would run something else."""
 
 
 def read_code(project: Path) -> Code:
@@ -61,13 +65,44 @@ def take(project: Path, runs_root: Path) -> Code:
         code = read_code(project)
         folder = runs_root / SNAPSHOTS / code.digest
         if folder.is_dir():
-            if _hashes(folder, code) != code.files:
-                raise ZiaError(f"the code in {folder} was changed after it was copied: delete it")
+            check(folder)
             return code
         with write_errors(folder):
             if _copy(code, folder):
                 return code
     raise ZiaError(f"the code in {project} is being changed: try again when that has ended")
+
+
+def check(folder: Path) -> None:
+    """Raise ChangedCodeError unless a copy has all that was copied there, and nothing else.
+
+    Its name says what that was. Nothing writes there: jobs do not keep their bytecode.
+    """
+    try:
+        paths = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+        files = {path.relative_to(folder).as_posix(): _hash(path) for path in paths}
+        if _digest(files) == folder.name:
+            return
+        changes = {path: path.lstat().st_ctime_ns for path in (*paths, folder, *folder.rglob("*"))}
+    except OSError as error:
+        raise ChangedCodeError(f"cannot read the code in {folder}: {error.strerror}") from error
+    newest = max(changes, key=lambda path: changes[path]).relative_to(folder.parent)
+    raise ChangedCodeError(
+        f"the code in {folder} was changed after it was copied, last of all {newest}: "
+        "delete it, and submit again"
+    )
+
+
+def check_imports(project: Path) -> None:
+    """Raise ZiaError unless this process imports the code from `project`, whatever was meant to."""
+    for name in PACKAGES:
+        found = find_spec(name)
+        places = (found and found.submodule_search_locations) or ["nowhere"]
+        if [Path(place).resolve() for place in places] != [(project / name).resolve()]:
+            raise ZiaError(
+                f"{name} would be imported from {places[0]} and not from {project}: see what sets "
+                "PYTHONPATH here (setup in the cluster file?)"
+            )
 
 
 def _copy(code: Code, folder: Path) -> bool:
@@ -106,9 +141,17 @@ def _names(project: Path) -> list[str]:
 
 
 def _hashes(folder: Path, code: Code) -> dict[str, str]:
-    return {
-        name: sha256_file(folder / name) if (folder / name).is_file() else "" for name in code.files
-    }
+    return {name: _hash(folder / name) for name in code.files}
+
+
+def _hash(path: Path) -> str:
+    """The SHA-256 of a file; nothing for what is none, a link say: no copy has any."""
+    return sha256_file(path) if path.is_file() and not path.is_symlink() else ""
+
+
+def _digest(files: dict[str, str]) -> str:
+    listing = "".join(f"{sha}  {name}\0" for name, sha in sorted(files.items()))
+    return hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()[:DIGITS]
 
 
 def _umask() -> int:

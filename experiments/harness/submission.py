@@ -121,8 +121,19 @@ class Submission:
         return places | {
             "PYTHONPATH": str(self.code),
             "PYTHONSAFEPATH": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",  # the snapshot stays what it is
             SUBMISSION: str(self.folder),
         }
+
+
+def check_path(runs_root: Path) -> None:
+    """Raise ZiaError for a folder of runs in which workers would not find their code."""
+    if os.pathsep in str(runs_root):
+        raise ZiaError(
+            f"the folder of runs {str(runs_root)!r} has a {os.pathsep!r} in its name, at which "
+            "PYTHONPATH is split, and workers would run other code than was submitted: use --runs "
+            "with another, or --executor inprocess"
+        )
 
 
 def new_folder(runs_root: Path) -> Path:

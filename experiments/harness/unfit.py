@@ -18,13 +18,14 @@ UNFIT = "unfit"  # in the folder of a submission: a file for each such node
 STARTED = "started"  # there too: a file for each start of a job in which a run took a step
 MOST = 2  # nodes that a submission may hold for unfit
 SPARE = "ZIA_SPARE_NODES"  # how many that are here: another one has to remain
+NOT_THE_NODE = 78  # the exit code of a job that would end like this on every node
 # Behind srun. 129 and so on: HUP, INT, QUIT, KILL, USR2, TERM, which somebody has sent.
 TEARDOWN = """\
 zia_code=$?
 zia_folder={folder}
 zia_job="${{SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}}${{SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}}"
 zia_start="$zia_folder/{started}/$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}"
-case "$zia_code" in 0|129|130|131|137|140|143) zia_bad= ;; *) zia_bad=1 ;; esac
+case "$zia_code" in 0|{blameless}|129|130|131|137|140|143) zia_bad= ;; *) zia_bad=1 ;; esac
 if [ -e "$zia_start" ]; then
   zia_bad=
 elif [ -n "$zia_bad" ] &&
@@ -69,6 +70,7 @@ def teardown(submitted: Submission, group: int) -> list[str]:
         name=submitted.job_name(group),
         started=STARTED,
         unfit=UNFIT,
+        blameless=NOT_THE_NODE,
         spare=SPARE,
         exclude=shlex.quote(f"{exclude},") if exclude else "",
     )

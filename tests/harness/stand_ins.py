@@ -9,8 +9,9 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from experiments.harness import slurm, submission, unfit
+from experiments.harness import slurm, snapshot, submission, unfit
 from experiments.harness.cluster import Cluster, Resources
+from experiments.harness.provenance import PROJECT
 from experiments.harness.submission import Group, Request, Submission
 from experiments.harness.worker import name_of
 from tests.toys.gated import experiment as gated
@@ -92,7 +93,7 @@ def submit(folder: Path, cluster: Cluster | None = None) -> Submission | None:
 
 
 def submission_in(folder: Path, experiment: str, signal_delay_s: int = 120) -> Submission:
-    """One that a job can be started with; its code is the checkout."""
+    """One that a job can be started with, its code copied from the checkout."""
     runs = [replace(run, experiment=experiment) for run in gated.plan("mini", "cpu")]
     needs = asdict(Resources(signal_delay_s=signal_delay_s))
     submitted = Submission(
@@ -102,7 +103,7 @@ def submission_in(folder: Path, experiment: str, signal_delay_s: int = 120) -> S
         profile="mini",
         device="cpu",
         out=str(folder / "out"),
-        snapshot="none",
+        snapshot=snapshot.take(PROJECT, folder / "runs").digest,
         git=None,
         groups=(Group(tuple(map(name_of, runs)), 1, needs),),
     )

@@ -150,3 +150,28 @@ def test_the_first_process_killed_the_others_end(
     while process.Process.of(follower).start_time is not None:
         assert time.monotonic() < deadline, "it goes on"
         time.sleep(0.05)
+
+
+def test_the_others_run_the_code_of_the_first_wherever_they_are_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python would look for it in the current folder first, which may be another checkout."""
+    other = tmp_path / "checkout" / "experiments" / "harness"
+    other.mkdir(parents=True)
+    for name in ("../__init__.py", "__init__.py", "followers.py"):
+        (other / name).write_text("raise SystemExit('another checkout')\n")
+    monkeypatch.chdir(tmp_path / "checkout")
+    outcome = run(monkeypatch, spec(), tmp_path / "runs", ranks=2)
+    assert outcome.state == "done", outcome.reason
+
+
+def test_one_that_would_run_other_code_ends_with_a_sentence(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.harness.followers", str(tmp_path), "/elsewhere"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("zia: zia_core would be imported from ")
+    assert "Traceback" not in done.stderr

@@ -117,6 +117,18 @@ def test_workers_run_the_code_that_was_submitted(
         assert submitted["git"].keys() == state.keys()
 
 
+def test_a_folder_at_whose_name_pythonpath_is_split_is_refused(
+    tmp_path: Path, reproduce: Reproduce
+) -> None:
+    """There workers would run the checkout, whatever was submitted."""
+    child = reproduce("where --runs a:b/runs")
+    out, _ = child.communicate(timeout=300)
+    assert child.returncode == 1
+    assert "a:b/runs' has a ':' in its name, at which PYTHONPATH is split" in out
+    assert "Traceback" not in out
+    assert not (tmp_path / "a:b").exists()
+
+
 def test_ctrl_c_stops_all_at_the_next_step_and_the_same_command_goes_on(
     tmp_path: Path, reproduce: Reproduce
 ) -> None:

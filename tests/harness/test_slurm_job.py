@@ -27,9 +27,7 @@ def _only_toy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def start_job(
-    tmp_path: Path, stand_ins: StandIns, repository: Path
-) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+def start_job(tmp_path: Path, stand_ins: StandIns) -> Iterator[Callable[[], subprocess.Popen[str]]]:
     """Start job 71 as srun does: submitit's own entry, our callable from its pickle."""
     from submitit.core.utils import DelayedSubmission
 
@@ -46,7 +44,6 @@ def start_job(
             "SUBMITIT_EXECUTOR": "slurm",
             "SLURM_JOB_ID": "71",
             "SLURM_RESTART_COUNT": str(len(jobs)),
-            "PYTHONPATH": str(repository),
             "ZIA_EXPERIMENTS": "tests.toys",
             "ZIA_TOY_GATE": str(tmp_path / "gate"),
         }
@@ -54,7 +51,7 @@ def start_job(
             subprocess.Popen(
                 [sys.executable, "-u", "-m", "submitit.core._submit", str(logs)],
                 cwd=tmp_path,
-                env=os.environ | variables,
+                env=os.environ | submitted.environment() | variables,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

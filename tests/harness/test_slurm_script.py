@@ -66,6 +66,14 @@ def test_hostile_names_reach_the_job_as_they_are_and_do_nothing(
     assert not list(elsewhere.iterdir())
 
 
+def test_a_folder_at_whose_name_pythonpath_is_split_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ZiaError, match="has a ':' in its name, at which PYTHONPATH is split"):
+        submit(tmp_path / "a:b")
+    with pytest.raises(ZiaError, match="has a ':' in its name, at which PYTHONPATH is split"):
+        list(slurm.dry_run(request_in(tmp_path / "a:b"), Cluster(QUICK)))
+    assert not list(tmp_path.glob("a:b/*"))
+
+
 @pytest.mark.parametrize("name", ["a%j", "a\nb", "a\tb", "a\\b"])
 def test_a_folder_that_slurm_could_not_write_to_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ZiaError, match="has a %, a backslash or a control character"):

@@ -2,11 +2,13 @@ import os
 import shutil
 import stat
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from experiments.harness import snapshot
+from experiments.harness.snapshot import ChangedCodeError
 from zia_core.errors import ZiaError
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
@@ -71,8 +73,44 @@ def test_equal_code_shares_a_copy_whatever_its_commit(project: Path, tmp_path: P
 def test_a_copy_that_was_changed_is_refused(project: Path, tmp_path: Path) -> None:
     copy = taken(project, tmp_path / "runs")
     (copy / "package/code.py").write_text("a = 9\n")
-    with pytest.raises(ZiaError, match="was changed after it was copied: delete it"):
+    with pytest.raises(
+        ChangedCodeError, match=r"was changed .*, last of all \w+/package/code\.py:"
+    ):
         taken(project, tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda copy: (copy / "sitecustomize.py").write_text("print('here')\n"),
+        lambda copy: (
+            (copy / "package/__pycache__").mkdir()
+            or (copy / "package/__pycache__/code.cpython-311.pyc").write_bytes(b"compiled")
+        ),
+        lambda copy: (copy / "torch.py").symlink_to("/elsewhere/torch.py"),
+        lambda copy: (copy / "package/new.py").unlink(),
+        lambda copy: (copy / "package/new.py").rename(copy / "package/other.py"),
+        lambda copy: os.mkfifo(copy / "package/pipe.py"),
+    ],
+)
+def test_what_is_added_to_a_copy_or_removed_from_it_is_noticed(
+    project: Path, tmp_path: Path, change: Callable[[Path], object]
+) -> None:
+    copy = taken(project, tmp_path / "runs")
+    snapshot.check(copy)
+    change(copy)
+    with pytest.raises(ChangedCodeError, match="was changed after it was copied, last of all "):
+        snapshot.check(copy)
+    with pytest.raises(ChangedCodeError, match="was changed after it was copied, last of all "):
+        taken(project, tmp_path / "runs")
+
+
+def test_code_from_elsewhere_is_noticed(
+    project: Path, tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot.check_imports(repository)
+    with pytest.raises(ZiaError, match=r"zia_core would be imported from .* and not from .*/runs"):
+        snapshot.check_imports(taken(project, tmp_path / "runs"))
 
 
 @pytest.mark.parametrize("how_often", [2, 100])

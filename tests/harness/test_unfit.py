@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.harness import job, registry, slurm_job, stored, submission, unfit
+from experiments.harness import job, registry, slurm_job, snapshot, stored, submission, unfit
 from experiments.harness.cluster import Cluster
 from experiments.harness.folder import RunFolder
 from experiments.harness.slurm_job import WorkerJob
@@ -106,7 +106,7 @@ def test_a_job_that_is_not_ours_is_neither_requeued_nor_changed_nor_cancelled(
 
 
 @pytest.mark.usefixtures("toy_that")
-@pytest.mark.parametrize("code", [0, 130, 137, 140, 143])
+@pytest.mark.parametrize("code", [0, unfit.NOT_THE_NODE, 130, 137, 140, 143])
 def test_who_ended_well_or_was_ended_says_nothing_about_the_node(
     tmp_path: Path, stand_ins: StandIns, code: int
 ) -> None:
@@ -148,6 +148,7 @@ def test_a_job_that_cannot_be_kept_away_from_the_node_is_not_started_on_it_again
 
 
 def work(submitted: Submission, monkeypatch: pytest.MonkeyPatch, node: str, spare: int) -> str:
+    monkeypatch.setattr(snapshot, "check_imports", lambda code: None)  # this process has ours
     monkeypatch.setenv("SLURM_JOB_ID", "72")
     monkeypatch.setenv("SLURMD_NODENAME", node)
     monkeypatch.setenv(unfit.SPARE, str(spare))
@@ -216,3 +217,17 @@ def test_a_node_without_the_gpu_ends_the_job_before_a_run_is_claimed(
     assert states(five) == ["pending"] * 5
     assert not list((five.folder / unfit.STARTED).iterdir())
     assert not (five.folder / slurm_job.REQUEUES).exists()
+
+
+def test_code_that_was_changed_is_not_the_fault_of_the_node(
+    five: Submission,
+    toy_that: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (five.code / "sitecustomize.py").write_text("")
+    with pytest.raises(SystemExit) as ended:
+        work(five, monkeypatch, "n1", spare=1)
+    assert ended.value.code == unfit.NOT_THE_NODE
+    assert f"last of all {five.snapshot}/sitecustomize.py: delete it" in capsys.readouterr().err
+    assert states(five) == ["pending"] * 5
