@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -75,34 +76,43 @@ class Grid:
 
     def zia(self, *arguments: str) -> subprocess.Popen[str]:
         """Start `zia` with the arguments."""
-        variables = {
-            "PYTHONPATH": str(PROJECT),
-            registry.OUTSIDE: self.work.package,
-            tiny.PACE: str(self.folder),
-        }
         return subprocess.Popen(
             [*ZIA, *arguments],
             cwd=PROJECT,
-            env={**os.environ, **self.slurm.environment, **variables},
+            env={**os.environ, **self.slurm.environment, **self._variables()},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
 
+    def _variables(self) -> dict[str, str]:
+        return {
+            "PYTHONPATH": str(PROJECT),
+            registry.OUTSIDE: self.work.package,
+            tiny.PACE: str(self.folder),
+        }
+
     def reproduce(self, *options: str) -> subprocess.Popen[str]:
         """Start `zia reproduce` on the cluster."""
-        slurm = ["--executor", "slurm", "--cluster", str(self.folder / "cluster.toml")]
-        return self._reproduce(self.folder, *slurm, *options)
+        return self.zia(*self._what(self.folder, *self._on_slurm(), *options))
+
+    def shell_line(self) -> str:
+        """What a shell anywhere in the cluster is told to do the same."""
+        variables = [f"{name}={value}" for name, value in self._variables().items()]
+        words = ["env", *variables, *ZIA, *self._what(self.folder, *self._on_slurm())]
+        return f"cd {shlex.quote(str(PROJECT))} && {shlex.join(words)}"
+
+    def _on_slurm(self) -> Sequence[str]:
+        return ("--executor", "slurm", "--cluster", str(self.folder / "cluster.toml"))
 
     def reproduce_undisturbed(self, folder: Path) -> subprocess.Popen[str]:
         """Start `zia reproduce` of the same in one process, in another folder."""
-        return self._reproduce(folder, "--executor", "inprocess")
+        return self.zia(*self._what(folder, "--executor", "inprocess"))
 
-    def _reproduce(self, folder: Path, *options: str) -> subprocess.Popen[str]:
+    def _what(self, folder: Path, *options: str) -> list[str]:
         places = ["--runs", str(folder / "runs"), "--out", str(folder / "out")]
-        what = ["reproduce", *self.work.arguments, "--device", "cpu"]
-        return self.zia(*what, *places, *options)
+        return ["reproduce", *self.work.arguments, "--device", "cpu", *places, *options]
 
     def submit(self, *options: str) -> str:
         """Do `zia reproduce` on the cluster; return what it says."""
