@@ -13,6 +13,9 @@ from typing import Any
 
 from torch import Size, Tensor
 
+# Flash attention cuts padding out, so it has to look where there is any; where none is, it has not.
+KERNELS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
+
 
 def is_padding_mask(name: str, tensor: Tensor) -> bool:
     """Whether an entry of a batch says where its tokens are: [B, T], true or 1 there."""
@@ -30,7 +33,7 @@ def padding_known(unpadded: Mapping[Size, bool]) -> Iterator[None]:
         yield
         return
     with ExitStack() as stack:
-        for kernel in ("sdpa", "eager"):
+        for kernel in KERNELS:
             stack.enter_context(_replaced(kernel, unpadded))
         yield
 

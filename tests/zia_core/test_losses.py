@@ -125,6 +125,19 @@ def test_logits_are_computed_only_where_there_is_a_label() -> None:
     assert rows == [(n, 50)]
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_a_batch_without_a_mask_is_one_that_hides_nothing(family: str) -> None:
+    model, inputs = build(family), batch()
+    whole = model(inputs["input_ids"]).logits[label_positions(inputs["labels"])]
+    given = {"labels": inputs["labels"], "input_ids": inputs["input_ids"]}
+    for mask in (
+        {},
+        {"attention_mask": None},
+        {"attention_mask": torch.ones_like(given["labels"])},
+    ):
+        assert torch.equal(label_logits(model, **given, **mask), whole)
+
+
 def test_label_positions_are_those_before_the_labels() -> None:
     labels = torch.tensor([[5, IGNORED, 7, 8, IGNORED]])
     assert label_positions(labels).tolist() == [[False, True, True, False, False]]

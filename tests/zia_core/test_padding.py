@@ -54,6 +54,18 @@ def test_masks_are_those_of_transformers(make: Any, kernel: str, unpadded: bool)
         assert found is None  # so that the fastest kernel is used
 
 
+def test_flash_attention_is_not_told_of_a_mask_that_hides_nothing() -> None:
+    padding, reads = torch.ones(2, 7, dtype=torch.int64), Reads()
+    with padding_known({padding.shape: True}), reads:
+        assert mask_of(create_causal_mask, "flash_attention_2", padding) is None
+    assert reads.found == []
+    padding[0, 6] = 0
+    with padding_known({padding.shape: False}):
+        found = mask_of(create_causal_mask, "flash_attention_2", padding)
+    assert found is not None
+    assert torch.equal(found, padding.bool())
+
+
 def test_masks_of_other_batches_are_asked_for_and_nothing_is_left_behind() -> None:
     padding = torch.ones(2, 7, dtype=torch.int64)
     padding[0, 6] = 0

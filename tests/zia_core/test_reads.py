@@ -13,7 +13,7 @@ from tests.zia_core.reads import reads_of_steps
 from tests.zia_core.toy_training import FolderJournal, ToyTask, toy_model, toy_settings
 from zia_core import ZeroInitConfig, attach
 from zia_core.engine import Interrupted, train
-from zia_core.losses import label_index
+from zia_core.losses import causal_lm_loss, label_index
 
 
 class Indexed(ToyTask):
@@ -35,11 +35,23 @@ class CountsThere(Indexed):
         return loss, (batch["labels"][:, 1:] != -100).sum()
 
 
+class Unmasked(Indexed):
+    """Padding comes last, where no causal query sees it: its batches say nothing of it."""
+
+    def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        return super().batch(indices) | {"attention_mask": torch.empty(0)}
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, int | Tensor]:
+        return causal_lm_loss(
+            model, batch["input_ids"], None, batch["labels"], batch["label_index"]
+        )
+
+
 def adapted() -> nn.Module:
     return attach(toy_model(), ZeroInitConfig(prompt_length=3, num_layers=2, gate_init=0.5))
 
 
-@pytest.mark.parametrize("task", [Indexed, CountsThere])
+@pytest.mark.parametrize("task", [Indexed, CountsThere, Unmasked])
 @pytest.mark.parametrize(
     "changes",
     [{}, {"token_budget": 16}, {"clip_norm": 0.1}, {"checkpoint_activations": True}],
