@@ -11,5 +11,6 @@ BENCHMARKS = {
     "trunk_reuse": "epochs that start at the lowest adapted block",
     "scale": "how a step's cost grows with batch, tokens, prompts, layers",
     "harness": "what planning, recording and reporting cost",
+    "many_runs": "how the harness's costs grow with runs in a folder, and workers",
     "llama7b": "LLaMA-7B's shape on one GPU: utilisation, memory, minutes",
 }

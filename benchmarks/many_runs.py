@@ -1,0 +1,204 @@
+"""What the harness costs as one folder of runs grows, and as workers share it.
+
+    python -m benchmarks.many_runs --out FILE.json
+
+CPU seconds of this process, so that other work on the machine does not count; the seconds of a
+clock beside them. Runs are of the toy experiment `nothing`, or copies of published ones with other
+seeds, so that a table has thousands of seeds a method.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from io import StringIO
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks import command
+from benchmarks.harness import toy_is_known
+from benchmarks.measure import Part, part, record
+from benchmarks.toys.nothing.experiment import Settings, spec
+from experiments.harness import executor, plan, publish, registry, seal, status, stored, verify
+from experiments.harness.cli_options import PUBLISHED
+from experiments.harness.files import read_json
+from experiments.harness.ownership import Ownership
+from experiments.harness.provenance import PROJECT
+from experiments.harness.spec import RunSpec
+from experiments.harness.stopping import StopSignals
+from experiments.harness.worker import Worker, name_of
+from experiments.report.claims.document import write_claims
+from experiments.report.tables import write_tables
+from zia_core.errors import ZiaError
+
+ROUNDS = 1
+METHODS = ("zero-init", "random-init", "lora", "full")  # of the copies, in turn
+WORKERS = "as it grows: workers (sharing one folder)"
+TRAINED = Settings(steps=25)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Folders of so many runs, and so many workers on one folder."""
+
+    runs: tuple[int, ...] = (10, 100, 1000, 10000)
+    workers: tuple[int, ...] = (1, 4, 16, 64)
+    shared: int = 256  # runs of the folder that the workers share
+
+
+def measure(shape: Shape, rounds: int) -> dict[str, Any]:
+    """A table for each command over the number of runs, and one over the number of workers."""
+    costs: dict[str, dict[str, dict[str, float]]] = {}
+    with TemporaryDirectory() as folder, toy_is_known():
+        root = Path(folder)
+        _costs(root / "first", min(shape.runs), 1)  # what is imported and looked up once, is now
+        for number in shape.runs:
+            for name, cost in _costs(root / str(number), number, rounds).items():
+                costs.setdefault(name, {})[str(number)] = cost
+            shutil.rmtree(root / str(number))
+        shared = {str(n): _shared(root / f"shared-{n}", shape.shared, n) for n in shape.workers}
+    parts = {f"as it grows: runs ({name})": _figures(points) for name, points in costs.items()}
+    parts[WORKERS] = _figures(shared)
+    return record("many_runs", shape, parts)
+
+
+def _figures(points: dict[str, dict[str, float]]) -> Part:
+    return part({}, next(iter(points)), figures=points)
+
+
+def _costs(root: Path, number: int, rounds: int) -> dict[str, dict[str, float]]:
+    """What each command costs on a folder of so many finished runs."""
+    specs = [spec(seed, TRAINED) for seed in range(number)]
+    executor.run_one(specs[0], root / "first")
+    _copies([root / "first" / name_of(specs[0])], specs, root / "toys")
+    sources = [_published(method) for method in METHODS]
+    settings = registry.get("alpaca_llama").settings
+    runs = [RunSpec.from_json(read_json(source / stored.CONFIG), settings) for source in sources]
+    seeds = [replace(runs[seed % len(runs)], seed=seed // len(runs)) for seed in range(number)]
+    _copies(sources, seeds, root / "runs")
+    copies = (root / f"published-{n}" for n in range(rounds))
+    calls: dict[str, Callable[[], object]] = {
+        "plan": lambda: _planned(specs, root / "toys"),
+        "status": lambda: status.show(root / "toys", watch=False),
+        "verify": lambda: _verified(root / "toys"),
+        "tables": lambda: write_tables([root / "runs"], root / "tables"),
+        "claims": lambda: write_claims([root / "runs"], root / "tables"),
+        "publish": lambda: publish.publish(root / "runs", next(copies)),
+        "a worker with nothing to do": lambda: Worker(root / "toys", StopSignals()).work(specs),
+        "taking every run": lambda: _taken(specs, root / "taken"),
+    }
+    return {name: _cost(call, number, rounds) for name, call in calls.items()}
+
+
+def _cost(call: Callable[[], object], number: int, rounds: int) -> dict[str, float]:
+    processor, clock = [], []
+    for _ in range(rounds):
+        before, began = time.process_time(), time.perf_counter()
+        with redirect_stdout(StringIO()):
+            call()
+        processor.append(time.process_time() - before)
+        clock.append(time.perf_counter() - began)
+    seconds = statistics.median(processor)
+    return {
+        "CPU seconds": seconds,
+        "CPU ms a run": 1000 * seconds / number,
+        "seconds": statistics.median(clock),
+    }
+
+
+def _planned(specs: Sequence[RunSpec], runs: Path) -> None:
+    found = {plan.inspect(one, runs).state for one in specs}
+    if found != {"done"}:
+        raise ZiaError(f"the runs of nothing are {', '.join(found)}, not done")
+
+
+def _verified(runs: Path) -> None:
+    if any(finding.outcome == "failed" for finding in verify.verify(runs)):
+        raise ZiaError("a copied run fails its checks")
+
+
+def _taken(specs: Sequence[RunSpec], runs: Path) -> None:
+    """Every run is claimed and given up, as a worker does."""
+    for one in specs:
+        owner = Ownership.claim(runs / name_of(one))
+        if owner is None:
+            raise ZiaError(f"somebody else works on {name_of(one)}")
+        owner.release()
+
+
+def _shared(root: Path, number: int, workers: int) -> dict[str, float]:
+    """So many workers do all runs of one folder together; ZiaError if one is lost or done twice."""
+    specs = [spec(seed, Settings()) for seed in range(number)]
+    executor.run_one(specs[0], root / "first")  # the workers, which are forked, have its imports
+    fork = get_context("fork")
+    own = fork.SimpleQueue()
+    began, before = time.perf_counter(), _children_s()
+    # The workers look at the clock of no other: whoever comes first has a run.
+    processes = [fork.Process(target=_work, args=(root, specs, own)) for _ in range(workers)]
+    for process in processes:
+        process.start()
+    done = [own.get() for _ in processes]
+    for process in processes:
+        process.join()
+    seconds, processor = time.perf_counter() - began, _children_s() - before
+    attempts = [len(stored.read_status(root / "runs" / name_of(one))["attempts"]) for one in specs]
+    if sum(done) != number or set(attempts) != {1}:
+        raise ZiaError(f"{workers} workers did {sum(done)} of {number} runs, {attempts} attempts")
+    return {
+        "claims/s": number / seconds,
+        "claims a CPU second": number / processor,
+        "CPU ms a run": 1000 * processor / number,
+        "runs done twice": sum(each > 1 for each in attempts),
+        "workers with a run": sum(each > 0 for each in done),
+    }
+
+
+def _work(root: Path, specs: Sequence[RunSpec], own: Any) -> None:
+    with redirect_stdout(StringIO()):
+        own.put(Worker(root / "runs", StopSignals()).work(specs).own)
+
+
+def _children_s() -> float:
+    """CPU seconds of all child processes that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def _published(method: str) -> Path:
+    found = sorted((PROJECT / PUBLISHED / "alpaca_llama").glob(f"{method}-instruct-pocket-*-s0-*"))
+    if not found:
+        raise ZiaError(f"{PROJECT / PUBLISHED} lacks alpaca_llama's {method} run: fetch it again")
+    return found[0]
+
+
+def _copies(sources: Sequence[Path], specs: Sequence[RunSpec], runs: Path) -> None:
+    """Make the finished runs in `sources`, in turn, the runs of the specs.
+
+    All but config and seal are links to one file, so that 10,000 runs are there in seconds.
+    """
+    originals = []
+    for number, source in enumerate(sources):
+        original = runs.parent / f"{runs.name}-originals" / str(number)
+        shutil.copytree(source, original, ignore=shutil.ignore_patterns(*seal.NEVER_SEALED))
+        originals.append((original, seal.digests(original)))
+    for number, one in enumerate(specs):
+        original, digests = originals[number % len(originals)]
+        target = runs / name_of(one)
+        target.mkdir(parents=True)
+        for name in digests.keys() - {stored.CONFIG}:
+            (target / name).hardlink_to(original / name)
+        config = json.dumps(one.to_json()).encode()
+        (target / stored.CONFIG).write_bytes(config)
+        sealed = digests | {stored.CONFIG: hashlib.sha256(config).hexdigest()}
+        (target / seal.SEAL).write_text(json.dumps(sealed))
+
+
+if __name__ == "__main__":
+    command.main("many_runs")
