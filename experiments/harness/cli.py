@@ -55,12 +55,18 @@ def overview(context: typer.Context) -> None:
 @app.command("list")
 def list_() -> None:
     """List the experiments with their profiles, tasks and methods."""
+    from shutil import get_terminal_size
+    from textwrap import fill
+
     from experiments.harness import registry
 
+    width = max(40, get_terminal_size().columns)
     for experiment in registry.experiments().values():
-        tell(f"{experiment.name} (version {experiment.version}): {experiment.title}")
+        title = f"{experiment.name} (version {experiment.version}): {experiment.title}"
+        tell(fill(title, width, subsequent_indent="    ", break_long_words=False))
         for kind in ("profiles", "tasks", "methods"):
-            tell(f"  {kind:<8}  {', '.join(getattr(experiment, kind))}")
+            listed = f"  {kind:<8}  {', '.join(getattr(experiment, kind))}"
+            tell(fill(listed, width, subsequent_indent=12 * " ", break_on_hyphens=False))
 
 
 @app.command()
@@ -187,7 +193,7 @@ def figures(runs: Runs = RUNS, out: Out = FIGURES, keep_going: KeepGoing = False
 
 @app.command()
 def claims(runs: Runs = RUNS, out: Out = TABLES, keep_going: KeepGoing = False) -> None:
-    """Test the paper's claims against run folders, profile by profile."""
+    """Test the paper's claims against run folders."""
     from experiments.report.claims.document import write_claims
 
     path, lines = write_claims([runs], out, keep_going=keep_going)
@@ -197,7 +203,7 @@ def claims(runs: Runs = RUNS, out: Out = TABLES, keep_going: KeepGoing = False) 
 
 @app.command()
 def report(runs: Runs = RUNS, out: Out = RESULTS, keep_going: KeepGoing = False) -> None:
-    """Write report.html: claims, tables, figures, samples and every run on one page."""
+    """Write report.html: claims, tables, figures and every run."""
     from experiments.report.html.report import write_report
 
     tell(write_report([runs], out, keep_going=keep_going))
@@ -211,7 +217,7 @@ def readme(
     runs: Runs = RUNS,
     keep_going: KeepGoing = False,
 ) -> None:
-    """Fill the marked blocks of READMEs with tables and claims from run folders."""
+    """Fill the marked blocks of READMEs from run folders."""
     from experiments.report.readme import update
 
     for path in update(files or [Path("README.md")], [runs], keep_going=keep_going):
@@ -268,7 +274,7 @@ def verify(
         bool, typer.Option("--seal", help="Seal finished runs that are older than seals.")
     ] = False,
 ) -> None:
-    """Check run folders, every file of them, and recompute their metrics."""
+    """Check every file of run folders, and recompute metrics."""
     from experiments.harness import verify as verification
 
     findings = verification.verify(folder, sealing=sealing)

@@ -57,7 +57,11 @@ def reproduce(
         bool, typer.Option("--dry-run", help="slurm: print plan and scripts, submit nothing.")
     ] = False,
 ) -> None:
-    """Do all missing runs of a profile, then tables, figures, claims and report."""
+    """Do all missing runs of a profile, then tables, figures, claims.
+
+    And a report of it all. The profile mini takes half an hour of CPU time, 12 to 15 minutes on
+    two idle cores; stopped at any moment, the same command goes on.
+    """
     from experiments.harness import executor as execution
     from experiments.harness import plan as planning
     from experiments.harness import publish, reporting
@@ -123,7 +127,7 @@ def worker(
     ] = None,
     retry: Retry = None,
 ) -> None:
-    """Take missing runs of a profile, one after another, beside any other workers."""
+    """Take missing runs one after another, beside other workers."""
     from experiments.harness import job
     from experiments.harness import plan as planning
     from experiments.harness.stopping import OF_A_WORKER, StopSignals
@@ -150,7 +154,7 @@ def cancel(
     ] = None,
     runs: Runs = RUNS,
 ) -> None:
-    """End the jobs and workers on these runs; each saves its run at the next step."""
+    """End jobs and workers; each saves its run at the next step."""
     from experiments.harness import oversight
 
     sentence = ""
@@ -184,7 +188,10 @@ def retry_failed_runs(
     marked = retrying.make_pending(stored.folders(runs), reason)
     for folder in marked:
         tell(folder)
-    tell(f"{len(marked)} failed runs are pending again: `zia reproduce` does them")
+    if marked:
+        tell(f"{len(marked)} failed runs are pending again: `zia reproduce` does them")
+    else:
+        tell(f"no run in {runs} has failed{f' with {reason!r} in its reason' if reason else ''}")
 
 
 def _make_pending(request: "Request") -> None:

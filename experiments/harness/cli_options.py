@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-ExperimentName = Annotated[str, typer.Argument(metavar="EXPERIMENT", show_default=False)]
+ExperimentName = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="One of `zia list`.")]
 AnyExperiment = Annotated[
     str | None, typer.Argument(metavar="EXPERIMENT", help="One experiment; all by default.")
 ]

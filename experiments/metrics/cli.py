@@ -35,7 +35,7 @@ def squad(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """SQuAD: exact match and F1 of a JSON object {question id: answer}."""
+    """SQuAD: exact match and F1 of a JSON object {id: answer}."""
     from experiments.harness.registry import check_choice
     from experiments.metrics.squad.files import score_files
     from experiments.metrics.squad.official import VERSIONS, Version

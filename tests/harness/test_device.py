@@ -1,12 +1,14 @@
 """What `--device` says is where a run is computed; a device that is not there is one sentence."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import typer
 
 from experiments.harness import cli, executor, plan, plan_table, registry, stored
 from zia_core.errors import ZiaError
@@ -177,6 +179,39 @@ def test_a_plan_has_one_whole_line_a_row_at_80_columns(
     assert len(rows) == expected
     cells = len(lines[rule - 1].split())
     assert all(len(row.rsplit(maxsplit=cells - 1)) == cells for row in rows)
+
+
+@pytest.mark.parametrize("group", [cli.app, cli.score, cli.cli_dispatch.retry_app])
+def test_help_is_whole_at_80_columns(
+    group: typer.Typer, zia: Zia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {cli.app: "", cli.score: "score", cli.cli_dispatch.retry_app: "retry"}
+    _, out, _ = zia(f"{names[group]} --help")
+    listed = out.partition("Commands:")[2].partition("\n\n")[0]
+    assert listed
+    assert "..." not in listed  # a sentence that is cut says nothing
+    commands = [line.split()[0] for line in listed.splitlines() if re.match(r"  \w", line)]
+    assert len(commands) == len(group.registered_commands) + len(group.registered_groups)
+    for command in commands:
+        code, out, _ = zia(f"{names[group]} {command} --help")
+        assert code == 0
+        assert max(map(len, out.splitlines())) <= 80
+
+
+def test_list_fits_80_columns(zia: Zia) -> None:
+    code, out, _ = zia("list")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    words = set(out.replace(",", " ").split())
+    for experiment in registry.experiments().values():
+        named = (*experiment.tasks, *experiment.methods, *experiment.profiles)
+        assert words >= {experiment.name, *named}
+
+
+def test_retry_of_nothing_says_so(zia: Zia) -> None:
+    assert zia("retry failed")[1] == "no run in results/runs has failed\n"
+    said = "no run in results/runs has failed with 'Memory' in its reason\n"
+    assert zia("retry failed --reason Memory")[1] == said
 
 
 def test_resolve_names_the_choices() -> None:
