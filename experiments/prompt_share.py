@@ -9,12 +9,13 @@ import json
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from experiments.harness import stored
 from experiments.harness.folder import RunFolder
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-NAME = "prompt_share.json"
+NAME = stored.PROMPT_SHARE
 EXAMPLES = 16
 
 

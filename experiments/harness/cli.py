@@ -282,6 +282,18 @@ def verify(
     raise typer.Exit(1 if any(finding.outcome == "failed" for finding in findings) else 0)
 
 
+@app.command()
+def publish(
+    runs: Annotated[Path, typer.Argument(metavar="RUNS", help="The folder of runs.")],
+    destination: Annotated[Path, typer.Argument(metavar="DEST", help="Where evidence is kept.")],
+) -> None:
+    """Copy finished runs, scrubbed and without weights, if nothing is wrong with any."""
+    from experiments.harness import publish as publishing
+
+    for folder in publishing.publish(runs, destination):
+        tell(folder)
+
+
 def _pairs(settings: list[str]) -> dict[str, str]:
     """`key=value` texts as a dictionary; the value may contain further equals signs."""
     for setting in settings:

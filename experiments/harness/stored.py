@@ -30,6 +30,8 @@ CONFIG, ENVIRONMENT, STATUS, RESULT = (
 METRICS, TIMING, PREDICTIONS = "metrics.jsonl", "timing.jsonl", "predictions.jsonl.gz"
 ADAPTER, CHECKPOINT = "adapter.safetensors", "checkpoint"
 STEP = re.compile(r"step-([0-9]{8,18})\.safetensors")
+PROMPT_SHARE = "prompt_share.json"  # see experiments.prompt_share
+CARD = "card.json"  # of weights that a run has trained
 ANSWERS = "answers.jsonl"  # to questions of a benchmark that a judge reads
 
 

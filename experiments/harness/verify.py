@@ -145,19 +145,20 @@ def check_log(folder: Path) -> str:
 
 
 def check_seal(folder: Path) -> str:
-    """The files of a finished run are those that were sealed, to the byte, and no others."""
+    """The files of a finished run are those that were sealed, to the byte.
+
+    Others are named; in published runs there may be none.
+    """
     run = stored.load_sealed(folder, tensors=True)
     if run.state != "done":
         return "comes when the run is done"
     sealed = seal.read(folder)
     if sealed is None:
         raise NotSealedError(f"done before there were seals; {seal.HOW}")
-    for name in seal.listing(folder):
-        if name not in sealed:
-            raise ZiaError(
-                f"{folder / name} is not listed in {seal.SEAL}: take it out of the folder"
-            )
-    return f"{len(sealed)} files"
+    others = [name for name in seal.listing(folder) if name not in sealed]
+    if others and not (folder / OWNER).exists():  # published: nobody works there
+        raise ZiaError(f"{folder / others[0]} is not listed in {seal.SEAL}: take it away")
+    return "; not of the run: ".join([f"{len(sealed)} files", *filter(None, [", ".join(others)])])
 
 
 def check_adapter(folder: Path) -> str:
@@ -188,6 +189,8 @@ def check_metrics(folder: Path) -> str:
     if rescore is None:
         return "not from predictions"
     result = read_json(folder / "result.json")
+    if not (folder / stored.PREDICTIONS).exists():  # else one might say that data are missing
+        raise ZiaError(f"{folder / stored.PREDICTIONS} is missing")
     try:
         computed = rescore(folder)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

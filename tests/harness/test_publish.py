@@ -1,17 +1,20 @@
 import gzip
 import json
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
-from experiments.harness import registry, stored
+from experiments.harness import cli, registry, seal, stored
 from experiments.harness.executor import run_one
-from experiments.harness.publish import SHOWN, Scrubber, compare, main, publish
+from experiments.harness.publish import SHOWN, compare, publish
 from experiments.harness.seal import SEAL
 from experiments.harness.verify import verify
 from tests.harness import toy
+from zia_core.adapters import packed
 from zia_core.errors import ZiaError
 
 HOST, OTHER_HOST = "gpu-node-17.cluster.example", "laptop"
@@ -43,7 +46,8 @@ def runs(tmp_path: Path) -> Path:
     status = stored.read_status(path)
     status["attempts"].append(status["attempts"][0] | {"host": OTHER_HOST})
     (path / stored.STATUS).write_text(json.dumps(status))
-    (path / stored.ADAPTER).write_bytes(b"weights")
+    (path / stored.ADAPTER).write_bytes(packed({"x": torch.ones(2)}, {}))
+    seal.write(path)
     return runs
 
 
@@ -87,29 +91,91 @@ def test_evidence_is_not_rewritten(runs: Path, tmp_path: Path) -> None:
     assert (published / stored.RESULT).read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        (stored.PREDICTIONS, {"id": 1, "reference": "theirs"}, "reference texts .key 'reference'"),
-        (stored.CONFIG, toy.spec().to_json() | {"data": "/home/somebody/x"}, "an absolute path"),
-    ],
-)
-def test_what_may_not_be_published_is_refused(
-    runs: Path, tmp_path: Path, name: str, content: dict[str, object], said: str
-) -> None:
-    data = json.dumps(content).encode()
-    (folder(runs) / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
-    with pytest.raises(ZiaError, match=said):
+def test_reference_texts_are_not_published(runs: Path, tmp_path: Path) -> None:
+    data = json.dumps({"id": 1, "reference": "theirs"}).encode()
+    (folder(runs) / stored.PREDICTIONS).write_bytes(gzip.compress(data))
+    seal.write(folder(runs))
+    with pytest.raises(ZiaError, match=r"reference texts .key 'reference'"):
         publish(runs, tmp_path / "published")
     assert not list(tmp_path.glob("published/*/*"))
 
 
-def test_the_host_of_every_run_has_its_own_number() -> None:
-    scrubber = Scrubber()
-    scrubber.collect_hosts([{"host": "a"}, {"attempts": [{"host": "b"}, {"host": "a"}]}])
-    assert scrubber.scrub({"of b": ["a and b", "a-b", 1]}) == {
-        "of host-2": ["host-1 and host-2", "a-b", 1]
-    }
+def test_a_path_in_the_identity_is_not_published(tmp_path: Path) -> None:
+    run_one(replace(toy.spec(), data="/home/somebody/x"), tmp_path / "runs")
+    with pytest.raises(ZiaError, match="an absolute path"):
+        publish(tmp_path / "runs", tmp_path / "published")
+
+
+def edit(name: str, old: str, new: str) -> Callable[[Path], object]:
+    def change(path: Path) -> None:
+        content = (path / name).read_text()
+        assert old in content
+        (path / name).write_text(content.replace(old, new))
+
+    return change
+
+
+def link(path: Path) -> None:
+    (path / stored.TIMING).rename(path.parent / "elsewhere")
+    (path / stored.TIMING).symlink_to("../elsewhere")
+
+
+BROKEN = [
+    (edit(stored.CONFIG, '"seed": 0', '"seed": 7'), "identity"),
+    (edit(stored.CONFIG, "\n", " \n"), "seal"),
+    (edit(stored.METRICS, '"step":6', '"step":7'), "log"),
+    (lambda path: (path / stored.METRICS).write_text(""), "log"),
+    (edit(stored.ENVIRONMENT, "python", "Python"), "seal"),
+    (edit(stored.RESULT, "0.75", "0.76"), "seal"),
+    (lambda path: (path / stored.PREDICTIONS).unlink(), "seal"),
+    (lambda path: (path / stored.RESULT).unlink(), "status"),
+    (lambda path: (path / stored.ADAPTER).unlink(), "seal"),
+    (lambda path: (path / SEAL).unlink(), "seal"),
+    (link, "seal"),
+]
+
+
+@pytest.mark.parametrize(("damage", "check"), BROKEN)
+@pytest.mark.parametrize("sealed", [True, False])
+def test_what_verify_would_fail_is_not_published(
+    runs: Path, tmp_path: Path, damage: Callable[[Path], object], check: str, sealed: bool
+) -> None:
+    """Nor is any other run of these; of runs without a seal, none at all."""
+    run_one(toy.spec(seed=5), runs)
+    damage(folder(runs))
+    if not sealed:
+        (folder(runs) / SEAL).unlink(missing_ok=True)
+        status = json.loads((folder(runs) / stored.STATUS).read_text())
+        del status["sealed"]
+        (folder(runs) / stored.STATUS).write_text(json.dumps(status))
+        check = r"\w+"
+    with pytest.raises(ZiaError, match=rf"{folder(runs).name} is not published \({check}\): "):
+        publish(runs, tmp_path / "published")
+    assert not list(tmp_path.glob("published/*/*"))
+
+
+def test_nothing_is_published_but_what_is_of_the_run(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.json").write_text('{"password": "hunter2"}')
+    foreign = folder(runs) / "notes.json", folder(runs) / "more.jsonl"
+    for path in foreign:
+        path.write_text("{}\n")
+    for name in ("linked.json", stored.ANSWERS, stored.PROMPT_SHARE):
+        (folder(runs) / name).symlink_to(tmp_path / "secret.json")
+    (published,) = publish(runs, tmp_path / "published")
+    names = {path.name for path in published.iterdir()}
+    assert names == {
+        stored.CONFIG, stored.ENVIRONMENT, stored.STATUS, stored.RESULT, stored.METRICS,
+        stored.TIMING, stored.PREDICTIONS, SEAL,
+    }  # fmt: skip
+    assert not any(path.is_symlink() for path in published.iterdir())
+
+
+def test_a_run_that_is_a_link_is_not_published(runs: Path, tmp_path: Path) -> None:
+    elsewhere = folder(runs).rename(tmp_path / folder(runs).name)
+    folder(runs).symlink_to(elsewhere)
+    with pytest.raises(ZiaError, match=r"is a link: put the file itself there"):
+        publish(runs, tmp_path / "published")
+    assert not list(tmp_path.glob("published/*/*"))
 
 
 def test_compare_finds_the_first_step_that_differs(runs: Path, tmp_path: Path) -> None:
@@ -122,13 +188,18 @@ def test_compare_finds_the_first_step_that_differs(runs: Path, tmp_path: Path) -
     lines = metrics.read_text().splitlines(keepends=True)
     more = lines[3].replace("{", '{"gates":[0.5],', 1)  # recorded by one of the two codes only
     metrics.write_text("".join([*lines[:3], more, *lines[4:]]))
+    (changed,) = list(compare(specs, runs, tmp_path / "published"))[1:]
+    assert f"{stored.METRICS} was changed since the run was done" in changed
+    seal.write(folder(runs))
     (same,) = compare(specs, runs, tmp_path / "published")
     assert same == "1 of 1 runs are as published, to the last digit"
     metrics.write_text("".join(lines[:-1]))
+    seal.write(folder(runs))
     none, shorter = compare(specs, runs, tmp_path / "published")
     assert none == "0 of 1 runs are as published, to the last digit"
     assert "differs from the published run at step" in shorter
     metrics.write_text("".join([*lines[:3], '{"loss":7.5,"step":3}\n', *lines[4:]]))
+    seal.write(folder(runs))
     _, different = compare(specs, runs, tmp_path / "published")
     assert "differs from the published run at step 3: loss 7.5 (published 1.12" in different
 
@@ -140,18 +211,21 @@ def test_of_many_differences_a_few_are_told(tmp_path: Path) -> None:
     publish(tmp_path / "runs", tmp_path / "published")
     for metrics in (tmp_path / "runs").glob(f"*/*/{stored.METRICS}"):
         metrics.write_text('{"eval":{"score":7.5},"step":0}\n')
+        seal.write(metrics.parent)
     count, *told, rest = compare(specs, tmp_path / "runs", tmp_path / "published")
     assert count == f"0 of {len(specs)} runs are as published, to the last digit"
     assert len(told) == SHOWN
     assert rest == "and so on: 3 more differ"
 
 
-def test_the_module_is_a_command(
+def test_it_is_a_command(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["publish", str(runs), str(tmp_path / "published")])
-    main()
+    monkeypatch.setattr("sys.argv", ["zia", "publish", str(runs), str(tmp_path / "published")])
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
     assert capsys.readouterr().out.strip() == str(folder(tmp_path / "published"))
-    monkeypatch.setattr("sys.argv", ["publish", str(runs)])
-    with pytest.raises(SystemExit, match="usage: "):
-        main()
+    monkeypatch.setattr("sys.argv", ["zia", "publish", str(runs)])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    assert "Missing argument 'DEST'" in capsys.readouterr().err

@@ -120,9 +120,15 @@ def test_a_seal_names_nothing_outside(run: Path, name: str) -> None:
         stored.load_sealed(run)
 
 
-def test_what_is_not_sealed_is_not_of_the_run(run: Path) -> None:
+def test_what_is_not_sealed_is_not_of_the_run(run: Path, tmp_path: Path) -> None:
+    (published,) = publish(tmp_path / "runs", tmp_path / "published")
     (run / "backbone" / "more.json").write_text("{}")
-    assert "backbone/more.json is not listed in files.json" in details(run)
+    (run / "linked").symlink_to("/etc")
+    found = {finding.check: finding for finding in verify(run)}["seal"]
+    assert found.outcome == "ok"
+    assert found.detail == "9 files; not of the run: backbone/more.json, linked"
+    (published / "linked").symlink_to("/etc")
+    assert "linked is not listed in files.json: take it away" in details(published)
 
 
 @pytest.mark.parametrize("damage", [flip, lambda path: path.write_bytes(nans(path))])
