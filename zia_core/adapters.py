@@ -7,9 +7,9 @@ what they are. Never a pickle.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,84 +20,74 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from zia_core.attachment import Model, attach, zero_init_layers
-from zia_core.changes import changes_model, unplaced
+from zia_core.changes import changes_model
 from zia_core.config import ZeroInitConfig
 from zia_core.errors import ZiaError
-from zia_core.families import attention_layers, geometry
-from zia_core.head import find_head, train_head, trained_head
+from zia_core.families import attention_layers
+from zia_core.head import by_name, find_heads, poolers, train_parts, trained_head, unread_poolers
+from zia_core.identity import (
+    added_parameters,
+    backbone_identity,
+    check_backbone,
+    gathered,
+    identity_against,
+    scattered,
+    weights_identity,
+)
 from zia_core.visual.attachment import attach_visual, visual_projection
 from zia_core.visual.config import VisualConfig
+from zia_core.wrappers import own_parameters, unwrapped
+
+__all__ = [
+    "about_adapter",
+    "adapter_state_dict",
+    "backbone_identity",
+    "check_backbone",
+    "load_adapter",
+    "packed",
+    "save_adapter",
+    "unpacked",
+]
 
 FILE = "adapter.safetensors"
 METHOD = "zero-init attention"
-SAMPLES_PER_TENSOR = 64
 _HEADER = "zia"
 
 
 def adapter_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """Prompts, gates, visual projection and trained head by their names in the state dict.
+    """What an adapter file holds, by its name in the bare model.
+
+    Prompts, gates, visual projection, task heads, poolers of which the model does not know that the
+    checkpoint brought them, and what else beside the layers is trained.
 
     Raises:
-        ZiaError: the model has none.
+        ZiaError: the model has no zero-init attention, or a file of it could not be loaded again.
     """
-    if not zero_init_layers(model):
-        raise ZiaError(f"{type(model).__name__} has no zero-init attention; call attach() first.")
-    others = trained_head(model).keys() | _visual_names(model)
-    state = model.state_dict()
-    return {
-        name: tensor.detach()
-        for name, tensor in state.items()
-        if ".zero_init." in name or name in others
-    }
+    return {name: gathered(parameter) for name, parameter in _held(model).items()}
 
 
-def backbone_identity(model: nn.Module) -> dict[str, Any]:
-    """Which backbone this is: class, sizes, and a fingerprint of its frozen weights.
-
-    The fingerprint is a hash over every weight's name and shape and 64 of its values, evenly
-    spaced and rounded to bfloat16: two checkpoints of one architecture differ in it, the same
-    checkpoint loaded in float32 or bfloat16 does not, and 7B parameters take well under a second.
-    A task head is left out: it is new with every task, and trained.
-    """
-    layers = attention_layers(model)
-    if away := [name for name, weight in model.named_parameters() if weight.is_meta]:
-        raise ZiaError(unplaced(model, away[0], "An adapter cannot be saved from or loaded on"))
-    shape = geometry(layers[-1])
-    head = find_head(model)
-    of_head = set() if head is None else {id(parameter) for parameter in head.parameters()}
-    visual = _visual_names(model)
-    digest = hashlib.sha256()
-    for name, weight in sorted(model.named_parameters()):
-        if ".zero_init." in name or name in visual or id(weight) in of_head:
-            continue
-        step = max(1, weight.numel() // SAMPLES_PER_TENSOR)
-        values = weight.detach().flatten()[::step][:SAMPLES_PER_TENSOR]
-        rounded = values.to("cpu", torch.bfloat16).view(torch.int16)
-        digest.update(f"{name} {tuple(weight.shape)} ".encode() + rounded.numpy().tobytes())
-    return {
-        "class": type(model).__name__,
-        "width": shape.width,
-        "layers": len(layers),
-        "heads": shape.heads,
-        "kv_heads": shape.kv_heads,
-        "head_dim": shape.head_dim,
-        "fingerprint": digest.hexdigest()[:16],
-    }
-
-
-def about_adapter(model: nn.Module) -> dict[str, Any]:
+def about_adapter(model: nn.Module, backbone: Mapping[str, Any]) -> dict[str, Any]:
     """What an adapter file says about itself: method, configs and backbone."""
     config, visual = zero_init_layers(model)[0].config, visual_projection(model)
-    about = {"method": METHOD, "config": config.to_json(), "backbone": backbone_identity(model)}
+    about = {"method": METHOD, "config": config.to_json(), "backbone": backbone}
     return about if visual is None else about | {"visual": visual.config.to_json()}
 
 
 def save_adapter(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
     """Write `adapter.safetensors` into a folder (made if missing); returns the file.
 
-    The file appears whole or not at all.
+    The file appears whole or not at all. The model may be wrapped; sharded by `fully_shard`, all
+    ranks have to call this. Its weights are hashed, which takes a while for a large backbone.
+
+    Raises:
+        ZiaError: no zero-init attention, offloaded weights, trained parts that an adapter file
+            cannot hold, or a folder that cannot be written to.
     """
-    contents = packed(adapter_state_dict(model), about_adapter(model))
+    held = _held(model)
+    about = about_adapter(model, weights_identity(model, held))
+    if frozen := sorted(name for name, parameter in held.items() if not parameter.requires_grad):
+        about["frozen"] = frozen
+    contents = packed(adapter_state_dict(model), about)
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     path = target / FILE
@@ -141,7 +131,8 @@ def load_adapter(
         )
     config = ZeroInitConfig.from_json(about["config"])
     visual = VisualConfig.from_json(about["visual"]) if "visual" in about else None
-    check_backbone(path, about, backbone_identity(model), other_backbone)
+    ours = identity_against(model, about["backbone"], tensors.keys(), not other_backbone)
+    check_backbone(path, about, ours, other_backbone)
     layers = zero_init_layers(model)
     if not layers:
         attach(model, config)
@@ -158,17 +149,13 @@ def load_adapter(
             f"The adapter {path} has {_visual(visual)} where the model has "
             f"{_visual(present.config)}; detach the model's own first."
         )
-    names = adapter_state_dict(model).keys()
-    if not tensors.keys() <= names and find_head(model) is not None:
-        train_head(model)
-    expected = adapter_state_dict(model)
-    if {n: t.shape for n, t in expected.items()} != {n: t.shape for n, t in tensors.items()}:
-        raise ZiaError(
-            f"{path} does not hold the tensors of this model with its config "
-            f"({_misfits(expected, tensors)}); build the model for the same task, or save the "
-            "adapter again."
-        )
-    model.load_state_dict(tensors, strict=False)
+    trained = tensors.keys() - set(about.get("frozen", ()))
+    parts = [*find_heads(model), *poolers(model)]
+    train_parts(part for part in parts if by_name(model, [part]).keys() & trained)
+    _load(path, model, tensors)
+    for name, parameter in own_parameters(model).items():
+        if name in tensors:
+            parameter.requires_grad_(name in trained)
     return model
 
 
@@ -192,37 +179,54 @@ def unpacked(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ZiaError(f"{path} is damaged ({error}); save the adapter again.") from error
 
 
-def check_backbone(
-    path: Path, about: Mapping[str, Any], ours: Mapping[str, Any], other_weights: bool = False
-) -> None:
-    """Refuse an adapter of another backbone, in a sentence that names both sides."""
-    theirs = about["backbone"]
-    differing = [key for key in ours if ours[key] != theirs.get(key)]
-    if other_weights:
-        differing = [key for key in differing if key not in ("class", "fingerprint")]
-    if differing:
+def _held(model: nn.Module) -> dict[str, nn.Parameter]:
+    layers = zero_init_layers(model)
+    if not layers:
         raise ZiaError(
-            f"The adapter {path} was trained on {_describe(theirs)}, but this model is "
-            f"{_describe(ours)} (different: {', '.join(differing)}); load the backbone that it "
-            "was trained on."
+            f"{type(unwrapped(model)).__name__} has no zero-init attention; call attach() first."
         )
+    own, added = own_parameters(model), added_parameters(model)
+    new = by_name(model, [*find_heads(model), *unread_poolers(model)])
+    held = {
+        name: parameter
+        for name, parameter in own.items()
+        if id(parameter) in added or name in new or parameter.requires_grad
+    }
+    known = {id(parameter) for parameter in held.values()}
+    if any(id(p) not in known or p.ndim < 2 for p in (layer.prompt for layer in layers)):
+        raise ZiaError(
+            "The prompts are sharded by FullyShardedDataParallel; save inside "
+            "FullyShardedDataParallel.summon_full_params(model), or shard with fully_shard."
+        )
+    towers = {_tower(each.name) for each in attention_layers(unwrapped(model))}
+    for name, parameter in held.items():
+        if id(parameter) not in added and _tower(name) in towers:
+            raise ZiaError(
+                f"{name} is trained, which is a part of the backbone's layers and of no adapter "
+                "file; freeze it (requires_grad_(False)) if it is still the checkpoint's, or save "
+                "the whole model."
+            )
+    return held
 
 
-def _describe(identity: Mapping[str, Any]) -> str:
-    return (
-        f"{identity.get('class')} with {identity.get('layers')} layers of width "
-        f"{identity.get('width')} (weights {identity.get('fingerprint')})"
-    )
+def _load(path: Path, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    own, added = own_parameters(model), added_parameters(model)
+    needed = {n: p for n, p in own.items() if id(p) in added} | trained_head(model)
+    expected = {name: p for name, p in own.items() if name in needed or name in tensors}
+    if {n: t.shape for n, t in expected.items()} != {n: t.shape for n, t in tensors.items()}:
+        raise ZiaError(
+            f"{path} does not hold the tensors of this model with its config "
+            f"({_misfits(expected, tensors)}); build the model for the same task, or save the "
+            "adapter again."
+        )
+    for name, tensor in tensors.items():
+        with torch.inference_mode(own[name].is_inference()), torch.no_grad():
+            own[name].copy_(scattered(tensor, own[name]))
 
 
-def _visual_names(model: nn.Module) -> set[str]:
-    """The visual projection's parameters as the model names them.
-
-    By module and not by the text: some of CLIP's classes have a frozen part of that name.
-    """
-    projection = visual_projection(model)
-    own = set() if projection is None else {id(p) for p in projection.parameters()}
-    return {name for name, parameter in model.named_parameters() if id(parameter) in own}
+def _tower(name: str) -> str:
+    """ "model.layers.3.self_attn" is of the tower "model.layers"."""
+    return re.split(r"(?:^|\.)\d+(?:\.|$)", name, maxsplit=1)[0]
 
 
 def _visual(config: VisualConfig | None) -> str:

@@ -18,6 +18,7 @@ from zia_core.errors import ZiaError
 from zia_core.families import Layer, attention_layers, geometry, parameter_dtype
 from zia_core.layer import Condition, ZeroInit
 from zia_core.visual.projections import VisualProjection
+from zia_core.wrappers import refuse_sharing, unwrapped
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -27,7 +28,8 @@ def attach(model: Model, config: ZeroInitConfig | None = None) -> Model:
     """Freeze a backbone and add prompts and gates to its topmost layers.
 
     Args:
-        model: a transformers or timm model of a family in `zia_core.families`, or one tower of it.
+        model: a transformers or timm model of a family in `zia_core.families`, or one tower of it;
+            compiled, too, or with PEFT's adapters.
         config: the named choices; the paper's by default (K=10, L=30).
 
     Returns:
@@ -39,28 +41,29 @@ def attach(model: Model, config: ZeroInitConfig | None = None) -> Model:
         ZiaError: unsupported model, more layers asked for than there are, weights that are
             offloaded, or already attached. The model is then what it was before.
     """
-    config = config or ZeroInitConfig()
+    config, bare = config or ZeroInitConfig(), unwrapped(model)
     if zero_init_layers(model):
         raise ZiaError(
-            f"{type(model).__name__} already has zero-init attention; call detach(model) first."
+            f"{type(bare).__name__} already has zero-init attention; call detach(model) first."
         )
-    layers = attention_layers(model)
+    refuse_sharing(model, "zero-init attention")
+    layers = attention_layers(bare)
     if config.num_layers > len(layers):
         raise ZiaError(
-            f"num_layers={config.num_layers} but {type(model).__name__} has {len(layers)} "
+            f"num_layers={config.num_layers} but {type(bare).__name__} has {len(layers)} "
             f"attention layers; ask for at most {len(layers)}."
         )
-    refuse_unplaced(model, "Zero-init attention cannot be attached to")
+    refuse_unplaced(bare, "Zero-init attention cannot be attached to")
     hooks = [_hook(config, found) for found in layers[-config.num_layers :]]
-    was_trainable = [name for name, p in model.named_parameters() if p.requires_grad]
+    was_trainable = [name for name, p in bare.named_parameters() if p.requires_grad]
     model.requires_grad_(False)
     for hook, found in zip(hooks, layers[-config.num_layers :], strict=True):
         hook.install(found.attention)
-    state: Any = model.__dict__
+    state: Any = bare.__dict__
     state["_zero_init_was_trainable"] = was_trainable
-    if callable(getattr(model, "generate", None)):
+    if callable(getattr(bare, "generate", None)):
         # A bound method, not a closure: deepcopy rebinds it to the copy.
-        state["generate"] = MethodType(_generate, model)
+        state["generate"] = MethodType(_generate, bare)
     return model
 
 
@@ -76,9 +79,10 @@ def detach(model: Model) -> Model:
     for parent in list(model.modules()):
         if isinstance(getattr(parent, "visual_projection", None), VisualProjection):
             del parent.visual_projection
-    was_trainable = set(model.__dict__.pop("_zero_init_was_trainable", ()))
-    model.__dict__.pop("generate", None)
-    for name, parameter in model.named_parameters():
+    bare = unwrapped(model)
+    was_trainable = set(bare.__dict__.pop("_zero_init_was_trainable", ()))
+    bare.__dict__.pop("generate", None)
+    for name, parameter in bare.named_parameters():
         parameter.requires_grad_(name in was_trainable)
     return model
 

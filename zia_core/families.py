@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from zia_core.errors import ZiaError
 from zia_core.layer import Geometry, Projection
+from zia_core.wrappers import bare_class
 
 TRANSFORMERS = {
     "LlamaAttention",
@@ -68,11 +69,12 @@ def attention_layers(model: nn.Module) -> list[Layer]:
 
 
 def _is_transformers(module: nn.Module) -> bool:
-    return type(module).__name__ in TRANSFORMERS and "transformers" in type(module).__module__
+    kind = bare_class(module)
+    return kind.__name__ in TRANSFORMERS and "transformers" in kind.__module__
 
 
 def _is_timm(module: nn.Module) -> bool:
-    kind = type(module)
+    kind = bare_class(module)
     return (
         kind.__name__ == "Attention"
         and kind.__module__ in TIMM

@@ -29,7 +29,7 @@ def pack_trained(model: nn.Module, method: str, backbone: Mapping[str, Any]) -> 
     if not trained:
         return b""
     if zero_init_layers(model):
-        return packed(trained, about_adapter(model))
+        return packed(trained, about_adapter(model, backbone))
     return packed(trained, {"method": method, "backbone": backbone})
 
 

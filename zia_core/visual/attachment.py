@@ -13,6 +13,7 @@ from zia_core.changes import changes_model
 from zia_core.errors import ZiaError
 from zia_core.visual.config import VisualConfig
 from zia_core.visual.projections import GlobalProjection, QueryProjection, VisualProjection
+from zia_core.wrappers import refuse_sharing, unwrapped
 
 
 @changes_model
@@ -35,8 +36,8 @@ def attach_visual(model: Model, config: VisualConfig) -> Model:
         ZiaError: no zero-init attention, no hidden prompts, a projection already, or a backbone
             with a part of that name.
     """
-    layers = zero_init_layers(model)
-    name = type(model).__name__
+    layers, bare = zero_init_layers(model), unwrapped(model)
+    name = type(bare).__name__
     if not layers:
         raise ZiaError(f"{name} has no zero-init attention; call attach() first.")
     if layers[0].config.prompt_source != "hidden":
@@ -46,10 +47,11 @@ def attach_visual(model: Model, config: VisualConfig) -> Model:
         )
     if visual_projection(model) is not None:
         raise ZiaError(f"{name} already has a visual projection; call detach(model) first.")
-    if hasattr(model, "visual_projection"):
+    if hasattr(bare, "visual_projection"):
         raise ZiaError(
             f"{name} has a part called visual_projection of its own; attach to its encoder."
         )
+    refuse_sharing(model, "the visual projection")
     prompt, length = layers[0].prompt, layers[0].config.prompt_length
     width = layers[0].geometry.width
     module: VisualProjection
@@ -57,7 +59,7 @@ def attach_visual(model: Model, config: VisualConfig) -> Model:
         module = GlobalProjection(config, width)
     else:
         module = QueryProjection(config, width, length)
-    model.add_module("visual_projection", module.to(prompt.device, prompt.dtype))
+    bare.add_module("visual_projection", module.to(prompt.device, prompt.dtype))
     return model
 
 

@@ -1,0 +1,264 @@
+"""Whose adapter this is: a backbone's class and sizes, and hashes of its weights.
+
+An adapter file and a backbone make one function again if every weight that is not in the file is
+what it was. So the hash is over all values of all those weights, as the bare model names them.
+
+One checkpoint has other digits in float16, in bfloat16 and in float32. A file has hashes of the
+weights as they are in each precision that they can be rounded to, and two models are compared in
+the coarser one of their own. (A float16 and a bfloat16 copy of *float32* weights have no digits in
+common, and do not match.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zia_core.changes import unplaced
+from zia_core.errors import ZiaError
+from zia_core.families import attention_layers, geometry
+from zia_core.head import find_heads
+from zia_core.layer import ZeroInit
+from zia_core.visual.attachment import visual_projection
+from zia_core.wrappers import bare_class, own_parameters, unwrapped
+
+SAMPLES_PER_TENSOR = 64
+HALF = ("bfloat16", "float16")
+_THREADS = 4  # hashing is outside Python's lock; more wait for memory
+
+
+def backbone_shape(model: nn.Module) -> dict[str, Any]:
+    """The class and sizes of a backbone.
+
+    Raises:
+        ZiaError: no backbone of a supported kind, or weights that are offloaded.
+    """
+    model = unwrapped(model)
+    layers = attention_layers(model)
+    if away := [name for name, weight in own_parameters(model).items() if weight.is_meta]:
+        raise ZiaError(unplaced(model, away[0], "An adapter cannot be saved from or loaded on"))
+    shape = geometry(layers[-1])
+    return {
+        "class": bare_class(model).__name__,
+        "width": shape.width,
+        "layers": len(layers),
+        "heads": shape.heads,
+        "kv_heads": shape.kv_heads,
+        "head_dim": shape.head_dim,
+    }
+
+
+def backbone_identity(model: nn.Module) -> dict[str, Any]:
+    """The identity that runs record, and that adapter files had: a fingerprint of samples.
+
+    The fingerprint is a hash over every weight's name and shape and 64 of its values, evenly
+    spaced and rounded to bfloat16: two checkpoints of one architecture differ in it, the same
+    checkpoint loaded in float32 or bfloat16 does not. A run has hashes of the whole files of its
+    weights beside it. A task head is left out: it is new with every task, and trained.
+    """
+    shape, heads, skipped = backbone_shape(model), find_heads(model), added_parameters(model)
+    if len(heads) == 1:  # of two neither was left out
+        skipped |= {id(parameter) for parameter in heads[0].parameters()}
+    digest = hashlib.sha256()
+    for name, weight in sorted(own_parameters(model).items()):
+        if id(weight) in skipped:
+            continue
+        step = max(1, weight.numel() // SAMPLES_PER_TENSOR)
+        values = weight.detach().flatten()[::step][:SAMPLES_PER_TENSOR]
+        rounded = values.to("cpu", torch.bfloat16).view(torch.int16)
+        digest.update(f"{name} {tuple(weight.shape)} ".encode() + rounded.numpy().tobytes())
+    return shape | {"fingerprint": digest.hexdigest()[:16]}
+
+
+def weights_identity(model: nn.Module, held: Collection[str]) -> dict[str, Any]:
+    """Class, sizes and hashes of all weights but those that an adapter file holds.
+
+    Args:
+        model: wrapped or not, with an adapter or bare.
+        held: their names.
+    """
+    shape, rows = backbone_shape(model), checkpoint_rows(model)
+    weights = _weights(model, held, rows)
+    kinds = _kinds(weights)
+    precisions = HALF if set(kinds) & set(HALF) else ("float32", *HALF)
+    found: dict[str, Any] = {"weights": {"in": kinds, **_digests(weights, precisions)}}
+    return shape | found | ({} if rows is None else {"rows": rows})
+
+
+def identity_against(
+    model: nn.Module, theirs: Mapping[str, Any], held: Collection[str], weights: bool = True
+) -> dict[str, Any]:
+    """A model's identity as far as it can be compared with one that a file has.
+
+    Args:
+        model: wrapped or not, with an adapter or bare.
+        theirs: the file's `backbone`.
+        held: the names of the tensors in it.
+        weights: compare them; without, class and sizes only.
+    """
+    if "weights" not in theirs:
+        return backbone_identity(model) if weights else backbone_shape(model)
+    ours = backbone_shape(model)
+    if not weights:
+        return ours
+    if (rows := theirs.get("rows")) is not None:
+        # Rows that were added to an embedding, here or there, are nobody's checkpoint's.
+        ours["rows"] = min(rows, _vocabulary(model) or 0)
+    found = _weights(model, held, ours.get("rows"))
+    kinds = {*_kinds(found), *theirs["weights"]["in"]}
+    precisions = [kind for kind in HALF if kind in kinds] or ["float32"]
+    digests = _digests(found, precisions)
+    same = any(digests[kind] == theirs["weights"].get(kind) for kind in precisions)
+    return ours | {"weights": theirs["weights"] if same else digests}
+
+
+def check_backbone(
+    path: Path,
+    about: Mapping[str, Any],
+    ours: Mapping[str, Any],
+    other_weights: bool | None = None,
+) -> None:
+    """Refuse an adapter of another backbone, in a sentence that names both sides.
+
+    Args:
+        path: of the adapter, for the sentence.
+        about: what it says about itself.
+        ours: the identity of the model.
+        other_weights: accept another class and other weights of the same sizes; None: nobody can
+            ask for that here.
+    """
+    theirs = about["backbone"]
+    differing = [key for key in ours if ours[key] != theirs.get(key)]
+    if other_weights:
+        differing = [key for key in differing if key in _SIZES]
+    if differing:
+        what = "load the backbone that it was trained on"
+        if other_weights is False and not set(differing) & set(_SIZES):
+            what += ", or say other_backbone=True to have it on this one all the same"
+        raise ZiaError(
+            f"The adapter {path} was trained on {_describe(theirs)}, but this model is "
+            f"{_describe({**theirs, **ours})} (different: {', '.join(differing)}); {what}."
+        )
+
+
+_SIZES = ("width", "layers", "heads", "kv_heads", "head_dim")
+
+
+def checkpoint_rows(model: nn.Module) -> int | None:
+    """How many rows of the embedding were in the checkpoint; None for a model without words.
+
+    `resize_token_embeddings` changes the model's own configuration, so that of the checkpoint is
+    looked up, in its folder or in the hub's cache, never on a network. Where it is not there, all.
+    """
+    rows = _vocabulary(model)
+    where = getattr(getattr(unwrapped(model), "config", None), "_name_or_path", "")
+    if rows is None or not where:
+        return rows
+    from transformers import PreTrainedConfig
+
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(where, local_files_only=True)
+    except (OSError, ValueError):
+        return rows
+    stored = (config.get("text_config") or config).get("vocab_size")
+    return min(rows, stored) if isinstance(stored, int) and stored > 0 else rows
+
+
+def _vocabulary(model: nn.Module) -> int | None:
+    words = _embedding(unwrapped(model), "get_input_embeddings")
+    return len(words.weight) if isinstance(words, nn.Embedding) else None
+
+
+def _embedding(model: Any, getter: str) -> Any:
+    try:
+        return getattr(model, getter)()
+    except (AttributeError, NotImplementedError):
+        return None
+
+
+def added_parameters(model: nn.Module) -> set[int]:
+    """The parameters of prompts, gates and visual projection, by id."""
+    parts = [module for module in model.modules() if isinstance(module, ZeroInit)]
+    visual = visual_projection(model)
+    return {id(p) for part in [*parts, *filter(None, [visual])] for p in part.parameters()}
+
+
+def _weights(model: nn.Module, held: Collection[str], rows: int | None) -> dict[str, Tensor]:
+    added, bare = added_parameters(model), unwrapped(model)
+    by_row = {
+        id(parameter)
+        for getter in ("get_input_embeddings", "get_output_embeddings")
+        for parameter in getattr(_embedding(bare, getter), "_parameters", {}).values()
+    }
+    return {
+        name: weight.detach()[:rows] if id(weight) in by_row else weight.detach()
+        for name, weight in sorted(own_parameters(model).items())
+        if name not in held and id(weight) not in added
+    }
+
+
+def _kinds(weights: Mapping[str, Tensor]) -> list[str]:
+    return sorted({str(weight.dtype).removeprefix("torch.") for weight in weights.values()})
+
+
+def _digests(weights: Mapping[str, Tensor], precisions: Collection[str]) -> dict[str, str]:
+    """A hash over names, shapes and all values, for each precision that they are rounded to."""
+    in_pieces = any(hasattr(weight, "full_tensor") for weight in weights.values())
+    # What ranks do together they do in one order.
+    threads = 1 if in_pieces else min(_THREADS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool:
+        parts = pool.map(lambda weight: _each(weight, precisions), weights.values())
+        whole = {kind: hashlib.sha256() for kind in precisions}
+        for (name, weight), part in zip(weights.items(), parts, strict=True):
+            for kind in precisions:
+                whole[kind].update(f"{name} {tuple(weight.shape)} {part[kind]} ".encode())
+    return {kind: digest.hexdigest()[:32] for kind, digest in whole.items()}
+
+
+def _each(weight: Tensor, precisions: Collection[str]) -> dict[str, str]:
+    values = gathered(weight).cpu().flatten()
+    rounded = {
+        kind: values.to(getattr(torch, kind)) if values.is_floating_point() else values
+        for kind in precisions
+    }
+    return {
+        kind: hashlib.sha256(each.contiguous().view(torch.uint8).numpy().data).hexdigest()
+        for kind, each in rounded.items()
+    }
+
+
+def gathered(tensor: Tensor) -> Tensor:
+    """A tensor as a whole, where fully_shard has it in pieces on several ranks.
+
+    Each of them has to ask.
+    """
+    whole: Any = getattr(tensor.detach(), "full_tensor", None)
+    return tensor.detach() if whole is None else whole()
+
+
+def scattered(tensor: Tensor, like: Tensor) -> Tensor:
+    """The piece of a tensor that this rank has of `like`; the tensor where that is whole."""
+    if not hasattr(like, "full_tensor"):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    mesh: Any = like
+    return distribute_tensor(tensor.to(like.device), mesh.device_mesh, mesh.placements)
+
+
+def _describe(identity: Mapping[str, Any]) -> str:
+    weights = identity.get("weights") or {}
+    digest = identity.get("fingerprint") or next(
+        (weights[kind][:16] for kind in ("float32", *HALF) if kind in weights), "not compared"
+    )
+    return (
+        f"{identity.get('class')} with {identity.get('layers')} layers of width "
+        f"{identity.get('width')} (weights {digest})"
+    )
