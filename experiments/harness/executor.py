@@ -17,6 +17,7 @@ from experiments.harness.isolation import nothing_left_behind, spoils_the_proces
 from experiments.harness.output import say, tell
 from experiments.harness.ownership import LostOwnershipError, Watch
 from experiments.harness.plan import PlannedRun
+from experiments.harness.snapshot import ChangedCodeError, Unchanged
 from experiments.harness.spec import RunSpec
 from experiments.harness.stopping import StopSignals
 from zia_core.errors import ZiaError
@@ -126,16 +127,20 @@ def in_process(specs: Sequence[RunSpec], runs_root: Path, *, retry_failed: bool 
     Runs that one of them requires are done before it, whether they were asked for or not.
 
     Returns the exit code: 0 when all are done, 1 if not, or 128 + the signal that ended it all.
+    ChangedCodeError where the code is edited meanwhile: no further run is begun.
     """
     if not specs:
         say("nothing is planned for this profile yet")
     specs = with_requirements(specs)
+    code = Unchanged()
     not_done: list[str] = []
     for number, spec in enumerate(specs, start=1):
         name = f"{spec.experiment}/{spec.folder_name}"
         tell(f"[{number}/{len(specs)}] {name}")
         try:
-            outcome = _do(plan.inspect(spec, runs_root), runs_root, retry_failed)
+            outcome = _do(plan.inspect(spec, runs_root), runs_root, retry_failed, code)
+        except ChangedCodeError:
+            raise
         except ZiaError as error:
             outcome = Outcome("failed", str(error))
         report(outcome, runs_root / name)
@@ -151,7 +156,7 @@ def in_process(specs: Sequence[RunSpec], runs_root: Path, *, retry_failed: bool 
     return EXIT_FAILED if not_done else EXIT_DONE
 
 
-def _do(run: PlannedRun, runs_root: Path, retry_failed: bool) -> Outcome:
+def _do(run: PlannedRun, runs_root: Path, retry_failed: bool, code: Unchanged) -> Outcome:
     if run.state == "done":
         return Outcome("done", "done before")
     if run.state == "failed" and not retry_failed:
@@ -160,6 +165,7 @@ def _do(run: PlannedRun, runs_root: Path, retry_failed: bool) -> Outcome:
         return Outcome("waiting", missing)
     if run.state == "running":
         tell("another process has it; watching for up to a minute whether it works")
+    code.check()
     with terminal.progress() as show:
         return run_one(run.spec, runs_root, lambda fields: show(**fields))
 

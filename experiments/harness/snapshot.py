@@ -11,7 +11,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 from experiments.harness.files import sha256_file, write_errors
-from experiments.harness.provenance import git_output, git_state
+from experiments.harness.provenance import PROJECT, git_output, git_state
 from zia_core.errors import ZiaError
 
 SNAPSHOTS = "snapshots"  # in the folder of runs
@@ -103,6 +103,29 @@ def check_imports(project: Path) -> None:
                 f"{name} would be imported from {places[0]} and not from {project}: see what sets "
                 "PYTHONPATH here (setup in the cluster file?)"
             )
+
+
+class Unchanged:
+    """The modules on disk, which a process may import at any time, are those that it began with."""
+
+    def __init__(self, project: Path | None = None) -> None:
+        self._project = project or PROJECT
+        self._before = self._look()
+
+    def check(self) -> None:
+        """Raise ChangedCodeError otherwise: the next run would have some code of either state."""
+        now = self._look()
+        changed = self._before.items() ^ now.items()
+        if changed:
+            raise ChangedCodeError(
+                f"{min(name for name, _ in changed)} was changed since this process began, which "
+                "does no more runs: the same command does the rest, with the code as it is now"
+            )
+
+    def _look(self) -> dict[str, tuple[int, int]]:
+        files = (path for name in PACKAGES for path in (self._project / name).rglob("*.py"))
+        stats = {path.relative_to(self._project).as_posix(): path.stat() for path in files}
+        return {name: (stat.st_mtime_ns, stat.st_size) for name, stat in stats.items()}
 
 
 def _copy(code: Code, folder: Path) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 from experiments.harness import executor, plan, registry, stored, terminal
 from experiments.harness.output import say, tell
 from experiments.harness.ownership import Watch, may_be_claimed
+from experiments.harness.snapshot import ChangedCodeError, Unchanged
 from experiments.harness.spec import RunSpec
 from experiments.harness.stopping import StopSignals
 from zia_core.errors import ZiaError
@@ -107,11 +108,14 @@ class Worker:
 
         `mine` are the names, `<experiment>/<folder>`, of those that this worker may do, having the
         GPUs and the memory; for the others it waits where one of its own requires them.
+
+        ChangedCodeError where the code is edited meanwhile: no further run is begun.
         """
         for spec in executor.with_requirements(specs):
             required = registry.get(spec.experiment).requires(spec)
             self._open[spec.identity] = spec
             self._needs[spec.identity] = [needed.identity for needed in required]
+        self._code = Unchanged()
         idle_since = time.monotonic()
         while not self._is_over() and (self._open or self._are_asked_for_again()):
             took_one = False
@@ -183,6 +187,7 @@ class Worker:
                 return False
             if state == "running" and not may_be_claimed(folder, self._watch):
                 return False
+            self._code.check()
             with terminal.progress() as show:
                 outcome = executor.run_one(
                     spec,
@@ -199,6 +204,8 @@ class Worker:
                     self.tally.own += outcome.state == "done"
                     self.tally.ends()
                     self._count_failures(spec, outcome)
+        except ChangedCodeError:
+            raise
         except ZiaError as error:  # a corrupt folder, a full disk: nothing to do about it here
             self._give_up(identity, f"{name_of(spec)}: {error}")
         return began

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments.harness import registry, stored
+from experiments.harness import registry, snapshot, stored
 from experiments.harness.executor import Outcome, in_process, run_one
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
+from experiments.harness.stopping import StopSignals
+from experiments.harness.worker import Worker
 from tests.harness import toy
 from zia_core.errors import ZiaError
 
@@ -62,6 +64,42 @@ def test_a_failed_run_does_not_stop_the_others(
     assert "Traceback" in printed.err  # of the bug: nobody else would ever see it
     assert "not done are 2 of 3 runs:" in printed.err
     assert in_process(specs[2:], tmp_path) == 0
+
+
+@pytest.mark.parametrize("way", ["in process", "worker"])
+@pytest.mark.parametrize("change", ["edited", "added", "removed"])
+def test_after_an_edit_no_further_run_is_begun(
+    tmp_path: Path,
+    toy_that: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+    change: str,
+) -> None:
+    """What is imported later would be of another state than what is in memory."""
+    runs, module = tmp_path / "runs", tmp_path / "experiments/toy.py"
+    module.parent.mkdir()
+    module.write_text("a = 1\n")
+    monkeypatch.setattr(snapshot, "PROJECT", tmp_path)
+
+    def run(spec: RunSpec, folder: RunFolder) -> None:
+        toy.run(spec, folder)
+        if change == "edited":
+            module.write_text("a = 10\n")
+        elif change == "added":
+            module.with_name("new.py").touch()
+        else:
+            module.unlink()
+
+    toy_that(run)
+    specs = [toy.spec(), toy.spec(seed=1)]
+    name = "experiments/new.py" if change == "added" else "experiments/toy.py"
+    with pytest.raises(ZiaError, match=f"{name} was changed since this process began"):
+        in_process(specs, runs) if way == "in process" else Worker(runs, StopSignals()).work(specs)
+    assert status(runs)["state"] == "done"
+    assert status(runs, seed=1)["state"] == "pending"
+    module.write_text("a = 1\n")
+    toy_that(toy.run)
+    assert in_process(specs, runs) == 0
 
 
 def test_a_corrupt_folder_does_not_stop_the_others(
