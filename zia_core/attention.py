@@ -44,8 +44,10 @@ class PromptKV:
 
 def prompt_scores(q_BHTD: Tensor, key_HKD: Tensor, scale: float, softcap: float | None) -> Tensor:
     """q K_p^T * scale in at least float32, soft-capped if the backbone does so: [B, H, T, K]."""
-    wide = torch.promote_types(q_BHTD.dtype, torch.float32)
-    scores_BHTK = (q_BHTD @ key_HKD.transpose(-1, -2)).to(wide) * scale
+    scores_BHTK = q_BHTD @ key_HKD.transpose(-1, -2)
+    if scores_BHTK.itemsize < 4:
+        scores_BHTK = scores_BHTK.float()
+    scores_BHTK = scores_BHTK.mul_(scale)  # the product's own tensor, which nothing else needs
     if softcap is not None:
         scores_BHTK = torch.tanh(scores_BHTK / softcap) * softcap
     return scores_BHTK
@@ -76,7 +78,8 @@ def prompt_term(
     weights_BHTK = prompt_scores(q_BHTD, prompts.key, scale, softcap).softmax(dim=-1)
     if dropout > 0.0:
         weights_BHTK = nn.functional.dropout(weights_BHTK, dropout)
-    weights_BHTK = weights_BHTK.to(q_BHTD.dtype)
+    if weights_BHTK.dtype != q_BHTD.dtype:
+        weights_BHTK = weights_BHTK.to(q_BHTD.dtype)
     term_BHTD = weights_BHTK @ prompts.value
     if prompts.shift is not None:
         # A row's weights sum to one (dropout aside), so what is added to the value of every prompt

@@ -133,10 +133,11 @@ def geometry(layer: Layer) -> Geometry:
 
 def projection(attention: Any) -> Projection:
     """K_p and V_p of a transformers layer: frozen k and v projection, key norm, never rotary."""
-    _, k_proj, v_proj = _projections(attention)
-    head_dim, key_norm = _head_dim(attention), getattr(attention, "k_norm", None)
 
     def project(prompt: Tensor) -> tuple[Tensor, Tensor]:
+        # Looked up here, since while prompts are kept nobody calls this.
+        _, k_proj, v_proj = _projections(attention)
+        head_dim, key_norm = _head_dim(attention), getattr(attention, "k_norm", None)
         key, value = (
             proj(prompt).unflatten(-1, (-1, head_dim)).transpose(-3, -2)
             for proj in (k_proj, v_proj)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Size, Tensor
 
-from zia_core.padding import is_padding_mask
+from zia_core.padding import Padding, is_padding_mask
 from zia_core.rng import restore_rng, rng_state
 from zia_core.training import TrainTask
 from zia_core.transfer import on_device
@@ -22,12 +22,12 @@ class Fed:
     Attributes:
         members: its examples.
         batch: what the task made of them.
-        unpadded: by the shape of each padding mask, whether it is true everywhere.
+        paddings: by the shape of each padding mask, where the padding is.
     """
 
     members: Sequence[int]
     batch: dict[str, Tensor]
-    unpadded: dict[Size, bool]
+    paddings: dict[Size, Padding]
 
 
 class Feed:
@@ -70,8 +70,8 @@ class Feed:
     def _fed(self, members: Sequence[int]) -> Fed:
         batch = self._task.batch(members)
         masks = [tensor for name, tensor in batch.items() if is_padding_mask(name, tensor)]
-        unpadded = {mask.shape: bool(mask.numpy().all()) for mask in masks}
+        paddings = {mask.shape: Padding.of(mask) for mask in masks}
         if self._stream is not None:
             with torch.cuda.stream(self._stream):
                 batch = {name: on_device(value, self._device) for name, value in batch.items()}
-        return Fed(members, batch, unpadded)
+        return Fed(members, batch, paddings)

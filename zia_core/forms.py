@@ -55,6 +55,11 @@ def is_fused(q: Tensor, prompts: int, head_dim: int, dropout: float, observed: b
     fits = q.is_cuda and (torch.compiler.is_compiling() or _is_usable())
     if _chosen == "plain" or (_chosen == "automatic" and not fits):
         return False
+    sizes_fit = prompts <= LONGEST and head_dim <= WIDEST
+    if q.dtype in DTYPES and sizes_fit and dropout == 0.0 and not observed:
+        return True
+    if _chosen == "automatic":
+        return False
     reasons = {
         f"{q.dtype}": q.dtype not in DTYPES,
         f"{prompts} prompts (at most {LONGEST})": prompts > LONGEST,
@@ -62,10 +67,6 @@ def is_fused(q: Tensor, prompts: int, head_dim: int, dropout: float, observed: b
         f"attention dropout ({dropout})": dropout > 0.0,
         "an observed prompt term": observed,
     }
-    if not any(reasons.values()):
-        return True
-    if _chosen == "automatic":
-        return False
     first = next(reason for reason, holds in reasons.items() if holds)
     raise ZiaError(f"The fused prompt term does not support {first}; leave the form automatic.")
 

@@ -210,7 +210,7 @@ def _blocks(dtype: torch.dtype, T: int, K: int, D: int, *, backward: bool = Fals
     """Tiles that fit: by the compiler's own count of registers and shared memory for Hopper."""
     block_k = max(16, triton.next_power_of_2(K))
     wide = dtype == torch.float32
-    block_d = min(triton.next_power_of_2(D), (2048 if wide else 8192) // block_k)
+    block_d = min(max(16, triton.next_power_of_2(D)), (2048 if wide else 8192) // block_k)
     block_t = 16 if T <= 16 else 32 if wide or backward else 64
     num_d = triton.cdiv(D, block_d)
     # With pieces, loads ahead of the loop would each take shared memory.

@@ -72,7 +72,7 @@ def accumulate_gradients(
     found = Losses()
     for position, members in enumerate(plan.micro_batches):
         fed = feed.take(members)
-        with autocast(settings), padding_known(fed.unpadded):
+        with autocast(settings), padding_known(fed.paddings):
             loss, labels = task.loss(model, fed.batch)
         # A micro-batch without labels has a sum of 0, and the mean 0.
         by_label = settings.loss_reduction == "step_labels"

@@ -116,8 +116,13 @@ class ZeroInit(nn.Module):
         scale: float,
         softcap: float | None = None,
         dropout: float = 0.0,
+        overwrite: bool = False,
     ) -> Tensor:
-        """Text plus gated prompt term, [B, T, H, D]; the prompts say in which form."""
+        """Text plus gated prompt term, [B, T, H, D]; the prompts say in which form.
+
+        With `overwrite` and autograd off, the text's tensor may be the one that is returned: on a
+        CPU fresh memory takes longer than the sum.
+        """
         if prompts.strength is not None:
             from zia_core.fused_term import add_prompt_term
 
@@ -126,6 +131,8 @@ class ZeroInit(nn.Module):
         term_BTHD = prompt_term(q_BHTD, prompts, scale, softcap, dropout).transpose(1, 2)
         if (observer := self.call.observer) is not None:
             observer(text_BTHD, term_BTHD)
+        if overwrite and not torch.is_grad_enabled() and text_BTHD.dtype == term_BTHD.dtype:
+            return text_BTHD.add_(term_BTHD)
         return text_BTHD + term_BTHD
 
     def forward(

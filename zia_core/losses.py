@@ -8,7 +8,7 @@ from torch import Size, Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from zia_core.padding import padding_known
+from zia_core.padding import Padding, padding_known
 
 IGNORED = -100
 
@@ -60,11 +60,11 @@ def _labelled(
     model: nn.Module, labels: Tensor, index: Tensor | None, inputs: Mapping[str, Any]
 ) -> tuple[Tensor, Any]:
     """The hidden states that labels are predicted from, (labels, C), and the head."""
-    bare, unpadded = _bare(model), dict[Size, bool]()
+    bare, paddings = _bare(model), dict[Size, Padding]()
     if inputs.get("attention_mask") is None:  # transformers would look for texts packed in a row
         inputs = {**inputs, "attention_mask": torch.ones_like(labels)}
-        unpadded = {labels.shape: True}
-    with padding_known(unpadded):
+        paddings = {labels.shape: Padding.NONE}
+    with padding_known(paddings):
         hidden = bare.base_model(**inputs, use_cache=False).last_hidden_state
     index = label_index(labels) if index is None else index
     return hidden.flatten(0, 1).index_select(0, index), bare.get_output_embeddings()

@@ -87,7 +87,9 @@ class _Pass:
         layer: TimmZeroInit = attention.zero_init
         text_BNHD, scale = text.unflatten(2, (layer.geometry.heads, -1)), attention.scale
         if layer.config.softmax == "separate":
-            both = layer.both_terms(text_BNHD, query, prompts, scale, dropout=self._dropout)
+            both = layer.both_terms(
+                text_BNHD, query, prompts, scale, dropout=self._dropout, overwrite=True
+            )
             mixed = both.flatten(2).to(text.dtype)
         else:
             text_BHND = text_BNHD.transpose(1, 2)

@@ -11,6 +11,7 @@ from torch import Tensor
 from tests.zia_core.toy_training import ToyTask
 from zia_core import feed as module
 from zia_core.feed import Feed
+from zia_core.padding import Padding
 
 
 class Watched(ToyTask):
@@ -57,8 +58,8 @@ def test_a_batch_is_made_once_and_waited_for_by_the_stream(gpu: Stream) -> None:
     fed = feed.take([1, 2])
     assert (task.made, gpu.waited) == ([[1, 2]], 1)
     assert torch.equal(fed.batch["input_ids"], ToyTask().batch([1, 2])["input_ids"])
-    assert list(fed.unpadded.values()) == [False]
-    assert list(feed.take([3]).unpadded.values()) == [True]
+    assert list(fed.paddings.values()) == [Padding.LAST]
+    assert list(feed.take([3]).paddings.values()) == [Padding.NONE]
     feed.ahead([4])  # and then another one is asked for
     assert len(feed.take([5, 6]).batch["input_ids"]) == 2
 

@@ -124,3 +124,21 @@ def test_joint_softmax_names_the_implementations_that_it_needs() -> None:
     model.set_attn_implementation("flex_attention")
     with pytest.raises(ZiaError, match="eager or sdpa, not flex_attention"):
         output(model, inputs("llama-gqa"))
+
+
+@torch.no_grad()
+def test_only_a_text_of_our_own_is_overwritten() -> None:
+    """A registered attention may give a view of its arguments, the cache's values say."""
+    given = []
+
+    def views(module: Any, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+        given.append((value, value.clone()))
+        return value.transpose(1, 2), None
+
+    AttentionInterface.register("views", views)
+    AttentionMaskInterface.register("views", ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+    model = adapted("llama-mha")
+    model.set_attn_implementation("views")
+    output(model, inputs("llama-mha"))
+    assert len(given) == 3
+    assert all(torch.equal(value, before) for value, before in given)
