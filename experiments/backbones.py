@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.harness import hub
+from experiments.harness.files import read_json, sha256_file
 from experiments.harness.provenance import PROJECT, weights_fingerprint
 from zia_core.errors import ZiaError
 
@@ -178,7 +179,11 @@ def source(backbone: Backbone) -> tuple[str, dict[str, Any], list[Path]]:
         folder = RELEASED / backbone.name
         if not folder.is_dir():
             raise ZiaError(f"no weights of {backbone.name}: {folder} is missing; {backbone.howto}")
-        return str(folder), {}, _weight_files(folder)
+        files = _weight_files(folder)
+        card = read_json(folder / "card.json")
+        if [sha256_file(file) for file in files] != [card.get("sha256")]:
+            raise ZiaError(f"{files[0]} is not the file that {folder / 'card.json'} describes")
+        return str(folder), {}, files
     from huggingface_hub import snapshot_download
 
     assert backbone.hub is not None

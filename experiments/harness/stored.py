@@ -33,6 +33,8 @@ STEP = re.compile(r"step-([0-9]{8,18})\.safetensors")
 PROMPT_SHARE = "prompt_share.json"  # see experiments.prompt_share
 CARD = "card.json"  # of weights that a run has trained
 ANSWERS = "answers.jsonl"  # to questions of a benchmark that a judge reads
+# Files that not every run has; where a run has none, nobody else's may stand in for it.
+PARTS = (ENVIRONMENT, METRICS, TIMING, PREDICTIONS, PROMPT_SHARE, CARD, ANSWERS)
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,9 @@ def load_sealed(path: Path, *, tensors: bool = False) -> StoredRun:
         sealed = seal.read(path)
         if sealed is not None:
             seal.check(path, sealed, tensors=tensors)
+            for name in PARTS:
+                if name not in sealed and (path / name).exists():
+                    raise ZiaError(f"{path / name} is not listed in {seal.SEAL}: take it away")
         elif run.status.get("sealed"):
             raise ZiaError(
                 f"{path / seal.SEAL}, the run's seal, is missing: restore it, or delete the run's "
@@ -119,8 +124,9 @@ def with_adapter(path: Path) -> StoredRun:
             f"the run {path} has no {ADAPTER}, which published runs come without: do it again, "
             "into another folder"
         )
-    recorded = run.result.get("adapter_sha256")
-    if recorded is not None and sha256_file(path / ADAPTER) != recorded:
+    # Whoever has the adapter of a published run may put it there.
+    known = {run.result.get("adapter_sha256"), (seal.read(path) or {}).get(ADAPTER)} - {None}
+    if (run.is_sealed or known) and {sha256_file(path / ADAPTER)} != known:
         raise ZiaError(
             f"{path / ADAPTER} is not the adapter that {RESULT} describes: restore it, or delete "
             "the run's folder and do it again"

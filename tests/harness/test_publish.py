@@ -132,6 +132,8 @@ BROKEN = [
     (lambda path: (path / stored.ADAPTER).unlink(), "seal"),
     (lambda path: (path / SEAL).unlink(), "seal"),
     (link, "seal"),
+    (lambda path: (path / stored.ANSWERS).symlink_to("/etc/hostname"), "seal"),
+    (lambda path: (path / stored.PROMPT_SHARE).write_text("{}"), "seal"),
 ]
 
 
@@ -159,8 +161,7 @@ def test_nothing_is_published_but_what_is_of_the_run(runs: Path, tmp_path: Path)
     foreign = folder(runs) / "notes.json", folder(runs) / "more.jsonl"
     for path in foreign:
         path.write_text("{}\n")
-    for name in ("linked.json", stored.ANSWERS, stored.PROMPT_SHARE):
-        (folder(runs) / name).symlink_to(tmp_path / "secret.json")
+    (folder(runs) / "linked.json").symlink_to(tmp_path / "secret.json")
     (published,) = publish(runs, tmp_path / "published")
     names = {path.name for path in published.iterdir()}
     assert names == {

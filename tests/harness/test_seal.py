@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -129,6 +130,34 @@ def test_what_is_not_sealed_is_not_of_the_run(run: Path, tmp_path: Path) -> None
     assert found.detail == "9 files; not of the run: backbone/more.json, linked"
     (published / "linked").symlink_to("/etc")
     assert "linked is not listed in files.json: take it away" in details(published)
+
+
+@pytest.mark.parametrize("name", [stored.PROMPT_SHARE, stored.ANSWERS, stored.CARD])
+def test_nothing_stands_in_for_what_a_run_does_not_have(run: Path, name: str) -> None:
+    (run / name).write_text("{}")
+    with pytest.raises(ZiaError, match=rf"{name} is not listed in files\.json: take it away"):
+        stored.load_sealed(run)
+    assert outcomes(run)["seal"] == "failed"
+
+
+def test_a_published_run_takes_its_own_adapter_back_and_no_other(run: Path, tmp_path: Path) -> None:
+    (published,) = publish(tmp_path / "runs", tmp_path / "published")
+    shutil.copy(run / stored.ADAPTER, published)
+    assert stored.with_adapter(published).state == "done"
+    flip(published / stored.ADAPTER)
+    with pytest.raises(ZiaError, match=r"is not the adapter that result\.json describes"):
+        stored.with_adapter(published)
+
+
+def test_a_run_without_an_adapter_takes_none(tmp_path: Path, run: Path) -> None:
+    shutil.copytree(run, tmp_path / "copy")
+    result = json.loads((tmp_path / "copy" / stored.RESULT).read_text())
+    write_json_atomic(tmp_path / "copy" / stored.RESULT, result | {"adapter_sha256": None})
+    (tmp_path / "copy" / stored.ADAPTER).unlink()
+    seal.write(tmp_path / "copy")
+    shutil.copy(run / stored.ADAPTER, tmp_path / "copy")
+    with pytest.raises(ZiaError, match=r"is not the adapter that result\.json describes"):
+        stored.with_adapter(tmp_path / "copy")
 
 
 @pytest.mark.parametrize("damage", [flip, lambda path: path.write_bytes(nans(path))])
