@@ -16,7 +16,7 @@ from experiments.coco_caption.captions import asked_examples, training_examples
 from experiments.coco_caption.data import load_captions
 from experiments.coco_caption.experiment import EXPERIMENT
 from experiments.coco_caption.settings import Settings
-from experiments.harness import cli, stored, verify
+from experiments.harness import cli, seal, stored, verify
 from experiments.harness.executor import run_one
 from experiments.image_features import loaded
 from experiments.image_features.training import Trained
@@ -192,6 +192,7 @@ def test_the_encoder_runs_where_the_question_is_asked(root: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     config["settings"]["encoder_device"] = "cuda"
     (copy / "config.json").write_text(json.dumps(config))
+    seal.write(copy)
     image = load_captions("flickr8k").test[2].image
     assert EXPERIMENT.generate_image is not None
     with mock.patch.object(loaded, "image_features", wraps=loaded.image_features) as computed:

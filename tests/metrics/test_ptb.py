@@ -1,7 +1,9 @@
 """The tokenizer, against what CoreNLP 3.4.1 makes of the same lines."""
 
 import gzip
+import hashlib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,47 @@ BY_JAVA = {
 @pytest.mark.parametrize(("caption", "tokens"), BY_JAVA.items())
 def test_tokens_are_those_of_the_java_program(caption: str, tokens: str) -> None:
     assert tokenize(caption) == tokens
+
+
+# Texts of our own, and what the Java program makes of them: `differ` where it is known not to be
+# what this one does. `planes`: by the upper byte of the characters' codes, a digest of its tokens
+# of all of them, each in a line.
+PROBES = json.loads(Path(__file__).with_name("ptb_probes.json").read_text("ascii"))
+
+
+def test_texts_with_all_kinds_of_characters_have_java_s_tokens() -> None:
+    assert len(PROBES["agree"]) > 1_600
+    found = {text: tokenize(text) for text in PROBES["agree"]}
+    assert found == PROBES["agree"]
+
+
+def test_what_is_said_to_differ_does() -> None:
+    """README.md lists them by kind; one that agrees by now belongs to the others."""
+    assert [text for text, java in PROBES["differ"].items() if tokenize(text) == java] == []
+
+
+@pytest.mark.parametrize("upper", [*range(0x30), *range(0x30, 0x100, 12)])
+def test_each_character_is_what_java_takes_it_for(upper: int) -> None:
+    digest = hashlib.sha256()
+    for code in range(upper << 8, upper + 1 << 8):
+        # Not: line ends and surrogates, private characters, and the replacement character.
+        if code > 0x20 and code not in (0x85, 0x2028, 0x2029) and not 0xD800 <= code < 0xF900:
+            line = f"a{chr(code)}b 1{chr(code)}2 {chr(code)} x"
+            digest.update(f"{tokenize(line)}\n".encode())
+    if not 0xD8 <= upper < 0xF9:
+        assert digest.hexdigest()[:12] == PROBES["planes"][f"{upper:02x}"]
+
+
+def test_characters_beyond_the_first_plane_are_nothing() -> None:
+    for code in (0x10000, 0x1D400, 0x1F600, 0x1F1EB, 0x20000, 0xE0067, 0x10FFFF):
+        assert tokenize(f"a{chr(code)}b {chr(code)} x") == "a b x"
+
+
+@pytest.mark.parametrize("text", ["a", "a,", "a'", "a/", "A&", "1,", "a@", "\xad", "a-", ". "])
+def test_a_text_of_any_kind_takes_no_long_time(text: str) -> None:
+    started = time.process_time()
+    tokenize(text * 5_000)
+    assert time.process_time() - started < 5
 
 
 def test_a_letter_that_ends_the_caption_ends_a_sentence() -> None:

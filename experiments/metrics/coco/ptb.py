@@ -2,10 +2,15 @@
 
 The official scorer (pycocoevalcap) calls a Java program, the tokenizer of Stanford CoreNLP 3.4.1,
 with `-preserveLines -lowerCase`, and drops the tokens of `PUNCTUATION`. The rules below were
-written from what that program does with captions; README.md says how far they agree with it.
+written from what that program does with texts; README.md says how far they agree with it.
+
+Characters beyond ASCII fall into few kinds, by what it does with them. So the rules are for a text
+of the same length in which each of them is the one that stands for its kind (`characters.py`).
 """
 
 import re
+
+from experiments.metrics.coco.characters import SOFT_HYPHEN, kinds
 
 # In lower case the brackets read -lrb- and -rrb-, which the official list, in upper case, does not
 # hold: brackets count as words, there and here.
@@ -14,21 +19,29 @@ PUNCTUATION = {*BRACKETS, "''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "-
 WRITTEN = str.maketrans(
     {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
     # What holds a space is still one token.
-    | {" ": "\xa0", "£": "#", "€": "$", "¢": "cents", "½": "1/2", "¼": "1/4", "¾": "3/4"}
+    | {" ": "\xa0", "£": "#", "¢": "cents", "½": "1/2", "¼": "1/4", "¾": "3/4"}
+    | {"⅓": "1/3", "⅔": "2/3"}
+    | dict.fromkeys("\x80¤₠€", "$")
 )
-QUOTES = {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}
-DASHES = {"\u2013": "--", "\u2014": "--"}
-TYPESET = str.maketrans(QUOTES | DASHES | {"\u2026": "...", "\u200b": " "})
-NAMED = {"&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": "''", '"': "''"}
+APOSTROPHES = {"\u2018": "`", "\u2019": "'"}
+CONTRACTED = re.compile(r"[\u2018\u2019](?:s|m|d|re|ve|ll)|n[\u2018\u2019]t", re.IGNORECASE)
+# Of typeset quotes nothing is left, also where two are one token, which is a word to Java.
+QUOTES = set("\u2018\u2019\u201c\u201d\u2039\u203a")
+# Brackets that are none: of smiling faces, tags and addresses.
+NO_BRACKETS = re.compile(r"[<>]?[:;=]['o-]?[\[\]{]|<.*>|https?://.*|.*@.*", re.IGNORECASE)
+NAMED = {"&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": "''", "&apos;": "'", '"': "''"}
+NAMED |= {"\u2026": "...", "\u2014": "--", "&mdash;": "--", "&ndash;": "--", "&nbsp;": "'"}
 
-# Abbreviations keep their full stop: these always, the second kind in capitals only (the names of
-# states that are also words), the third only before a number.
+# Abbreviations keep their full stop: these always, the second kind even where letters follow, the
+# third in capitals only (the names of states that are also words), the last only before a number.
 ABBREVIATIONS = (
-    "adm al alex apr ariz assn attys? aug ave bhd bldg blvd bros calif capt cf cie cmdr "
-    "col colo conn corp cos? cpl ct dak dec dept drs? elec esq est etc feb fla fri ft ga gen gov "
-    "hon inc ind intl invt jan jos jr jul jun kans? ky lt ltd maj mar md messrs mfg mich minn mlle "
-    "mme mo mon mont mrs? ms mt natl neb nev nov oct okla penn ph plc pres prof pty pvt rd rep rev "
-    "sen sept? sgt sq sr ste? supts? sys tel tenn thu thurs tues? univ va vs vt wed wisc? wm wyo"
+    "al apr ariz assn aug bhd bldg blvd bros calif colo conn corp cos? ct dak dec esq est etc feb "
+    "fla fri ga inc ind intl jan jr jul jun kans? ky ltd mar md mich minn mo mon mont neb nev nov "
+    "oct okla penn plc pty rd sept? sq sr sys tel tenn thu thurs tues? univ va vt wed wisc? wyo"
+).replace(" ", "|")
+TITLES = (
+    "adm alex attys? ave capt cf cie cmdr col cpl dept drs? elec ft gen gov hon invt jos lt maj "
+    "messrs mfg mlle mme mrs? ms mt natl ph pres prof pvt rep rev sen sgt ste? sups? supts? vs wm"
 ).replace(" ", "|")
 STATES = "Az|Ark|Del|Ill|La|Mass|Miss|Ore|Pa|Tex|Wash"
 NUMBERED = "art|ca|figs?|nos?|pp|prop"
@@ -38,51 +51,83 @@ STARTS = (
     "Other|Our|She|So|Some|Such|That|The|Their|Then|There|These|They|This|We|What|When|While|You"
 )
 
-LETTER = r"[^\W\d_²³¹⁰⁴-⁹₀-₉½¼¾]"
-WORD = rf"(?:{LETTER}|\d)+"
-NUMBER = r"\d+(?:[.,:]\d+)+"
+# Kinds: é letters, \u0301 marks, ² raised digits, \u2010 hyphens, \u066b separators, \0 nothing.
+LETTER, IN_WORD = "[a-zé]", r"[a-zé\u0301\d\xad]"
+NAMES, ASCII = r"[a-zé\d\xad]", r"[a-z\d]"
+END = rf"(?!{IN_WORD}|_)"
+ALONE = rf"(?!{IN_WORD}|_|-{NAMES})"
+WORD = rf"[a-zé\u0301\xad]{IN_WORD}*"
+CLOSE, EITHER, HYPHEN = r"['\u2019]", r"['\u2018\u2019]", r"[-\u2010]"
+NUMBER = r"\d*(?:[.,:\u066b]\d+)+"
+ADDRESS = r"""[^\s\0"<>|()]*[^\s\0"<>|().,;:?!'\u2019-]"""
 TOKEN = re.compile(
     rf"""
       # tags, addresses, and what else is full of punctuation
       </?[a-z][\w:.-]*(?:\ +[a-z][\w:.-]*(?:\ *=\ *(?:"[^"]*"|'[^']*'|[\w:.-]+))?)*\ */?> | <![^>]*>
-    | https?://[^\s"<>|()]*[^\s"<>|().,;:?!'-]
-    | [\w.+-]+@[\w-]+(?:\.[\w-]+)* | [@\#][a-z_]+
+    | https?://(?=[^\s\0"<>|()/]+[./]){ADDRESS}/? | [a-z\d][^\s\0"<>|()@]{{0,63}}@+{ADDRESS}
+    | @[a-z_][a-z_\d]* | \#[a-zé\u0301]+
     | \(\d{{3}}\)\ ?\d{{3}}[\ -]\d{{4}}
-    | [:;=]['o-]?[()dp](?!\w) | &(?:amp|lt|gt|quot);
+    | &(?:amp|lt|gt|quot|apos|nbsp|[mn]dash|[aeiou](?:acute|grave|uml)|\#\d+);
+    | \^_\^ | -_- | >_<
       # numbers: dates, fractions with or without a whole part, decimals and times
-    | \d{{1,2}}[/-]\d{{1,2}}[/-]\d{{2,4}}(?!\d) | \d{{1,4}}/\d{{1,4}}(?:-{WORD})+
-    | (?:\d{{1,4}}[\ -])?\d{{1,4}}/\d{{1,4}}(?!\d)
-    | {NUMBER}(?:-{WORD})+ | [+-]?{NUMBER} | [+-]\d+ | '\d0s
+    | \d{{1,2}}[/-]\d{{1,2}}[/-]\d{{2,4}}(?!\d) | \d{{1,4}}/\d{{1,4}}(?:{HYPHEN}{NAMES}+)+
+    | (?:\d{{1,4}}[\ -])?\d{{1,4}}[/\u2044]\d{{1,4}}(?!\d|[a-z]|/[a-z\d])
+    | {NUMBER}(?:{HYPHEN}{NAMES}+)+ | [+-]?{NUMBER} | [+-]\d+
+    | {CLOSE}(?:[1-9]0s|\d\d(?!\S))
+    | [<>]?[:;=]['o-]?[()\[\]{{@]{END} | [<>]?[:;=]['o-]?(?:[dp]|(?-i:O)){END}
       # contractions: the parts of one word are tokens of their own
-    | can(?=not\b) | gon(?=na\b) | got(?=ta\b) | wan(?=na\b) | gim(?=me\b) | lem(?=me\b)
-    | 't(?=is\b|was\b) | {LETTER}+(?=n't\b) | n't\b | '(?:s|m|d|re|ve|ll)\b
-      # words with an apostrophe inside
-    | o'clock\b | (?:[cdjlno]|qu)'{LETTER}{{2,}} | c'mon\b | s'mores\b | li'l\b | y'(?=\w)
-    | '(?:n'|em|cause) | {LETTER}*[aeiouy]'[aeiou]{LETTER}*
-      # words with full stops: U.S., St., W., end.of
-    | (?:{LETTER}+-)*{LETTER}(?:\.{LETTER})+\b\.?(?:-{WORD})*
-    | (?:{ABBREVIATIONS}|(?-i:{STATES})|(?:{NUMBERED})(?=\.\ *\d))\.(?!\w)
-    | {LETTER}\.(?!\ *$|\ +(?-i:{STARTS})\b|{LETTER})
-    | {LETTER}(?:{WORD})?(?:[.!?]{LETTER}(?:{WORD})?)+
+    | can(?=not{ALONE}) | gon(?=na{ALONE}) | got(?=ta{ALONE}) | wan(?=na{ALONE})
+    | gim(?=me{ALONE}) | lem(?=me{ALONE}) | 't(?=is{END}|was{END})
+    | [a-z\xad]+(?=n{EITHER}t) | n{EITHER}t(?!{LETTER})
+    | (?-i:[A-HJ-XZ]){EITHER}{LETTER}{{2,}}
+    | '(?:s|m|d|re|ve|ll)(?![a-z]) | \u2019(?:s|m|d|re|ve|ll)
+      # words with an apostrophe inside, before or behind
+    | o{EITHER}clock{END} | (?:[dlno]|qu){EITHER}{LETTER}{{2,}} | c{CLOSE}(?:mon|est){END}
+    | s'mores{END} | j{CLOSE}ai(?:me)?{END} | li{CLOSE}l{END} | cap'n{END} | nor'easter{END}
+    | (?:dunkin|somethin|ol){CLOSE}{END} | {CLOSE}til{END}
+    | [yldj]{CLOSE}(?={LETTER}) | qu{CLOSE}{LETTER}
+    | {CLOSE}(?:n{CLOSE}|em|cause) | 'n{END} | \u2019n | [a-z]+[aeiouy]{EITHER}[aeiou]{LETTER}*
+    | [aeiouy]{EITHER}[aeiou]{LETTER}+
+      # words with full stops: U.S., St., W., end.of; with a comma where a hyphen follows
+    | {ASCII}+(?:(?:\.|\.?,){ASCII}+){{1,20}}(?:-{ASCII}+)+
+    | ph\.d\.?{END}
+    | (?:[a-z]+-)+[a-z](?:\.[a-z])+\.{END}(?:-{ASCII}+)*
+    | [a-z](?:\.[a-z])+{END}(?!\.(?:[a-z]{IN_WORD}|[é\u0301\xad]))\.?(?:-{ASCII}+)*
+    | (?:{ABBREVIATIONS}|(?-i:{STATES})|(?:{NUMBERED})(?=\.\ *\d))\.
+    | (?:{TITLES})\.(?![a-zé\u0301])(?:-{ASCII}+)*
+    | [a-z]+\.(?:-{ASCII}+)+ | [a-z]\.(?!\ *$|\s+(?-i:{STARTS})\b|[a-zé\u0301])
+    | (?:{NAMES}+(?:(?:_|{HYPHEN}){NAMES}+)+|{WORD}(?:[.!?]{WORD})*|\d{NAMES}*)\.(?=[,;:\u3001])
+    | {WORD}(?:[.!?]{WORD})+
       # words with other marks
-    | c\+\+ | [cf]\# | w/o\b | (?-i:[A-Z]+(?:&[A-Z]+)+) | (?:[ac]|us|nz|hk)\$(?=\d)
-    | {WORD}(?:-{WORD})*(?:/{WORD}(?:-{WORD})*){{1,2}} | {WORD}(?:(?:-|_+){WORD})*
+    | c\+\+ | [cf]\# | w/o{END} | (?-i:[A-Z]+(?:[&+][A-Z]+)+) | (?-i:[A-Z]+\$)
+    | [a-z\d]+(?:-[a-z\d]+)*(?:/[a-z\d]+(?:-[a-z\d]+)*){{1,2}}
+    | {NAMES}+(?:(?:_|{HYPHEN}){NAMES}+)+ | {WORD} | \d{NAMES}*
       # and marks by themselves
-    | -{{5,}} | --+ | \.+ | [!?]{{2,}} | _+ | \*+ | \#+ | <<|>> | \S
+    | -{{5,}} | --+ | \.{{3,}} | \.(?=\.\d) | \.+ | [!?]{{2,}} | _+ | \*+ | \#+ | @+ | ²+
+    | \u201e+ | << | >> | [^\s\0\u2010\u066b]
     """,
-    re.VERBOSE | re.IGNORECASE,
+    re.VERBOSE | re.IGNORECASE | re.ASCII,
 )
 
 
 def tokenize(caption: str) -> str:
     """Return the caption's tokens, in lower case and without punctuation, joined by spaces."""
-    text = re.sub(r"\s", " ", caption.translate(TYPESET))
-    tokens = (_written(token) for token in TOKEN.findall(text))
-    return " ".join(token for token in tokens if token not in PUNCTUATION)
+    text, kind = kinds(caption)
+    found = TOKEN.finditer(kind)
+    tokens = (_written(text[each.start() : each.end()], each[0]) for each in found)
+    return " ".join(token for token in tokens if token and token not in PUNCTUATION)
 
 
-def _written(token: str) -> str:
+def _written(token: str, kind: str) -> str:
     """A token as CoreNLP writes it, in lower case."""
     if re.fullmatch(r"-{2,4}|\.+", token):
         return "--" if token[0] == "-" else "..."
-    return NAMED.get(token) or token.translate(WRITTEN).lower()
+    if named := NAMED.get(kind.lower()):
+        return named
+    if NO_BRACKETS.fullmatch(token):
+        return token.replace(" ", "\xa0").lower()
+    if set(kind) <= QUOTES:
+        return ""
+    if CONTRACTED.fullmatch(kind):
+        token = "".join(APOSTROPHES.get(*each) for each in zip(kind, token, strict=True))
+    return token.replace(SOFT_HYPHEN, "").translate(WRITTEN).lower()
