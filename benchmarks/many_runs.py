@@ -51,6 +51,8 @@ class Shape:
     runs: tuple[int, ...] = (10, 100, 1000, 10000)
     workers: tuple[int, ...] = (1, 4, 16, 64)
     shared: int = 256  # runs of the folder that the workers share
+    hosts: tuple[int, ...] = (1, 10, 100, 1000)  # that the runs of one folder were done on
+    hosted: int = 1000  # runs of that folder
 
 
 def measure(shape: Shape, rounds: int) -> dict[str, Any]:
@@ -63,8 +65,10 @@ def measure(shape: Shape, rounds: int) -> dict[str, Any]:
             for name, cost in _costs(root / str(number), number, rounds).items():
                 costs.setdefault(name, {})[str(number)] = cost
             shutil.rmtree(root / str(number))
+        hosts = {str(n): _hosted(root / f"hosts-{n}", shape.hosted, n) for n in shape.hosts}
         shared = {str(n): _shared(root / f"shared-{n}", shape.shared, n) for n in shape.workers}
     parts = {f"as it grows: runs ({name})": _figures(points) for name, points in costs.items()}
+    parts["as it grows: hosts (publish)"] = _figures(hosts)
     parts[WORKERS] = _figures(shared)
     return record("many_runs", shape, parts)
 
@@ -90,11 +94,21 @@ def _costs(root: Path, number: int, rounds: int) -> dict[str, dict[str, float]]:
         "verify": lambda: _verified(root / "toys"),
         "tables": lambda: write_tables([root / "runs"], root / "tables"),
         "claims": lambda: write_claims([root / "runs"], root / "tables"),
-        "publish": lambda: publish.publish(root / "runs", next(copies)),
+        "publish": lambda: publish.publish(root / "toys", next(copies)),
         "a worker with nothing to do": lambda: Worker(root / "toys", StopSignals()).work(specs),
         "taking every run": lambda: _taken(specs, root / "taken"),
     }
     return {name: _cost(call, number, rounds) for name, call in calls.items()}
+
+
+def _hosted(root: Path, number: int, hosts: int) -> dict[str, float]:
+    """What it costs to publish runs that were done on so many hosts, whose names must not be."""
+    specs = [spec(seed, TRAINED) for seed in range(number)]
+    executor.run_one(specs[0], root / "first")
+    _copies([root / "first" / name_of(specs[0])], specs, root / "toys", hosts)
+    found = _cost(lambda: publish.publish(root / "toys", root / "published"), number, 1)
+    shutil.rmtree(root)
+    return found
 
 
 def _cost(call: Callable[[], object], number: int, rounds: int) -> dict[str, float]:
@@ -178,26 +192,31 @@ def _published(method: str) -> Path:
     return found[0]
 
 
-def _copies(sources: Sequence[Path], specs: Sequence[RunSpec], runs: Path) -> None:
-    """Make the finished runs in `sources`, in turn, the runs of the specs.
+def _copies(sources: Sequence[Path], specs: Sequence[RunSpec], runs: Path, hosts: int = 1) -> None:
+    """Make the finished runs in `sources`, in turn, the runs of the specs, done on so many hosts.
 
-    All but config and seal are links to one file, so that 10,000 runs are there in seconds.
+    What is the same in all are links to one file, so that 10,000 runs are there in seconds.
     """
     originals = []
     for number, source in enumerate(sources):
         original = runs.parent / f"{runs.name}-originals" / str(number)
         shutil.copytree(source, original, ignore=shutil.ignore_patterns(*seal.NEVER_SEALED))
-        originals.append((original, seal.digests(original)))
+        originals.append((original, seal.digests(original), stored.read_status(original)))
     for number, one in enumerate(specs):
-        original, digests = originals[number % len(originals)]
+        original, digests, status_ = originals[number % len(originals)]
         target = runs / name_of(one)
         target.mkdir(parents=True)
-        for name in digests.keys() - {stored.CONFIG}:
+        attempts = [
+            attempt | {"host": f"node{number % hosts:04d}"} for attempt in status_["attempts"]
+        ]
+        own = {stored.CONFIG: one.to_json(), stored.STATUS: status_ | {"attempts": attempts}}
+        for name in digests.keys() - own.keys():
             (target / name).hardlink_to(original / name)
-        config = json.dumps(one.to_json()).encode()
-        (target / stored.CONFIG).write_bytes(config)
-        sealed = digests | {stored.CONFIG: hashlib.sha256(config).hexdigest()}
-        (target / seal.SEAL).write_text(json.dumps(sealed))
+        texts = {name: json.dumps(value).encode() for name, value in own.items()}
+        for name, text in texts.items():
+            (target / name).write_bytes(text)
+        sealed = digests | {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
+        (target / seal.SEAL).write_text(json.dumps(sealed), "utf-8")
 
 
 if __name__ == "__main__":

@@ -59,6 +59,6 @@ TOY: dict[str, dict[str, object]] = {
         "depths": [2, 3],
     },
     "harness": {"steps": 5, "checkpoints": 1, "runs": 3},
-    "many_runs": {"runs": [1, 4], "workers": [1, 3], "shared": 4},
+    "many_runs": {"runs": [1, 4], "workers": [1, 3], "shared": 4, "hosts": [1, 2], "hosted": 2},
     "llama7b": {**LLAMA, "dtype": "float32", "device": "cpu", "batch": 4, "matrix": 64},
 }

@@ -39,6 +39,7 @@ TOKENS = re.compile(
 ASSIGNED = re.compile(
     r"(?i)\b((?:\w*[_-])?(?:token|password|passwd|secret|api[_-]?key)\s*[=:]\s*)\S+"
 )
+WORD = re.compile(r"[\w-]+")
 EMAILS = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b")
 ADDRESSES = re.compile(
     r"(?<![\w.:])(?:(?:\d{1,3}\.){3}\d{1,3}(?!\.?\w)|(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?!\w))"
@@ -53,6 +54,8 @@ class Scrubber:
 
     def __init__(self) -> None:
         self._hosts: dict[str, str] = {}
+        self._by_word: dict[str, list[str]] = {}  # hosts by what they begin with, up to a dot, say
+        self._met = 0
         self._domains: set[str] = set()
         self._users = {os.environ.get(name, "") for name in ("USER", "LOGNAME", "USERNAME")}
         self._users |= {Path.home().name, _login()}
@@ -86,13 +89,26 @@ class Scrubber:
         return _map(value, self._without_paths)
 
     def _host(self, host: str) -> None:
+        if host in self._hosts:
+            return
         short, _, domain = host.partition(".")
         if "." in domain and not _is_address(host):
             self._domains.add(domain)
-        number = f"host-{len(set(self._hosts.values())) + 1}"
-        number = self._hosts.setdefault(host, self._hosts.get(short, number))
-        if not _is_address(host):
-            self._hosts.setdefault(short, number)
+        self._met += short not in self._hosts
+        number = self._hosts.get(short, f"host-{self._met}")
+        for name in (host,) if _is_address(host) else dict.fromkeys((host, short)):
+            if name not in self._hosts:
+                self._hosts[name] = number
+                word = WORD.match(name)
+                self._by_word.setdefault(word[0] if word else "", []).append(name)
+
+    def _hosts_in(self, text: str) -> list[str]:
+        """The hosts that a text may name, the longest first: not all of a cluster's, every time."""
+        if not text.isascii():  # where letters have more forms than two
+            return sorted(self._hosts, key=len, reverse=True)
+        words = {"", *WORD.findall(text.lower())}
+        found = {host for word in words for host in self._by_word.get(word, ())}
+        return sorted(found, key=lambda host: (-len(host), host))
 
     def _text(self, text: str) -> str:
         if text in STATES:
@@ -101,7 +117,7 @@ class Scrubber:
         text = ASSIGNED.sub(rf"\1{SECRET}", TOKENS.sub(SECRET, text))
         text = self._without_prefixes(text)
         text = EMAILS.sub(ADDRESS, text)
-        for host in sorted(self._hosts, key=len, reverse=True):
+        for host in self._hosts_in(text):
             # With whatever domain it has here.
             text = _replaced(text, rf"{re.escape(host)}(?:\.[A-Za-z][\w-]*)*", self._hosts[host])
         for domain in self._domains:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.harness import stored
+from experiments.harness import scrub, stored
 from experiments.harness.scrub import Scrubber
 
 
@@ -104,3 +104,36 @@ def test_published_runs_would_be_published_as_they_are(repository: Path) -> None
             value = json.loads((path / name).read_text(encoding="utf-8"))
             scrubber.collect(value)
             assert scrubber.scrub(value) == value
+
+
+def test_a_text_is_searched_for_the_hosts_that_it_may_name_not_for_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scrubber, searched = Scrubber(), []
+    hosts = [f"node{number:04d}.cluster.example.org" for number in range(500)]
+    scrubber.collect([{"host": host} for host in (*hosts, *hosts, "10.1.2.3", "fe80::17")])
+    replaced = scrub._replaced
+    monkeypatch.setattr(
+        scrub, "_replaced", lambda text, *how: searched.append(how) or replaced(text, *how)
+    )
+    said = "NODE0007: lost node0499.cluster.example.org, (node0012), node0012.other.net; 10.1.2.3"
+    cleaned = "host-8: lost host-500, (host-13), host-13; host-501"
+    assert scrubber.scrub(said) == cleaned
+    assert len(searched) < 20
+    assert scrubber.scrub(f"{said} é").startswith(cleaned)  # all of them: the same
+    assert len(searched) > 1000
+    assert scrubber.scrub("at fe80::17") == "at host-502"
+
+
+def test_hosts_are_numbered_once_however_often_they_are_met() -> None:
+    scrubber = Scrubber()
+    for _ in range(3):
+        scrubber.collect(
+            [{"host": "a.x.org"}, {"host": "b"}, {"node": "a"}, {"hostname": "A.y.org"}]
+        )
+    assert scrubber.scrub(["a.x.org", "b", "A", "a.y.org"]) == [
+        "host-1",
+        "host-2",
+        "host-1",
+        "host-1",
+    ]
