@@ -98,7 +98,7 @@ def gradients(
     for members in path.cut(tokens):
         some = [examples[position] for position in members]
         width = path.width([of.tokens[example] for example in some])
-        batch = [_padded(example, width, of, vocabulary) for example in some]
+        batch = [padded(example, width, of, vocabulary) for example in some]
         ids, mask, labels = (torch.stack(column).to(device) for column in zip(*batch, strict=True))
         attended = mask if path.mask else None
         loss = _loss_of_all if path.all_logits else _loss_of_labels
@@ -120,7 +120,7 @@ def _loss_of_all(model: nn.Module, ids: Tensor, attended: Tensor | None, labels:
     )
 
 
-def _padded(
+def padded(
     example: int, width: int, of: lengths.Lengths, vocabulary: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Ids, mask and labels [width] of a record's length, with random tokens that are its own."""

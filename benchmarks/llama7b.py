@@ -2,26 +2,31 @@
 
     python -m benchmarks.llama7b --out FILE.json
 
-Each round is an optimiser step on other examples, done in every mode. Without a GPU it can be tried
-at small sizes: --shape '{"device": "cpu", "width": 64, ...}'.
+What trains is the project's own engine (`zia_core.train`), in each mode from the same step on.
+Without a GPU it can be tried at small sizes: --shape '{"device": "cpu", "width": 64, ...}'.
 """
 
+import gc
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
+from torch import Tensor, nn
 
 from benchmarks import command
-from benchmarks.data_path import Path, gradients, steps
+from benchmarks.data_path import padded
 from benchmarks.lengths import Lengths, load
 from benchmarks.measure import Part, interleaved, part, record, synchronizer
 from benchmarks.models import LlamaShape, open_gates, random_llama
 from zia_core import ZeroInitConfig, attach
-from zia_core.batching import token_micro_batches
+from zia_core.batching import examples_of_step
+from zia_core.engine import TrainSettings, train
+from zia_core.losses import causal_lm_loss, label_index
 
 ROUNDS = 20
+WARM_UP = 3  # steps that are not counted: the caching allocator, compiled blocks
 EPOCHS = 5  # of the paper
 BASE, MATMUL = "8,192 tokens", "matrix product"
 
@@ -43,21 +48,106 @@ class Shape(LlamaShape):
     matrix: int = 8192
 
 
-def modes() -> dict[str, Path]:
-    """How a step is cut: at most so many padded tokens, and what a cut counts for, in tokens."""
+@dataclass(frozen=True)
+class Mode:
+    """How a step is done.
 
-    def at_most(token_budget: int, overhead_tokens: int = 64, mask: bool = True) -> Path:
-        return Path(
-            lambda tokens: token_micro_batches(tokens, token_budget, overhead_tokens), mask=mask
+    Attributes:
+        settings: of the engine.
+        mask: tell the attention where padding is. It comes last, where no causal query sees it, so
+            that results are the same without; torch's flash kernel takes none.
+        loss_chunk: labels whose logits there are at a time.
+    """
+
+    settings: Mapping[str, Any]
+    mask: bool = False
+    loss_chunk: int | None = None
+
+
+def modes() -> dict[str, Mode]:
+    """Large micro-batches, then what makes them fit into 24 GB."""
+    return {
+        BASE: Mode({"token_budget": 8192}),
+        "8,192 tokens, mask": Mode({"token_budget": 8192}, mask=True),
+        "8,192 tokens, compiled": Mode({"token_budget": 8192, "compile": True}),
+        "1,024 tokens": Mode({"token_budget": 1024}),
+        "4,096 tokens, recomputed": Mode(
+            {"token_budget": 4096, "checkpoint_activations": True}, loss_chunk=512
+        ),
+    }
+
+
+@dataclass(frozen=True)
+class Records:
+    """Alpaca's records as a task of the engine: their lengths, and random tokens of their own."""
+
+    of: Lengths
+    vocabulary: int
+    mode: Mode
+
+    def __len__(self) -> int:
+        return len(self.of.tokens)
+
+    def length(self, index: int) -> int:
+        """Of prompt and response."""
+        return self.of.tokens[index]
+
+    def labels(self, index: int) -> int:
+        """Of the response."""
+        return self.of.labels[index]
+
+    def record_id(self, index: int) -> str:
+        """Its number in the official file."""
+        return str(index)
+
+    def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Padded to the longest; a mask where the mode has one."""
+        width = max(map(self.length, indices))
+        rows = [padded(index, width, self.of, self.vocabulary) for index in indices]
+        ids, mask, labels = map(torch.stack, zip(*rows, strict=True))
+        batch = {"input_ids": ids, "labels": labels, "label_index": label_index(labels)}
+        return batch | ({"attention_mask": mask} if self.mode.mask else {})
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
+        """Logits where there is a label."""
+        return causal_lm_loss(
+            model,
+            batch["input_ids"],
+            batch.get("attention_mask"),
+            batch["labels"],
+            batch["label_index"],
+            self.mode.loss_chunk,
         )
 
-    return {
-        BASE: at_most(8192),
-        "8,192 tokens, no mask": at_most(8192, mask=False),
-        "8,192 tokens, fewer cuts": at_most(8192, 256),
-        "8,192 tokens, fewer cuts, no mask": at_most(8192, 256, mask=False),
-        "1,024 tokens, no mask": at_most(1024, mask=False),  # made for 24 GB
-    }
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Nothing: steps alone are measured."""
+        return {}
+
+
+@dataclass
+class Times:
+    """The engine's journal, of which the seconds and the memory of each step are kept."""
+
+    steps: list[dict[str, Any]] = field(default_factory=list)
+
+    def timing(self, record: dict[str, Any]) -> None:
+        """Keep one step's."""
+        self.steps.append(record)
+
+    def metrics(self, record: dict[str, Any]) -> None:
+        """Losses of random tokens tell nothing."""
+
+    def save_checkpoint(self, step: int, tensors: dict[str, Tensor], state: Any) -> None:
+        """Nothing is gone on with."""
+
+    def load_checkpoint(self) -> None:
+        """There is none."""
+
+    def stop_requested(self) -> None:
+        """Never."""
+
+    def progress(self, **fields: Any) -> None:
+        """Nobody watches."""
 
 
 def step_flops(shape: Shape, of: Lengths, examples: Sequence[int]) -> float:
@@ -105,45 +195,53 @@ def _ceiling(shape: Shape) -> Part:
 def _training(shape: Shape, rounds: int, ceiling_tflops: float) -> Part:
     of = load()
     model = attach(random_llama(shape), ZeroInitConfig(shape.prompt_length, shape.adapted_layers))
-    open_gates(model.train())
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
-    done = synchronizer(shape.device)
-    on_gpu = shape.device != "cpu"
-    peaks: dict[str, int] = dict.fromkeys(modes(), 0)
-
-    def step(name: str, path: Path) -> Callable[[], None]:
-        upcoming = steps(shape.batch, of)
-
-        def call() -> None:
-            if on_gpu:
-                torch.cuda.reset_peak_memory_stats()
-            gradients(model, path, next(upcoming), of, shape.vocabulary)
-            optimizer.step()
-            optimizer.zero_grad()
-            done()
-            if on_gpu:
-                peaks[name] = max(peaks[name], torch.cuda.max_memory_allocated())
-
-        return call
-
-    warmup = 2
-    seconds = interleaved({n: step(n, path) for n, path in modes().items()}, rounds, warmup)
-    upcoming = steps(shape.batch, of)
-    done_steps = [next(upcoming) for _ in range(warmup + rounds)][warmup:]
-    flops = [step_flops(shape, of, examples) for examples in done_steps]
-    tokens = sum(of.tokens[example] for examples in done_steps for example in examples)
-    figures = {}
-    for name, times in seconds.items():
-        rate = tokens / sum(times)
-        tflops = [f / 1e12 / t for f, t in zip(flops, times, strict=True)]
+    open_gates(model)
+    counted = [
+        examples_of_step(len(of.tokens), shape.batch, 0, step)
+        for step in range(WARM_UP, WARM_UP + rounds)
+    ]
+    flops = [step_flops(shape, of, examples) for examples in counted]
+    tokens = sum(of.tokens[example] for examples in counted for example in examples)
+    seconds: dict[str, list[float]] = {}
+    figures: dict[str, dict[str, float]] = {}
+    for name, mode in modes().items():
+        steps = _steps(model, shape, mode, of, WARM_UP + rounds)
+        seconds[name] = [step["seconds"] for step in steps[WARM_UP:]]
+        rate = tokens / sum(seconds[name])
+        tflops = [f / 1e12 / t for f, t in zip(flops, seconds[name], strict=True)]
         figures[name] = {
             "tokens/s": rate,
             "utilisation, %": 100 * statistics.median(tflops) / ceiling_tflops,
             "five epochs, minutes": EPOCHS * sum(of.tokens) / rate / 60,
         }
-        if on_gpu:
-            figures[name]["peak, bytes"] = peaks[name]
+        if shape.device != "cpu":
+            figures[name]["peak, bytes"] = max(step["peak_memory_bytes"] for step in steps)
     return part(seconds, BASE, figures=figures)
+
+
+def _steps(
+    model: Any, shape: Shape, mode: Mode, of: Lengths, total_steps: int
+) -> list[dict[str, Any]]:
+    """The engine's timing records of as many steps, always the first of the first epoch."""
+    settings = TrainSettings(
+        total_steps=total_steps,
+        batch_size=shape.batch,
+        peak_lr=1e-4,
+        warmup_steps=0,
+        weight_decay=0.02,
+        precision="bf16" if shape.dtype == "bfloat16" else "fp32",
+        eval_every=0,
+        checkpoint_every=0,
+        seed=0,
+        device=shape.device,
+        **mode.settings,
+    )
+    journal = Times()
+    train(model, Records(of, shape.vocabulary, mode), settings, journal)
+    gc.collect()
+    if shape.device != "cpu":
+        torch.cuda.empty_cache()  # so that no mode lives on what another one has reserved
+    return journal.steps
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import data_path
-from benchmarks.data_path import IGNORED, _loss_of_all, _loss_of_labels, _padded
+from benchmarks.data_path import IGNORED, _loss_of_all, _loss_of_labels, padded
 from benchmarks.lengths import Lengths
 from benchmarks.models import open_gates, random_llama
 from benchmarks.toy_sizes import TOY
@@ -18,13 +18,13 @@ OF = Lengths(tokens=[9, 30, 12, 40, 7], labels=[4, 10, 1, 39, 2])
 @pytest.mark.parametrize("example", range(5))
 def test_a_padded_example(example: int) -> None:
     tokens, labelled, width = OF.tokens[example], OF.labels[example], 48
-    ids, mask, labels = _padded(example, width, OF, VOCABULARY)
+    ids, mask, labels = padded(example, width, OF, VOCABULARY)
     prompt = tokens - labelled
     assert mask.tolist() == [1] * tokens + [0] * (width - tokens)
     assert labels.tolist() == (
         [IGNORED] * prompt + ids[prompt:tokens].tolist() + [IGNORED] * (width - tokens)
     )
-    unpadded = _padded(example, tokens, OF, VOCABULARY)
+    unpadded = padded(example, tokens, OF, VOCABULARY)
     for wide, narrow in zip((ids, mask, labels), unpadded, strict=True):
         assert wide[:tokens].equal(narrow)
     assert len(ids[:tokens].unique()) > 1
@@ -32,7 +32,7 @@ def test_a_padded_example(example: int) -> None:
 
 
 def test_an_example_that_fills_the_width() -> None:
-    _, mask, labels = _padded(0, 9, OF, VOCABULARY)
+    _, mask, labels = padded(0, 9, OF, VOCABULARY)
     assert mask.all()
     assert int((labels != IGNORED).sum()) == 4
 
@@ -49,7 +49,7 @@ def unpadded_losses(model: nn.Module) -> list[Tensor]:
     """Of each example alone, over its response: log-probabilities by index, no library's loss."""
     losses = []
     for example, (tokens, labelled) in enumerate(zip(OF.tokens, OF.labels, strict=True)):
-        ids = _padded(example, tokens, OF, VOCABULARY)[0]
+        ids = padded(example, tokens, OF, VOCABULARY)[0]
         chances = model(input_ids=ids[None], use_cache=False).logits[0].log_softmax(-1)
         response = range(tokens - labelled, tokens)
         losses.append(-sum(chances[position - 1, ids[position]] for position in response))
@@ -61,7 +61,7 @@ def unpadded_losses(model: nn.Module) -> list[Tensor]:
 def test_the_loss_of_a_padded_batch_is_that_of_its_examples(  # type: ignore[no-untyped-def]
     loss, masked: bool, model: nn.Module
 ) -> None:
-    batch = [_padded(example, 48, OF, VOCABULARY) for example in range(5)]
+    batch = [padded(example, 48, OF, VOCABULARY) for example in range(5)]
     ids, mask, labels = map(torch.stack, zip(*batch, strict=True))
     found = loss(model, ids, mask if masked else None, labels)
     assert found.dtype == torch.float64
