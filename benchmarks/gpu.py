@@ -69,7 +69,7 @@ class Step:
         return [sys.executable, "-m", f"benchmarks.{self.name}", *options]
 
 
-TESTS = ("-m", "pytest", "-q", "-rs", "-k", "cuda", "tests/zia_core")
+TESTS = ("-m", "pytest", "-q", "-rs", "-n", "6", "-k", "cuda or gpu or fused", "tests/zia_core")
 SMALL = ("-m", "experiments.harness.cli", "reproduce", "--profile", "small", "--executor", "local")
 PLAN = (
     Step("tests", "the tests that need a card", 40, words=TESTS),

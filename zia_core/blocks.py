@@ -55,17 +55,17 @@ def blocks_run(model: nn.Module, *, compiled: bool, checkpointed: bool) -> Itera
         yield
         return
     blocks = repeated_blocks(model)
-    compile_: Any = torch.compile
     own = [block.__dict__.get("forward") for block in blocks]
     for block in blocks:
         run: Forward = block.forward
-        # Sizes are symbols. There is a graph more for a mask, for images, for one sample alone, and
-        # for a block below, at and above the lowest one that is trained; none for each block.
-        other = compile_(run, dynamic=True, recompile_limit=32) if compiled else run
+        other: Forward = torch.compile(run, dynamic=True) if compiled else run  # sizes are symbols
         other = _checkpointed(other) if checkpointed else other
         block.__dict__["forward"] = _with_gradient(other, run)
     try:
-        yield
+        # There is a graph more for a mask, for images, for one sample alone, and for a block below,
+        # at and above the lowest one that is trained; none for each block.
+        with torch._dynamo.config.patch(recompile_limit=32):  # torch.compile's own option is newer
+            yield
     finally:
         for block, before in zip(blocks, own, strict=True):
             del block.__dict__["forward"]

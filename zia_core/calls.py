@@ -7,6 +7,7 @@ it with `contextvars.copy_context().run`.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -58,10 +59,15 @@ class _Calls:
 
 _NOTHING = Call()
 _CALLS: ContextVar[_Calls | None] = ContextVar("zero_init_calls", default=None)
+_ever_called = False  # a block was entered in this process
+_open: dict[int, _Calls] = {}  # by thread, what its innermost block says
 
 
 def call_of(layer: ZeroInit) -> Call:
     """What the present call says to a layer."""
+    # Dynamo of torch 2.11 cannot read context variables: a training without blocks is one graph.
+    if not _ever_called:
+        return _NOTHING
     calls = _CALLS.get()
     if calls is None and not torch.compiler.is_compiling():
         calls = _of_backward()
@@ -75,14 +81,23 @@ def calling(calls: Mapping[ZeroInit, Call]) -> Iterator[None]:
     Raises:
         ZiaError: the block was entered in another context than it is left in.
     """
+    global _ever_called
+    _ever_called = True
     before = _CALLS.get()
     around = {} if before is None else before.of
-    token = _CALLS.set(_Calls({**around, **calls}))
+    within = _Calls({**around, **calls})
+    token = _CALLS.set(within)
+    thread = threading.get_ident()
+    outer, _open[thread] = _open.get(thread), within
     finished = False
     try:
         yield
         finished = True
     finally:
+        if outer is None:
+            _open.pop(thread, None)
+        else:
+            _open[thread] = outer
         try:
             _CALLS.reset(token)
         except ValueError as error:
@@ -100,9 +115,23 @@ def _of_backward() -> _Calls | None:
     """Gradient checkpointing repeats a forward pass in the backward pass.
 
     On a GPU that is in a thread of autograd's, which has no context of its own. torch leaves the
-    one of the thread that called `backward` there.
+    one of the thread that called `backward` there; torch 2.11 does not, so there it is that of the
+    one thread that has blocks open.
+
+    Raises:
+        ZiaError: such a torch, and several threads have blocks open.
     """
-    if torch._C._current_graph_task_id() < 0 or not torch._C._is_key_in_tls("context"):
+    if torch._C._current_graph_task_id() < 0:
         return None
-    context: Any = torch._C._get_obj_in_tls("context")
-    return context.get(_CALLS) if context is not None else None
+    if torch._C._is_key_in_tls("context"):
+        context: Any = torch._C._get_obj_in_tls("context")
+        return context.get(_CALLS) if context is not None else None
+    if not isinstance(threading.current_thread(), threading._DummyThread):
+        return None  # a thread of Python's, which has its own context
+    threads = list(_open.values())
+    if len(threads) > 1:
+        raise ZiaError(
+            f"torch {torch.__version__} does not say for which thread a layer is computed again, "
+            f"and {len(threads)} have a condition or images: train in one thread, or update torch."
+        )
+    return threads[0] if threads else None

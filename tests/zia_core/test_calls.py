@@ -4,10 +4,12 @@ Nothing is left to chance: one call is stopped in the middle of a forward pass, 
 and the first goes on.
 """
 
+import _thread
 import contextvars
 import copy
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
@@ -234,6 +236,9 @@ def assert_same_gradients(plain: nn.Module, saving: nn.Module) -> None:
         torch.testing.assert_close(ours.gate.grad, theirs.gate.grad)
 
 
+@pytest.mark.skipif(
+    not hasattr(torch.autograd.graph, "contextvars"), reason="this torch leaves no context"
+)
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_a_pass_repeated_in_a_thread_of_autograd(
     reentrant: bool, monkeypatch: pytest.MonkeyPatch
@@ -251,6 +256,42 @@ def test_a_pass_repeated_in_a_thread_of_autograd(
         thread.start()
         thread.join(SECONDS)
     assert_same_gradients(plain, saving)
+
+
+def in_a_thread_without_a_context(call: Callable[[], None]) -> list[Exception]:
+    """Run it in a thread that Python did not make, as autograd's are; what it raises."""
+    raised: list[Exception] = []
+    done = threading.Event()
+
+    def run() -> None:
+        try:
+            call()
+        except Exception as error:
+            raised.append(error)
+        done.set()
+
+    _thread.start_new_thread(run, ())
+    assert done.wait(SECONDS)
+    return raised
+
+
+def test_a_pass_repeated_by_a_torch_that_leaves_no_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch 2.11: it is of the one thread that has a block open, and refused if there are two."""
+    monkeypatch.setattr(torch._C, "_is_key_in_tls", lambda key: False)
+    plain, saving = checkpointed(False, "cpu")
+    with condition(plain, shown(2, 1).repeat(1, 8)):
+        output(plain, inputs("llama-gqa")).square().mean().backward()
+    with condition(saving, shown(2, 1).repeat(1, 8)):
+        loss = output(saving, inputs("llama-gqa")).square().mean()
+        assert not in_a_thread_without_a_context(loss.backward)
+        assert_same_gradients(plain, saving)
+        loss = output(saving, inputs("llama-gqa")).square().mean()
+        with ThreadPoolExecutor(1) as pool:
+            block = condition(plain, shown(2, 2).repeat(1, 8))
+            pool.submit(block.__enter__).result()
+            (error,) = in_a_thread_without_a_context(loss.backward)
+            pool.submit(block.__exit__, None, None, None).result()
+        assert "and 2 have a condition or images" in str(error)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
