@@ -7,12 +7,15 @@ and measures, not that anything is learned.
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import zia_core.blocks
+import zia_core.losses
 from experiments.alpaca_llama import runs as alpaca_llama
 from experiments.alpaca_llama.data import load_alpaca
 from experiments.alpaca_llama.instructions import own_instructions
@@ -150,7 +153,13 @@ def test_a_run_of_mini_needs_neither_data_nor_network(root: Path, experiment: st
 
 
 @pytest.mark.parametrize("experiment", ["alpaca_llama", "scienceqa"])
-def test_settings_that_save_memory_change_rounding_alone(root: Path, experiment: str) -> None:
+def test_settings_that_save_memory_change_rounding_alone(
+    root: Path, experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again: list[str] = []
+    for module in (zia_core.blocks, zia_core.losses):
+        counted = partial(_counted, again, module.__name__, module.checkpoint)
+        monkeypatch.setattr(module, "checkpoint", counted)
     plain = spec(experiment)
     saving = replace(
         plain, settings=replace(plain.settings, checkpoint_activations=True, loss_chunk=50)
@@ -158,10 +167,20 @@ def test_settings_that_save_memory_change_rounding_alone(root: Path, experiment:
     assert saving.identity != plain.identity
     losses = []
     for run in (plain, saving):
+        assert again == []
         assert run_one(run, root / "runs").state == "done"
         result = stored.load(root / "runs" / run.experiment / run.folder_name).result
         losses.append([result[f"{name}_loss{end}"] for name, end in LOSSES])
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    steps = stored.load(root / "runs" / saving.experiment / saving.folder_name).result["steps"]
+    assert again.count("zia_core.blocks") >= 2 * steps
+    assert again.count("zia_core.losses") >= 2 * steps
+
+
+def _counted(calls: list[str], name: str, function: Any, *args: Any, **kwargs: Any) -> Any:
+    if torch.is_grad_enabled():  # evaluations have chunks too
+        calls.append(name)
+    return function(*args, **kwargs)
 
 
 def test_the_world_s_instructions_are_what_a_run_of_mini_is_asked(root: Path) -> None:
