@@ -13,7 +13,7 @@ from experiments.image_features.sight import _generated, losses, read
 from tests.zia_core.reads import Reads
 from zia_core import visual_projection
 from zia_core.losses import causal_lm_losses, label_index
-from zia_core.padding import padding_known
+from zia_core.padding import Padding, padding_known
 
 SETTINGS = ImageTextSettings(depths=(1, 2), bottleneck=4, lora_dropout=0.0)
 WIDTH = 5
@@ -79,7 +79,7 @@ def test_what_a_batch_knows_of_itself_is_not_asked_for(model: Any) -> None:
     known = {"label_index": label_index(given["labels"]), "image_attention_mask": mask}
     expected = losses(model, given)
     reads = Reads()
-    with padding_known({mask.shape: False}), reads:
+    with padding_known({mask.shape: Padding.ANYWHERE}), reads:
         found = losses(model, given | known)
     assert reads.found == []
     assert torch.equal(found, expected)

@@ -16,7 +16,7 @@ from zia_core import ZeroInitConfig, attach
 from zia_core.blocks import blocks_run
 from zia_core.errors import ZiaError
 from zia_core.losses import causal_lm_loss, label_index
-from zia_core.padding import padding_known
+from zia_core.padding import Padding, padding_known
 from zia_core.step_memory import step_memory
 
 VOCABULARY = 8192
@@ -65,13 +65,13 @@ def batch(device: str) -> dict[str, Tensor]:
 
 def words_loss(device: str, model: nn.Module, chunk: int | None = None) -> Tensor:
     given = batch(device)
-    with padding_known({given["attention_mask"].shape: False}):
+    with padding_known({given["attention_mask"].shape: Padding.ANYWHERE}):
         return causal_lm_loss(model, **given, chunk=chunk)[0] / 3
 
 
 def encoder_loss(device: str, model: Any) -> Tensor:
     given = batch(device)
-    with padding_known({given["attention_mask"].shape: False}):
+    with padding_known({given["attention_mask"].shape: Padding.ANYWHERE}):
         hidden = model(given["input_ids"], given["attention_mask"]).last_hidden_state
     return hidden.square().mean()
 
