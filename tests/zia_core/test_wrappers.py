@@ -184,3 +184,20 @@ def test_a_copy_of_a_compiled_model_saves_the_copy(tmp_path: Path) -> None:
     save_adapter(compiled(twin), tmp_path)
     loaded = load_adapter(build("llama-gqa"), tmp_path)
     assert torch.equal(output(loaded, inputs("llama")), output(twin, inputs("llama")))
+
+
+def test_flat_shards_are_refused_and_gathered_ones_saved(tmp_path: Path) -> None:
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    expected = save_adapter(adapted("llama-gqa"), tmp_path / "bare").read_bytes()
+    model = FullyShardedDataParallel(
+        adapted("llama-gqa"), use_orig_params=True, device_id=torch.device("cpu")
+    )
+    with FullyShardedDataParallel.summon_full_params(model, writeback=False):
+        assert save_adapter(model, tmp_path / "whole").read_bytes() == expected
+    # What a rank among several has of a prompt.
+    layer = zero_init_layers(model)[0]
+    layer.prompt.data = layer.prompt.data.flatten()[:7]
+    with pytest.raises(ZiaError, match=r"sharded by FullyShardedDataParallel; save inside"):
+        save_adapter(model, tmp_path / "pieces")
+    assert not (tmp_path / "pieces").exists()
