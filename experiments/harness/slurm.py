@@ -1,5 +1,6 @@
 """Submits workers to Slurm: a job array for all missing runs that need the same resources."""
 
+import os
 import shlex
 import signal
 import sys
@@ -144,7 +145,8 @@ def parameters(submitted: Submission, number: int) -> dict[str, Any]:
     exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
     # Behind the cluster file's own commands, which may change it ("module load").
     exports.append(f'export PYTHONPATH={code}"${{PYTHONPATH:+:$PYTHONPATH}}"')
-    exports.append(f"export {unfit.SPARE}={unfit.spare_nodes(needs['partition'])}")
+    partition = needs["partition"] or os.environ.get("SBATCH_PARTITION")
+    exports.append(f"export {unfit.SPARE}={unfit.spare_nodes(partition)}")
     optional = ("partition", "account", "qos", "constraint", "exclude", "gpus_per_node")
     return {
         "job_name": submitted.job_name(number),

@@ -65,6 +65,17 @@ def test_a_job_inherits_what_locates_the_cluster_and_nothing_of_the_job_that_sub
     assert dict(os.environ) == before
 
 
+def test_nodes_are_counted_in_the_partition_that_a_variable_names(
+    tmp_path: Path, stand_ins: StandIns
+) -> None:
+    stand_ins.answer("sinfo", "main* n1\nshort n2\nshort n3\nlong n4\nlong n5\nlong n6\n")
+    for file, spare in ((QUICK, 1), (replace(QUICK, partition="long"), 2)):
+        submitted = submit(tmp_path / str(spare), Cluster(file))
+        assert submitted is not None
+        (script,) = (submitted.folder / "logs").glob("71_submission.sh")
+        assert f"export ZIA_SPARE_NODES={spare}\n" in script.read_text("utf-8")
+
+
 def test_the_cluster_file_goes_over_variables_of_sbatch(
     tmp_path: Path, stand_ins: StandIns
 ) -> None:
