@@ -9,7 +9,7 @@ Without a GPU it can be tried at small sizes: --shape '{"device": "cpu", "width"
 import gc
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -23,7 +23,11 @@ from benchmarks.models import LlamaShape, open_gates, random_llama
 from zia_core import ZeroInitConfig, attach
 from zia_core.batching import examples_of_step
 from zia_core.engine import TrainSettings, train
+from zia_core.gradients import plan_step
 from zia_core.losses import causal_lm_loss, label_index
+from zia_core.padding import Padding, is_padding_mask, padding_known
+from zia_core.ranks import Ranks
+from zia_core.step_memory import step_memory
 
 ROUNDS = 20
 WARM_UP = 3  # steps that are not counted: the caching allocator, compiled blocks
@@ -202,6 +206,7 @@ def _training(shape: Shape, rounds: int, ceiling_tflops: float) -> Part:
     ]
     flops = [step_flops(shape, of, examples) for examples in counted]
     tokens = sum(of.tokens[example] for examples in counted for example in examples)
+    predicted = predicted_peaks(shape, of, WARM_UP + rounds)
     seconds: dict[str, list[float]] = {}
     figures: dict[str, dict[str, float]] = {}
     for name, mode in modes().items():
@@ -216,6 +221,8 @@ def _training(shape: Shape, rounds: int, ceiling_tflops: float) -> Part:
         }
         if shape.device != "cpu":
             figures[name]["peak, bytes"] = max(step["peak_memory_bytes"] for step in steps)
+        if name in predicted:
+            figures[name]["predicted peak, bytes"] = predicted[name]
     return part(seconds, BASE, figures=figures)
 
 
@@ -223,7 +230,17 @@ def _steps(
     model: Any, shape: Shape, mode: Mode, of: Lengths, total_steps: int
 ) -> list[dict[str, Any]]:
     """The engine's timing records of as many steps, always the first of the first epoch."""
-    settings = TrainSettings(
+    journal = Times()
+    records = Records(of, shape.vocabulary, mode)
+    train(model, records, _settings(shape, mode, total_steps), journal)
+    gc.collect()
+    if shape.device != "cpu":
+        torch.cuda.empty_cache()  # so that no mode lives on what another one has reserved
+    return journal.steps
+
+
+def _settings(shape: Shape, mode: Mode, total_steps: int) -> TrainSettings:
+    return TrainSettings(
         total_steps=total_steps,
         batch_size=shape.batch,
         peak_lr=1e-4,
@@ -236,12 +253,49 @@ def _steps(
         device=shape.device,
         **mode.settings,
     )
-    journal = Times()
-    train(model, Records(of, shape.vocabulary, mode), settings, journal)
-    gc.collect()
-    if shape.device != "cpu":
-        torch.cuda.empty_cache()  # so that no mode lives on what another one has reserved
-    return journal.steps
+
+
+def predicted_peaks(shape: Shape, of: Lengths, total_steps: int) -> dict[str, int]:
+    """Bytes that the largest micro-batches of as many steps take, from the meta device.
+
+    Of every mode but the compiled, of which nothing is known before it is compiled.
+    """
+    meta = replace(shape, device="meta")
+    model = attach(random_llama(meta), ZeroInitConfig(shape.prompt_length, shape.adapted_layers))
+    model.train()
+    found = {}
+    for name, mode in modes().items():
+        records, settings = Records(of, shape.vocabulary, mode), _settings(shape, mode, total_steps)
+        if settings.compile:
+            continue
+        alone = Ranks(0, 1, torch.device("meta"))
+        plans = [plan_step(records, settings, step, alone) for step in range(total_steps)]
+        cuts = [members for plan in plans for members in plan.micro_batches]
+
+        def padded_tokens(members: Sequence[int]) -> int:
+            return len(members) * max(of.tokens[i] for i in members)
+
+        def labels(members: Sequence[int]) -> int:
+            return sum(of.labels[i] for i in members)
+
+        largest = (max(cuts, key=padded_tokens), max(cuts, key=labels))
+        found[name] = max(_predicted(model, records, settings, members) for members in largest)
+    return found
+
+
+def _predicted(
+    model: Any, records: Records, settings: TrainSettings, members: Sequence[int]
+) -> int:
+    batch = records.batch(members)
+    paddings = {m.shape: Padding.of(m) for name, m in batch.items() if is_padding_mask(name, m)}
+    there = {name: value.to("meta") for name, value in batch.items()}
+
+    def loss() -> Tensor:
+        with padding_known(paddings):
+            return records.loss(model, there)[0] / 2
+
+    saving = settings.checkpoint_activations
+    return step_memory(model, loss, checkpoint_activations=saving).peak
 
 
 if __name__ == "__main__":

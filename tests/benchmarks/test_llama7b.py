@@ -1,4 +1,6 @@
-"""The FLOPs that utilisation is computed from, against a count of what is executed."""
+"""FLOPs and memory at this shape as they are computed, against what is executed."""
+
+from functools import partial
 
 import pytest
 import torch
@@ -6,9 +8,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.data_path import Path, gradients
 from benchmarks.lengths import Lengths
-from benchmarks.llama7b import Shape, step_flops
+from benchmarks.llama7b import Shape, _steps, modes, predicted_peaks, step_flops
 from benchmarks.models import open_gates, random_llama
 from benchmarks.toy_sizes import TOY
+from tests.zia_core.test_step_memory import allocated
 from zia_core import ZeroInitConfig, attach
 from zia_core.batching import fixed_micro_batches
 
@@ -32,3 +35,19 @@ def test_flops_of_a_step(adapted_layers: int) -> None:
     counted = counter.get_total_flops() - projections - scores
     assert step_flops(shape, of, range(3)) == pytest.approx(counted, rel=0.01)
     assert torch.is_grad_enabled()
+
+
+def test_predicted_peaks_are_what_the_engine_takes() -> None:
+    """On a CPU, by what torch's allocator is asked for; the weights are there before."""
+    sizes = TOY["llama7b"] | {"layers": 4, "adapted_layers": 3, "width": 64, "vocabulary": 2000}
+    shape = Shape(**sizes | {"dtype": "float32", "device": "cpu", "batch": 8})  # type: ignore[arg-type]
+    tokens = [90, 130, 50, 70, 200, 30, 110, 60] * 2
+    of = Lengths(tokens=tokens, labels=[each // 3 for each in tokens])
+    predicted = predicted_peaks(shape, of, total_steps=2)
+    assert predicted.keys() == {n for n, mode in modes().items() if "compile" not in mode.settings}
+    assert predicted["4,096 tokens, recomputed"] < predicted["8,192 tokens"]
+    model = attach(random_llama(shape), ZeroInitConfig(shape.prompt_length, 3))
+    weights = sum(parameter.nbytes for parameter in model.parameters())
+    for name in ("8,192 tokens", "4,096 tokens, recomputed"):
+        taken = allocated(partial(_steps, model, shape, modes()[name], of, 2))
+        assert predicted[name] - weights == pytest.approx(taken, rel=0.1), name
