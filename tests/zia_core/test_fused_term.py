@@ -213,10 +213,20 @@ def test_generation_says_the_same_and_keeps_what_it_made() -> None:
         assert model.generate(batch["input_ids"], **options).equal(expected)
     handle.remove()
     assert sum(len(shape) == 2 for shape in made) == 1
-    with torch.no_grad(), frozen_prompts(model):
-        for form in ("plain", "fused", "plain"):  # kept prompts are those of the form
+
+
+@torch.no_grad()
+def test_kept_prompts_are_those_of_the_form() -> None:
+    model, batch = moved(adapted("llama-gqa"), inputs("llama-gqa"))
+    expected = {}
+    for form in ("plain", "fused"):
+        with prompt_form(form):
+            expected[form] = output(model, batch)
+    assert not expected["plain"].equal(expected["fused"])
+    with frozen_prompts(model):
+        for form in ("plain", "fused", "plain"):
             with prompt_form(form):
-                output(model, batch)
+                assert output(model, batch).equal(expected[form])
 
 
 def test_autocast_and_checkpointing_and_copies() -> None:
