@@ -6,7 +6,6 @@ A benchmark is a module with `Shape`, a frozen dataclass whose defaults suit two
 
 import argparse
 import importlib
-import json
 import sys
 import warnings
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from benchmarks import BENCHMARKS
 from experiments.harness.registry import check_choice
 from experiments.harness.typed import conform
 from zia_core.errors import ZiaError
+from zia_core.json_text import loads
 
 
 def run(
@@ -80,7 +80,7 @@ def _make_ready(out: Path) -> None:
 def shape_of(kind: Any, text: str) -> Any:
     """The benchmark's sizes, with those changed that the JSON object in `text` names."""
     try:
-        changes = json.loads(text)
+        changes = loads(text)
     except ValueError as error:
         raise ZiaError(f"--shape is not valid JSON ({error}): {text!r:.60}") from error
     if not isinstance(changes, Mapping):

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from experiments.harness import stored
-from experiments.harness.files import read_lines
 from experiments.harness.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def training_result(
     from zia_core.baselines import tuned_parameters
     from zia_core.head import trained_head
 
-    records = read_lines(folder.path / stored.METRICS)
+    records = stored.metrics(folder.path)
     first, last = loss_ends([record["loss"] for record in records if "loss" in record])
     return {
         "tuned_parameters": tuned_parameters(model),

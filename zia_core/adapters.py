@@ -34,6 +34,7 @@ from zia_core.identity import (
     scattered,
     weights_identity,
 )
+from zia_core.json_text import loads
 from zia_core.visual.attachment import attach_visual, visual_projection
 from zia_core.visual.config import VisualConfig
 from zia_core.wrappers import own_parameters, unwrapped
@@ -169,7 +170,9 @@ def unpacked(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read an adapter file: what it says about itself, and its tensors."""
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})[_HEADER])
+            about = loads((file.metadata() or {})[_HEADER])
+            _check_header(path, about)
+            about = {"backbone": {}} | about  # without one it is nobody's
             return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise ZiaError(f"There is no adapter at {path}.") from error
@@ -177,6 +180,21 @@ def unpacked(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ZiaError(f"{path} is not an adapter: its header says nothing about one.") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise ZiaError(f"{path} is damaged ({error}); save the adapter again.") from error
+
+
+def _check_header(path: Path, about: Any) -> None:
+    """Refuse a header that is JSON, but not what `about_adapter` gives."""
+    try:
+        parts = (about, *(about.get(name, {}) for name in ("backbone", "config", "visual")))
+        if not all(isinstance(part, dict) for part in parts):
+            raise ZiaError("a part of it is no object")
+        if about.get("method") == METHOD:
+            ZeroInitConfig.from_json(about["config"])
+        if "visual" in about:
+            VisualConfig.from_json(about["visual"])
+    except (ZiaError, LookupError, TypeError, AttributeError) as error:
+        said = error if isinstance(error, ZiaError) else f"{type(error).__name__}: {error}"
+        raise ZiaError(f"The header of {path} is not that of an adapter: {said}") from error
 
 
 def _held(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from experiments.alpaca_llama.features import prompt_ids
 from experiments.alpaca_llama.templates import Asked, prompt_text
+from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -54,7 +55,9 @@ def label_losses(
 
 def mean_loss(losses: Sequence[tuple[float, int]]) -> float:
     """Return the loss per response token, over all examples."""
-    return sum(loss for loss, _ in losses) / sum(labels for _, labels in losses)
+    if not (labels := sum(labels for _, labels in losses)):
+        raise ZiaError("the predictions are of no response token: do the run again")
+    return sum(loss for loss, _ in losses) / labels
 
 
 def answers(

@@ -210,7 +210,9 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
 def rescore(path: Path) -> dict[str, float]:
     """Recompute from the predictions what follows from them; ROUGE-L needs Alpaca's file beside."""
     run = stored.load(path)
-    predictions = run.predictions()
+    predictions = run.predictions(
+        {"id": str, "set": str, "loss": float, "labels": int, "output": str, "decoding": str}
+    )
     losses = [(p["loss"], p["labels"]) for p in predictions if p["set"] == "validation"]
     val_loss = mean_loss(losses)
     scores = {"val_loss": val_loss, "val_ppl": math.exp(min(val_loss, 700.0))}

@@ -91,7 +91,9 @@ def rescore(path: Path) -> dict[str, float]:
     """Recompute from the predictions what follows from them; the scores need the references."""
     run = stored.load(path)
     spec = RunSpec.from_json(run.config, Settings)
-    predictions = run.predictions()
+    predictions = run.predictions(
+        {"id": int | str, "set": str, "loss": float, "labels": int, "caption": str}
+    )
     try:
         parts = vars(select(spec.task, spec.data))
     except ZiaError as error:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from experiments.harness.limits import MOST_THREADS
 from experiments.harness.output import tell
 
 
@@ -17,7 +18,7 @@ def bench(
     ] = None,
     rounds: Annotated[int | None, typer.Option(metavar="N", min=1, help="Repetitions.")] = None,
     threads: Annotated[
-        int | None, typer.Option(metavar="T", min=1, help="Of torch, on the CPU.")
+        int | None, typer.Option(metavar="T", min=1, max=MOST_THREADS, help="Of torch, on the CPU.")
     ] = None,
     shape: Annotated[
         str, typer.Option(metavar="JSON", help='Sizes to change, {"width": 64} say.')

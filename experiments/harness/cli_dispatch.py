@@ -17,6 +17,7 @@ from experiments.harness.cli_options import (
     Runs,
     retry_failed,
 )
+from experiments.harness.limits import MOST_THREADS
 from experiments.harness.output import tell
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 EXECUTORS = ("inprocess", "local", "slurm")
 ALL = "all"
+MOST_WORKERS = 1024  # processes of one machine
 
 retry_app = typer.Typer(help="Have runs done again.", add_completion=False)
 
@@ -39,13 +41,14 @@ def reproduce(
     out: Out = RESULTS,
     retry: Retry = None,
     workers: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="local: processes.")
+        int | None, typer.Option(metavar="N", min=1, max=MOST_WORKERS, help="local: processes.")
     ] = None,
     gpus: Annotated[
         str | None, typer.Option(metavar="0,1", help="local: the GPUs to share out.")
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(metavar="T", min=1, help="local: threads of a worker.")
+        int | None,
+        typer.Option(metavar="T", min=1, max=MOST_THREADS, help="local: threads of a worker."),
     ] = None,
     cluster: Annotated[
         Path | None, typer.Option(metavar="FILE", help="slurm: what to ask for; or $ZIA_CLUSTER.")

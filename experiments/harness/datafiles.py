@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zia_core.errors import ZiaError
+from zia_core.json_text import loads
 
 DATA_VARIABLE = "ZIA_DATA"
 
@@ -56,11 +57,13 @@ def read_text(path: Path) -> str:
 def parse_json(text: str, where: str) -> Any:
     """Return the value of a JSON text; a ZiaError begins with `where` and names line and column."""
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        return loads(text)
+    except ValueError as error:
+        said: object = error
+        if isinstance(error, json.JSONDecodeError):
+            said = f"line {error.lineno}, column {error.colno}: {error.msg}"
         raise ZiaError(
-            f"{where} is not valid JSON (line {error.lineno}, column {error.colno}: {error.msg}): "
-            "repair it or fetch it again"
+            f"{where} is not valid JSON ({said}): repair it or fetch it again"
         ) from error
 
 

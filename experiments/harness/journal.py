@@ -9,17 +9,29 @@ from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from experiments.harness.files import AppendLog, replacing, write_errors
 from experiments.harness.ownership import Ownership
 from experiments.harness.stored import CHECKPOINT, METRICS, TIMING, checkpoints
+from experiments.harness.typed import conform
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:  # torch would make the command line slow to start
     from torch import Tensor
 
 LOGS = (METRICS, TIMING)
+
+
+class Place(TypedDict):
+    """What a checkpoint says about itself."""
+
+    run: str
+    step: int
+    log_bytes: dict[str, int]
+    engine: dict[str, Any]
+
+
 CHECKPOINTS_KEPT = 2
 
 
@@ -83,6 +95,7 @@ class RunJournal:
         for path in reversed(self.checkpoints()):
             try:
                 tensors, place = read_checkpoint(path)
+                conform(Place, place, str(path))
             except ZiaError as error:
                 damage = damage or error
                 continue

@@ -1,6 +1,5 @@
 """What many workers are doing, while one waits for them: read from the run folders alone."""
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 from experiments.harness import status, stored, terminal
 from experiments.harness.output import tell
 from zia_core.errors import ZiaError
+from zia_core.json_text import loads
 
 COLUMNS = ("run", "node", "step", "loss", "memory", "ETA")
 REFRESH_S = 1.0
@@ -146,7 +146,8 @@ def memory(folder: Path) -> str:
     with suppress(OSError, ValueError, IndexError):
         with (folder / stored.TIMING).open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - TAIL_BYTES))
-            record = json.loads(file.read().splitlines()[-1])
-        if peak := record.get("peak_memory_bytes"):
+            record = loads(file.read().splitlines()[-1])
+        peak = record.get("peak_memory_bytes") if isinstance(record, dict) else None
+        if isinstance(peak, int | float) and peak:
             return f"{peak / 1e9:.1f} GB"
     return "-"

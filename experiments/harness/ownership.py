@@ -25,6 +25,7 @@ from experiments.harness.files import (
     write_json_atomic,
 )
 from experiments.harness.process import Process
+from experiments.harness.typed import conform_fields
 from zia_core.errors import ZiaError
 
 OWNER = "owner"  # the folder of the numbers, inside a run folder
@@ -222,9 +223,9 @@ def _who(owners: Path, number: int) -> tuple[Process | None, float]:
     """The owner of that number and the seconds between its beats."""
     try:
         who = read_json(owners / f"{number:06d}.json")
-        fields = Process.__dataclass_fields__.keys() & who.keys()
-        return Process(**{key: who[key] for key in fields}), who["beat_s"]
-    except (ZiaError, KeyError, TypeError):  # killed before it had written who it is
+        beat_s = conform_fields({"beat_s": float}, who, "")["beat_s"]
+        return Process.from_json(who, ""), beat_s
+    except ZiaError:  # killed before it had written who it is
         return None, 0.0
 
 

@@ -1,9 +1,15 @@
 """Whether a process that once wrote down who it was has ended: knowable on its own machine only."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, get_type_hints
+
+from experiments.harness.typed import conform_fields
+from zia_core.errors import ZiaError
+
+LARGEST_PID = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,17 @@ class Process:
             return cls(pid, None, None, None, job, restarts)
         _, start_time = _state_and_start(pid)
         return cls(pid, boot_id, namespace, start_time, job, restarts)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any], where: str) -> Self:
+        """The process that was written down so; a ZiaError begins with `where`."""
+        kinds = get_type_hints(cls)
+        later = {"slurm_job", "restarts"}  # which older records do not have
+        given = {name: kind for name, kind in kinds.items() if name in record or name not in later}
+        process = cls(**conform_fields(given, record, where))
+        if not 0 < process.pid <= LARGEST_PID:  # 0 and less are whole groups of processes
+            raise ZiaError(f"{where}: pid {process.pid} is no process")
+        return process
 
     def is_gone(self) -> bool:
         """Whether this process provably ended; False whenever that cannot be known from here.

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.harness.files import read_json, sha256_file
+from experiments.harness.typed import conform_fields
 from zia_core.errors import ZiaError
 
 SUBMISSION = "ZIA_SUBMISSION"  # in the environment of a job: the folder of its submission
@@ -41,9 +42,11 @@ def environment(*, with_torch: bool) -> dict[str, Any]:
 def code_state(project: Path) -> dict[str, Any] | None:
     """`git_state` of `project`; of a job's snapshot, that of the checkout it was copied from."""
     if folder := os.environ.get(SUBMISSION):
-        record = read_json(Path(folder) / SUBMISSION_FILE)
+        path = Path(folder) / SUBMISSION_FILE
+        kinds = {"snapshot": str, "git": dict | None}
+        record = conform_fields(kinds, read_json(path), str(path))
         if project.name == record["snapshot"]:
-            return record["git"]
+            return dict(record["git"]) if record["git"] else None
     return git_state(project)
 
 

@@ -145,7 +145,7 @@ def _differences(
         except ZiaError as error:
             yield f"{name}: {error}"
             continue
-        pairs = zip_longest(read_lines(ours / stored.METRICS), read_lines(theirs / stored.METRICS))
+        pairs = zip_longest(stored.metrics(ours), stored.metrics(theirs))
         different = next(
             ((mine or {}, old or {}) for mine, old in pairs if not _repeats(mine, old)), None
         )

@@ -23,6 +23,7 @@ from experiments.harness.files import read_json, write_errors, write_json_atomic
 from experiments.harness.output import guarded, say
 from experiments.harness.stopping import OF_A_WORKER, StopSignals
 from experiments.harness.submission import Submission
+from experiments.harness.typed import conform_fields
 from experiments.harness.worker import Tally
 from zia_core.errors import ZiaError
 
@@ -126,6 +127,10 @@ def _requeue_unsaved(name: str) -> None:
     squeue.run(["scontrol", "requeue", squeue.own_job(name)])
 
 
+def _fruitless(path: Path) -> int:
+    return int(conform_fields({"fruitless": int}, read_json(path), str(path))["fruitless"])
+
+
 def advances(submitted: Submission, group: int, tally: Tally) -> bool:
     """Whether it makes sense to start this job again: its runs got on, this time or lately.
 
@@ -133,7 +138,7 @@ def advances(submitted: Submission, group: int, tally: Tally) -> bool:
     again. ZiaError if that cannot be written down (a full disk).
     """
     path = submitted.folder / REQUEUES / f"{int(os.environ['SLURM_JOB_ID'])}.json"
-    before = read_json(path)["fruitless"] if path.exists() else 0
+    before = _fruitless(path) if path.exists() else 0
     advanced = tally.has_advanced()
     if not advanced and _was_cut_short(submitted.groups[group].resources["signal_delay_s"]):
         say("cut short before anything was kept, and not by the time limit: starting again")

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Any, Self, get_type_hints
 
+from experiments.harness import limits
 from experiments.harness.files import canonical_json
-from experiments.harness.typed import conform, conform_fields, parse
+from experiments.harness.typed import Record, conform, conform_fields, parse
 from zia_core.errors import ZiaError
 
 IDENTITY_DIGITS = 16
@@ -103,12 +104,13 @@ class RunSpec:
         A setting that is not in `stored` was added since, and its default is the old behaviour.
         An unknown setting, or a field that is missing or of a wrong type, is a ZiaError.
         """
-        _refuse_unknown(stored, [f.name for f in fields(cls)], "field of a run")
-        values = conform_fields(_TEXT_AND_NUMBERS, stored, "the run's config")
-        settings = stored.get("settings")
-        if not isinstance(settings, Mapping):
-            raise ZiaError("the run's config: settings must be an object with names and values")
-        return cls(**values, settings=_conformed(settings_type, settings))
+        where = stored.where if isinstance(stored, Record) else "the run's config"
+        values = conform_fields(_TEXT_AND_NUMBERS | {"settings": dict}, stored, where)
+        try:
+            _refuse_unknown(stored, [f.name for f in fields(cls)], "field of a run")
+            return cls(**values | {"settings": _conformed(settings_type, values["settings"])})
+        except ZiaError as error:
+            raise ZiaError(f"{where}: {error}") from error
 
     def with_settings(self, changes: Mapping[str, str]) -> Self:
         """Return the run with settings changed as `--set key=value` says."""
@@ -128,9 +130,11 @@ _TEXT_AND_NUMBERS = {
 def _conformed(settings_type: type, values: Mapping[str, object]) -> Any:
     kinds = get_type_hints(settings_type)
     _refuse_unknown(values, [f.name for f in fields(settings_type)], "setting")
-    return settings_type(
-        **{name: conform(kinds[name], value, f"setting {name}") for name, value in values.items()}
-    )
+    checked = {
+        name: conform(kinds[name], value, f"setting {name}") for name, value in values.items()
+    }
+    limits.check(checked)
+    return settings_type(**checked)
 
 
 def _refuse_unknown(given: Mapping[str, object], valid: list[str], what: str) -> None:

@@ -11,7 +11,6 @@ from experiments.harness import stored, terminal
 from experiments.harness.output import one_line
 from experiments.harness.ownership import is_held
 from experiments.harness.stored import StoredRun
-from experiments.harness.typed import conform_fields
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 IDENTITY_SHOWN = 8  # digits: enough to find the folder by
 REFRESH_S = 2.0
-NAMES = {"experiment": str, "profile": str, "method": str, "task": str, "seed": int}
 COLUMNS = ("run", "id", "state", "step", "loss", "ETA", "host")
 
 
@@ -74,9 +72,7 @@ def _tables(runs: Path, oversight: "Oversight") -> tuple[Any, list[str]]:
     readable, problems = [], []
     for path in stored.folders(runs):
         try:
-            run = stored.load(path)
-            conform_fields(NAMES, run.config, str(path / stored.CONFIG))
-            readable.append(run)
+            readable.append(stored.load(path))
         except ZiaError as error:
             problems.append(str(error))
     parts: list[Any] = []

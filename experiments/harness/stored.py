@@ -5,22 +5,21 @@ Whoever takes numbers from finished runs reads them with `load_sealed`.
 """
 
 import gzip
-import json
 import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from experiments.harness import seal
-from experiments.harness.files import read_json, read_lines, sha256_file
-from experiments.harness.typed import conform_fields
+from experiments.harness import schema, seal
+from experiments.harness.files import read_json, read_line, read_lines, sha256_file
+from experiments.harness.typed import Record, conform, conform_fields, records
 from zia_core.errors import ZiaError
 
+STATES = schema.STATES
 DIVERGED = "diverged: "  # how the reason of a run begins whose loss was not finite
-STATES = ("pending", "running", "preempted", "failed", "done")
-
 CONFIG, ENVIRONMENT, STATUS, RESULT = (
     "config.json",
     "environment.json",
@@ -42,10 +41,10 @@ class StoredRun:
     """One run folder as its files describe it; files that are not there yet are empty."""
 
     path: Path
-    config: dict[str, Any]
-    status: dict[str, Any]
-    environment: dict[str, Any]
-    result: dict[str, Any]
+    config: Record
+    status: Record
+    environment: Record
+    result: Record
 
     @property
     def state(self) -> str:
@@ -57,37 +56,58 @@ class StoredRun:
         """Whether its files can be compared with what they were when it was done."""
         return (self.path / seal.SEAL).exists()
 
-    def metrics(self) -> list[dict[str, Any]]:
+    def metrics(self) -> list[Record]:
         """The records of metrics.jsonl, in order."""
-        return read_lines(self.path / METRICS)
+        return metrics(self.path)
 
-    def timing(self) -> list[dict[str, Any]]:
+    def timing(self) -> list[Record]:
         """The records of timing.jsonl, in order."""
-        return read_lines(self.path / TIMING)
+        return timing(self.path)
 
-    def predictions(self) -> list[dict[str, Any]]:
-        """The records of predictions.jsonl.gz, in order; ZiaError if the file is damaged."""
+    def predictions(self, kinds: Mapping[str, Any] = MappingProxyType({})) -> list[Record]:
+        """The records of predictions.jsonl.gz, in order, with fields of these types.
+
+        ZiaError if the file is damaged, or names the line that is of another form.
+        """
         path = self.path / PREDICTIONS
         try:
-            with gzip.open(path, "rt", encoding="utf-8") as file:
-                return [json.loads(line) for line in file]
-        except (OSError, EOFError, zlib.error, ValueError) as error:
+            with gzip.open(path) as file:
+                lines = file.read().removesuffix(b"\n").split(b"\n")
+        except (OSError, EOFError, zlib.error) as error:
             raise ZiaError(f"{path} is missing or damaged ({error})") from error
+        written = enumerate(lines if lines != [b""] else [], start=1)
+        parsed = (read_line(line, path, number) for number, line in written)
+        return records(parsed, kinds, path)
 
 
 def load(path: Path) -> StoredRun:
     """Read one run folder; ZiaError names the file that is missing, corrupt or inconsistent."""
 
-    def optional(name: str) -> dict[str, Any]:
-        return read_json(path / name) if (path / name).exists() else {}
+    def optional(name: str) -> Record:
+        return Record(read_json(path / name) if (path / name).exists() else {}, path / name)
 
-    return StoredRun(
-        path=path,
-        config=read_json(path / CONFIG),
-        status=read_status(path),
-        environment=optional(ENVIRONMENT),
-        result=optional(RESULT),
-    )
+    config = Record(read_json(path / CONFIG), path / CONFIG)
+    conform_fields(schema.CONFIG, config, str(path / CONFIG))
+    environment = optional(ENVIRONMENT)
+    conform(schema.Environment, environment, str(path / ENVIRONMENT))
+    return StoredRun(path, config, read_status(path), environment, optional(RESULT))
+
+
+def metrics(path: Path) -> list[Record]:
+    """The records of metrics.jsonl in the run folder `path`, in order."""
+    return _steps(path / METRICS, schema.METRICS)
+
+
+def timing(path: Path) -> list[Record]:
+    """The records of timing.jsonl in the run folder `path`, in order."""
+    return _steps(path / TIMING, schema.TIMING)
+
+
+def _steps(path: Path, kinds: Mapping[str, Any]) -> list[Record]:
+    found = records(read_lines(path), kinds, path)
+    for record in found:
+        _ = record["step"]
+    return found
 
 
 def load_sealed(path: Path, *, tensors: bool = False) -> StoredRun:
@@ -153,18 +173,25 @@ def states(runs: Path) -> Iterator[StoredRun]:
     return map(load, folders(runs))
 
 
-def read_status(path: Path) -> dict[str, Any]:
+def read_status(path: Path) -> Record:
     """The status of the run folder `path`: state, reason, attempts, progress."""
     file = path / STATUS
     if not file.exists():
-        return {"state": "pending", "reason": None, "attempts": [], "progress": {}}
+        nothing: dict[str, Any] = {
+            "state": "pending",
+            "reason": None,
+            "attempts": [],
+            "progress": {},
+        }
+        return Record(nothing, file)
     status = read_json(file)
-    kinds = {"state": str, "attempts": list, "progress": dict}
-    if status.get("state") not in STATES or not all(
-        isinstance(status.get(key), kind) for key, kind in kinds.items()
-    ):
-        raise ZiaError(f"{file} is not the status of a run: restore or delete it")
-    return status
+    try:
+        conform(schema.Status, status, str(file))
+        if status["progress"]:
+            conform(schema.Progress, status["progress"], f"{file}: progress")
+    except ZiaError as error:
+        raise ZiaError(f"{error}, as the status of a run has it: restore or delete it") from error
+    return Record(status | {"reason": status.get("reason")}, file)
 
 
 def check_result(result: Mapping[str, Any], required: Mapping[str, Any], where: Path) -> None:

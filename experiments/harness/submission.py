@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
-from experiments.harness import plan
+from experiments.harness import plan, schema
 from experiments.harness.executor import with_requirements
 from experiments.harness.files import read_json, write_errors, write_json_atomic
 from experiments.harness.inside import inside
 from experiments.harness.ownership import Ownership, Watch
+from experiments.harness.process import Process
 from experiments.harness.provenance import PROJECT, SUBMISSION, SUBMISSION_FILE
 from experiments.harness.snapshot import SNAPSHOTS, Code, take
 from experiments.harness.spec import RunSpec
@@ -40,6 +41,16 @@ class Group:
     resources: dict[str, Any] = field(default_factory=dict)
     jobs: tuple[str, ...] = ()  # Slurm's ids
     processes: tuple[dict[str, Any], ...] = ()  # of local workers
+
+
+class RecordedGroup(TypedDict):
+    """A group as submission.json holds it."""
+
+    runs: tuple[str, ...]
+    workers: int
+    resources: dict  # type: ignore[type-arg]
+    jobs: tuple[str, ...]
+    processes: tuple[dict, ...]  # type: ignore[type-arg]
 
 
 @dataclass(frozen=True)
@@ -153,22 +164,17 @@ def load(folder: Path) -> Submission:
         "device": str,
         "out": str,
         "snapshot": str,
+        "git": schema.Git | None,
+        "groups": tuple[RecordedGroup, ...],
     }
-    values = conform_fields(kinds, record, str(path))
-    try:
-        groups = tuple(
-            Group(
-                tuple(group["runs"]),
-                group["workers"],
-                group["resources"],
-                tuple(group["jobs"]),
-                tuple(group["processes"]),
-            )
-            for group in record["groups"]
-        )
-    except (KeyError, TypeError) as error:
-        raise ZiaError(f"{path} is not a submission ({error}): restore or delete it") from error
-    return Submission(folder.absolute(), git=record.get("git"), groups=groups, **values)
+    values = conform_fields(kinds, {"git": None} | record, str(path))
+    groups = []
+    for each in values.pop("groups"):
+        for process in each["processes"]:
+            Process.from_json(process, str(path))
+        known = {name: each[name] for name in RecordedGroup.__annotations__}
+        groups.append(Group(**known))
+    return Submission(folder.absolute(), groups=tuple(groups), **values)
 
 
 def load_all(runs_root: Path) -> list[Submission]:

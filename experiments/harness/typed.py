@@ -1,12 +1,15 @@
-"""Values checked against the annotation of a field: settings, stored configs, results.
+"""Values checked against the annotation of a field: settings, configs, results, stored records.
 
-Annotations may be int, float, bool, str, Literal, tuple[X, ...], tuple[X, Y] and X | None of these.
+Annotations may be int, float, bool, str, dict, list, Literal, tuple[X, ...], tuple[X, Y], list[X],
+dict[str, X], X | Y | None of these, and a TypedDict, whose further keys are not looked at.
 """
 
 import math
 import types
-from collections.abc import Mapping
-from typing import Any, Literal, Union, get_args, get_origin
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from zia_core.errors import ZiaError
 
@@ -18,10 +21,14 @@ def conform(annotation: Any, value: object, where: str) -> Any:
     the ZiaError begins with `where`.
     """
     kind = _without_none(annotation)
-    if value is None and kind is not annotation:
-        return None
+    if annotation is Any or (value is None and kind is not annotation):
+        return value
     origin, arguments = get_origin(kind), get_args(kind)
-    if origin is Literal:
+    if origin in (Union, types.UnionType):
+        for each in arguments:
+            with suppress(ZiaError):
+                return conform(each, value, where)
+    elif origin is Literal:
         if value in arguments and type(value) in map(type, arguments):
             return value
     elif origin is tuple:
@@ -30,12 +37,73 @@ def conform(annotation: Any, value: object, where: str) -> Any:
             if len(kinds) == len(value):
                 items = enumerate(zip(kinds, value, strict=True))
                 return tuple(conform(kind, item, f"{where}[{i}]") for i, (kind, item) in items)
+    elif origin is list:
+        if isinstance(value, list):
+            return [conform(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value)]
+    elif origin is dict:
+        if isinstance(value, dict):
+            return {
+                name: conform(arguments[1], item, f"{where}.{name!s:.60}")
+                for name, item in value.items()
+            }
+    elif is_typeddict(kind):
+        if isinstance(value, dict):
+            return _conform_record(kind, value, where)
     elif kind is float:
-        if isinstance(value, (int, float)) and type(value) is not bool and math.isfinite(value):
+        if isinstance(value, (int, float)) and type(value) is not bool and _is_finite(value):
             return float(value) + 0.0  # -0.0 becomes 0.0
+    elif kind in (dict, list):
+        if isinstance(value, kind):
+            return value
     elif type(value) is kind:
         return value
     raise ZiaError(f"{where} must be {describe(annotation)}, not {value!r:.60}")
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float can hold
+        return False
+
+
+def _conform_record(kind: Any, value: dict[str, Any], where: str) -> dict[str, Any]:
+    kinds = get_type_hints(kind)
+    given = {name: each for name, each in kinds.items() if name in value}
+    needed = {name: kinds[name] for name in kind.__required_keys__}
+    return value | conform_fields(given | needed, value, where)
+
+
+class Record(dict[str, Any]):
+    """A JSON object from a file: a field that it does not have is a sentence, and no KeyError."""
+
+    def __init__(self, fields: Mapping[str, Any], path: Path, line: int | None = None) -> None:
+        super().__init__(fields)
+        self._place = path, line
+
+    @property
+    def where(self) -> str:
+        """File and line, for messages."""
+        path, line = self._place
+        return str(path) if line is None else f"{path}, line {line}"
+
+    def __missing__(self, name: str) -> Any:
+        raise ZiaError(f"{self.where} has no {name!r}: restore or delete the file")
+
+
+def records(
+    lines: Iterable[Mapping[str, Any]], kinds: Mapping[str, Any], path: Path
+) -> list[Record]:
+    """Return the lines of `path`; those of their fields that `kinds` names are of these types.
+
+    Values stay as they are. ZiaError names the line.
+    """
+    found = [Record(fields, path, number) for number, fields in enumerate(lines, start=1)]
+    for record in found:
+        for name, kind in kinds.items():
+            if name in record and type(record[name]) is not kind:
+                conform(kind, record[name], f"{record.where}: {name}")
+    return found
 
 
 def parse(annotation: Any, text: str, where: str) -> Any:
@@ -77,6 +145,16 @@ def conform_fields(
     }
 
 
+NAMES = {
+    int: "a whole number",
+    float: "a finite number",
+    bool: "true or false",
+    str: "a text",
+    dict: "an object",
+    list: "a list",
+}
+
+
 def describe(annotation: Any) -> str:
     """Return the annotation as a phrase of an error message: "a number or none"."""
     kind = _without_none(annotation)
@@ -88,17 +166,22 @@ def describe(annotation: Any) -> str:
     if origin is tuple:
         length = "" if Ellipsis in arguments else f"{len(arguments)} of "
         return f"a list of {length}{describe(arguments[0])}"
-    names = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text"}
-    return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(describe, arguments))
+    if origin is list:
+        return f"a list of {describe(arguments[0])}"
+    if origin is dict:
+        return f"an object with {describe(arguments[1])} for each name"
+    if is_typeddict(annotation):
+        return "an object"
+    return NAMES.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 
 def _without_none(annotation: Any) -> Any:
     if get_origin(annotation) not in (Union, types.UnionType):
         return annotation
     kinds = [kind for kind in get_args(annotation) if kind is not types.NoneType]
-    if len(kinds) != 1:
-        raise TypeError(f"a field may be X or X | None, not {annotation}")
-    return kinds[0]
+    return annotation if len(kinds) == len(get_args(annotation)) else Union[tuple(kinds)]  # noqa: UP007
 
 
 def _element_kinds(arguments: tuple[Any, ...], length: int) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from experiments.harness import registry, seal, stored
 from experiments.harness.experiment import Experiment, NeedsData
-from experiments.harness.files import read_json, read_lines
+from experiments.harness.files import read_json
 from experiments.harness.ownership import OWNER
 from experiments.harness.spec import RunSpec
 from zia_core.errors import ZiaError
@@ -126,7 +126,7 @@ def check_status(folder: Path) -> str:
 def check_log(folder: Path) -> str:
     """Training steps in metrics.jsonl are 1, 2, ... without a gap; no line goes back in steps."""
     path = folder / "metrics.jsonl"
-    records = read_lines(path)
+    records = stored.metrics(folder)
     _whole_steps(path, records)
     trained = [record["step"] for record in records if "eval" not in record]
     if trained != list(range(1, len(trained) + 1)):
@@ -140,7 +140,7 @@ def check_log(folder: Path) -> str:
     total = status["progress"].get("total", len(trained))
     if status["state"] == "done" and len(trained) != total:
         raise ZiaError(f"{path} has {len(trained)} steps, but the finished run has {total}")
-    _whole_steps(folder / "timing.jsonl", read_lines(folder / "timing.jsonl"))
+    _whole_steps(folder / "timing.jsonl", stored.timing(folder))
     return f"{len(trained)} steps"
 
 
@@ -226,7 +226,7 @@ def _experiment(folder: Path) -> Experiment:
     return registry.get(str(read_json(folder / "config.json").get("experiment")))
 
 
-def _whole_steps(path: Path, records: list[dict[str, Any]]) -> None:
+def _whole_steps(path: Path, records: Sequence[dict[str, Any]]) -> None:
     """Every line has a whole `step`, and the steps never decrease."""
     last = 0
     for number, record in enumerate(records, start=1):

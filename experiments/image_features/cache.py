@@ -21,6 +21,7 @@ from experiments.harness.files import canonical_json, replacing, sha256_file, wr
 from experiments.image_features.encoders import Encoder
 from experiments.vision.images import READING, read_rgb
 from zia_core.errors import ZiaError
+from zia_core.json_text import loads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -154,7 +155,7 @@ def _index(folder: Path) -> dict[str, tuple[Path, int]]:
         if path.name.startswith(".") or sha256_file(path) != path.stem:
             continue
         with safe_open(path, framework="pt") as file:
-            digests = json.loads(file.metadata()["images"])
+            digests = loads((file.metadata() or {}).get("images", ""))
         places |= {digest: (path, row) for row, digest in enumerate(digests)}
     return places
 

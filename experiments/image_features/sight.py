@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from experiments.image_features.examples import IGNORED, Examples, behind_image
+from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -91,7 +92,9 @@ def label_losses(
 
 def mean_loss(found: Sequence[tuple[float, int]]) -> float:
     """The loss per response token, over all examples."""
-    return sum(loss for loss, _ in found) / sum(labels for _, labels in found)
+    if not (labels := sum(labels for _, labels in found)):
+        raise ZiaError("the predictions are of no response token: do the run again")
+    return sum(loss for loss, _ in found) / labels
 
 
 def answers(

@@ -8,24 +8,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from experiments.harness import seal, stored
+from experiments.harness import schema, seal, stored
 from experiments.harness.files import canonical_json
 from experiments.harness.output import say
 from experiments.harness.stored import RESULT, StoredRun
 from experiments.harness.typed import conform_fields
 from zia_core.errors import ZiaError
 
-IDENTIFYING: dict[str, type] = {
-    "experiment": str,
-    "version": int,
-    "task": str,
-    "method": str,
-    "backbone": str,
-    "data": str,
-    "profile": str,
-    "seed": int,
-    "settings": dict,
-}
 PROFILE_ORDER = ("mini", "small", "paper")
 
 
@@ -163,7 +152,12 @@ def _name(path: Path) -> str:
 
 
 def _run(run: StoredRun, measured: Mapping[str, Any], newer: Mapping[str, Any]) -> Run:
-    identity = conform_fields(IDENTIFYING, run.config, str(run.path / "config.json"))
+    identity = conform_fields(schema.CONFIG, run.config, str(run.path / "config.json"))
+    if identity["experiment"] != run.path.parent.name:
+        raise ZiaError(
+            f"{run.path / 'config.json'}: experiment {identity['experiment']!r:.60} is not that of "
+            f"its folder, {run.path.parent.name}: restore it"
+        )
     result = {}
     if run.state == "done":
         there = {name: kind for name, kind in newer.items() if name in run.result}

@@ -8,7 +8,6 @@ from experiments.alpaca_llama.features import response_ids
 from experiments.harness import stored
 from experiments.harness.datafiles import DATA_VARIABLE
 from experiments.harness.experiment import Answer, NeedsData
-from experiments.harness.files import read_lines
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
 from experiments.image_features import training
@@ -57,7 +56,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     data = _images(parts), _fingerprints(spec, parts)
     done = training.trained(spec, folder, *data, encoded, RESULT_FIELDS, runs.requires)
     found = _answered(done, scored)
-    epoch = last_epoch(read_lines(folder.path / stored.METRICS))
+    epoch = last_epoch(stored.metrics(folder.path))
     done.write(
         [{"id": pid, **each} for pid, each in found.items()],
         scores(scored, found) | baselines(parts["train"], scored) | {"train_loss_epoch": epoch},
@@ -84,7 +83,9 @@ def rescore(path: Path) -> dict[str, float]:
     """Recompute from the predictions what follows from them; the scores need ScienceQA's file."""
     run = stored.load(path)
     spec = RunSpec.from_json(run.config, Settings)
-    predictions = run.predictions()
+    predictions = run.predictions(
+        {"id": str, "set": str, "loss": float, "labels": int, "output": str, "likeliest": int}
+    )
     try:
         parts = _parts(spec)
     except ZiaError as error:

@@ -10,6 +10,7 @@ from experiments.harness import stored
 from experiments.harness.experiment import NeedsData
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
+from experiments.harness.typed import conform_fields
 from experiments.optimisation import bucket, train_settings
 from experiments.prompt_share import first_alone, write_prompt_share
 from experiments.question_answering import load_for_question_answering
@@ -138,9 +139,10 @@ def rescore(path: Path) -> dict[str, float]:
     decoded = [
         # With one answer, null odds are the null score minus the answer's.
         Decoded(p["id"], (p["text"],), (0.0,), p["null_odds"])
-        for p in run.predictions()
+        for p in run.predictions({"id": str, "text": str, "null_odds": float | None})
     ]
-    answers = predictions(decoded, run.result["null_threshold"])
+    result = conform_fields({"null_threshold": float | None}, run.result, run.result.where)
+    answers = predictions(decoded, result["null_threshold"])
     computed = scores(subsets.TASKS[spec.task], questions, answers)
     return {name: value for name, value in computed.items() if value is not None}
 

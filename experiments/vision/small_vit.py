@@ -95,7 +95,8 @@ def load(folder: Path) -> tuple["VisionTransformer", dict[str, Any]]:
     """
     described = read_json(folder / CARD)
     where = str(folder / CARD)
-    sizes = conform_fields(get_type_hints(ViTShape), described.get("shape") or {}, where)
+    shape = conform_fields({"shape": dict}, described, where)["shape"]
+    sizes = conform_fields(get_type_hints(ViTShape), shape, f"{where}: shape")
     if sha256_file(folder / WEIGHTS) != described.get("sha256"):
         raise ZiaError(f"{folder / WEIGHTS} is not the file that {where} describes: fetch both")
     return read_weights(ViTShape(**sizes), folder / WEIGHTS), described

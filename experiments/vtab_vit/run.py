@@ -119,7 +119,7 @@ def rescore(path: Path) -> dict[str, float]:
     known = run.environment.get("data") or {}
     if known.get(task.name) != images.contents.fingerprint:
         raise NeedsData(f"{images.data.folder} does not hold the files that the run was made with")
-    return _scores(run.predictions(), _parts(images.data, spec)[1])
+    return _scores(run.predictions({"id": str, "label": int}), _parts(images.data, spec)[1])
 
 
 def _scores(

@@ -138,11 +138,11 @@ def test_progress_reaches_the_terminal_and_the_status(tmp_path):
     assert (status["state"], status["reason"]) == ("preempted", "SIGTERM")
 
 
-@pytest.mark.parametrize(("every_s", "written"), [(0.0, {"step": 1}), (60.0, {})])
+@pytest.mark.parametrize(("every_s", "written"), [(0.0, {"step": 1, "total": 6}), (60.0, {})])
 def test_a_running_runs_status_follows_its_progress(tmp_path, monkeypatch, every_s, written):
     monkeypatch.setattr("experiments.harness.folder.STATUS_EVERY_S", every_s)
     with claim(tmp_path) as folder:
-        folder.progress(step=1)
+        folder.progress(step=1, total=6)
         assert stored.load(folder.path).status["progress"] == written
 
 

@@ -38,7 +38,7 @@ def runs(tmp_path: Path) -> Path:
     environment = json.loads((path / stored.ENVIRONMENT).read_text())
     environment |= {
         "data": {"/home/somebody/data/alpaca/alpaca_data.json": "ab12"},
-        "weights": ["/home/somebody/models/w.gguf", "/scratch/somebody/w.safetensors"],
+        "read_from": ["/home/somebody/models/w.gguf", "/scratch/somebody/w.safetensors"],
         "log": f"ssh {HOST}:/home/somebody, C:\\Users\\somebody, file:///home/somebody",
         "kept": "https://example.org/models/w at 12 tokens/s, see docs/../README.md",
     }
@@ -64,7 +64,7 @@ def test_no_host_home_or_absolute_path_survives(runs: Path, tmp_path: Path) -> N
     environment = json.loads((published / stored.ENVIRONMENT).read_text())
     assert environment["host"] == "host-1"
     assert list(environment["data"]) == ["$ZIA_DATA/alpaca/alpaca_data.json"]
-    assert environment["weights"] == ["~/models/w.gguf", "w.safetensors"]
+    assert environment["read_from"] == ["~/models/w.gguf", "w.safetensors"]
     assert environment["log"] == "ssh host-1:~, <path>, file://~"
     assert (
         environment["kept"] == "https://example.org/models/w at 12 tokens/s, see docs/../README.md"
@@ -187,7 +187,7 @@ def test_compare_finds_the_first_step_that_differs(runs: Path, tmp_path: Path) -
     assert same == "1 of 1 runs are as published, to the last digit"
     metrics = folder(runs) / stored.METRICS
     lines = metrics.read_text().splitlines(keepends=True)
-    more = lines[3].replace("{", '{"gates":[0.5],', 1)  # recorded by one of the two codes only
+    more = lines[3].replace("{", '{"gates":{"0":[0.5]},', 1)  # by one of the codes only
     metrics.write_text("".join([*lines[:3], more, *lines[4:]]))
     (changed,) = list(compare(specs, runs, tmp_path / "published"))[1:]
     assert f"{stored.METRICS} was changed since the run was done" in changed

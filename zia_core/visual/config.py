@@ -59,6 +59,8 @@ class VisualConfig:
                 raise ZiaError(
                     f"VisualConfig.{field.name} is {value!r}; choose one of {', '.join(choices)}."
                 )
+        if not isinstance(self.depths, list | tuple):
+            raise ZiaError(f"VisualConfig.depths is {self.depths!r}; it must be a list of layers.")
         object.__setattr__(self, "depths", tuple(self.depths))
         whole = all(type(depth) is int and depth != 0 for depth in self.depths)
         if not self.depths or not whole or len(set(self.depths)) < len(self.depths):

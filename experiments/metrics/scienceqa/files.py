@@ -136,7 +136,7 @@ def read_problems(
             raise ZiaError(f"{where} must be a JSON object")
         own = problem.get("split")
         split = own if listed is None else listed.get(pid)
-        if split not in SPLITS:
+        if not isinstance(split, str) or split not in SPLITS:
             raise ZiaError(
                 f"{where} has no split: "
                 + (
@@ -169,6 +169,8 @@ def read_splits(path: Path) -> dict[str, str]:
         raise ZiaError(f"{path} must be an object {{split: [pid]}} with {SPLIT!r}")
     found: dict[str, str] = {}
     for split in SPLITS:
+        if not isinstance(lists.get(split, []), list):
+            raise ZiaError(f"{path}: {split!r} must be a list of pids")
         for pid in lists.get(split, []):
             if not isinstance(pid, str):
                 raise ZiaError(f"{path}, {split}: a pid must be a text, not {pid!r:.60}")
