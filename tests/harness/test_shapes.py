@@ -56,7 +56,7 @@ def read_all(runs: Path) -> None:
         lambda: plan.inspect(toy.spec(), runs),
         lambda: stored.load_sealed(folder, tensors=True),
         lambda: list(publish.compare([toy.spec()], runs, runs)),
-        lambda: publish.check_publishable(stored.load(folder)),
+        lambda: publish.check_publishable(stored.load(folder), runs),
         lambda: retrying.make_pending([folder]),
         lambda: select(read_runs([runs]), "toy", {"score": float | None}),
         lambda: browse(read_runs([runs])),
