@@ -283,10 +283,18 @@ def test_the_share_of_the_prompts_is_drawn_of_the_first_seed_that_has_it(tmp_pat
     assert drawn.name == "prompt-share-vtab_vit-small-small-vit-full-v1-cifar10"
 
 
-def test_a_damaged_share_is_named_or_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kept", "told"),
+    [
+        ("NaN", " is not valid JSON"),
+        ("1e999", " is not valid JSON"),
+        ('"most"', ": what is kept by layer and head"),
+    ],
+)
+def test_a_damaged_share_is_named_or_left_out(tmp_path: Path, kept: str, told: str) -> None:
     run = write_vtab(tmp_path / "runs", "zero-init", "cifar10", 0, 60)
-    (run / "prompt_share.json").write_text('{"of": "images", "share": {"2": [0.1, NaN]}}')
-    with pytest.raises(ZiaError, match=r"prompt_share\.json: what is kept by layer and head"):
+    (run / "prompt_share.json").write_text(f'{{"of": "images", "share": {{"2": [0.1, {kept}]}}}}')
+    with pytest.raises(ZiaError, match=rf"prompt_share\.json{told}"):
         write_figures([tmp_path / "runs"], tmp_path / "out")
     _, left_out = write_figures([tmp_path / "runs"], tmp_path / "out", keep_going=True)
     assert left_out[-1].startswith(f"left out, because damaged: vtab_vit/{run.name}/prompt_share")
