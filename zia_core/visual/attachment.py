@@ -73,8 +73,9 @@ def images(model: Model, features: Tensor, has_image: Tensor | None = None) -> I
     """Within the block, the model sees an image with every sample of the batch that has one.
 
     The projection is computed once, on entry, for all layers, and for all tokens that are generated
-    inside. With gradient checkpointing the backward pass must run inside the block too. Other threads
-    do not see it: enter it in the one that calls the model, where `generate` runs in one of its own.
+    inside. With gradient checkpointing the backward pass must run inside the block too. Other
+    threads do not see it: enter it in the one that calls the model, where `generate` runs in one of
+    its own.
 
     A sample without an image gets exactly the output that the same adapter gives without this
     block: bitwise, in float32, for a batch of the same shape. With ``global`` the keys of the
