@@ -32,7 +32,7 @@ DRAWN = {
     ", ms": ("ms a step", 1),
     ", kept bytes": ("MiB kept for backward", MIB),
     "CPU seconds": ("CPU seconds", 1),
-    "claims a CPU second": ("claims a CPU second", 1),
+    "claims a CPU second": ("claims / CPU second", 1),
 }
 COLUMNS = 5  # panels side by side
 GUIDE: Any = {"color": "0.6", "linestyle": ":", "linewidth": 1}
@@ -124,7 +124,7 @@ def _scale(panel: "Axes", together: Sequence[Curve]) -> None:
     costs = [y for curve in together for _, y in curve.points]
     panel.set_xscale("log")
     panel.set_yscale("log")
-    panel.set_ylim(min(costs) / 1.5, max(costs) * 1.5)
+    panel.set_ylim(min(costs) / 2, max(costs) * 2.5)  # so that there are two round numbers
     panel.set_xticks(values, [short_count(value) for value in values])
     panel.xaxis.set_minor_locator(NullLocator())
     few = max(costs) < 50 * min(costs)
