@@ -8,6 +8,7 @@ import pytest
 
 PACKAGES = ("zia_core", "experiments", "benchmarks")
 METHODS = {"read_text", "write_text"}
+ENCODINGS = {"utf-8", "ascii"}
 # Functions of ours, and libraries' that open no text file.
 OTHERS = {"Image.open", "os.open", "safe_open"}
 
@@ -33,7 +34,7 @@ def unencoded(source: str) -> Iterator[int]:
             unset = bool({"text", "universal_newlines"} & keywords.keys())
         else:
             # A function read_text is our own: it takes a path.
-            unset = method in METHODS and name != method and "utf-8" not in literals
+            unset = method in METHODS and name != method and not ENCODINGS & set(literals)
         if unset and "encoding" not in keywords:
             yield call.lineno
 
