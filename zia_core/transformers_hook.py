@@ -120,8 +120,9 @@ def zero_init_attention(
         return _joint(attention, query, key, value, attention_mask, prompts, kwargs)
     text_BTHD, weights = layer.text(attention, query, key, value, attention_mask, **kwargs)
     softcap = kwargs.get("softcap")
-    # What other attention functions give may be a view of what they were given.
-    own = layer.text.base_config._attn_implementation in ("eager", "sdpa")
+    # What other attention functions give may be a view of what they were given. For one query a
+    # sample, to ask takes longer than there is to save.
+    own = samples == 1 and layer.text.base_config._attn_implementation in ("eager", "sdpa")
     both_BTHD = layer.both_terms(text_BTHD, query, prompts, scale, softcap, dropout, own)
     return both_BTHD, weights
 
