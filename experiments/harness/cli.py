@@ -287,7 +287,7 @@ def publish(
     runs: Annotated[Path, typer.Argument(metavar="RUNS", help="The folder of runs.")],
     destination: Annotated[Path, typer.Argument(metavar="DEST", help="Where evidence is kept.")],
 ) -> None:
-    """Copy finished runs, scrubbed and without weights, if nothing is wrong with any."""
+    """Copy finished runs that are whole, scrubbed, without weights."""
     from experiments.harness import publish as publishing
 
     for folder in publishing.publish(runs, destination):
