@@ -69,9 +69,9 @@ def _is_finite(value: float) -> bool:
 
 def _conform_record(kind: Any, value: dict[str, Any], where: str) -> dict[str, Any]:
     kinds = get_type_hints(kind)
-    given = {name: each for name, each in kinds.items() if name in value}
-    needed = {name: kinds[name] for name in kind.__required_keys__}
-    return value | conform_fields(given | needed, value, where)
+    needed = kind.__required_keys__
+    looked_at = {name: of for name, of in kinds.items() if name in needed or name in value}
+    return value | conform_fields(looked_at, value, where)
 
 
 class Record(dict[str, Any]):

@@ -191,7 +191,7 @@ def test_equal_folders_give_equal_bytes(tmp_path: Path) -> None:
         ("result.json", "{", r"result\.json is not valid JSON"),
         ("result.json", "{}", r"result\.json lacks tuned_parameters"),
         ("config.json", '{"experiment": "alpaca_llama"}', r"config\.json lacks version"),
-        ("status.json", '{"state": "finished"}', r"status\.json: state must be one of"),
+        ("status.json", '{"state": "finished"}', r"status\.json lacks attempts, progress"),
     ],
 )
 def test_a_damaged_run_is_named_and_old_tables_stay(
