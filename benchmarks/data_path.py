@@ -24,7 +24,7 @@ from zia_core.batching import (
     steps_per_epoch,
     token_micro_batches,
 )
-from zia_core.losses import IGNORED, causal_lm_loss
+from zia_core.losses import IGNORED, causal_lm_loss, label_index
 
 ROUNDS = 5
 BASE = "cut by length"
@@ -54,14 +54,11 @@ class Path:
         cut: lengths of a step's examples -> positions of each micro-batch.
         padded_to: tokens of every example; None for the longest of its micro-batch.
         all_logits: of every position, and not of those with a label alone.
-        mask: tell the attention where padding is. It comes last, and nothing before it sees it, so
-            that the released code needs none; with a mask torch takes another kernel.
     """
 
     cut: Cut
     padded_to: int | None = None
     all_logits: bool = False
-    mask: bool = True
 
     def width(self, tokens: Sequence[int]) -> int:
         """Tokens that the examples of one micro-batch are padded to."""
@@ -78,12 +75,8 @@ def paths(shape: Shape) -> dict[str, Path]:
         return token_micro_batches(tokens, shape.token_budget)
 
     return {
-        f"padded to {lengths.MAX_LENGTH}": Path(
-            in_order, lengths.MAX_LENGTH, all_logits=True, mask=False
-        ),
-        f"padded to the longest of {shape.micro_batch}": Path(
-            in_order, all_logits=True, mask=False
-        ),
+        f"padded to {lengths.MAX_LENGTH}": Path(in_order, lengths.MAX_LENGTH, all_logits=True),
+        f"padded to the longest of {shape.micro_batch}": Path(in_order, all_logits=True),
         BASE: Path(by_length),
     }
 
@@ -91,7 +84,11 @@ def paths(shape: Shape) -> dict[str, Path]:
 def gradients(
     model: nn.Module, path: Path, examples: Sequence[int], of: lengths.Lengths, vocabulary: int
 ) -> None:
-    """Add up the gradients of one step, the mean over its labels."""
+    """Add up the gradients of one step, the mean over its labels.
+
+    Padding comes last, where no causal query sees it, so no path needs a mask, with which torch
+    would take a slower kernel.
+    """
     device = next(model.parameters()).device
     tokens = [of.tokens[example] for example in examples]
     step_labels = sum(of.labels[example] for example in examples)
@@ -99,20 +96,18 @@ def gradients(
         some = [examples[position] for position in members]
         width = path.width([of.tokens[example] for example in some])
         batch = [padded(example, width, of, vocabulary) for example in some]
-        ids, mask, labels = (torch.stack(column).to(device) for column in zip(*batch, strict=True))
-        attended = mask if path.mask else None
-        loss = _loss_of_all if path.all_logits else _loss_of_labels
-        (loss(model, ids, attended, labels) / step_labels).backward()
+        ids, _, labels = map(torch.stack, zip(*batch, strict=True))
+        index = label_index(labels).to(device)  # made on the CPU: a GPU would be waited for
+        ids, labels = ids.to(device), labels.to(device)
+        if path.all_logits:
+            loss = _loss_of_all(model, ids, labels)
+        else:
+            loss = causal_lm_loss(model, ids, None, labels, index)[0]
+        (loss / step_labels).backward()
 
 
-def _loss_of_labels(
-    model: nn.Module, ids: Tensor, attended: Tensor | None, labels: Tensor
-) -> Tensor:
-    return causal_lm_loss(model, ids, attended, labels)[0]
-
-
-def _loss_of_all(model: nn.Module, ids: Tensor, attended: Tensor | None, labels: Tensor) -> Tensor:
-    logits = model(input_ids=ids, attention_mask=attended, use_cache=False).logits[:, :-1]
+def _loss_of_all(model: nn.Module, ids: Tensor, labels: Tensor) -> Tensor:
+    logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
     wide = torch.promote_types(logits.dtype, torch.float32)
     targets = labels[:, 1:].flatten()
     return cross_entropy(

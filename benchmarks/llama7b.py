@@ -58,13 +58,10 @@ class Mode:
 
     Attributes:
         settings: of the engine.
-        mask: tell the attention where padding is. It comes last, where no causal query sees it, so
-            that results are the same without; torch's flash kernel takes none.
         loss_chunk: labels whose logits there are at a time.
     """
 
     settings: Mapping[str, Any]
-    mask: bool = False
     loss_chunk: int | None = None
 
 
@@ -72,7 +69,6 @@ def modes() -> dict[str, Mode]:
     """Large micro-batches, then what makes them fit into 24 GB."""
     return {
         BASE: Mode({"token_budget": 8192}),
-        "8,192 tokens, mask": Mode({"token_budget": 8192}, mask=True),
         "8,192 tokens, compiled": Mode({"token_budget": 8192, "compile": True}),
         "1,024 tokens": Mode({"token_budget": 1024}),
         "4,096 tokens, recomputed": Mode(
@@ -105,19 +101,23 @@ class Records:
         return str(index)
 
     def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """Padded to the longest; a mask where the mode has one."""
+        """Padded to the longest."""
         width = max(map(self.length, indices))
         rows = [padded(index, width, self.of, self.vocabulary) for index in indices]
         ids, mask, labels = map(torch.stack, zip(*rows, strict=True))
-        batch = {"input_ids": ids, "labels": labels, "label_index": label_index(labels)}
-        return batch | ({"attention_mask": mask} if self.mode.mask else {})
+        return {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "labels": labels,
+            "label_index": label_index(labels),
+        }
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
         """Logits where there is a label."""
         return causal_lm_loss(
             model,
             batch["input_ids"],
-            batch.get("attention_mask"),
+            batch["attention_mask"],
             batch["labels"],
             batch["label_index"],
             self.mode.loss_chunk,

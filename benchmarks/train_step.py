@@ -18,7 +18,7 @@ from benchmarks import command
 from benchmarks.measure import interleaved, part, record, synchronizer
 from benchmarks.models import Floor, LlamaShape, open_gates, random_llama
 from zia_core import ZeroInitConfig, attach, baselines
-from zia_core.losses import causal_lm_loss
+from zia_core.losses import causal_lm_loss, label_index
 from zia_core.memory import bytes_kept_for_backward
 
 ROUNDS = 15
@@ -58,13 +58,15 @@ def batch_of(shape: Shape) -> dict[str, Tensor]:
     ids = torch.randint(0, shape.vocabulary, (shape.batch, shape.tokens), device=shape.device)
     labels = ids.clone()
     labels[:, : shape.tokens * 2 // 3] = -100
-    return {"input_ids": ids, "labels": labels}
+    return {"input_ids": ids, "labels": labels, "label_index": label_index(labels)}
 
 
 def step(model: nn.Module, batch: dict[str, Tensor]) -> Callable[[], None]:
     """One optimiser step as a call."""
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
-    done = synchronizer(batch["input_ids"].device.type)
+    device = batch["input_ids"].device.type
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=device == "cuda" or None)
+    done = synchronizer(device)
 
     def call() -> None:
         _loss(model, batch).backward()
@@ -90,7 +92,9 @@ def measure(shape: Shape, rounds: int) -> dict[str, Any]:
 
 
 def _loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    loss, labels = causal_lm_loss(model, batch["input_ids"], None, batch["labels"])
+    loss, labels = causal_lm_loss(
+        model, batch["input_ids"], None, batch["labels"], batch["label_index"]
+    )
     return loss / labels
 
 

@@ -41,6 +41,11 @@ def prompt_form(form: Form) -> Iterator[None]:
         _chosen = before
 
 
+def is_automatic() -> bool:
+    """Whether no form is forced."""
+    return _chosen == "automatic"
+
+
 def is_fused(q: Tensor, prompts: int, head_dim: int, dropout: float, observed: bool) -> bool:
     """Whether a layer's term is to be computed by the kernel.
 

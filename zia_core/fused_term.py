@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 import triton
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from zia_core import term_kernels
 
@@ -76,6 +77,7 @@ class _AddTerm(torch.autograd.Function):
         return call(text, query, key, value, strength, scale, softcap)
 
     @staticmethod
+    @once_differentiable  # a second derivative is refused, and not silently that of a constant
     def backward(ctx: Any, grad: Tensor) -> Any:
         query, key, value, strength = ctx.saved_tensors
         call = _backward_op if torch.compiler.is_compiling() else _backward

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from zia_core import forms
-from zia_core.attention import PromptKV, prompt_term
+from zia_core.attention import PromptKV, add_to_one_query, prompt_term
 from zia_core.calls import Call, call_of
 from zia_core.config import ZeroInitConfig
 from zia_core.errors import ZiaError
@@ -102,8 +102,13 @@ class ZeroInit(nn.Module):
         return torch.tanh(self.gate) if self.config.gate_activation == "tanh" else self.gate
 
     def is_fused(self, q: Tensor, dropout: float) -> bool:
-        """Whether queries like q, [..., D] or [..., C], take the term's one kernel here."""
+        """Whether queries like q, [..., D] or [..., C], take the term's one kernel here.
+
+        A query a sample does not by itself: `add_to_one_query` is launched faster.
+        """
         if self.config.softmax == "joint":
+            return False
+        if q.shape[-2] == 1 and not torch.is_grad_enabled() and forms.is_automatic():
             return False
         sizes = self.config.prompt_length, self.geometry.head_dim
         return forms.is_fused(q, *sizes, dropout, observed=self.call.observer is not None)
@@ -128,12 +133,31 @@ class ZeroInit(nn.Module):
 
             key, value, strength = prompts.key, prompts.value, prompts.strength
             return add_prompt_term(text_BTHD, q_BHTD, key, value, strength, scale, softcap)
+        if q_BHTD.is_cuda and self._is_simple(text_BTHD, q_BHTD, prompts, softcap, dropout):
+            return add_to_one_query(text_BTHD, q_BHTD, prompts, scale)
         term_BTHD = prompt_term(q_BHTD, prompts, scale, softcap, dropout).transpose(1, 2)
         if (observer := self.call.observer) is not None:
             observer(text_BTHD, term_BTHD)
         if overwrite and not torch.is_grad_enabled() and text_BTHD.dtype == term_BTHD.dtype:
             return text_BTHD.add_(term_BTHD)
         return text_BTHD + term_BTHD
+
+    def _is_simple(
+        self, text: Tensor, q: Tensor, prompts: PromptKV, softcap: float | None, dropout: float
+    ) -> bool:
+        """Whether this is a generation's step with nothing special: `add_to_one_query`'s case."""
+        return (
+            q.shape[-2] == 1
+            and forms.is_automatic()
+            and prompts.key.ndim == 4
+            and prompts.shift is None
+            and prompts.plain is None
+            and softcap is None
+            and dropout == 0.0
+            and text.dtype == q.dtype
+            and not torch.is_grad_enabled()
+            and self.call.observer is None
+        )
 
     def forward(
         self,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tests.zia_core.backbones import adapted, build, inputs, open_gates, output
 from zia_core import ZeroInitConfig, ZiaError, attach, condition, frozen_prompts, zero_init_layers
-from zia_core.attention import PromptKV, prompt_term
+from zia_core.attention import PromptKV, add_to_one_query, prompt_term
 from zia_core.forms import prompt_form
 from zia_core.observe import observed
 
@@ -215,6 +215,47 @@ def test_generation_says_the_same_and_keeps_what_it_made() -> None:
     assert sum(len(shape) == 2 for shape in made) == 1
 
 
+def test_one_query_a_sample_is_the_equation() -> None:
+    text, q, key, value, gates = (x.double() for x in drawn(CASES["one-query"], torch.float32))
+    size = (len(q), -1, -1, -1)
+    own = PromptKV(key.expand(size), (gates[:, None, None] * value).expand(size))
+    found = add_to_one_query(text, q, own, 0.1)
+    assert not torch.allclose(found, text)
+    torch.testing.assert_close(found, naive(text, q, key, value, gates, 0.1, None))
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU")
+@torch.no_grad()
+def test_generation_on_cuda_is_three_operations_a_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself; the plain form and the kernel say the same."""
+    model, batch = moved(adapted("llama-gqa"), inputs("llama-gqa"))
+    options = {"max_new_tokens": 5, "do_sample": False, "eos_token_id": None}
+    said, calls = {}, []
+
+    def counted(*args: Any) -> Tensor:
+        calls.append(args)
+        return add_to_one_query(*args)
+
+    monkeypatch.setattr("zia_core.layer.add_to_one_query", counted)
+    for form in ("plain", "fused", "automatic"):
+        with prompt_form(form):
+            said[form] = model.generate(batch["input_ids"], **options)
+        assert len(calls) == (4 * len(zero_init_layers(model)) if form == "automatic" else 0)
+    assert said["plain"].equal(said["fused"])
+    assert said["plain"].equal(said["automatic"])
+
+
+def test_a_second_derivative_is_refused() -> None:
+    from zia_core.fused_term import add_prompt_term
+
+    text, q, key, value, gates = drawn(CASES["grouped"], torch.float32)
+    q.requires_grad_()
+    out = add_prompt_term(text, q, key, value, gates, 0.1)
+    (first,) = torch.autograd.grad(out.square().sum(), q, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.square().sum().backward()
+
+
 @torch.no_grad()
 def test_kept_prompts_are_those_of_the_form() -> None:
     model, batch = moved(adapted("llama-gqa"), inputs("llama-gqa"))
@@ -244,6 +285,10 @@ def test_autocast_and_checkpointing_and_copies() -> None:
         assert all(x.equal(y) for x, y in zip(learned(twin, batch), expected, strict=True))
 
 
+@pytest.mark.skipif(
+    not hasattr(torch.autograd.graph, "contextvars"),
+    reason="this torch cannot compile what reads context variables whole",
+)
 def test_compiled_whole() -> None:
     """As one graph, through operators that the compiler sees."""
     from torch._dynamo.testing import CompileCounterWithBackend
