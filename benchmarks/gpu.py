@@ -69,18 +69,11 @@ class Step:
         return [sys.executable, "-m", f"benchmarks.{self.name}", *options]
 
 
-TESTS = ("-m", "pytest", "-q", "-rs", "-n", "6", "-k", "cuda or gpu or fused", "tests/zia_core")
+TESTS = ("-m", "pytest", "-q", "-rs", "-n", "8", "-k", "cuda or gpu or fused", "tests/zia_core")
 SMALL = ("-m", "experiments.harness.cli", "reproduce", "--profile", "small", "--executor", "local")
 PLAN = (
-    Step("tests", "the tests that need a card", 40, words=TESTS),
-    Step("parity", "every form on every kernel, against float64", 25, shape={"device": "cuda"}),
-    Step(
-        "attention_core",
-        "LLaMA-7B's attention, 8 x 512 tokens",
-        25,
-        30,
-        BF16 | {"batch": 8, "heads": 32, "head_dim": 128},
-    ),
+    Step("tests", "the tests that need a card", 90, words=TESTS),
+    Step("parity", "every form on every kernel, against float64", 70, shape={"device": "cuda"}),
     Step(
         "train_step",
         "8 layers of LLaMA-7B, 8 x 512 tokens",
@@ -88,6 +81,7 @@ PLAN = (
         40,
         BF16 | LLAMA_7B | {"batch": 8, "tokens": 512},
     ),
+    Step("llama7b", "LLaMA-7B, Alpaca's steps of 64 records", 90, 10),
     Step(
         "decode",
         "LLaMA-7B, 8 texts of 64 tokens, 32 new ones",
@@ -95,7 +89,13 @@ PLAN = (
         9,
         BF16 | LLAMA_7B | {"layers": 32, "adapted_layers": 30},
     ),
-    Step("llama7b", "LLaMA-7B, Alpaca's steps of 64 records", 110, 10),
+    Step(
+        "attention_core",
+        "LLaMA-7B's attention, 8 x 512 tokens",
+        30,
+        30,
+        BF16 | {"batch": 8, "heads": 32, "head_dim": 128},
+    ),
     Step(
         "encoders",
         "ViT-B/16, 32 images; RoBERTa-large, 16 x 384",
@@ -113,11 +113,11 @@ PLAN = (
     Step(
         "scale",
         "cost over batch, tokens, prompts, layers",
-        40,
+        30,
         10,
         BF16 | {"width": 2048, "heads": 16, "kv_heads": 16, "mlp": 5504},
     ),
-    Step("small", "as much of the profile small as there is time for", 100, words=SMALL),
+    Step("small", "as much of the profile small as there is time for", 60, words=SMALL),
 )
 
 

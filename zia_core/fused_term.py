@@ -213,7 +213,9 @@ def _blocks(dtype: torch.dtype, T: int, K: int, D: int, *, backward: bool = Fals
     block_k = max(16, triton.next_power_of_2(K))
     wide = dtype == torch.float32
     block_d = min(max(16, triton.next_power_of_2(D)), (2048 if wide else 8192) // block_k)
-    block_t = 16 if T <= 16 else 32 if wide or backward else 64
+    # Measured on an H100 with ten prompts: tiles of 64 take two thirds of the time that 32 take.
+    small = not wide and (not backward or (block_k == 16 and block_d <= 128))
+    block_t = 16 if T <= 16 else 64 if small else 32
     num_d = triton.cdiv(D, block_d)
     # With pieces, loads ahead of the loop would each take shared memory.
     return _Blocks(
