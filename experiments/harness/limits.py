@@ -15,6 +15,7 @@ COUNTS = [
     "micro_batch_size",
     "token_budget",
     "eval_tokens",
+    "loss_chunk",
     "max_length",
     "new_tokens",
     "prompt_length",
@@ -40,16 +41,20 @@ COUNTS = [
     "tokenizer_documents",
     "images",
 ]
-SHARES = ["lora_dropout", "prefix_dropout", "hidden_dropout", "visual_prompt_dropout", "dropout"]
+SHARES = [
+    *("lora_dropout", "prefix_dropout", "hidden_dropout", "visual_prompt_dropout", "dropout"),
+    *("gray_probability", "mix_probability", "label_smoothing"),
+]
 BOUNDS: dict[str, tuple[float, float]] = {
     "threads": (1, MOST_THREADS),
     **dict.fromkeys(COUNTS, (1, 10**9)),
     **dict.fromkeys(SHARES, (0, 1)),
     **dict.fromkeys(("epochs", "warmup_epochs", "selection_epochs"), (0, 10**6)),
     **dict.fromkeys(
-        ("evaluations", "answered", "stride", "development", "crop_padding"), (0, 10**9)
+        ("evaluations", "answered", "stride", "development", "crop_padding", "held_out"), (0, 10**9)
     ),
     **dict.fromkeys(("peak_lr", "min_lr", "projection_lr", "weight_decay", "clip_norm"), (0, inf)),
+    **dict.fromkeys(("mixup_alpha", "cutmix_alpha"), (0, inf)),
     **dict.fromkeys(("beta1", "beta2"), (0, 0.999999)),
 }
 

@@ -12,10 +12,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from experiments.harness import schema
 from experiments.harness.stored import STATES
 
 HOST_KEYS = frozenset({"host", "hostname", "node"})
 SECRET_KEYS = re.compile(r"(?i)(?:.*[_-])?(?:token|password|passwd|secret|api[_-]?key)")
+RECORDS = (
+    *(schema.Progress, schema.Attempt, schema.Status),
+    *(schema.Git, schema.Cpu, schema.Torch, schema.Environment),
+)
+# Keep their names, also on a host that is called `torch`.
+FIELDS = {*schema.CONFIG, *schema.METRICS, *schema.TIMING}.union(
+    *(record.__annotations__ for record in RECORDS)
+)
 VERSIONS = "packages"  # the key of values such as 13.4.1.3, which are no addresses
 SHARED_NAMES = frozenset({"", "root", "user", "admin", "runner", "ubuntu", "nobody", "home"})
 SECRET, USER, HOST, ADDRESS, PATH = "<secret>", "<user>", "<host>", "<address>", "<path>"
@@ -141,7 +150,7 @@ class Scrubber:
 def _map(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, dict):
         return {
-            change(key): SECRET
+            key if key in FIELDS else change(key): SECRET
             if isinstance(inner, str) and SECRET_KEYS.fullmatch(key)
             else inner
             if key == VERSIONS

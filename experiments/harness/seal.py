@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.harness.files import read_json, sha256_file, write_json_atomic
-from experiments.harness.inside import inside
+from experiments.harness.inside import inside, is_plain
 from zia_core.errors import ZiaError
 
 SEAL = "files.json"
@@ -22,9 +22,12 @@ HOW = "`zia verify --seal DIR` checks and seals runs that are older than seals"
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """The SHA-256 of every file in `folder`, by its name there; links are nobody's files."""
-    names = (name for name in listing(folder) if not (folder / name).is_symlink())
-    return {name: sha256_file(folder / name) for name in names}
+    """The SHA-256 of every file in `folder`, by its name there; links are nobody's files.
+
+    Nor are hidden ones (.nfs0001, .DS_Store), which come and go, and names that no run gives.
+    """
+    names = (name for name in listing(folder) if is_plain(name) and not _is_hidden(name))
+    return {name: sha256_file(folder / name) for name in names if not (folder / name).is_symlink()}
 
 
 def write(folder: Path) -> None:
@@ -71,6 +74,10 @@ def listing(folder: Path) -> Iterator[str]:
     for path in sorted(folder.iterdir()):
         if path.name not in NEVER_SEALED:
             yield from _below(path, path.name)
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 def _below(path: Path, name: str) -> Iterator[str]:

@@ -123,9 +123,14 @@ class Unchanged:
             )
 
     def _look(self) -> dict[str, tuple[int, int]]:
-        files = (path for name in PACKAGES for path in (self._project / name).rglob("*.py"))
-        stats = {path.relative_to(self._project).as_posix(): path.stat() for path in files}
-        return {name: (stat.st_mtime_ns, stat.st_size) for name, stat in stats.items()}
+        found: dict[str, tuple[int, int]] = {}
+        for path in (path for name in PACKAGES for path in (self._project / name).rglob("*.py")):
+            if path.name.startswith("."):  # no module: Emacs, say, locks by a link to nothing
+                continue
+            with suppress(FileNotFoundError):  # removed just now, which the comparison will show
+                stat = path.stat()
+                found[path.relative_to(self._project).as_posix()] = stat.st_mtime_ns, stat.st_size
+        return found
 
 
 def _copy(code: Code, folder: Path) -> bool:

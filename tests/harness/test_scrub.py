@@ -88,6 +88,14 @@ def test_what_a_key_tells_of_its_value(scrubber: Scrubber) -> None:
     assert scrubber.scrub(value) == value | {"api_key": "<secret>"}
 
 
+def test_our_own_fields_keep_their_names_on_a_host_of_the_same() -> None:
+    value = {"host": "torch", "torch": {"version": "2.11"}, "on torch": 1}
+    scrubber = Scrubber()
+    scrubber.collect(value)
+    clean = {"host": "host-1", "torch": {"version": "2.11"}, "on host-1": 1}
+    assert scrubber.scrub(value) == clean
+
+
 def test_the_host_of_every_run_has_its_own_number() -> None:
     scrubber = Scrubber()
     scrubber.collect([{"host": "a"}, {"attempts": [{"host": "b"}, {"host": "a"}]}])

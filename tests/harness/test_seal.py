@@ -132,6 +132,16 @@ def test_what_is_not_sealed_is_not_of_the_run(run: Path, tmp_path: Path) -> None
     assert "linked is not listed in files.json: take it away" in details(published)
 
 
+@pytest.mark.parametrize("name", [".nfs0001", "backbone/.DS_Store", "Icon\r", "a\\b", "a\u3000b"])
+def test_what_others_leave_in_a_folder_is_not_sealed(run: Path, name: str) -> None:
+    """It goes again, or has a name that no seal may have: then the run would be refused for it."""
+    unseal(run)
+    (run / name).touch()
+    assert [f.outcome for f in verify(run, sealing=True) if f.check == "seal"] == ["ok"]
+    (run / name).unlink()
+    assert stored.load_sealed(run).is_sealed
+
+
 @pytest.mark.parametrize("name", [stored.PROMPT_SHARE, stored.ANSWERS, stored.CARD])
 def test_nothing_stands_in_for_what_a_run_does_not_have(run: Path, name: str) -> None:
     (run / name).write_text("{}")

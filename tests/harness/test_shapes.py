@@ -10,12 +10,23 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
-from experiments.harness import live, oversight, plan, publish, retrying, seal, status, stored
+from experiments.harness import (
+    limits,
+    live,
+    oversight,
+    plan,
+    publish,
+    retrying,
+    seal,
+    status,
+    stored,
+)
 from experiments.harness.process import Process
+from experiments.harness.registry import experiments
 from experiments.harness.stored import CONFIG, ENVIRONMENT, METRICS, PREDICTIONS, RESULT, STATUS
 from experiments.harness.submission import SUBMISSION_FILE
 from experiments.harness.typed import Record, conform, records
@@ -166,6 +177,7 @@ def test_status_names_the_file_and_shows_the_other_runs(
         ("threads=100000000", "setting threads must be between 1 and 1,024, not 100000000"),
         ("batch_size=0", "setting batch_size must be between 1 and 1,000,000,000, not 0"),
         ("token_budget=-1", "setting token_budget must be between"),
+        ("loss_chunk=0", "setting loss_chunk must be between 1 and"),
         ("lora_dropout=1.5", "setting lora_dropout must be between 0 and 1, not 1.5"),
         ("epochs=1e308", "setting epochs must be between 0 and 1,000,000, not 1e+308"),
         ("peak_lr=-1", "setting peak_lr must be at least 0, not -1.0"),
@@ -183,6 +195,15 @@ def test_a_setting_that_no_run_can_have_is_refused_where_it_is_typed(
     name, _, value = setting.partition("=")
     with pytest.raises(ZiaError, match=re.escape(said)):
         planning.choose("alpaca_llama", "mini", "cpu", settings={name: value})
+
+
+def test_every_number_among_the_settings_has_bounds() -> None:
+    anything = {"selection_seed", "gate_init", "lora_alpha"}
+    kinds = {int, float, int | None, float | None}
+    for experiment in experiments().values():
+        hints = get_type_hints(experiment.settings)
+        numbers = {name for name, kind in hints.items() if kind in kinds}
+        assert numbers - anything <= limits.BOUNDS.keys(), experiment.name
 
 
 @pytest.mark.parametrize("option", ["--threads 100000000", "--workers 100000000", "--threads 0"])

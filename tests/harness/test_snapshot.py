@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments.harness import snapshot
-from experiments.harness.snapshot import ChangedCodeError
+from experiments.harness.snapshot import ChangedCodeError, Unchanged
 from zia_core.errors import ZiaError
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
@@ -111,6 +111,20 @@ def test_code_from_elsewhere_is_noticed(
     snapshot.check_imports(repository)
     with pytest.raises(ZiaError, match=r"zia_core would be imported from .* and not from .*/runs"):
         snapshot.check_imports(taken(project, tmp_path / "runs"))
+
+
+def test_what_an_editor_leaves_beside_a_module_is_none(project: Path) -> None:
+    package = project / snapshot.PACKAGES[0]
+    package.mkdir()
+    code = Unchanged(project)
+    (package / ".#code.py").symlink_to("somebody@somewhere.17")
+    code.check()
+    Unchanged(project).check()
+    (package / "gone.py").symlink_to("nowhere")  # as one that is removed while it is looked at
+    Unchanged(project).check()
+    (package / "code.py").touch()
+    with pytest.raises(ChangedCodeError, match=r"code\.py was changed since this process began"):
+        code.check()
 
 
 @pytest.mark.parametrize("how_often", [2, 100])
