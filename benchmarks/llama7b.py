@@ -70,6 +70,7 @@ def modes() -> dict[str, Mode]:
     return {
         BASE: Mode({"token_budget": 8192}),
         "8,192 tokens, compiled": Mode({"token_budget": 8192, "compile": True}),
+        "8,192 tokens, fewer cuts": Mode({"token_budget": 8192, "overhead_tokens": 1024}),
         "1,024 tokens": Mode({"token_budget": 1024}),
         "4,096 tokens, recomputed": Mode(
             {"token_budget": 4096, "checkpoint_activations": True}, loss_chunk=512

@@ -30,6 +30,7 @@ class Optimisation:
     loss_reduction: Literal["step_labels", "micro_batch_mean"] = "step_labels"
     token_budget: int | None = None  # padded tokens of a micro-batch
     micro_batch_size: int | None = None  # or its examples
+    overhead_tokens: int = 64  # as of `TrainSettings`
     evaluations: int = 5  # evenly spaced, besides that at step 0; 0: only that and the last
 
     # The machine, as far as it changes numbers.
@@ -75,6 +76,7 @@ def train_settings(
         loss_reduction=s.loss_reduction,
         token_budget=s.token_budget,
         micro_batch_size=s.micro_batch_size,
+        overhead_tokens=s.overhead_tokens,
         checkpoint_activations=s.checkpoint_activations,
         compile=s.compile,
         eval_every=math.ceil(total / s.evaluations) if s.evaluations else 0,

@@ -109,5 +109,6 @@ def _micro_batches(
         everybodys = [[indices[position] for position in group] for group in cut]
         return ranks.share(everybodys), len(everybodys)
     mine = ranks.share(sorted(indices, key=lambda index: -task.length(index)))
-    cut = token_micro_batches([task.length(index) for index in mine], settings.token_budget)
+    lengths = [task.length(index) for index in mine]
+    cut = token_micro_batches(lengths, settings.token_budget, settings.overhead_tokens)
     return [[mine[position] for position in group] for group in cut], len(cut)

@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
 
+from zia_core.batching import OVERHEAD_TOKENS
 from zia_core.errors import ZiaError
 from zia_core.optim import Decay
 
@@ -38,6 +39,9 @@ class TrainSettings:
     loss_reduction: Literal["step_labels", "micro_batch_mean"] = "step_labels"
     token_budget: int | None = None  # padded tokens of a micro-batch, cut by length; or else
     micro_batch_size: int | None = None  # examples of a micro-batch, cut in shuffled order
+    # With a token_budget: what a micro-batch costs besides its tokens, in tokens. More where it
+    # takes long to launch a model's operations: fewer micro-batches, and more padding.
+    overhead_tokens: int = OVERHEAD_TOKENS
     # Less memory for more time: blocks are run again in the backward pass. The same numbers.
     checkpoint_activations: bool = False
     # Blocks are compiled for passes with a gradient. Other kernels round in another order: losses

@@ -47,7 +47,11 @@ def _try_once() -> None:
 
 
 def _is_away(error: BaseException) -> bool:
-    """Whether an error is not the hub's own word, such as that it has no file of that name."""
+    """Whether an error is of the connection.
+
+    It is not where the hub says a word of its own, such as that it has no file of that name, nor
+    where a file on this machine cannot be written.
+    """
     from huggingface_hub.errors import HfHubHTTPError
 
     seen: BaseException | None = error
@@ -55,7 +59,7 @@ def _is_away(error: BaseException) -> bool:
         if isinstance(seen, HfHubHTTPError) and getattr(seen, "response", None) is not None:
             return seen.response.status_code >= 500
         seen = seen.__cause__ or seen.__context__
-    return isinstance(error, OSError)
+    return isinstance(error, OSError) and error.filename is None
 
 
 def _give_up() -> None:

@@ -53,6 +53,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(
         ("evaluations", "answered", "stride", "development", "crop_padding", "held_out"), (0, 10**9)
     ),
+    "overhead_tokens": (0, 10**9),
     **dict.fromkeys(("peak_lr", "min_lr", "projection_lr", "weight_decay", "clip_norm"), (0, inf)),
     **dict.fromkeys(("mixup_alpha", "cutmix_alpha"), (0, inf)),
     **dict.fromkeys(("beta1", "beta2"), (0, 0.999999)),

@@ -42,7 +42,7 @@ def say(sentence: object) -> None:
     print(plain(sentence), file=sys.stderr, flush=True)  # noqa: T201
 
 
-@dataclass
+@dataclass(eq=False)  # hashed by identity: libraries keep streams in sets
 class Stream:
     """A text stream that drops what it cannot write, and keeps the first reason in `error`."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from experiments import backbones
 from experiments.harness.files import read_json
-from experiments.harness.output import tell
+from experiments.harness.output import guarded, tell
 from experiments.harness.provenance import PROJECT
 from experiments.miniature.release import CARD, FOLDER
 from experiments.vision import backbones as image_backbones
@@ -48,7 +48,9 @@ def _line(rebuilt: dict[str, Any], released: dict[str, Any]) -> str:
     )
 
 
-if __name__ == "__main__":
+@guarded()
+def main() -> None:
+    """Compare the runs in a folder, `results/runs` by default."""
     try:
         for line in compared(
             Path(*sys.argv[1:2]) if sys.argv[1:] else PROJECT / "results" / "runs"
@@ -56,3 +58,7 @@ if __name__ == "__main__":
             tell(line)
     except ZiaError as error:
         sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

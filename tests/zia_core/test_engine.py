@@ -64,6 +64,13 @@ def test_micro_batches_by_length_have_the_padded_batchs_gradients(tmp_path: Path
     cut = first_gradients(tmp_path, task, batch_size=16, token_budget=70)
     assert len([size for size in sizes if size < 16]) > 5
     assert_close(cut, padded, 1e-5)
+    sizes.clear()
+    first_gradients(tmp_path, task, batch_size=16, token_budget=10_000, overhead_tokens=0)
+    assert len([size for size in sizes if size < 16]) > 5  # no room saved is too little
+    sizes.clear()
+    whole = first_gradients(tmp_path, task, batch_size=16, token_budget=10_000, overhead_tokens=999)
+    assert 16 in sizes
+    assert_close(whole, padded, 1e-5)
     fixed = first_gradients(tmp_path, task, batch_size=16, token_budget=None, micro_batch_size=3)
     assert_close(fixed, padded, 1e-5)
 
