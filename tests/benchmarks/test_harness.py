@@ -14,7 +14,17 @@ from zia_core.errors import ZiaError
 def publish(root: Path, name: str, profile: str, backbone: str, seconds: list[float]) -> None:
     folder = root / PUBLISHED / "alpaca_llama" / name
     folder.mkdir(parents=True)
-    config = {"profile": profile, "backbone": backbone}
+    config = {
+        "experiment": "alpaca_llama",
+        "version": 1,
+        "task": "instruct",
+        "method": "zero-init",
+        "backbone": backbone,
+        "data": "generated",
+        "profile": profile,
+        "seed": 0,
+        "settings": {},
+    }
     (folder / stored.CONFIG).write_text(json.dumps(config))
     (folder / stored.RESULT).write_text(json.dumps({"steps": len(seconds)}))
     lines = [json.dumps({"step": i, "seconds": took}) for i, took in enumerate(seconds)]
