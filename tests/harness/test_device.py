@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -40,7 +41,7 @@ def zia(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
 
     def call(line: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["zia", *line.split()])
+        monkeypatch.setattr(sys, "argv", ["zia", *shlex.split(line)])
         with pytest.raises(SystemExit) as end:
             cli.main()
         return (int(end.value.code or 0), *capfd.readouterr())
@@ -127,7 +128,7 @@ def test_a_gpu_that_is_not_there_is_one_sentence(zia: Zia, line: str) -> None:
 
 def test_generate_says_so_too(zia: Zia, repository: Path) -> None:
     run = next((repository / "results/published/alpaca_llama").glob("zero-init-*"))
-    code, _, err = zia(f"generate {run} --device cuda Hello")
+    code, _, err = zia(f"generate {shlex.quote(str(run))} --device cuda Hello")
     assert (code, err) == (1, "zia: device cuda: torch finds no GPU here; use --device cpu\n")
 
 
