@@ -2,7 +2,6 @@
 
 import json
 import re
-import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -20,7 +19,7 @@ PROFILES = [
     for experiment in registry.experiments().values()
     for profile in experiment.profiles
 ]
-Zia = Callable[[str], tuple[int, str, str]]
+Zia = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
@@ -33,15 +32,18 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def zia(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Zia:
-    """`zia("run toy")` in an empty folder, without data: exit code, stdout, stderr."""
+    """`zia("run toy")` in an empty folder, without data: exit code, stdout, stderr.
+
+    Words beside the line may have spaces.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.delenv("ZIA_DATA", raising=False)
     monkeypatch.setenv("ZIA_WEIGHTS", str(tmp_path / "none"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
 
-    def call(line: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["zia", *shlex.split(line)])
+    def call(line: str, *words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["zia", *line.split(), *words])
         with pytest.raises(SystemExit) as end:
             cli.main()
         return (int(end.value.code or 0), *capfd.readouterr())
@@ -128,7 +130,7 @@ def test_a_gpu_that_is_not_there_is_one_sentence(zia: Zia, line: str) -> None:
 
 def test_generate_says_so_too(zia: Zia, repository: Path) -> None:
     run = next((repository / "results/published/alpaca_llama").glob("zero-init-*"))
-    code, _, err = zia(f"generate {shlex.quote(str(run))} --device cuda Hello")
+    code, _, err = zia("generate --device cuda", str(run), "Hello")
     assert (code, err) == (1, "zia: device cuda: torch finds no GPU here; use --device cpu\n")
 
 
