@@ -13,13 +13,14 @@ from experiments.vtab_vit.experiment import EXPERIMENT as VTAB_VIT
 
 PROFILE, METHOD, SEEDS = "mini", "zero-init", 2
 EXPERIMENTS = (ALPACA_LLAMA, COCO_CAPTION, SCIENCEQA, SQUAD_ROBERTA, VTAB_VIT)
-# 25 to 62 steps each, seconds of a core. Those of `vtab_vit` have no checkpoint before their end.
+# 60 to 150 steps each, seconds of a core: status.json says every 2 seconds how far a run is.
+# Those of `vtab_vit` have no checkpoint before their end.
 EPOCHS = {
-    "alpaca_llama": 0.4,
-    "coco_caption": 0.25,
-    "scienceqa": 0.25,
-    "squad_roberta": 0.3,
-    "vtab_vit": 0.2,
+    "alpaca_llama": 1.0,
+    "coco_caption": 0.6,
+    "scienceqa": 0.6,
+    "squad_roberta": 0.75,
+    "vtab_vit": 0.5,
 }
 _PLANS = {each.name: each.plan for each in EXPERIMENTS}  # as they are before anybody changes them
 

@@ -64,6 +64,7 @@ def main(folder: Path) -> None:
     specs, began = [pattern], time.monotonic()
     codes = [end(start(pattern, folder / "undisturbed"))]
     life_s = time.monotonic() - began
+    whole = True  # the run has not been killed yet
     barren = 0  # kills in a row before any record: the machine has become slower since
     while True:
         began = time.monotonic()
@@ -73,9 +74,12 @@ def main(folder: Path) -> None:
             break
         if has_ended(pid, numbers.uniform(0, life_s * (1 + barren / 2))):
             codes.append(end(pid))
-            life_s = min(life_s, time.monotonic() - began)  # the first one's may have been long
+            if whole:  # the first one's life may have been long
+                life_s = min(life_s, time.monotonic() - began)
+            whole = True
             specs.append(replace(pattern, seed=len(specs)))  # this one is done: the next
             continue
+        whole = False
         os.kill(pid, signal.SIGKILL)
         end(pid)
         found = what_was_there(folder / "killed" / name_of(specs[-1]))

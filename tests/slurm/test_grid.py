@@ -12,7 +12,7 @@ from tests.slurm.conftest import NewGrid
 from tests.slurm.grid import PATIENCE_S, Grid, contents, five_experiments
 
 PREEMPTIONS = 2
-STEPS_BETWEEN = (8, 40)  # two faults, of all runs together: the grid has 290
+STEPS_BETWEEN = (8, 40)  # two faults, of all runs together: the grid has some 700
 
 
 def tables(out: Path) -> dict[str, list[bytes]]:
