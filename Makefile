@@ -97,7 +97,7 @@ backbones: $(STAMP)  ## Train the pocket backbones of mini from nothing (2 hours
 	.venv/bin/zia pretrain llama
 	.venv/bin/zia pretrain roberta
 	.venv/bin/zia pretrain pocket_vit
-	.venv/bin/python -m experiments.miniature.compare
+	.venv/bin/python -m experiments.pretrain.compare
 
 clean:  ## Remove .venv and caches; results and weights stay
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache

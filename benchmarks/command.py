@@ -14,9 +14,9 @@ from typing import Any, get_type_hints
 
 from benchmarks import BENCHMARKS
 from experiments.harness.registry import check_choice
-from experiments.harness.typed import conform
 from zia_core.errors import ZiaError
 from zia_core.json_text import loads
+from zia_core.validation import conform
 
 
 def run(
@@ -44,8 +44,8 @@ def run(
     import torch
 
     from benchmarks import show
-    from experiments.harness import terminal
-    from experiments.harness.files import write_json_atomic
+    from experiments.io import terminal
+    from experiments.io.files import write_json_atomic
 
     module: Any = importlib.import_module(f"benchmarks.{name}")
     sizes = shape_of(module.Shape, shape)
@@ -68,7 +68,7 @@ def run(
 
 def _make_ready(out: Path) -> None:
     """Make the folder of `out`: what cannot be written must show before hours of measuring."""
-    from experiments.harness.files import check_output, write_errors
+    from experiments.io.files import check_output, write_errors
 
     with write_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)

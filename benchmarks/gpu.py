@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.toy_sizes import TOY
-from experiments.harness.files import write_errors, write_json_atomic
-from experiments.harness.output import tell
+from experiments.io.files import write_errors, write_json_atomic
+from experiments.io.output import tell
 from zia_core.errors import ZiaError
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -70,7 +70,7 @@ class Step:
 
 
 TESTS = ("-m", "pytest", "-q", "-rs", "-n", "8", "-k", "cuda or gpu or fused", "tests/zia_core")
-SMALL = ("-m", "experiments.harness.cli", "reproduce", "--profile", "small", "--executor", "local")
+SMALL = ("-m", "experiments.cli.main", "reproduce", "--profile", "small", "--executor", "local")
 PLAN = (
     Step("tests", "the tests that need a card", 90, words=TESTS),
     Step("parity", "every form on every kernel, against float64", 70, shape={"device": "cuda"}),

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks import BENCHMARKS
 from benchmarks.show import MIB
-from experiments.harness.files import check_output, read_json, write_atomic
-from experiments.harness.output import tell
+from experiments.io.files import check_output, read_json, write_atomic
+from experiments.io.output import tell
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:

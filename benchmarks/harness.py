@@ -20,12 +20,13 @@ from typing import Any
 from benchmarks import command
 from benchmarks.measure import Part, interleaved, part, record
 from benchmarks.toys.nothing.experiment import Settings, spec
-from experiments.harness import executor, plan, registry, seal, stored
-from experiments.harness.cli_options import PUBLISHED
-from experiments.harness.files import read_json, write_json_atomic
+from experiments.cli.options import PUBLISHED
+from experiments.dispatch import in_process
+from experiments.harness import plan, registry, seal, stored
 from experiments.harness.provenance import PROJECT
 from experiments.harness.spec import RunSpec
-from experiments.report.tables import write_tables
+from experiments.io.files import read_json, write_json_atomic
+from experiments.report.tables.write import write_tables
 from zia_core.errors import ZiaError
 
 ROUNDS = 7
@@ -66,7 +67,7 @@ def _one_run(shape: Shape, runs: Path, rounds: int) -> Part:
 
     def call(settings: Settings) -> Callable[[], None]:
         def run() -> None:
-            outcome = executor.run_one(spec(next(seeds), settings), runs)
+            outcome = in_process.run_one(spec(next(seeds), settings), runs)
             if outcome.state != "done":
                 raise ZiaError(f"the run of nothing ended as {outcome.state}: {outcome.reason}")
 
@@ -95,7 +96,7 @@ def _published_runs() -> Part:
 
 
 def _start_up(rounds: int) -> Part:
-    nothing, program = "python -c pass", "from experiments.harness.cli import main; main()"
+    nothing, program = "python -c pass", "from experiments.cli.main import main; main()"
 
     def call(*arguments: str) -> Callable[[], None]:
         def run() -> None:
@@ -116,7 +117,7 @@ def _start_up(rounds: int) -> Part:
 def _many_runs(shape: Shape, root: Path, rounds: int) -> Part:
     """A plan before and after its runs were done, and all tables from as many published runs."""
     specs = [spec(seed, Settings()) for seed in range(shape.runs)]
-    executor.run_one(specs[0], root / "first")
+    in_process.run_one(specs[0], root / "first")
     _copies(root / "first" / specs[0].experiment / specs[0].folder_name, specs, root / "done")
     source = _published()[0]
     settings = registry.get("alpaca_llama").settings

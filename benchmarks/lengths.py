@@ -97,7 +97,7 @@ def main(tokenizer_folder: str) -> None:
     from safetensors.torch import save
     from transformers import AutoTokenizer
 
-    from experiments.harness.files import write_atomic
+    from experiments.io.files import write_atomic
 
     records = load_alpaca()
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, trust_remote_code=False)

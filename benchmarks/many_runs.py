@@ -26,16 +26,17 @@ from benchmarks import command
 from benchmarks.harness import toy_is_known
 from benchmarks.measure import Part, part, record
 from benchmarks.toys.nothing.experiment import Settings, spec
-from experiments.harness import executor, plan, publish, registry, seal, status, stored, verify
-from experiments.harness.cli_options import PUBLISHED
-from experiments.harness.files import read_json
+from experiments.cli.options import PUBLISHED
+from experiments.dispatch import in_process, status_table
+from experiments.dispatch.stop_signals import StopSignals
+from experiments.dispatch.worker import Worker, name_of
+from experiments.harness import plan, publish, registry, seal, stored, verify
 from experiments.harness.ownership import Ownership
 from experiments.harness.provenance import PROJECT
 from experiments.harness.spec import RunSpec
-from experiments.harness.stopping import StopSignals
-from experiments.harness.worker import Worker, name_of
+from experiments.io.files import read_json
 from experiments.report.claims.document import write_claims
-from experiments.report.tables import write_tables
+from experiments.report.tables.write import write_tables
 from zia_core.errors import ZiaError
 
 ROUNDS = 1
@@ -80,7 +81,7 @@ def _figures(points: dict[str, dict[str, float]]) -> Part:
 def _costs(root: Path, number: int, rounds: int) -> dict[str, dict[str, float]]:
     """What each command costs on a folder of so many finished runs."""
     specs = [spec(seed, TRAINED) for seed in range(number)]
-    executor.run_one(specs[0], root / "first")
+    in_process.run_one(specs[0], root / "first")
     _copies([root / "first" / name_of(specs[0])], specs, root / "toys")
     sources = [_published(method) for method in METHODS]
     settings = registry.get("alpaca_llama").settings
@@ -90,7 +91,7 @@ def _costs(root: Path, number: int, rounds: int) -> dict[str, dict[str, float]]:
     copies = (root / f"published-{n}" for n in range(rounds))
     calls: dict[str, Callable[[], object]] = {
         "plan": lambda: _planned(specs, root / "toys"),
-        "status": lambda: status.show(root / "toys", watch=False),
+        "status": lambda: status_table.show(root / "toys", watch=False),
         "verify": lambda: _verified(root / "toys"),
         "tables": lambda: write_tables([root / "runs"], root / "tables"),
         "claims": lambda: write_claims([root / "runs"], root / "tables"),
@@ -104,7 +105,7 @@ def _costs(root: Path, number: int, rounds: int) -> dict[str, dict[str, float]]:
 def _hosted(root: Path, number: int, hosts: int) -> dict[str, float]:
     """What it costs to publish runs that were done on so many hosts, whose names must not be."""
     specs = [spec(seed, TRAINED) for seed in range(number)]
-    executor.run_one(specs[0], root / "first")
+    in_process.run_one(specs[0], root / "first")
     _copies([root / "first" / name_of(specs[0])], specs, root / "toys", hosts)
     found = _cost(lambda: publish.publish(root / "toys", root / "published"), number, 1)
     shutil.rmtree(root)
@@ -150,7 +151,7 @@ def _taken(specs: Sequence[RunSpec], runs: Path) -> None:
 def _shared(root: Path, number: int, workers: int) -> dict[str, float]:
     """So many workers do all runs of one folder together; ZiaError if one is lost or done twice."""
     specs = [spec(seed, Settings()) for seed in range(number)]
-    executor.run_one(specs[0], root / "first")  # the workers, which are forked, have its imports
+    in_process.run_one(specs[0], root / "first")  # the workers, which are forked, have its imports
     fork = get_context("fork")
     own = fork.SimpleQueue()
     began, before = time.perf_counter(), _children_s()

@@ -14,8 +14,8 @@ from typing import Any
 
 from benchmarks import BENCHMARKS, show
 from benchmarks.goals import GOALS
-from experiments.harness.files import read_json, write_atomic
-from experiments.harness.output import tell
+from experiments.io.files import read_json, write_atomic
+from experiments.io.output import tell
 from zia_core.errors import ZiaError
 
 FOLDER = Path(__file__).parent

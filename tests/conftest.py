@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.harness import inherited
+from experiments.dispatch import job_environment
 from experiments.harness.provenance import usable_cores
 
 # Numbers of a run depend on the thread count, so the tests fix it before torch starts its pool.
@@ -20,7 +20,7 @@ if not torch.cuda.is_available():
 # No test reaches the hub; without this its client would try for half a minute before it says so.
 os.environ["HF_HUB_OFFLINE"] = "1"
 # In a shell inside a Slurm job, the tests are no part of that job.
-for variable in [*filter(inherited.is_of_a_job, os.environ), *inherited.RANKS]:
+for variable in [*filter(job_environment.is_of_a_job, os.environ), *job_environment.RANKS]:
     os.environ.pop(variable, None)
 
 REPOSITORY = Path(__file__).resolve().parent.parent

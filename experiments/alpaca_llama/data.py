@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from experiments.harness import hub
-from experiments.harness.datafiles import (
+from experiments.data import hub
+from experiments.data.files import (
     DATA_VARIABLE,
     official_file,
     parse_json,
@@ -18,7 +18,7 @@ from experiments.harness.datafiles import (
     text_field,
     where_looked,
 )
-from experiments.harness.files import canonical_json
+from experiments.io.files import canonical_json
 from zia_core.errors import ZiaError
 
 FILE = "alpaca/alpaca_data.json"

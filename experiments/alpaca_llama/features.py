@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.alpaca_llama.data import Record, fingerprint
 from experiments.alpaca_llama.templates import PROMPT_INPUT, PROMPT_NO_INPUT, prompt_text
-from experiments.harness.arrow_cache import cached
-from experiments.harness.files import canonical_json
-from experiments.token_rows import TokenRows
+from experiments.data.arrow_cache import cached
+from experiments.io.files import canonical_json
+from experiments.language.token_rows import TokenRows
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:  # heavy, and not needed to say what a run is

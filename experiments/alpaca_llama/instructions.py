@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.harness.datafiles import (
+from experiments.data.files import (
     DATA_VARIABLE,
     official_file,
     parse_json,
@@ -12,8 +12,8 @@ from experiments.harness.datafiles import (
     text_field,
     where_looked,
 )
-from experiments.miniature.instructions import instructions
-from experiments.miniature.provided import PROFILE as MINI
+from experiments.mini_world.instructions import instructions
+from experiments.mini_world.provided import PROFILE as MINI
 from zia_core.errors import ZiaError
 
 USER_ORIENTED_FILE = "alpaca/user_oriented_instructions.jsonl"

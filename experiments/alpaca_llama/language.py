@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.alpaca_llama.evaluate import label_losses
 from experiments.alpaca_llama.features import IGNORED, prompt_ids
-from experiments.harness.datafiles import DATA_VARIABLE, official_file
-from experiments.harness.files import canonical_json
-from experiments.miniature.documents import Library
-from experiments.miniature.provided import PROFILE as MINI
+from experiments.data.files import DATA_VARIABLE, official_file
+from experiments.io.files import canonical_json
+from experiments.language.token_rows import TokenRows
+from experiments.mini_world.documents import Library
+from experiments.mini_world.provided import PROFILE as MINI
 from experiments.squad_roberta.data import load_squad
-from experiments.token_rows import TokenRows
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:

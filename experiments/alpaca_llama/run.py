@@ -7,30 +7,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments import backbones
-from experiments.alpaca_llama import language, methods, runs
+from experiments.alpaca_llama import language, methods, plan
 from experiments.alpaca_llama.data import Record, fingerprint, load_alpaca
 from experiments.alpaca_llama.evaluate import answers, label_losses, mean_loss
 from experiments.alpaca_llama.features import InstructionDataset, tokenised
-from experiments.alpaca_llama.instructions import (
-    Instruction,
-    load_user_oriented,
-    own_instructions,
-)
+from experiments.alpaca_llama.instructions import Instruction, load_user_oriented, own_instructions
 from experiments.alpaca_llama.settings import Settings
 from experiments.alpaca_llama.subsets import select
 from experiments.alpaca_llama.vicuna import answer_records, load_questions
 from experiments.alpaca_llama.vicuna import fingerprint as fingerprint_questions
+from experiments.backbones import language_models
 from experiments.harness import stored
 from experiments.harness.experiment import Answer, NeedsData
-from experiments.harness.files import canonical_json
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
+from experiments.io.files import canonical_json
 from experiments.metrics import load_metric
-from experiments.miniature.provided import PROFILE as MINI
-from experiments.optimisation import bucket, train_settings
-from experiments.prompt_share import first_alone, write_prompt_share
-from experiments.selection import chosen_rate
+from experiments.mini_world.provided import PROFILE as MINI
+from experiments.training.optimisation import bucket, train_settings
+from experiments.training.prompt_share import first_alone, write_prompt_share
+from experiments.training.selection import chosen_rate
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
@@ -123,7 +119,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     other = language.held_out_texts(spec.profile)
     # Not among the fingerprints: what a run is measured on besides does not make it another one.
     folder.write_environment({"data": data, "weights": weights, "language": other.about})
-    choice = chosen_rate(spec, folder, RESULT_FIELDS, runs.requires)
+    choice = chosen_rate(spec, folder, RESULT_FIELDS, plan.requires)
     task = AlpacaTask(
         tokenised(splits.train, tokenizer, settings.max_length),
         tokenised(held_out, tokenizer, settings.max_length),
@@ -258,7 +254,9 @@ def _backbone(spec: RunSpec, device: str | None = None) -> Any:
 
     settings: Settings = spec.settings
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-    return backbones.load(backbones.get(spec.backbone), dtype, device or settings.device)
+    return language_models.load(
+        language_models.get(spec.backbone), dtype, device or settings.device
+    )
 
 
 def _instruction(record: Record) -> Instruction:

@@ -7,7 +7,7 @@ says is [ours].
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments.selection import Selection
+from experiments.training.selection import Selection
 
 
 @dataclass(frozen=True)

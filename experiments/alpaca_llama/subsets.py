@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from experiments import subsets
 from experiments.alpaca_llama.data import Record, Split
-from experiments.miniature.creatures import SPLITS
-from experiments.miniature.instructions import instructions
+from experiments.data import subsets
+from experiments.mini_world.creatures import SPLITS
+from experiments.mini_world.instructions import instructions
 from zia_core.errors import ZiaError
 
 FOLDER = Path(__file__).parent
@@ -51,7 +51,7 @@ def select(records: Sequence[Record], name: str) -> Splits:
 
 
 def draw(records: Sequence[Record], split: Split, size: int) -> list[tuple[int, str]]:
-    """Return rows and digests of `size` records of a split, as `experiments.subsets.draw`."""
+    """Return rows and digests of `size` records of a split, as `experiments.data.subsets.draw`."""
     return subsets.draw(_of(records, split), size)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from experiments.alpaca_llama.instructions import Instruction
-from experiments.harness.datafiles import (
+from experiments.data.files import (
     DATA_VARIABLE,
     official_file,
     parse_json,
@@ -18,8 +18,8 @@ from experiments.harness.datafiles import (
     text_field,
     where_looked,
 )
-from experiments.harness.files import canonical_json
 from experiments.harness.spec import RunSpec
+from experiments.io.files import canonical_json
 from zia_core.errors import ZiaError
 
 FILE = "vicuna80/question.jsonl"

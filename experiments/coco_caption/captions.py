@@ -9,7 +9,7 @@ from experiments.alpaca_llama.features import prompt_ids, response_ids
 from experiments.alpaca_llama.instructions import Instruction
 from experiments.alpaca_llama.templates import prompt_text
 from experiments.coco_caption.data import Captioned
-from experiments.image_features.examples import Example
+from experiments.language.examples import Example
 from experiments.metrics.coco.ptb import tokenize
 from experiments.metrics.coco.scorer import degenerate, score
 from zia_core.errors import ZiaError

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from experiments.coco_caption.data import FLICKR_IMAGES, FLICKR_TOKENS, SPLITS
-from experiments.harness.datafiles import parse_json, read_text, text_field
-from experiments.harness.files import check_output, write_errors
-from experiments.harness.inside import inside, is_file_name
-from experiments.harness.output import guarded, say, tell
-from experiments.image_features.archives import member, open_archive
+from experiments.data.files import parse_json, read_text, text_field
+from experiments.images.zip_archives import member, open_archive
+from experiments.io.files import check_output, write_errors
+from experiments.io.output import guarded, say, tell
+from experiments.io.safe_names import inside, is_file_name
 from zia_core.errors import ZiaError
 
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.harness.datafiles import DATA_VARIABLE, official_file, read_text, where_looked
-from experiments.harness.files import canonical_json
-from experiments.harness.inside import inside
+from experiments.data.files import DATA_VARIABLE, official_file, read_text, where_looked
+from experiments.io.files import canonical_json
+from experiments.io.safe_names import inside
 from experiments.metrics.coco.files import ImageId, read_annotations
 from zia_core.errors import ZiaError
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.coco_caption import runs
+from experiments.coco_caption import plan
 from experiments.coco_caption.captions import (
     DECODINGS,
     PROMPTS,
@@ -16,18 +16,18 @@ from experiments.coco_caption.captions import (
 )
 from experiments.coco_caption.data import Captioned, fingerprint, select
 from experiments.coco_caption.settings import Settings
+from experiments.data.files import DATA_VARIABLE
 from experiments.harness import stored
-from experiments.harness.datafiles import DATA_VARIABLE
 from experiments.harness.experiment import Answer, NeedsData
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
-from experiments.image_features import training
-from experiments.image_features.ask import about_image
-from experiments.image_features.examples import Examples
-from experiments.image_features.loaded import Seen
-from experiments.image_features.predictions import of_set
-from experiments.image_features.sight import answers, mean_loss
-from experiments.image_features.training import Encoded, Trained
+from experiments.language import training
+from experiments.language.ask import about_image
+from experiments.language.examples import Examples
+from experiments.language.generation import answers, mean_loss
+from experiments.language.image_inputs import Seen
+from experiments.language.predictions import of_set
+from experiments.language.training import Encoded, Trained
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
         )
 
     data = images, _fingerprints(spec, parts)
-    done = training.trained(spec, folder, *data, encoded, RESULT_FIELDS, runs.requires)
+    done = training.trained(spec, folder, *data, encoded, RESULT_FIELDS, plan.requires)
     captions = _captioned(done, scored)
     done.write(
         [{"id": identity, "caption": caption} for identity, caption in captions.items()],

@@ -7,7 +7,7 @@ learning rate and augmentation are in no source.
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments.image_features.settings import ImageTextSettings
+from experiments.language.settings import ImageTextSettings
 
 
 @dataclass(frozen=True)

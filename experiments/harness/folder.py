@@ -18,16 +18,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from experiments.harness import seal, stored
-from experiments.harness.files import (
+from experiments.harness.journal import RunJournal
+from experiments.harness.ownership import Ownership, Watch
+from experiments.harness.spec import NAME, RunSpec
+from experiments.io.files import (
     canonical_json,
     read_json,
     sha256_file,
     write_errors,
     write_json_atomic,
 )
-from experiments.harness.journal import RunJournal
-from experiments.harness.ownership import Ownership, Watch
-from experiments.harness.spec import NAME, RunSpec
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from experiments.harness.files import AppendLog, replacing, write_errors
 from experiments.harness.ownership import Ownership
 from experiments.harness.stored import CHECKPOINT, METRICS, TIMING, checkpoints
-from experiments.harness.typed import conform
+from experiments.io.files import AppendLog, replacing, write_errors
 from zia_core.errors import ZiaError
+from zia_core.validation import conform
 
 if TYPE_CHECKING:  # torch would make the command line slow to start
     from torch import Tensor

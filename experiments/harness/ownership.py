@@ -17,16 +17,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Self
 
-from experiments.harness.files import (
-    read_json,
-    replacing,
-    write_atomic,
-    write_errors,
-    write_json_atomic,
-)
-from experiments.harness.process import Process
-from experiments.harness.typed import conform_fields
+from experiments.harness.process_identity import Process
+from experiments.io.files import read_json, replacing, write_atomic, write_errors, write_json_atomic
 from zia_core.errors import ZiaError
+from zia_core.validation import conform_fields
 
 OWNER = "owner"  # the folder of the numbers, inside a run folder
 NUMBER = re.compile(r"([0-9]{6,18})\.json")

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from experiments.dispatch.status_table import current_state
 from experiments.harness import registry, stored
 from experiments.harness.experiment import Estimate
 from experiments.harness.registry import InvalidChoiceError, check_choice
 from experiments.harness.spec import RunSpec
-from experiments.harness.status import current_state
 from zia_core.errors import ZiaError
 
 DEVICES = ("auto", "cpu", "cuda")

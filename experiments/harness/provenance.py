@@ -14,9 +14,9 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.files import read_json, sha256_file
-from experiments.harness.typed import conform_fields
+from experiments.io.files import read_json, sha256_file
 from zia_core.errors import ZiaError
+from zia_core.validation import conform_fields
 
 SUBMISSION = "ZIA_SUBMISSION"  # in the environment of a job: the folder of its submission
 SUBMISSION_FILE = "submission.json"

@@ -15,7 +15,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from experiments.harness import seal, stored
-from experiments.harness.files import (
+from experiments.harness.scrub import Scrubber
+from experiments.harness.spec import RunSpec
+from experiments.harness.stored import StoredRun
+from experiments.harness.verify import verify_run
+from experiments.io.files import (
     canonical_json,
     check_output,
     read_json,
@@ -23,11 +27,7 @@ from experiments.harness.files import (
     write_atomic,
     write_json_atomic,
 )
-from experiments.harness.inside import inside
-from experiments.harness.scrub import Scrubber
-from experiments.harness.spec import RunSpec
-from experiments.harness.stored import StoredRun
-from experiments.harness.verify import verify_run
+from experiments.io.safe_names import inside
 from zia_core.errors import ZiaError
 
 SHOWN = 5  # runs that differ from the published ones
@@ -172,7 +172,7 @@ def _repeats(mine: dict[str, Any] | None, old: dict[str, Any] | None) -> bool:
 
 
 if __name__ == "__main__":  # what `zia publish` was called before
-    from experiments.harness import cli
+    from experiments.cli import main
 
     sys.argv.insert(1, "publish")
-    cli.main()
+    main.main()

@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import os
 import pkgutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 
 from experiments.harness.experiment import Experiment
@@ -20,6 +20,8 @@ class InvalidChoiceError(ZiaError):
 @cache
 def experiments(*packages: str) -> dict[str, Experiment]:
     """Every `EXPERIMENT` of a module `<package>.<name>.experiment`, by name, in alphabetic order.
+
+    A folder of experiments lends them its name: `pretrain.llama` is `pretrain_llama`.
 
     The packages are `experiments` and those named in `$ZIA_EXPERIMENTS`, separated by commas.
 
@@ -44,18 +46,28 @@ def _experiments_of(package: str) -> Iterator[Experiment]:
         folders = importlib.import_module(package).__path__
     except (ModuleNotFoundError, AttributeError, ValueError) as error:
         raise ZiaError(f"${OUTSIDE} names {package!r:.60}, which is no package: {error}") from error
-    for module in pkgutil.iter_modules(folders):
-        name = f"{package}.{module.name}.experiment"
-        if not module.ispkg or importlib.util.find_spec(name) is None:
-            continue
-        if name == Experiment.__module__:  # that of this package, which defines the type
-            continue
-        experiment = getattr(importlib.import_module(name), "EXPERIMENT", None)
-        if not isinstance(experiment, Experiment) or experiment.name != module.name:
-            raise ZiaError(
-                f"{name} must define EXPERIMENT, an Experiment whose name is {module.name!r}"
-            )
+    for name, module in _experiment_modules(package, folders):
+        experiment = getattr(importlib.import_module(module), "EXPERIMENT", None)
+        if not isinstance(experiment, Experiment) or experiment.name != name:
+            raise ZiaError(f"{module} must define EXPERIMENT, an Experiment whose name is {name!r}")
         yield experiment
+
+
+def _experiment_modules(
+    package: str, folders: Iterable[str], prefix: str = ""
+) -> Iterator[tuple[str, str]]:
+    """Name and module of each experiment: `<package>.a.experiment`, or `a_b` one level deeper."""
+    for folder in pkgutil.iter_modules(folders):
+        if not folder.ispkg:
+            continue
+        inner = f"{package}.{folder.name}"
+        module = importlib.util.find_spec(f"{inner}.experiment")
+        if module is None and not prefix:
+            found = importlib.util.find_spec(inner)
+            inside = found.submodule_search_locations if found else None
+            yield from _experiment_modules(inner, inside or (), f"{folder.name}_")
+        elif module is not None and module.name != Experiment.__module__:  # which defines the type
+            yield prefix + folder.name, module.name
 
 
 def get(name: str) -> Experiment:

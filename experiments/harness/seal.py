@@ -9,8 +9,8 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from experiments.harness.files import read_json, sha256_file, write_json_atomic
-from experiments.harness.inside import inside, is_plain
+from experiments.io.files import read_json, sha256_file, write_json_atomic
+from experiments.io.safe_names import inside, is_plain
 from zia_core.errors import ZiaError
 
 SEAL = "files.json"

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Any, Self, get_type_hints
 
-from experiments.harness import limits
-from experiments.harness.files import canonical_json
-from experiments.harness.typed import Record, conform, conform_fields, parse
+from experiments.harness import setting_bounds
+from experiments.io.files import canonical_json
 from zia_core.errors import ZiaError
+from zia_core.validation import Record, conform, conform_fields, parse
 
 IDENTITY_DIGITS = 16
 SLUG_LENGTH = 80
@@ -133,7 +133,7 @@ def _conformed(settings_type: type, values: Mapping[str, object]) -> Any:
     checked = {
         name: conform(kinds[name], value, f"setting {name}") for name, value in values.items()
     }
-    limits.check(checked)
+    setting_bounds.check(checked)
     return settings_type(**checked)
 
 

@@ -14,9 +14,9 @@ from types import MappingProxyType
 from typing import Any
 
 from experiments.harness import schema, seal
-from experiments.harness.files import read_json, read_line, read_lines, sha256_file
-from experiments.harness.typed import Record, conform, conform_fields, records
+from experiments.io.files import read_json, read_line, read_lines, sha256_file
 from zia_core.errors import ZiaError
+from zia_core.validation import Record, conform, conform_fields, records
 
 STATES = schema.STATES
 DIVERGED = "diverged: "  # how the reason of a run begins whose loss was not finite
@@ -29,7 +29,7 @@ CONFIG, ENVIRONMENT, STATUS, RESULT = (
 METRICS, TIMING, PREDICTIONS = "metrics.jsonl", "timing.jsonl", "predictions.jsonl.gz"
 ADAPTER, CHECKPOINT = "adapter.safetensors", "checkpoint"
 STEP = re.compile(r"step-([0-9]{8,18})\.safetensors")
-PROMPT_SHARE = "prompt_share.json"  # see experiments.prompt_share
+PROMPT_SHARE = "prompt_share.json"  # see experiments.training.prompt_share
 CARD = "card.json"  # of weights that a run has trained
 ANSWERS = "answers.jsonl"  # to questions of a benchmark that a judge reads
 # Files that not every run has; where a run has none, nobody else's may stand in for it.

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from experiments.harness import registry, seal, stored
 from experiments.harness.experiment import Experiment, NeedsData
-from experiments.harness.files import read_json
 from experiments.harness.ownership import OWNER
 from experiments.harness.spec import RunSpec
+from experiments.io.files import read_json
 from zia_core.errors import ZiaError
 
 # A metric is recomputed by the same code from the same texts; only the order of a sum may differ.

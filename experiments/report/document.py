@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from experiments.harness.output import plain
+from experiments.io.output import plain
 from experiments.report import formats
 
 # A column of text is aligned to the left in LaTeX, a column of numbers to the right.

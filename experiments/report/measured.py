@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.report import formats
 from experiments.report.document import Cell, Source
-from experiments.report.planned import Plans
+from experiments.report.planned_seeds import Plans
 from experiments.report.rows import MIXED, Column, Row
 from experiments.report.runs import Run
 

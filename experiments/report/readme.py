@@ -10,13 +10,14 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from experiments.harness.files import check_output, write_atomic
 from experiments.harness.registry import check_choice
-from experiments.report import formats, tables
+from experiments.io.files import check_output, write_atomic
+from experiments.report import formats
 from experiments.report.claims import statistics
 from experiments.report.claims.document import findings_of
 from experiments.report.document import Document
 from experiments.report.runs import Runs, read_runs
+from experiments.report.tables import write
 from zia_core.errors import ZiaError
 
 BEGIN = re.compile(r"<!-- zia readme: (.*?) -->\n")
@@ -44,7 +45,7 @@ def update(files: Sequence[Path], roots: Sequence[Path], *, keep_going: bool = F
 
 def filled(texts: Iterable[tuple[Path, str]], runs: Runs) -> list[str]:
     """Return each text with its blocks filled; the paths are for messages."""
-    documents = {document.name: document for document in tables.made_of(runs)}
+    documents = {document.name: document for document in write.made_of(runs)}
     claims = findings_of(runs)
     makers: dict[str, Callable[..., str]] = {
         "table": lambda *what: _table(documents, *what),

@@ -6,7 +6,7 @@ from math import isnan, nan
 from statistics import mean, stdev
 from typing import Any
 
-from experiments.harness.files import canonical_json
+from experiments.io.files import canonical_json
 from experiments.report import formats
 from experiments.report.runs import Run
 

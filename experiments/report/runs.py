@@ -9,11 +9,11 @@ from types import MappingProxyType
 from typing import Any
 
 from experiments.harness import schema, seal, stored
-from experiments.harness.files import canonical_json
-from experiments.harness.output import say
 from experiments.harness.stored import RESULT, StoredRun
-from experiments.harness.typed import conform_fields
+from experiments.io.files import canonical_json
+from experiments.io.output import say
 from zia_core.errors import ZiaError
+from zia_core.validation import conform_fields
 
 PROFILE_ORDER = ("mini", "small", "paper")
 

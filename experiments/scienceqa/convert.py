@@ -18,14 +18,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.datafiles import parse_json, read_text, text_field
-from experiments.harness.files import check_output, write_errors
-from experiments.harness.inside import inside
-from experiments.harness.output import guarded, say, tell
-from experiments.image_features.archives import member, open_archive
+from experiments.data.files import parse_json, read_text, text_field
+from experiments.images.image_files import read_rgb
+from experiments.images.zip_archives import member, open_archive
+from experiments.io.files import check_output, write_errors
+from experiments.io.output import guarded, say, tell
+from experiments.io.safe_names import inside
 from experiments.scienceqa.data import SIZES
 from experiments.scienceqa.subsets import OWN_FOLDER
-from experiments.vision.images import read_rgb
 from zia_core.errors import ZiaError
 
 PROBLEMS, SPLITS = "problems_1-1773.json", "pid_splits.json"

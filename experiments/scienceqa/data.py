@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments.harness.datafiles import (
+from experiments.data.files import (
     DATA_VARIABLE,
     official_file,
     parse_json,
@@ -18,8 +18,8 @@ from experiments.harness.datafiles import (
     text_field,
     where_looked,
 )
-from experiments.harness.files import canonical_json
-from experiments.harness.inside import inside, is_file_name
+from experiments.io.files import canonical_json
+from experiments.io.safe_names import inside, is_file_name
 from experiments.metrics.scienceqa.files import question_of, read_splits
 from experiments.metrics.scienceqa.scorer import LETTERS, Question
 from zia_core.errors import ZiaError

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from experiments.image_features.examples import Example, Examples
-from experiments.image_features.sight import read
+from experiments.language.examples import Example, Examples
+from experiments.language.generation import read
 from experiments.metrics.scienceqa.scorer import CLASSES, parse_answer, score
 from experiments.scienceqa.data import Problem
 

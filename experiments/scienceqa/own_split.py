@@ -5,8 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from experiments.data.subsets import DIGEST_DIGITS
 from experiments.scienceqa.pictures import same_pictures
-from experiments.subsets import DIGEST_DIGITS
 
 if TYPE_CHECKING:
     from PIL.Image import Image

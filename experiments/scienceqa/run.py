@@ -5,19 +5,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.alpaca_llama.features import response_ids
+from experiments.data.files import DATA_VARIABLE
 from experiments.harness import stored
-from experiments.harness.datafiles import DATA_VARIABLE
 from experiments.harness.experiment import Answer, NeedsData
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
-from experiments.image_features import training
-from experiments.image_features.ask import about_image
-from experiments.image_features.examples import Examples
-from experiments.image_features.loaded import Seen
-from experiments.image_features.predictions import of_set
-from experiments.image_features.sight import answers, mean_loss
-from experiments.image_features.training import Encoded, Trained
-from experiments.scienceqa import runs
+from experiments.language import training
+from experiments.language.ask import about_image
+from experiments.language.examples import Examples
+from experiments.language.generation import answers, mean_loss
+from experiments.language.image_inputs import Seen
+from experiments.language.predictions import of_set
+from experiments.language.training import Encoded, Trained
+from experiments.scienceqa import plan
 from experiments.scienceqa.data import Problem, fingerprint
 from experiments.scienceqa.evaluate import SCORES, baselines, likeliest, scores
 from experiments.scienceqa.prompts import encode, explanation, letter_tokens, typed_question
@@ -54,7 +54,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
         return Encoded(train, val, asked, {"cut_train": cut_train, "cut_scored": cut_scored})
 
     data = _images(parts), _fingerprints(spec, parts)
-    done = training.trained(spec, folder, *data, encoded, RESULT_FIELDS, runs.requires)
+    done = training.trained(spec, folder, *data, encoded, RESULT_FIELDS, plan.requires)
     found = _answered(done, scored)
     epoch = last_epoch(stored.metrics(folder.path))
     done.write(

@@ -7,7 +7,7 @@ greedy decoding, "other settings the same" as for Alpaca. What it does not say i
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments.image_features.settings import ImageTextSettings
+from experiments.language.settings import ImageTextSettings
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ picture and no question text in two of them, so its numbers are never put beside
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments import subsets
-from experiments.harness.datafiles import official_file
+from experiments.data import subsets
+from experiments.data.files import official_file
 from experiments.scienceqa.data import SIZES, Problem, load_problems
 from zia_core.errors import ZiaError
 

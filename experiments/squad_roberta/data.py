@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from experiments.harness import hub
-from experiments.harness.datafiles import DATA_VARIABLE, official_file, text_field, where_looked
-from experiments.harness.files import canonical_json
+from experiments.data import hub
+from experiments.data.files import DATA_VARIABLE, official_file, text_field, where_looked
+from experiments.io.files import canonical_json
 from experiments.metrics.squad.official import Entry, Version, answers_of, entries
 from zia_core.errors import ZiaError
 

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.metrics.squad.official import Version
 from experiments.metrics.squad.scorer import score_v1, score_v2
-from experiments.optimisation import autocast
 from experiments.squad_roberta.data import Question
 from experiments.squad_roberta.decode import Decoded, decode
 from experiments.squad_roberta.features import WindowDataset
 from experiments.squad_roberta.settings import Settings
 from experiments.squad_roberta.task import span_logits
+from experiments.training.optimisation import autocast
 
 if TYPE_CHECKING:
     from torch import nn

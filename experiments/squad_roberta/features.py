@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.harness.arrow_cache import cached
-from experiments.harness.files import canonical_json
+from experiments.data.arrow_cache import cached
+from experiments.io.files import canonical_json
+from experiments.language.token_rows import TokenRows
 from experiments.squad_roberta import windows
 from experiments.squad_roberta.data import Question, fingerprint
 from experiments.squad_roberta.windows import Frame, Ints, Window, WindowSettings
-from experiments.token_rows import TokenRows
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:  # heavy, and not needed to say what a run is

@@ -5,16 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments import backbones
+from experiments.backbones import language_models
+from experiments.backbones.text_encoders import load_for_question_answering
 from experiments.harness import stored
 from experiments.harness.experiment import NeedsData
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
-from experiments.harness.typed import conform_fields
-from experiments.optimisation import bucket, train_settings
-from experiments.prompt_share import first_alone, write_prompt_share
-from experiments.question_answering import load_for_question_answering
-from experiments.selection import chosen_rate
 from experiments.squad_roberta import methods, subsets
 from experiments.squad_roberta.data import Question, fingerprint
 from experiments.squad_roberta.decode import Decoded, choose_threshold, predictions
@@ -23,8 +19,12 @@ from experiments.squad_roberta.features import WindowDataset, features
 from experiments.squad_roberta.settings import Settings
 from experiments.squad_roberta.task import SpanTask
 from experiments.squad_roberta.windows import WindowSettings
-from experiments.training_result import FIELDS, training_result
+from experiments.training.optimisation import bucket, train_settings
+from experiments.training.prompt_share import first_alone, write_prompt_share
+from experiments.training.result import FIELDS, training_result
+from experiments.training.selection import chosen_rate
 from zia_core.errors import ZiaError
+from zia_core.validation import conform_fields
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,7 +65,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
         raise ZiaError("no training paragraph is held out, so nothing can be validated: use more")
     model: nn.Module
     model, tokenizer, weights = load_for_question_answering(
-        backbones.get(spec.backbone),
+        language_models.get(spec.backbone),
         torch.bfloat16 if settings.precision == "bf16" else torch.float32,
         settings.device,
         seed=derived_seed(spec.seed, "head"),

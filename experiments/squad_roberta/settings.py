@@ -8,7 +8,7 @@ is [ours].
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments.selection import Selection
+from experiments.training.selection import Selection
 
 
 @dataclass(frozen=True)

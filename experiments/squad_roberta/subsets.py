@@ -7,8 +7,8 @@ questions; the official training set, which holds them too, does where there is 
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments import subsets
-from experiments.harness.datafiles import official_file
+from experiments.data import subsets
+from experiments.data.files import official_file
 from experiments.metrics.squad.official import Version
 from experiments.squad_roberta.data import Part, Question, load_squad
 from zia_core.errors import ZiaError

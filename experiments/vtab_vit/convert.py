@@ -7,9 +7,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from experiments.harness.files import check_output, write_errors
-from experiments.harness.inside import inside
-from experiments.harness.output import guarded, say, tell
+from experiments.io.files import check_output, write_errors
+from experiments.io.output import guarded, say, tell
+from experiments.io.safe_names import inside
 from experiments.vtab_vit.data import LISTS, TaskData, contents, load_task
 from experiments.vtab_vit.sources import INSTALLED, SOURCES, Encoded, Lists
 from experiments.vtab_vit.tasks import Task, get

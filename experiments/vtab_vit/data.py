@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-from experiments.harness.datafiles import DATA_VARIABLE, read_text
-from experiments.harness.inside import inside
-from experiments.vision.images import opened, read_rgb
+from experiments.data.files import DATA_VARIABLE, read_text
+from experiments.images.image_files import opened, read_rgb
+from experiments.io.safe_names import inside
 from experiments.vtab_vit.tasks import Task
 from zia_core.errors import ZiaError
 

@@ -1,8 +1,8 @@
 """The experiment `vtab_vit`: a ViT on VTAB-1k (paper section 4.4, Tables 6 and 12)."""
 
 from experiments.harness.experiment import Experiment
-from experiments.miniature.provided import rescore_with_data, run_with_data
-from experiments.vtab_vit import runs
+from experiments.mini_world.provided import rescore_with_data, run_with_data
+from experiments.vtab_vit import plan
 from experiments.vtab_vit.methods import METHODS
 from experiments.vtab_vit.run import RESULT_FIELDS, rescore, run
 from experiments.vtab_vit.selection import select_runs
@@ -10,17 +10,17 @@ from experiments.vtab_vit.settings import Settings
 from experiments.vtab_vit.tasks import TASKS
 
 EXPERIMENT = Experiment(
-    name=runs.NAME,
-    version=runs.VERSION,
+    name=plan.NAME,
+    version=plan.VERSION,
     title="image classification by a ViT on VTAB-1k (Tables 6 and 12)",
     settings=Settings,
     tasks=tuple(TASKS),
     methods=METHODS,
-    profiles=runs.PROFILES,
+    profiles=plan.PROFILES,
     result_fields=RESULT_FIELDS,
-    plan=runs.plan,
+    plan=plan.plan,
     run=run_with_data(run),
-    estimate=runs.estimate,
+    estimate=plan.estimate,
     rescore=rescore_with_data(rescore),
     requires=select_runs,
 )

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from experiments.harness.spec import RunSpec
-from experiments.optimisation import autocast
-from experiments.vision.protocols import Protocol
+from experiments.images.protocols import Protocol
+from experiments.training.optimisation import autocast
 from experiments.vtab_vit.data import Example
 from experiments.vtab_vit.loaded import KEPT_FEATURE_BYTES, LoadedTask
 from experiments.vtab_vit.methods import WITHOUT_TRUNK

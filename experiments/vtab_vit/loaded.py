@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.vision.protocols import Protocol
+from experiments.images.protocols import Protocol
 from experiments.vtab_vit.data import (
     LISTS,
     Contents,

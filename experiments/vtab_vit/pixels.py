@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from experiments.vision.protocols import Protocol
+from experiments.images.protocols import Protocol
 from experiments.vtab_vit.data import Example, read_image
 
 if TYPE_CHECKING:

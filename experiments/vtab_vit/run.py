@@ -5,15 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments import training_result
+from experiments.backbones import vision_models
 from experiments.harness import stored
 from experiments.harness.experiment import NeedsData
-from experiments.harness.files import canonical_json
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
-from experiments.optimisation import train_settings
-from experiments.prompt_share import EXAMPLES, write_prompt_share
-from experiments.vision import backbones, protocols
+from experiments.images import protocols
+from experiments.io.files import canonical_json
+from experiments.training import result
+from experiments.training.optimisation import train_settings
+from experiments.training.prompt_share import EXAMPLES, write_prompt_share
 from experiments.vtab_vit import methods, selection, subsets, tasks
 from experiments.vtab_vit.data import Example, TaskData
 from experiments.vtab_vit.inputs import Inputs
@@ -29,7 +30,7 @@ RESULT_FIELDS: dict[str, Any] = {
     "peak_lr": float,  # as chosen
     "weight_decay": float,
     "candidates": int,  # that it was chosen from
-    **training_result.FIELDS,
+    **result.FIELDS,
 }
 
 
@@ -45,7 +46,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     if settings.device == "cpu":
         torch.set_num_threads(settings.threads)
     protocol = protocols.get(settings.protocol, settings.resolution)
-    bare, weights = backbones.load(_backbone(spec))
+    bare, weights = vision_models.load(_backbone(spec))
     task = tasks.get(spec.task)
     # What the candidates were tried on, where that is another task.
     tried_on = [tasks.get(each.task) for each in selection.select_runs(spec)[:1]]
@@ -102,7 +103,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
             "peak_lr": rate,
             "weight_decay": decay,
             "candidates": max(1, len(selection.select_runs(spec))),
-            **training_result.training_result(model, summary, adapter, folder),
+            **result.training_result(model, summary, adapter, folder),
         }
     )
 
@@ -142,8 +143,8 @@ def _parts(data: TaskData, spec: RunSpec) -> tuple[Sequence[Example], Sequence[E
     return data.train_val, subsets.test_images(data.test, spec.data)
 
 
-def _backbone(spec: RunSpec) -> backbones.ImageBackbone:
-    backbone, resolution = backbones.get(spec.backbone), spec.settings.resolution
+def _backbone(spec: RunSpec) -> vision_models.ImageBackbone:
+    backbone, resolution = vision_models.get(spec.backbone), spec.settings.resolution
     if resolution != backbone.resolution:
         raise ZiaError(
             f"resolution={resolution}, but {backbone.name} takes images of {backbone.resolution} "

@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
-from experiments.selection import best, shortened
+from experiments.training.selection import best, shortened
 from experiments.vtab_vit.settings import Settings
 from zia_core.errors import ZiaError
 

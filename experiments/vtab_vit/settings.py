@@ -8,7 +8,7 @@ adapters and LoRA on VTAB-1k with AdamW; [paper], what the paper uses elsewhere;
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments.optimisation import Optimisation
+from experiments.training.optimisation import Optimisation
 
 
 @dataclass(frozen=True)

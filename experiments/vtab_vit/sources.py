@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.harness.datafiles import parse_json, read_text
-from experiments.harness.inside import is_plain
-from experiments.vision.jpeg_arrays import JpegArrays, read_jpeg_arrays
+from experiments.data.files import parse_json, read_text
+from experiments.images.jpeg_arrays import JpegArrays, read_jpeg_arrays
+from experiments.io.safe_names import is_plain
 from experiments.vtab_vit.tasks import Task
 from zia_core.errors import ZiaError
 

@@ -13,7 +13,7 @@ from experiments.alpaca_llama.features import (
 )
 from experiments.alpaca_llama.settings import Settings
 from experiments.alpaca_llama.templates import prompt_text
-from experiments.optimisation import bucket
+from experiments.training.optimisation import bucket
 from tests.alpaca_llama.tokenizers_by_hand import byte_level, sentencepiece
 from zia_core.errors import ZiaError
 from zia_core.losses import label_index

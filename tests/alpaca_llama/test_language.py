@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from experiments import backbones
 from experiments.alpaca_llama import language
 from experiments.alpaca_llama.experiment import EXPERIMENT
 from experiments.alpaca_llama.features import prompt_ids
+from experiments.backbones import language_models
+from experiments.dispatch.in_process import run_one
 from experiments.harness import stored, verify
-from experiments.harness.executor import run_one
-from experiments.miniature.documents import LANGUAGE_MODEL, LESSONS, Library
+from experiments.mini_world.documents import LANGUAGE_MODEL, LESSONS, Library
 from tests.alpaca_llama import world
 
 PARAGRAPHS = [f"The {animal} sleeps {i} hours." for i, animal in enumerate(("cat", "dog", "owl"))]
@@ -64,8 +64,8 @@ def done(root: Path, method: str, **changes: Any) -> stored.StoredRun:
 
 def by_hand(texts: list[str]) -> float:
     """The backbone's mean loss, text by text, without a batch, a mask or a label."""
-    backbone = backbones.get("smollm2-135m-instruct")
-    model, tokenizer, _ = backbones.load(backbone, torch.float32, "cpu")
+    backbone = language_models.get("smollm2-135m-instruct")
+    model, tokenizer, _ = language_models.load(backbone, torch.float32, "cpu")
     losses = []
     for ids in prompt_ids(tokenizer, texts):
         with torch.no_grad():
@@ -140,8 +140,8 @@ def test_articles_of_mini_are_of_no_stage_s_library() -> None:
 def test_long_texts_are_cut_and_batches_do_not_matter(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backbone = backbones.get("smollm2-135m-instruct")
-    model, tokenizer, _ = backbones.load(backbone, torch.float32, "cpu")
+    backbone = language_models.get("smollm2-135m-instruct")
+    model, tokenizer, _ = language_models.load(backbone, torch.float32, "cpu")
     texts = {"short": "A cat.", "longer": "Two cats.", "long": "An owl and a dog. " * 9}
     together, alone = (language.language_losses(model, tokenizer, texts, n) for n in (4096, 1))
     assert [p["id"] for p in together] == ["short", "longer", "long"]

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import backbones
-from experiments.alpaca_llama import runs
+from experiments.alpaca_llama import plan
 from experiments.alpaca_llama.data import load_alpaca
 from experiments.alpaca_llama.evaluate import label_losses
 from experiments.alpaca_llama.features import tokenised
 from experiments.alpaca_llama.subsets import select
+from experiments.backbones import language_models
+from experiments.dispatch.in_process import in_process, run_one
 from experiments.harness import stored, verify
-from experiments.harness.executor import in_process, run_one
 from experiments.harness.spec import RunSpec
 from tests.alpaca_llama import world
 from zia_core import detach, load_adapter
@@ -49,7 +49,7 @@ def test_a_rate_is_chosen_on_development_and_reported_on_validation(root: Path) 
     )
     assert in_process([spec], root / "runs") == 0
     final = stored.load(folder_of(root, spec))
-    trials = [stored.load(folder_of(root, each)) for each in runs.requires(spec)]
+    trials = [stored.load(folder_of(root, each)) for each in plan.requires(spec)]
     tried = [trial.result["val_loss"] for trial in trials]
     assert [trial.result["peak_lr"] for trial in trials] == list(rates)
     assert final.result["peak_lr"] == rates[tried.index(min(tried))] == 30.0
@@ -80,8 +80,8 @@ def test_without_its_adapter_a_trained_model_loses_as_the_backbone(root: Path) -
     untouched = done(root, "zero-init", epochs=0.0, warmup_epochs=0.0)
     assert untouched.predictions() == frozen.predictions()
 
-    model, tokenizer, _ = backbones.load(
-        backbones.get("smollm2-135m-instruct"), torch.float32, "cpu"
+    model, tokenizer, _ = language_models.load(
+        language_models.get("smollm2-135m-instruct"), torch.float32, "cpu"
     )
     settings = world.spec("zero-init").settings
     validation = tokenised(select(load_alpaca(), "full").validation, tokenizer, settings.max_length)

@@ -10,14 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from experiments import backbones
-from experiments.alpaca_llama import runs
+from experiments.alpaca_llama import plan
 from experiments.alpaca_llama.experiment import EXPERIMENT
+from experiments.backbones import language_models
+from experiments.dispatch.in_process import run_one
 from experiments.harness import seal, stored, verify
-from experiments.harness.executor import run_one
-from experiments.report import efficiency
 from experiments.report.document import markdown
 from experiments.report.runs import read_runs
+from experiments.report.tables import efficiency
 from tests.alpaca_llama import world
 from zia_core import ZiaError, load_adapter, zero_init_layers
 
@@ -37,7 +37,7 @@ def done(root: Path, method: str, **changes: object) -> stored.StoredRun:
     return stored.load(root / "runs" / spec.experiment / spec.folder_name)
 
 
-@pytest.mark.parametrize("method", runs.METHODS)
+@pytest.mark.parametrize("method", plan.METHODS)
 def test_every_method(root: Path, method: str) -> None:
     run = done(root, method)
     result = run.result
@@ -71,8 +71,8 @@ def test_every_method(root: Path, method: str) -> None:
 
 
 def _bare() -> torch.nn.Module:
-    backbone = backbones.get("smollm2-135m-instruct")
-    return backbones.load(backbone, torch.float32, "cpu")[0]
+    backbone = language_models.get("smollm2-135m-instruct")
+    return language_models.load(backbone, torch.float32, "cpu")[0]
 
 
 def test_loss_sequence(root: Path) -> None:
@@ -175,9 +175,11 @@ def test_missing_and_damaged_weights(root: Path, monkeypatch: pytest.MonkeyPatch
     bare = root / "none"
     monkeypatch.setenv("ZIA_WEIGHTS", str(bare))
     with pytest.raises(ZiaError, match=r"no weights of llama-7b: .*hub.*cannot be reached"):
-        backbones.load(backbones.get("llama-7b"), torch.float32, "cpu")
+        language_models.load(language_models.get("llama-7b"), torch.float32, "cpu")
     with pytest.raises(ZiaError, match=r"holds 0 GGUF files.*run `make smollm2`"):
-        backbones.load(backbones.get("smollm2-135m-instruct-q4_1"), torch.float32, "cpu")
+        language_models.load(
+            language_models.get("smollm2-135m-instruct-q4_1"), torch.float32, "cpu"
+        )
     folder = bare / "smollm2-135m-instruct"
     shutil.copytree(root / "weights" / "smollm2-135m-instruct", folder)
     weights = folder / "model.safetensors"
@@ -189,20 +191,22 @@ def test_missing_and_damaged_weights(root: Path, monkeypatch: pytest.MonkeyPatch
         _bare()
     (folder / "config.json").unlink()
     (folder / "a.gguf").write_bytes(b"GGUF but not really")
-    assert backbones.smollm2() == "smollm2-135m-instruct-q4_1"
+    assert language_models.smollm2() == "smollm2-135m-instruct-q4_1"
     with pytest.raises(ZiaError, match="cannot be loaded"):
-        backbones.load(backbones.get("smollm2-135m-instruct-q4_1"), torch.float32, "cpu")
+        language_models.load(
+            language_models.get("smollm2-135m-instruct-q4_1"), torch.float32, "cpu"
+        )
 
 
 def test_plans() -> None:
-    paper = runs.plan("paper", "cuda")
+    paper = plan.plan("paper", "cuda")
     zero_init = next(spec for spec in paper if spec.method == "zero-init")
     assert zero_init.settings.peak_lr == pytest.approx(9e-3 * 64 / 256)
-    released = next(spec for spec in paper if spec.task == runs.TASK_RELEASED)
+    released = next(spec for spec in paper if spec.task == plan.TASK_RELEASED)
     assert released.settings.peak_lr == pytest.approx(1.125e-3)
     assert released.settings.batch_size == 32
-    assert {spec.method for spec in paper} == set(runs.METHODS) - {"full"}
-    for profile in runs.PROFILES:
+    assert {spec.method for spec in paper} == set(plan.METHODS) - {"full"}
+    for profile in plan.PROFILES:
         for device in ("cpu", "cuda"):
-            specs = runs.plan(profile, device)
+            specs = plan.plan(profile, device)
             assert len({spec.identity for spec in specs}) == len(specs)

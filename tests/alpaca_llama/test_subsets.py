@@ -4,7 +4,7 @@ import pytest
 
 from experiments.alpaca_llama.data import Record, load_alpaca
 from experiments.alpaca_llama.subsets import draw, select, subset_names
-from experiments.harness.files import read_json
+from experiments.io.files import read_json
 from zia_core.errors import ZiaError
 
 LISTED = read_json(Path(__file__).parents[2] / "experiments/alpaca_llama/reduced-640.json")

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from experiments.alpaca_llama import runs
+from experiments.alpaca_llama import plan
 from experiments.alpaca_llama.vicuna import load_questions
+from experiments.dispatch.in_process import run_one
 from experiments.harness import seal, stored, verify
-from experiments.harness.executor import run_one
 from experiments.harness.publish import publish
 from experiments.metrics.pairwise.files import score_files
 from tests.alpaca_llama import world
@@ -90,11 +90,11 @@ def test_the_run_is_whole_and_its_answers_are_published_as_they_are(
 
 
 def test_other_runs_are_as_they_were() -> None:
-    small = runs.plan("small", "cpu")
+    small = plan.plan("small", "cpu")
     assert not any(spec.settings.vicuna for spec in small)
     with_answers = world.spec("zero-init", vicuna=True)
     assert with_answers.identity != world.spec("zero-init").identity
-    paper = [spec for spec in runs.plan("paper", "cuda") if spec.task == runs.TASK]
+    paper = [spec for spec in plan.plan("paper", "cuda") if spec.task == plan.TASK]
     assert all(spec.settings.vicuna for spec in paper)
 
 

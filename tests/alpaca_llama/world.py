@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from experiments.alpaca_llama import runs
+from experiments.alpaca_llama import plan
 from experiments.alpaca_llama.data import Record
 from experiments.harness.spec import RunSpec
 from tests.alpaca_llama.tokenizers_by_hand import byte_level
@@ -82,9 +82,9 @@ def prepare(root: Path, patch: pytest.MonkeyPatch) -> None:
 
 def spec(method: str, **changes: object) -> RunSpec:
     """A run of the tiny world."""
-    own = QUICK | runs.METHODS[method] | changes
+    own = QUICK | plan.METHODS[method] | changes
     if method != "frozen" and "peak_lr" not in changes:
         own["peak_lr"] = QUICK["peak_lr"]
-    base = next(s for s in runs.plan("small", "cpu") if s.method == method)
+    base = next(s for s in plan.plan("small", "cpu") if s.method == method)
     settings = replace(type(base.settings)(), **own)
     return replace(base, backbone="smollm2-135m-instruct", data="full", settings=settings)

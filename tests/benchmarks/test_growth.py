@@ -9,10 +9,11 @@ import pytest
 from benchmarks import goals, growth, many_runs
 from benchmarks.harness import toy_is_known
 from benchmarks.toys.nothing.experiment import spec
-from experiments.harness import executor, verify
+from experiments.dispatch import in_process
+from experiments.dispatch.stop_signals import StopSignals
+from experiments.dispatch.worker import Worker
+from experiments.harness import verify
 from experiments.harness.folder import RunFolder
-from experiments.harness.stopping import StopSignals
-from experiments.harness.worker import Worker
 from zia_core.errors import ZiaError
 
 
@@ -84,7 +85,7 @@ def test_without_results_it_says_what_makes_them(
 def test_copies_are_whole_runs_of_their_own(tmp_path: Path) -> None:
     with toy_is_known():
         specs = [spec(seed, many_runs.TRAINED) for seed in range(3)]
-        executor.run_one(specs[0], tmp_path / "first")
+        in_process.run_one(specs[0], tmp_path / "first")
         many_runs._copies([tmp_path / "first" / many_runs.name_of(specs[0])], specs, tmp_path / "r")
         findings = verify.verify(tmp_path / "r")
     assert {finding.folder.name for finding in findings} == {one.folder_name for one in specs}
@@ -111,5 +112,5 @@ def test_an_idle_worker_s_cost_is_measured_on_runs_that_are_done(tmp_path: Path)
     with toy_is_known():
         specs = [spec(seed, many_runs.Settings()) for seed in range(2)]
         for one in specs:
-            executor.run_one(one, tmp_path)
+            in_process.run_one(one, tmp_path)
         assert Worker(tmp_path, StopSignals()).work(specs).own == 0

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import goals, harness
+from experiments.cli.options import PUBLISHED
 from experiments.harness import stored
-from experiments.harness.cli_options import PUBLISHED
 from zia_core.errors import ZiaError
 
 

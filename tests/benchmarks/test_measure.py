@@ -8,7 +8,7 @@ import pytest
 from benchmarks import command, encoders, show, trunk_reuse
 from benchmarks.measure import interleaved, part, ratios
 from benchmarks.train_step import Shape
-from experiments.harness import terminal
+from experiments.io import terminal
 from zia_core.errors import ZiaError
 
 

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import BENCHMARKS, command, decode, table, train_step
 from benchmarks.goals import GOALS, Goal
 from benchmarks.toy_sizes import TOY
-from experiments.harness.cli import main
+from experiments.cli.main import main
 from zia_core.errors import ZiaError
 
 

@@ -11,15 +11,16 @@ from unittest import mock
 import pytest
 from typer.testing import CliRunner
 
-from experiments.coco_caption import runs
+from experiments.cli import main
+from experiments.coco_caption import plan
 from experiments.coco_caption.captions import asked_examples, training_examples
 from experiments.coco_caption.data import load_captions
 from experiments.coco_caption.experiment import EXPERIMENT
 from experiments.coco_caption.settings import Settings
-from experiments.harness import cli, seal, stored, verify
-from experiments.harness.executor import run_one
-from experiments.image_features import loaded
-from experiments.image_features.training import Trained
+from experiments.dispatch.in_process import run_one
+from experiments.harness import seal, stored, verify
+from experiments.language import image_inputs
+from experiments.language.training import Trained
 from experiments.metrics.coco.files import score_files
 from tests.alpaca_llama.tokenizers_by_hand import byte_level
 from tests.coco_caption import world
@@ -42,7 +43,7 @@ def done(root: Path, method: str, task: str = "flickr8k", **changes: Any) -> sto
     return stored.load(root / "runs" / spec.experiment / spec.folder_name)
 
 
-@pytest.mark.parametrize("method", runs.PLANNED)
+@pytest.mark.parametrize("method", plan.PLANNED)
 def test_every_planned_method(root: Path, method: str) -> None:
     run = done(root, method)
     assert run.result["images"] == 4
@@ -115,7 +116,7 @@ def test_resumed_is_uninterrupted(
 
 def test_identities_do_not_move() -> None:
     """A new setting must keep them: its default is the old behaviour."""
-    spec = next(s for s in runs.plan("paper", "cuda") if s.method == "zero-init")
+    spec = next(s for s in plan.plan("paper", "cuda") if s.method == "zero-init")
     assert spec.settings == Settings(token_budget=2048, bottleneck=54)
     assert spec.identity == "6f28a3200ba55693"
 
@@ -195,7 +196,9 @@ def test_the_encoder_runs_where_the_question_is_asked(root: Path) -> None:
     seal.write(copy)
     image = load_captions("flickr8k").test[2].image
     assert EXPERIMENT.generate_image is not None
-    with mock.patch.object(loaded, "image_features", wraps=loaded.image_features) as computed:
+    with mock.patch.object(
+        image_inputs, "image_features", wraps=image_inputs.image_features
+    ) as computed:
         (answer,) = EXPERIMENT.generate_image(copy, image, [], "cpu")
     assert computed.call_args.kwargs["device"] == "cpu"
     assert (answer,) == tuple(EXPERIMENT.generate_image(run.path, image, [], "cpu"))
@@ -205,10 +208,10 @@ def test_the_command_takes_an_image(root: Path) -> None:
     run = done(root, "zero-init")
     image = load_captions("flickr8k").test[0].image
     command = ["generate", str(run.path), "--device", "cpu"]
-    shown = CliRunner().invoke(cli.app, [*command, "--image", str(image)])
+    shown = CliRunner().invoke(main.app, [*command, "--image", str(image)])
     assert shown.exit_code == 0, shown.output
     assert shown.output.startswith("Generate caption of this image :")
-    blind = CliRunner().invoke(cli.app, command)
+    blind = CliRunner().invoke(main.app, command)
     assert str(blind.exception) == (
         "coco_caption has nothing to generate without an image: give --image, and a run whose "
         "method sees images"
@@ -218,16 +221,16 @@ def test_the_command_takes_an_image(root: Path) -> None:
 def test_plans() -> None:
     for profile, task in (("paper", "coco"), ("small", "flickr8k")):
         for device in ("cpu", "cuda"):
-            specs = runs.plan(profile, device)
+            specs = plan.plan(profile, device)
             assert {spec.task for spec in specs} == {task}
             assert [s.seed for s in specs if s.method == "zero-init"] == [0, 1, 2, 3, 4]
             assert [s.seed for s in specs if s.method == "zero-init-text"] == [0, 1, 2, 3, 4]
             assert len({spec.identity for spec in specs}) == len(specs)
-    assert {s.data for s in runs.plan("small", "cpu")} == {"reduced-300"}
-    assert {s.data for s in runs.plan("small", "cuda")} == {"full"}
+    assert {s.data for s in plan.plan("small", "cpu")} == {"reduced-300"}
+    assert {s.data for s in plan.plan("small", "cuda")} == {"full"}
 
 
 def test_estimates_are_of_what_was_measured() -> None:
-    assert all(runs.estimate(spec).hours for spec in runs.plan("small", "cpu"))
-    assert not any(runs.estimate(spec).hours for spec in runs.plan("small", "cuda"))
-    assert not any(runs.estimate(spec).hours for spec in runs.plan("paper", "cuda"))
+    assert all(plan.estimate(spec).hours for spec in plan.plan("small", "cpu"))
+    assert not any(plan.estimate(spec).hours for spec in plan.plan("small", "cuda"))
+    assert not any(plan.estimate(spec).hours for spec in plan.plan("paper", "cuda"))

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from experiments.coco_caption import runs
+from experiments.coco_caption import plan
 from experiments.coco_caption.settings import Settings
 from experiments.harness.spec import RunSpec
-from experiments.image_features.methods import METHODS
+from experiments.language.methods import METHODS
 from tests.alpaca_llama.world import write_weights
-from tests.image_features.world import write_small_vit
+from tests.images.world import write_small_vit
 from tests.scienceqa.world import COLOURS
 from tests.scienceqa.world import QUICK as SCIENCEQA_QUICK
 
@@ -84,8 +84,8 @@ def spec(method: str, task: str = "flickr8k", **changes: Any) -> RunSpec:
     """A run of the tiny world."""
     own = QUICK | METHODS[method] | {"peak_lr": QUICK["peak_lr"]} | changes
     return RunSpec(
-        experiment=runs.NAME,
-        version=runs.VERSION,
+        experiment=plan.NAME,
+        version=plan.VERSION,
         task=task,
         method=method,
         backbone="smollm2-135m-instruct",

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from experiments.harness import cli, executor, plan, plan_table, registry, stored
+from experiments.cli import main, plan_table
+from experiments.dispatch import in_process
+from experiments.harness import plan, registry, stored
 from zia_core.errors import ZiaError
 
 PAPER = ("alpaca_llama", "coco_caption", "scienceqa", "squad_roberta", "vtab_vit")
@@ -45,7 +47,7 @@ def zia(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     def call(line: str, *words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["zia", *line.split(), *words])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            main.main()
         return (int(end.value.code or 0), *capfd.readouterr())
 
     return call
@@ -61,7 +63,7 @@ def placed(settings: object) -> set[str]:
 
 @pytest.mark.parametrize(("experiment", "profile"), PROFILES)
 def test_on_a_cpu_nothing_of_a_plan_is_left_to_a_gpu(experiment: str, profile: str) -> None:
-    specs = executor.with_requirements(plan.planned(experiment, profile, "cpu"))
+    specs = in_process.with_requirements(plan.planned(experiment, profile, "cpu"))
     assert {place for spec in specs for place in placed(spec.settings)} == {"cpu"}
     # Runs on a CPU that were planned as such keep their identity, and with it their folder.
     planned = registry.get(experiment).plan(profile, "cpu")
@@ -139,7 +141,7 @@ def test_a_run_whose_gpu_has_gone_fails_with_a_sentence(
 ) -> None:
     spec = plan.planned("alpaca_llama", "mini", "cpu")[0]
     spec = replace(spec, settings=replace(spec.settings, device="cuda"))
-    outcome = executor.run_one(spec, tmp_path)
+    outcome = in_process.run_one(spec, tmp_path)
     assert (outcome.state, outcome.reason) == (
         "failed",
         "device cuda: torch finds no GPU here; use --device cpu",
@@ -184,11 +186,11 @@ def test_a_plan_has_one_whole_line_a_row_at_80_columns(
     assert all(len(row.rsplit(maxsplit=cells - 1)) == cells for row in rows)
 
 
-@pytest.mark.parametrize("group", [cli.app, cli.score, cli.cli_dispatch.retry_app])
+@pytest.mark.parametrize("group", [main.app, main.score, main.dispatch.retry_app])
 def test_help_is_whole_at_80_columns(
     group: typer.Typer, zia: Zia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = {cli.app: "", cli.score: "score", cli.cli_dispatch.retry_app: "retry"}
+    names = {main.app: "", main.score: "score", main.dispatch.retry_app: "retry"}
     _, out, _ = zia(f"{names[group]} --help")
     listed = out.partition("Commands:")[2].partition("\n\n")[0]
     assert listed

@@ -11,16 +11,16 @@ import torch
 
 from experiments.coco_caption import convert as captions
 from experiments.harness import publish, stored
-from experiments.harness.files import check_output, replacing
 from experiments.harness.folder import RunFolder
-from experiments.miniature.world import write_world
+from experiments.io.files import check_output, replacing
+from experiments.mini_world.world import write_world
 from experiments.report.claims.document import write_claims
 from experiments.report.figures.write import write_figures
 from experiments.report.html.report import write_report
-from experiments.report.tables import write_tables
+from experiments.report.tables.write import write_tables
 from experiments.scienceqa import convert as scienceqa
+from tests.cli.test_main import RUNS, Zia, zia
 from tests.harness import toy
-from tests.harness.test_cli import RUNS, Zia, zia
 from zia_core.errors import ZiaError
 
 __all__ = ["zia"]  # a fixture

@@ -6,16 +6,7 @@ import pytest
 
 from experiments.harness import stored
 from experiments.harness.spec import RunSpec
-from tests.harness.stirring import (
-    RESULT,
-    SPEC,
-    Settings,
-    X,
-    claim,
-    contents,
-    path_of,
-    run_to,
-)
+from tests.harness.stirring import RESULT, SPEC, Settings, X, claim, contents, path_of, run_to
 from zia_core.errors import ZiaError
 
 

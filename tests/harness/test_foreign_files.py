@@ -4,10 +4,11 @@ ours: a number is read from names of our own form alone.
 
 from pathlib import Path
 
-from experiments.harness import stored, unfit
+from experiments.dispatch import bad_nodes
+from experiments.harness import stored
 from experiments.harness.ownership import OWNER, Ownership
-from tests.harness.test_cli import RUNS, Zia, run_folder, zia
-from tests.harness.test_oversight import local_submission
+from tests.cli.test_main import RUNS, Zia, run_folder, zia
+from tests.dispatch.test_active_jobs import local_submission
 
 __all__ = ["zia"]  # a fixture
 
@@ -68,7 +69,7 @@ def test_a_hidden_folder_is_no_run(zia: Zia) -> None:
 
 def test_a_file_of_the_file_system_is_no_node(tmp_path: Path) -> None:
     submitted = local_submission(tmp_path)
-    unfit.prepare(submitted)
+    bad_nodes.prepare(submitted)
     for name in ("n1", ".nfs0001", ".DS_Store"):
-        (submitted.folder / unfit.UNFIT / name).touch()
-    assert unfit.avoided(submitted) == ["n1"]
+        (submitted.folder / bad_nodes.UNFIT / name).touch()
+    assert bad_nodes.avoided(submitted) == ["n1"]

@@ -15,7 +15,7 @@ from experiments.harness.ownership import (
     is_held,
     may_be_claimed,
 )
-from experiments.harness.process import Process
+from experiments.harness.process_identity import Process
 from zia_core.errors import ZiaError
 
 # Beats every 50 ms, and is stale after 0.3 s without one.
@@ -24,7 +24,7 @@ STALE_AFTER_S = 0.3
 OWN = """
 import os, signal, sys
 from pathlib import Path
-from experiments.harness.files import replacing
+from experiments.io.files import replacing
 from experiments.harness.ownership import LostOwnershipError, Ownership
 folder = Path(sys.argv[1])
 owner = Ownership.claim(folder, stale_after_s=0.3)

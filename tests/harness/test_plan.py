@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.harness import plan, plan_table, registry, stored
-from experiments.harness.executor import run_one
+from experiments.cli import plan_table
+from experiments.dispatch.in_process import run_one
+from experiments.harness import plan, registry, stored
 from experiments.harness.folder import RunFolder
 from experiments.harness.registry import InvalidChoiceError
 from tests.harness import toy

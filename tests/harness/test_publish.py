@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.harness import cli, registry, seal, stored
-from experiments.harness.executor import run_one
+from experiments.cli import main
+from experiments.dispatch.in_process import run_one
+from experiments.harness import registry, seal, stored
 from experiments.harness.publish import SHOWN, compare, publish
 from experiments.harness.seal import SEAL
 from experiments.harness.verify import verify
@@ -224,9 +225,9 @@ def test_it_is_a_command(
 ) -> None:
     monkeypatch.setattr("sys.argv", ["zia", "publish", str(runs), str(tmp_path / "published")])
     with pytest.raises(SystemExit, match="0"):
-        cli.main()
+        main.main()
     assert capsys.readouterr().out.strip() == str(folder(tmp_path / "published"))
     monkeypatch.setattr("sys.argv", ["zia", "publish", str(runs)])
     with pytest.raises(SystemExit, match="2"):
-        cli.main()
+        main.main()
     assert "Missing argument 'DEST'" in capsys.readouterr().err

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from experiments.dispatch.in_process import run_one
 from experiments.harness import registry, seal, stored
-from experiments.harness.executor import run_one
-from experiments.harness.files import canonical_json, sha256_file, write_json_atomic
 from experiments.harness.folder import RunFolder
 from experiments.harness.publish import publish
 from experiments.harness.spec import RunSpec
 from experiments.harness.verify import verify
+from experiments.io.files import canonical_json, sha256_file, write_json_atomic
 from tests.harness import toy
 from zia_core.adapters import packed
 from zia_core.errors import ZiaError

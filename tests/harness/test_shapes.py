@@ -14,29 +14,20 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from experiments.harness import (
-    limits,
-    live,
-    oversight,
-    plan,
-    publish,
-    retrying,
-    seal,
-    status,
-    stored,
-)
-from experiments.harness.process import Process
+from experiments.dispatch import active_jobs, live_view, retries, status_table
+from experiments.dispatch.submission import SUBMISSION_FILE
+from experiments.harness import plan, publish, seal, setting_bounds, stored
+from experiments.harness.process_identity import Process
 from experiments.harness.registry import experiments
 from experiments.harness.stored import CONFIG, ENVIRONMENT, METRICS, PREDICTIONS, RESULT, STATUS
-from experiments.harness.submission import SUBMISSION_FILE
-from experiments.harness.typed import Record, conform, records
 from experiments.harness.verify import verify_run
 from experiments.report.html.browser import browse
 from experiments.report.runs import read_runs, select
+from tests.cli.test_main import RUNS, Zia, run_folder, zia
+from tests.dispatch.test_active_jobs import local_submission
 from tests.harness import toy
-from tests.harness.test_cli import RUNS, Zia, run_folder, zia
-from tests.harness.test_oversight import local_submission
 from zia_core.errors import ZiaError
+from zia_core.validation import Record, conform, records
 
 __all__ = ["zia"]  # a fixture
 
@@ -61,14 +52,14 @@ def changed(value: Any) -> Iterator[Any]:
 def read_all(runs: Path) -> None:
     """Ask whatever reads run folders about them; only a ZiaError may come of it."""
     folder = runs / "toy" / toy.spec().folder_name
-    status._tables(runs, oversight.Oversight(runs))
+    status_table._tables(runs, active_jobs.Oversight(runs))
     questions: list[Callable[[], object]] = [
-        lambda: live._row(folder),
+        lambda: live_view._row(folder),
         lambda: plan.inspect(toy.spec(), runs),
         lambda: stored.load_sealed(folder, tensors=True),
         lambda: list(publish.compare([toy.spec()], runs, runs)),
         lambda: publish.check_publishable(stored.load(folder), runs),
-        lambda: retrying.make_pending([folder]),
+        lambda: retries.make_pending([folder]),
         lambda: select(read_runs([runs]), "toy", {"score": float | None}),
         lambda: browse(read_runs([runs])),
     ]
@@ -142,7 +133,7 @@ def test_a_submission_of_another_form_is_a_sentence(tmp_path: Path) -> None:
     for other in changed(json.loads(path.read_text())):
         path.write_text(json.dumps(other))
         try:
-            oversight.at_work(tmp_path, [])
+            active_jobs.at_work(tmp_path, [])
         except ZiaError as error:
             assert str(path) in str(error)  # noqa: PT017
 
@@ -203,7 +194,7 @@ def test_every_number_among_the_settings_has_bounds() -> None:
     for experiment in experiments().values():
         hints = get_type_hints(experiment.settings)
         numbers = {name for name, kind in hints.items() if kind in kinds}
-        assert numbers - anything <= limits.BOUNDS.keys(), experiment.name
+        assert numbers - anything <= setting_bounds.BOUNDS.keys(), experiment.name
 
 
 @pytest.mark.parametrize("option", ["--threads 100000000", "--workers 100000000", "--threads 0"])
@@ -239,5 +230,5 @@ def test_a_group_of_processes_is_no_worker(tmp_path: Path, pid: int) -> None:
     """A signal to -1 goes to everything that the user has."""
     submitted = local_submission(tmp_path, Process(pid, None, None, None))
     with pytest.raises(ZiaError, match=rf"{SUBMISSION_FILE}: pid {pid} is no process"):
-        oversight.at_work(tmp_path, [])
+        active_jobs.at_work(tmp_path, [])
     assert submitted.folder.is_dir()

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments.dispatch.in_process import run_one
 from experiments.harness import registry, stored
-from experiments.harness.executor import run_one
 from experiments.harness.publish import publish
 from experiments.harness.verify import report, verify
 from tests.harness import toy

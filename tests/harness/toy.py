@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.harness import cli, registry, stored
+from experiments.cli import main
+from experiments.harness import registry, stored
 from experiments.harness.experiment import Answer, Estimate, Experiment, NeedsData
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
@@ -117,4 +118,4 @@ def only_toy() -> dict[str, Experiment]:
 
 if __name__ == "__main__":
     registry.experiments = only_toy  # type: ignore[assignment]
-    cli.main()
+    main.main()

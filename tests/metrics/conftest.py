@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from experiments.harness import cli
+from experiments.cli import main
 
 
 class Printed(NamedTuple):
@@ -28,7 +28,7 @@ def zia_score(
     def call(*arguments: str | Path) -> Printed:
         monkeypatch.setattr(sys, "argv", ["zia", "score", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            main.main()
         return Printed(int(end.value.code or 0), *capsys.readouterr())
 
     return call

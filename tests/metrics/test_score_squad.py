@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from experiments.harness import cli
+from experiments.cli import main
 
 
 class Printed(NamedTuple):
@@ -43,7 +43,7 @@ def score(
         files = "--predictions given.json --references answers.json"
         monkeypatch.setattr(sys, "argv", ["zia", "score", "squad", *f"{files} {options}".split()])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            main.main()
         return Printed(int(end.value.code or 0), *capsys.readouterr())
 
     return call

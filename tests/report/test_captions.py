@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from experiments.harness import registry
-from experiments.report import captions
 from experiments.report.document import markdown
 from experiments.report.runs import read_runs
-from experiments.report.stacked import build
-from experiments.report.table import Table
+from experiments.report.tables import captions
+from experiments.report.tables.definition import Table
+from experiments.report.tables.stacked import build
 from tests.report.run_folders import lines_of, write_run
 
 COCO, FLICKR = captions.TABLES

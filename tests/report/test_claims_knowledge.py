@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.report import efficiency, formats
+from experiments.report import formats
 from experiments.report.document import markdown
 from experiments.report.runs import read_runs
+from experiments.report.tables import efficiency
 from tests.report.run_folders import lines_of, write_run
 from tests.report.test_claims import NOISE, verdicts
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.harness import cli, seal
+from experiments.cli import main
+from experiments.harness import seal
 from tests.report.run_folders import write_squad
 
 Zia = Callable[..., tuple[int, str, str]]
@@ -20,7 +21,7 @@ def zia(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["zia", *arguments])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            main.main()
         return int(end.value.code or 0), *capsys.readouterr()
 
     return call

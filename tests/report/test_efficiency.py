@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.report import document, efficiency
-from experiments.report.cells import cells_csv
+from experiments.report import document
 from experiments.report.runs import read_runs
-from experiments.report.tables import write_tables
+from experiments.report.tables import efficiency
+from experiments.report.tables.cells import cells_csv
+from experiments.report.tables.write import write_tables
 from tests.report.run_folders import ENVIRONMENT, lines_of, section, write_run
 from zia_core.errors import ZiaError
 

@@ -17,8 +17,7 @@ import pytest
 from PIL import Image
 
 from experiments.alpaca_llama.instructions import own_instructions
-from experiments.miniature import provided
-from experiments.report import tables
+from experiments.mini_world import provided
 from experiments.report.document import markdown
 from experiments.report.html.browser import browse
 from experiments.report.html.report import page_of, write_report
@@ -26,6 +25,7 @@ from experiments.report.html.samples import Asked, captions, generations
 from experiments.report.html.text import code
 from experiments.report.html.trace import trace
 from experiments.report.runs import Runs, read_runs
+from experiments.report.tables import write
 from tests.coco_caption.world import write_coco
 from tests.report.run_folders import write_predictions, write_run, write_squad, write_vtab
 from zia_core.errors import ZiaError
@@ -97,7 +97,7 @@ def markdown_tables(text: str) -> Iterator[list[list[str]]]:
 
 
 def test_its_tables_have_the_cells_of_the_markdown(runs: Runs, text: str) -> None:
-    documents = tables.made_of(runs)
+    documents = write.made_of(runs)
     expected = [table for d in documents for table in markdown_tables(markdown(d))]
     page = Page(text)
     assert len(expected) > 10
@@ -107,7 +107,7 @@ def test_its_tables_have_the_cells_of_the_markdown(runs: Runs, text: str) -> Non
 
 
 def test_lines_of_ours_lead_to_their_runs(runs: Runs) -> None:
-    documents, lines = tables.made_of(runs), browse(runs).lines
+    documents, lines = write.made_of(runs), browse(runs).lines
     found = trace(documents, lines)
     title = "small: small-vit, data full (vtab_vit version 1)"
     behind = [lines[place].run for place in found["vtab_tasks", title, "zero-init"]]
@@ -122,7 +122,7 @@ def test_lines_of_one_name_lead_each_to_their_own_runs(tmp_path: Path) -> None:
     for version in (1, 10):
         write_vtab(tmp_path, "zero-init", "cifar10", 0, 60, version=version)
     runs = read_runs([tmp_path])
-    documents, lines = tables.made_of(runs), browse(runs).lines
+    documents, lines = write.made_of(runs), browse(runs).lines
     found = trace(documents, lines)
     for version in (1, 10):
         title = f"small: small-vit, data full (vtab_vit version {version})"

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from experiments.harness import registry
-from experiments.report import scienceqa
 from experiments.report.document import markdown
 from experiments.report.runs import read_runs
-from experiments.report.stacked import build
-from experiments.report.table import Table
+from experiments.report.tables import scienceqa
+from experiments.report.tables.definition import Table
+from experiments.report.tables.stacked import build
 from tests.report.run_folders import CLASSES, lines_of, write_scienceqa
 
 MAIN, OWN = scienceqa.TABLES

@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 
 from experiments.harness import registry
-from experiments.report import squad
 from experiments.report.document import markdown
 from experiments.report.runs import read_runs
-from experiments.report.stacked import build
+from experiments.report.tables import squad
+from experiments.report.tables.stacked import build
 from tests.report.run_folders import lines_of, write_squad
 
 [TABLE] = squad.TABLES

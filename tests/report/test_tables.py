@@ -13,9 +13,9 @@ import pytest
 
 from experiments.harness import registry
 from experiments.harness.registry import InvalidChoiceError
-from experiments.report import latex
 from experiments.report.document import Document, Grid, Part
-from experiments.report.tables import CELLS, explain, write_tables
+from experiments.report.tables import latex
+from experiments.report.tables.write import CELLS, explain, write_tables
 from tests.report.run_folders import lines_of, write_run, write_squad, write_vtab
 from zia_core.errors import ZiaError
 
@@ -146,7 +146,7 @@ def test_bytes_depend_on_neither_order_nor_locale_nor_time_zone(
         shutil.copytree(folder, copied / folder.parent.name / folder.name)
     program = (
         "import sys, locale, pathlib; locale.setlocale(locale.LC_ALL, '');"
-        "from experiments.report.tables import write_tables;"
+        "from experiments.report.tables.write import write_tables;"
         "write_tables([pathlib.Path(sys.argv[1])], pathlib.Path(sys.argv[2]))"
     )
     environment = os.environ | {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "PYTHONHASHSEED": "7"}

@@ -11,14 +11,14 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from experiments import backbones
+from experiments.backbones import language_models
+from experiments.dispatch.in_process import run_one
 from experiments.harness import stored
-from experiments.harness.executor import run_one
-from experiments.image_features.loaded import seen
-from experiments.image_features.methods import prepare
-from experiments.image_features.sight import answers
+from experiments.language.generation import answers
+from experiments.language.image_inputs import seen
+from experiments.language.methods import prepare
 from experiments.metrics.scienceqa.scorer import LETTERS
-from experiments.miniature.provided import data_of
+from experiments.mini_world.provided import data_of
 from experiments.scienceqa import subsets
 from experiments.scienceqa.data import Problem
 from experiments.scienceqa.evaluate import baselines, scores
@@ -132,8 +132,8 @@ def test_without_its_adapter_a_trained_model_answers_as_the_backbone(root: Path)
     assert untouched.predictions() == frozen.predictions()
 
     settings: Settings = world.spec("zero-init").settings
-    known = backbones.get("smollm2-135m-instruct")
-    model, tokenizer, _ = backbones.load(known, torch.float32, "cpu")
+    known = language_models.get("smollm2-135m-instruct")
+    model, tokenizer, _ = language_models.load(known, torch.float32, "cpu")
     identity = backbone_identity(model)
     asked = subsets.select("full").test
     shown = seen("zero-init", settings, [p.image for p in asked if p.image], "cpu")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.image_features.examples import IGNORED, Examples
+from experiments.language.examples import IGNORED, Examples
 from experiments.metrics.scienceqa.scorer import parse_answer
 from experiments.scienceqa.data import Problem
 from experiments.scienceqa.evaluate import likeliest

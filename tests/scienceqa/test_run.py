@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from experiments.coco_caption import runs as captions
+from experiments.coco_caption import plan as captions
+from experiments.dispatch.in_process import run_one
 from experiments.harness import stored, verify
-from experiments.harness.executor import run_one
-from experiments.harness.files import sha256_file
-from experiments.image_features.methods import METHODS, prepare, projection_parameters
+from experiments.io.files import sha256_file
+from experiments.language.methods import METHODS, prepare, projection_parameters
 from experiments.metrics.scienceqa.files import score_files
-from experiments.scienceqa import runs
+from experiments.scienceqa import plan
 from experiments.scienceqa.experiment import EXPERIMENT
 from experiments.scienceqa.run import last_epoch
 from experiments.scienceqa.settings import Settings
@@ -110,7 +110,7 @@ def test_the_projection_can_have_a_rate_of_its_own(root: Path) -> None:
 def test_a_rate_is_chosen_by_validation_and_no_trial_sees_the_test(root: Path) -> None:
     rates = (1e-3, 0.03)
     spec = world.spec("zero-init", peak_lr=None, candidates=rates, selection_seed=7)
-    trials = runs.requires(spec)
+    trials = plan.requires(spec)
     assert [trial.settings.peak_lr for trial in trials] == list(rates)
     for each in (*trials, spec):
         outcome = run_one(each, root / "runs")
@@ -265,9 +265,9 @@ def test_a_question_about_an_image(root: Path) -> None:
 
 
 def test_plans() -> None:
-    paper = runs.plan("paper", "cuda")
-    assert {spec.task for spec in paper} == set(runs.TASKS) - {runs.OWN}
-    ablations = [s for s in paper if s.task == runs.ABLATION]
+    paper = plan.plan("paper", "cuda")
+    assert {spec.task for spec in paper} == set(plan.TASKS) - {plan.OWN}
+    ablations = [s for s in paper if s.task == plan.ABLATION]
     assert [(s.method, s.settings.num_layers, s.settings.epochs) for s in ablations] == [
         ("zero-init", 10, 30.0),
         ("zero-init", 20, 30.0),
@@ -278,25 +278,25 @@ def test_plans() -> None:
         ("zero-init", 30, 60.0),
     ]
     assert {(s.settings.evaluated_on, s.seed) for s in ablations} == {("val", 0)}
-    main = next(s for s in paper if s.task == runs.TASK)
+    main = next(s for s in paper if s.task == plan.TASK)
     assert main.settings.peak_lr == pytest.approx(9e-3 * 64 / 256)
     for device in ("cpu", "cuda"):
-        small = runs.plan("small", device)
-        pair = [s.seed for s in small if s.task == runs.OWN and s.method == "zero-init"]
+        small = plan.plan("small", device)
+        pair = [s.seed for s in small if s.task == plan.OWN and s.method == "zero-init"]
         assert pair == [0, 1, 2, 3, 4]
         assert pair == [
-            s.seed for s in small if s.task == runs.OWN and s.method == "zero-init-text"
+            s.seed for s in small if s.task == plan.OWN and s.method == "zero-init-text"
         ]
         # Images for training are in the own split alone.
-        others = {s.method for s in small if s.task != runs.OWN}
+        others = {s.method for s in small if s.task != plan.OWN}
         assert others <= {"zero-init-text", "random-init-text", "lora-text", "frozen"}
-    for profile in runs.PROFILES:
+    for profile in plan.PROFILES:
         for device in ("cpu", "cuda"):
-            specs = runs.plan(profile, device)
+            specs = plan.plan(profile, device)
             assert len({spec.identity for spec in specs}) == len(specs)
 
 
-@pytest.mark.parametrize("planned", [runs.plan, captions.plan])
+@pytest.mark.parametrize("planned", [plan.plan, captions.plan])
 def test_the_paper_s_number_of_parameters(planned: Any) -> None:
     """LLaMA-7B, which is the default configuration, and features of CLIP ViT-L/14."""
     spec = next(s for s in planned("paper", "cuda") if s.method == "zero-init")
@@ -310,7 +310,7 @@ def test_the_paper_s_number_of_parameters(planned: Any) -> None:
 
 def test_identities_do_not_move() -> None:
     """A new setting must keep them: its default is the old behaviour."""
-    spec = next(s for s in runs.plan("paper", "cuda") if s.method == "zero-init")
+    spec = next(s for s in plan.plan("paper", "cuda") if s.method == "zero-init")
     assert spec.settings == Settings(token_budget=2048, bottleneck=54)
     assert spec.identity == "36d98fc9183439bd"
 
@@ -325,12 +325,12 @@ def test_the_scores_are_percentages(root: Path) -> None:
 
 
 def test_estimates_are_of_what_was_measured() -> None:
-    small = runs.plan("small", "cpu")
-    hours = {spec.identity: runs.estimate(spec).hours for spec in small}
+    small = plan.plan("small", "cpu")
+    hours = {spec.identity: plan.estimate(spec).hours for spec in small}
     assert all(hours.values())
-    ablations = {s.settings.epochs: hours[s.identity] for s in small if s.task == runs.ABLATION}
+    ablations = {s.settings.epochs: hours[s.identity] for s in small if s.task == plan.ABLATION}
     assert ablations[1.5] < ablations[3.0] < ablations[6.0]
-    own = [hours[s.identity] for s in small if s.task == runs.OWN and s.method == "zero-init"]
+    own = [hours[s.identity] for s in small if s.task == plan.OWN and s.method == "zero-init"]
     assert own[0] == pytest.approx((75 + 3 * 105) / 3600)
-    paper = [runs.estimate(spec).hours for spec in runs.plan("paper", "cuda")]
+    paper = [plan.estimate(spec).hours for spec in plan.plan("paper", "cuda")]
     assert not any(paper)

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from experiments.harness.spec import RunSpec
-from experiments.image_features.methods import METHODS
-from experiments.scienceqa import runs, subsets
+from experiments.language.methods import METHODS
+from experiments.scienceqa import plan, subsets
 from experiments.scienceqa.settings import Settings
 from tests.alpaca_llama.world import write_weights
-from tests.image_features.world import write_small_vit
+from tests.images.world import write_small_vit
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (20, 40, 220)}
 SIZES = {"train": 24, "val": 6, "test": 9}
@@ -88,9 +88,9 @@ def spec(method: str, **changes: Any) -> RunSpec:
     if method != "frozen" and "peak_lr" not in changes:
         own["peak_lr"] = QUICK["peak_lr"]
     return RunSpec(
-        experiment=runs.NAME,
-        version=runs.VERSION,
-        task=runs.TASK,
+        experiment=plan.NAME,
+        version=plan.VERSION,
+        task=plan.TASK,
         method=method,
         backbone="smollm2-135m-instruct",
         data="full",

@@ -7,8 +7,8 @@ from experiments.alpaca_llama.experiment import EXPERIMENT as ALPACA_LLAMA
 from experiments.coco_caption.experiment import EXPERIMENT as COCO_CAPTION
 from experiments.harness.spec import RunSpec
 from experiments.scienceqa.experiment import EXPERIMENT as SCIENCEQA
-from experiments.selection import shortened
 from experiments.squad_roberta.experiment import EXPERIMENT as SQUAD_ROBERTA
+from experiments.training.selection import shortened
 from experiments.vtab_vit.experiment import EXPERIMENT as VTAB_VIT
 
 PROFILE, METHOD, SEEDS = "mini", "zero-init", 2

@@ -18,9 +18,10 @@ import torch
 
 import tests.slurm.faulty.tiny.model  # noqa: F401
 import zia_core.engine  # noqa: F401 - here, so that the children need not
-from experiments.harness import executor, provenance
+from experiments.dispatch import in_process
+from experiments.dispatch.worker import name_of
+from experiments.harness import provenance
 from experiments.harness.spec import RunSpec
-from experiments.harness.worker import name_of
 from tests.slurm.faulty.tiny import experiment as tiny
 
 KILLS = 50
@@ -35,7 +36,7 @@ def start(spec: RunSpec, runs: Path) -> int:
         try:
             with Path(os.devnull).open("w") as nowhere:
                 os.dup2(nowhere.fileno(), sys.stdout.fileno())
-            code = 0 if executor.run_one(spec, runs).state == "done" else 2
+            code = 0 if in_process.run_one(spec, runs).state == "done" else 2
         finally:
             os._exit(code)
     return pid

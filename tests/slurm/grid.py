@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.harness import executor, registry, stored
+from experiments.dispatch import in_process
+from experiments.dispatch.worker import name_of
+from experiments.harness import registry, stored
 from experiments.harness.ownership import OWNER
 from experiments.harness.spec import RunSpec
-from experiments.harness.worker import name_of
 from tests.slurm import few_steps
 from tests.slurm.cluster import Slurm, wait_until
 from tests.slurm.faulty.tiny import experiment as tiny
 
 PROJECT = Path(__file__).parents[2]
-ZIA = (sys.executable, "-u", "-c", "from experiments.harness.cli import main; main()")
+ZIA = (sys.executable, "-u", "-c", "from experiments.cli.main import main; main()")
 PATIENCE_S = 600.0  # for whatever takes a second on a quiet machine
 
 QUICK_S, SLOW_S = 0.3, 3.0  # a step: on the way to the place of a fault, and then
@@ -193,7 +194,7 @@ class Grid:
 
 def undisturbed(work: Work, folder: Path) -> Path:
     """Do the runs in this process; return their folder of runs."""
-    executor.in_process(work.specs, folder)
+    in_process.in_process(work.specs, folder)
     return folder
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.harness import executor, stored
-from experiments.harness.stopping import StopSignals
+from experiments.dispatch import in_process
+from experiments.dispatch.stop_signals import StopSignals
+from experiments.harness import stored
 from tests.slurm.cluster import wait_until
 from tests.slurm.conftest import NewGrid
 from tests.slurm.faulty.tiny.experiment import FAILS_AT, OUT_OF_MEMORY, OUT_OF_ORDER
@@ -62,7 +63,7 @@ def interrupted(new_grid: NewGrid) -> Grid:
             if fields["step"] == STOPPED_AFTER:
                 stop.ask("stopped")
 
-        assert executor.run_one(spec, grid.runs, show, stop=stop).state == "preempted"
+        assert in_process.run_one(spec, grid.runs, show, stop=stop).state == "preempted"
     return grid
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from experiments.harness import unfit
+from experiments.dispatch import bad_nodes
 from tests.slurm.cluster import CPUS, Cluster, wait_until
 from tests.slurm.conftest import NewGrid
 from tests.slurm.grid import PATIENCE_S, Grid
@@ -29,7 +29,7 @@ def test_jobs_keep_away_from_a_node_on_which_python_does_not_start(
         grid.story,
     )
     (submitted,) = (grid.runs / "submissions").glob("*-*")
-    assert [path.name for path in (submitted / unfit.UNFIT).iterdir()] == ["n1"]
+    assert [path.name for path in (submitted / bad_nodes.UNFIT).iterdir()] == ["n1"]
     told = grid.logs()
     assert "no run gets going on node n1 (exit code 1, the reason is above)" in told
     assert "No module named 'encodings'" in told  # the reason

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from experiments.harness import cli
+from experiments.cli import main
 from tests.squad_roberta import tiny
 from tests.squad_roberta.world import official, qa, write
 
@@ -30,7 +30,7 @@ def zia(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     def call(line: str) -> str:
         monkeypatch.setattr(sys, "argv", ["zia", *line.split()])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            main.main()
         printed = capsys.readouterr()
         assert "Traceback" not in printed.err
         return f"{end.value.code}: {printed.err}"

@@ -9,12 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from experiments.metrics.squad.scorer import score_v2
 from experiments.squad_roberta.data import Question, load_squad
-from experiments.squad_roberta.decode import (
-    Decoded,
-    choose_threshold,
-    decode,
-    predictions,
-)
+from experiments.squad_roberta.decode import Decoded, choose_threshold, decode, predictions
 from experiments.squad_roberta.features import features
 from experiments.squad_roberta.windows import Window, WindowSettings
 from tests.squad_roberta.tokenizers_by_hand import bert, roberta

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertForQuestionAnswering, PreTrainedModel
 
-from experiments import backbones
-from experiments.question_answering import load_for_question_answering
+from experiments.backbones import language_models
+from experiments.backbones.text_encoders import load_for_question_answering
 from tests.squad_roberta import tiny
 from zia_core.errors import ZiaError
 
@@ -22,7 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def loaded(name: str = tiny.BERT, seed: int = 3, dropout: float | None = None) -> PreTrainedModel:
-    backbone = backbones.get(name)
+    backbone = language_models.get(name)
     return load_for_question_answering(
         backbone, torch.float32, "cpu", seed=seed, hidden_dropout=dropout
     )[0]

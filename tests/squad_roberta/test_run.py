@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 import torch
 
-from experiments import backbones
+from experiments.backbones import language_models
+from experiments.backbones.text_encoders import load_for_question_answering
+from experiments.dispatch.in_process import in_process, run_one
 from experiments.harness import stored, verify
-from experiments.harness.executor import in_process, run_one
 from experiments.harness.experiment import NeedsData
 from experiments.harness.spec import RunSpec
-from experiments.question_answering import load_for_question_answering
-from experiments.selection import select_runs
-from experiments.squad_roberta import methods, runs
+from experiments.squad_roberta import methods, plan
 from experiments.squad_roberta.evaluate import answered, right_answers
 from experiments.squad_roberta.experiment import EXPERIMENT
 from experiments.squad_roberta.features import features
 from experiments.squad_roberta.subsets import select
 from experiments.squad_roberta.windows import WindowSettings
+from experiments.training.selection import select_runs
 from tests.squad_roberta import tiny
 from zia_core.adapters import backbone_identity, load_adapter
 from zia_core.rng import derived_seed
@@ -52,12 +52,12 @@ def done(root: Path, spec: RunSpec) -> stored.StoredRun:
 
 def bare(spec: RunSpec) -> Any:
     seed = derived_seed(spec.seed, "head")
-    backbone = backbones.get(spec.backbone)
+    backbone = language_models.get(spec.backbone)
     return load_for_question_answering(backbone, torch.float32, "cpu", seed=seed)
 
 
 @pytest.mark.parametrize("backbone", [tiny.BERT, tiny.ROBERTA])
-@pytest.mark.parametrize("method", runs.METHODS)
+@pytest.mark.parametrize("method", plan.METHODS)
 def test_every_method(root: Path, method: str, backbone: str) -> None:
     run = done(root, tiny.spec(method, backbone=backbone))
     result = run.result
@@ -122,7 +122,7 @@ def test_an_interrupted_run_ends_bitwise_like_another(root: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("method", runs.METHODS)
+@pytest.mark.parametrize("method", plan.METHODS)
 def test_an_adapter_on_a_fresh_encoder_gives_the_same_answers(root: Path, method: str) -> None:
     spec = tiny.spec(method)
     run = done(root, spec)
@@ -144,11 +144,11 @@ def test_an_adapter_on_a_fresh_encoder_gives_the_same_answers(root: Path, method
 def test_v2_is_scored_by_kind_with_a_threshold_that_ignores_the_dev_answers(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = tiny.spec("zero-init", runs.V2)
+    spec = tiny.spec("zero-init", plan.V2)
     run = done(root, spec)
     result = run.result
     assert result["null_threshold"] is not None
-    unanswerable = sum(not question.answers for question in select(runs.V2, "full").dev)
+    unanswerable = sum(not question.answers for question in select(plan.V2, "full").dev)
     assert 0 < unanswerable < 8
     for name in ("exact", "f1"):
         kinds = result[f"has_answer_{name}"], result[f"no_answer_{name}"]

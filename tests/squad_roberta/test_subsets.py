@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import subsets
-from experiments.harness.files import read_json
+from experiments.data import subsets
+from experiments.io.files import read_json
 from experiments.squad_roberta.data import load_squad
 from experiments.squad_roberta.subsets import FOLDER, development, select
 from tests.squad_roberta import tiny

@@ -9,7 +9,7 @@ import torch
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaForMaskedLM
 
 from experiments.harness.spec import RunSpec
-from experiments.squad_roberta import runs
+from experiments.squad_roberta import plan
 from experiments.squad_roberta.data import Question
 from experiments.squad_roberta.settings import Settings
 from tests.squad_roberta.tokenizers_by_hand import bert, roberta
@@ -99,12 +99,12 @@ def prepare(root: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 def spec(
-    method: str, task: str = runs.V1, backbone: str = BERT, seed: int = 0, **changes: Any
+    method: str, task: str = plan.V1, backbone: str = BERT, seed: int = 0, **changes: Any
 ) -> RunSpec:
     """A run of the tiny world."""
     return RunSpec(
-        experiment=runs.NAME,
-        version=runs.VERSION,
+        experiment=plan.NAME,
+        version=plan.VERSION,
         task=task,
         method=method,
         backbone=backbone,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.harness import cli
-from experiments.vision import backbones
+from experiments.backbones import vision_models
+from experiments.cli import main
 from tests.vtab_vit.folders import grey, write_list
 from tests.vtab_vit.world import write_weights
 
@@ -26,7 +26,7 @@ def zia(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     def call(line: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["zia", *line.split()])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            main.main()
         return int(end.value.code or 0), *capsys.readouterr()
 
     return call
@@ -81,7 +81,7 @@ def test_a_missing_image(zia: Zia, digits: Path) -> None:
 
 def test_missing_weights(zia: Zia, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZIA_WEIGHTS", str(tmp_path / "none"))
-    monkeypatch.setattr(backbones, "RELEASED", tmp_path / "none")
+    monkeypatch.setattr(vision_models, "RELEASED", tmp_path / "none")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     code, _, error = zia(RUN)

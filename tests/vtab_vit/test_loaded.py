@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.vision import protocols
+from experiments.images import protocols
 from experiments.vtab_vit import loaded as module
 from experiments.vtab_vit.data import contents, load_task
 from experiments.vtab_vit.loaded import loaded

@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from experiments.backbones import vision_models
 from experiments.harness import stored
-from experiments.vision import backbones, protocols
+from experiments.images import protocols
 from experiments.vtab_vit import loaded, tasks
 from experiments.vtab_vit.pixels import pixels
 from experiments.vtab_vit.tasks import Task
@@ -82,7 +83,7 @@ def test_a_linear_probe_is_its_head_on_the_features_of_the_frozen_model(root: Pa
     head = load_file(run.path / stored.ADAPTER)
     [weight] = [tensor for name, tensor in head.items() if name.endswith("head.weight")]
     [bias] = [tensor for name, tensor in head.items() if name.endswith("head.bias")]
-    model, _ = backbones.load(backbones.get("small-vit"))
+    model, _ = vision_models.load(vision_models.get("small-vit"))
     examples = loaded.loaded(tasks.get("learnable")).data.test
     with torch.no_grad():
         features = model.forward_features(pixels(examples, protocols.get("fact", 32)))[:, 0]

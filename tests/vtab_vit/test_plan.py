@@ -2,7 +2,8 @@ from collections import Counter
 
 import pytest
 
-from experiments.vtab_vit import methods, runs, tasks
+from experiments.vtab_vit import methods, tasks
+from experiments.vtab_vit import plan as planning
 from experiments.vtab_vit.selection import select_runs
 from experiments.vtab_vit.settings import Settings
 from experiments.vtab_vit.tasks import SMALL, VTAB_1K
@@ -11,7 +12,7 @@ EXPENSIVE = ("full", "bias", "adapter", "sidetune", "lora")  # through the whole
 
 
 def test_the_paper_profile_has_all_tasks_methods_and_seeds() -> None:
-    plan = runs.plan("paper", "cuda")
+    plan = planning.plan("paper", "cuda")
     assert len(plan) == 19 * 10 * (4 + 5)
     assert {spec.task for spec in plan} == {task.name for task in VTAB_1K}
     assert {spec.method for spec in plan} == set(methods.METHODS) - {"pixel-probe"}
@@ -20,17 +21,17 @@ def test_the_paper_profile_has_all_tasks_methods_and_seeds() -> None:
     for spec in final:
         assert spec.settings.peak_lr is None
         assert (spec.settings.epochs, spec.settings.batch_size) == (100.0, 64)
-    hours = [runs.estimate(spec).hours for spec in plan]
+    hours = [planning.estimate(spec).hours for spec in plan]
     # 1,000 images, 100 epochs, three passes each, and 711 to 73,728 test images.
     arithmetic = [(3 * 100_000 + test) * 35.2e9 / 100e12 / 3600 for test in (711, 73_728)]
     assert all(hour is not None and hour <= arithmetic[1] for hour in hours)
     kitti = next(spec for spec in final if spec.task == "kitti")
-    assert runs.estimate(kitti).hours == pytest.approx(arithmetic[0])
+    assert planning.estimate(kitti).hours == pytest.approx(arithmetic[0])
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_the_small_profile(device: str) -> None:
-    plan = runs.plan("small", device)
+    plan = planning.plan("small", device)
     assert len(plan) == 4 * 11 * (4 + 5)
     assert {spec.task for spec in plan} == {task.name for task in SMALL} - {"fashion_mnist"}
     assert {spec.data for spec in plan} == {"reduced-2000" if device == "cpu" else "full"}
@@ -42,7 +43,7 @@ def test_every_method_has_as_many_candidates() -> None:
 
 
 def test_the_mini_profile() -> None:
-    plan = runs.plan("mini", "cuda")
+    plan = planning.plan("mini", "cuda")
     final = [spec for spec in plan if spec.settings.phase == "final"]
     select = [spec for spec in plan if spec.settings.phase == "select"]
     compared = set(methods.METHODS) - {"vpt-shallow"}
@@ -60,13 +61,13 @@ def test_the_mini_profile() -> None:
     assert {(spec.settings.epochs, spec.settings.batch_size) for spec in final} == {(1.0, 8)}
     assert {spec.settings.device for spec in plan} == {"cpu"}  # whatever there is
     assert {spec.backbone for spec in plan} == {"pocket-vit"}
-    hours = [runs.estimate(spec).hours for spec in plan]
+    hours = [planning.estimate(spec).hours for spec in plan]
     assert 250 < sum(hour or 0 for hour in hours) * 3600 < 400  # of one core
 
 
-@pytest.mark.parametrize("profile", runs.PROFILES)
+@pytest.mark.parametrize("profile", planning.PROFILES)
 def test_what_a_final_run_needs_is_planned_before_it_and_once(profile: str) -> None:
-    plan = runs.plan(profile, "cpu")
+    plan = planning.plan(profile, "cpu")
     identities = [spec.identity for spec in plan]
     assert len(set(identities)) == len(identities)
     before: set[str] = set()
@@ -80,16 +81,16 @@ def test_what_a_final_run_needs_is_planned_before_it_and_once(profile: str) -> N
 
 def test_the_defaults_are_the_papers_profile() -> None:
     changed = {"candidates"}
-    spec = next(s for s in runs.plan("paper", "cuda") if s.settings.phase == "final")
+    spec = next(s for s in planning.plan("paper", "cuda") if s.settings.phase == "final")
     for name, value in vars(Settings()).items():
         assert name in changed or getattr(spec.settings, name) == value, name
 
 
 def test_candidates_are_tried_on_their_own_schedule_with_the_same_share_of_warm_up() -> None:
-    final = next(s for s in runs.plan("small", "cpu") if s.settings.phase == "final")
+    final = next(s for s in planning.plan("small", "cpu") if s.settings.phase == "final")
     for select in select_runs(final):
         assert (select.settings.epochs, select.settings.warmup_epochs) == (5.0, 0.5)
-    final = next(s for s in runs.plan("paper", "cuda") if s.settings.phase == "final")
+    final = next(s for s in planning.plan("paper", "cuda") if s.settings.phase == "final")
     for select in select_runs(final):
         assert (select.settings.epochs, select.settings.warmup_epochs) == (100.0, 10.0)
 
@@ -97,19 +98,19 @@ def test_candidates_are_tried_on_their_own_schedule_with_the_same_share_of_warm_
 def test_the_reduced_budget_has_measured_hours() -> None:
     final = next(
         s
-        for s in runs.plan("small", "cpu")
+        for s in planning.plan("small", "cpu")
         if (s.method, s.settings.phase, s.task) == ("zero-init", "final", "cifar10")
     )
     # Ten epochs of 0.8 s, and 2 s.
-    assert runs.estimate(final).hours == pytest.approx(10 / 3600)
-    assert runs.estimate(runs.plan("small", "cuda")[0]).hours is None
+    assert planning.estimate(final).hours == pytest.approx(10 / 3600)
+    assert planning.estimate(planning.plan("small", "cuda")[0]).hours is None
 
 
 def test_the_identities_of_published_runs_stay() -> None:
     """A setting that is added must have the old behaviour as its default."""
     identities = {
         spec.settings.phase: spec.identity
-        for spec in reversed(runs.plan("small", "cpu"))
+        for spec in reversed(planning.plan("small", "cpu"))
         if (spec.method, spec.task) == ("zero-init", "caltech101_96")
     }
     assert identities == {"select": "522bbaba8b10c15c", "final": "b3cf1501e0198a7e"}

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from experiments.backbones import vision_models
+from experiments.dispatch.in_process import in_process, run_one
 from experiments.harness import stored, verify
-from experiments.harness.executor import in_process, run_one
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
-from experiments.vision import backbones
 from experiments.vtab_vit import inputs, loaded, methods, pixels, tasks
 from experiments.vtab_vit.data import Example, read_image
 from experiments.vtab_vit.run import RESULT_FIELDS, run
@@ -347,7 +347,7 @@ def test_a_resolution_that_is_not_the_backbones(root: Path) -> None:
 
 def test_missing_weights(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZIA_WEIGHTS", str(tmp_path))
-    monkeypatch.setattr(backbones, "RELEASED", tmp_path)
+    monkeypatch.setattr(vision_models, "RELEASED", tmp_path)
     outcome = run_one(given("linear", seed=3), root / "runs")
     assert outcome.state == "failed"
     assert "no weights of small-vit: " in outcome.reason

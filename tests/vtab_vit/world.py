@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from experiments.backbones import small_vit
+from experiments.backbones.small_vit import ViTShape
+from experiments.dispatch.in_process import run_one
 from experiments.harness import stored
-from experiments.harness.executor import run_one
 from experiments.harness.spec import RunSpec
-from experiments.vision import small_vit
-from experiments.vision.small_vit import ViTShape
-from experiments.vtab_vit import runs, tasks
+from experiments.vtab_vit import plan, tasks
 from experiments.vtab_vit.tasks import Task
 from tests.vtab_vit.folders import png
 
@@ -78,7 +78,7 @@ def prepare(root: Path, patch: pytest.MonkeyPatch) -> None:
 
 def spec(method: str, seed: int = 42, **changes: object) -> RunSpec:
     """A final run of the tiny world; with `peak_lr` it needs no select runs."""
-    planned = next(s for s in runs.plan("small", "cpu") if (s.method, s.seed) == (method, 42))
+    planned = next(s for s in plan.plan("small", "cpu") if (s.method, s.seed) == (method, 42))
     settings = replace(planned.settings, **(QUICK | changes))
     return replace(planned, task="tiny", seed=seed, settings=settings)
 

@@ -18,13 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tests.zia_core.backbones import VOCABULARY
-from tests.zia_core.toy_training import (
-    FolderJournal,
-    ToyTask,
-    toy_model,
-    toy_settings,
-    trained,
-)
+from tests.zia_core.toy_training import FolderJournal, ToyTask, toy_model, toy_settings, trained
 from tests.zia_core.visual_reference import features, seeing
 from zia_core import images
 from zia_core.engine import train

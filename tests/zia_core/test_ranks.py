@@ -5,12 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.zia_core.ranks_at_work import (
-    DOOMED,
-    Doomed,
-    ImagesAndWords,
-    run_ranks,
-)
+from tests.zia_core.ranks_at_work import DOOMED, Doomed, ImagesAndWords, run_ranks
 from tests.zia_core.toy_training import FolderJournal, ToyTask
 from zia_core.batching import examples_of_step
 from zia_core.errors import ZiaError

@@ -6,7 +6,7 @@ from typing import Any
 import datasets
 import evaluate
 
-from experiments.harness.datafiles import text_field
+from experiments.data.files import text_field
 from experiments.metrics import rows
 from experiments.metrics.coco.files import image_id
 from experiments.metrics.coco.ptb import tokenize

@@ -8,7 +8,7 @@ further fields that are not read: {"images": [{"id": 42}], "annotations": [{"ima
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.datafiles import parse_json, read_text, text_field
+from experiments.data.files import parse_json, read_text, text_field
 from experiments.metrics.coco.ptb import tokenize
 from experiments.metrics.coco.scorer import degenerate, score
 from zia_core.errors import ZiaError

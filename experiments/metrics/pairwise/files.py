@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.harness.datafiles import parse_json, read_text, text_field
+from experiments.data.files import parse_json, read_text, text_field
 from experiments.metrics.pairwise.scorer import Scores, both_orders, totals
 from zia_core.errors import ZiaError
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.datafiles import parse_json, read_text, text_field
+from experiments.data.files import parse_json, read_text, text_field
 from experiments.metrics.scienceqa.scorer import (
     CLASSES,
     LETTERS,

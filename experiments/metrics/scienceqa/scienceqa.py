@@ -5,7 +5,7 @@ from typing import Any
 import datasets
 import evaluate
 
-from experiments.harness.datafiles import text_field
+from experiments.data.files import text_field
 from experiments.metrics import rows
 from experiments.metrics.scienceqa.files import question_of
 from experiments.metrics.scienceqa.scorer import parse_answer, score

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.datafiles import parse_json, read_text, text_field
+from experiments.data.files import parse_json, read_text, text_field
 from experiments.metrics.squad.official import Version, answers_of, entries
 from experiments.metrics.squad.scorer import score_v1, score_v2
 from zia_core.errors import ZiaError

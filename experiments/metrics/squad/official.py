@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
-from experiments.harness.datafiles import parse_json, read_text, text_field
+from experiments.data.files import parse_json, read_text, text_field
 from zia_core.errors import ZiaError
 
 Version = Literal["1.1", "2.0"]

@@ -6,7 +6,7 @@ from typing import Any
 import datasets
 import evaluate
 
-from experiments.harness.datafiles import text_field
+from experiments.data.files import text_field
 from experiments.metrics import rows
 from experiments.metrics.squad.official import VERSIONS
 from experiments.metrics.squad.scorer import by_id, score_v1, score_v2

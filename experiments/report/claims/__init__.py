@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from experiments.harness.files import read_json
-from experiments.harness.typed import conform_fields
+from experiments.io.files import read_json
 from zia_core.errors import ZiaError
+from zia_core.validation import conform_fields
 
 FILE = Path(__file__).with_name("claims.json")
 

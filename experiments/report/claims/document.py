@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.files import check_output, write_atomic
-from experiments.report import ablation
+from experiments.io.files import check_output, write_atomic
 from experiments.report.claims import Claim, Comparison, read_claims
 from experiments.report.claims.evaluate import Finding, computed, tested
 from experiments.report.claims.statistics import NO_RUNS
@@ -18,6 +17,7 @@ from experiments.report.rows import (
     validation_fell,
 )
 from experiments.report.runs import PROFILE_ORDER, Run, Runs, read_runs, select
+from experiments.report.tables import ablation_rows
 
 NAME = "claims.md"
 # Settings of the runs that count.
@@ -35,7 +35,7 @@ LOSSES = {
 # Fields that results of older runs do not have.
 NEWER = ("language_loss",)
 # Runs of one task that a claim tells apart by more than their method.
-ARRANGED: dict[str, Callable[[Sequence[Run]], list[Run]]] = {"scienceqa": ablation.lines}
+ARRANGED: dict[str, Callable[[Sequence[Run]], list[Run]]] = {"scienceqa": ablation_rows.lines}
 INTRO = (
     "holds, does not hold: by the 95 % t-interval of paired seed differences, from 5 seeds on; "
     "with fewer, or with the margin inside the interval, inconclusive. Across tasks: the sign "

@@ -7,9 +7,9 @@ from statistics import mean
 from experiments.report import formats
 from experiments.report.claims import Arithmetic, Claim, Comparison, statistics
 from experiments.report.claims.statistics import FAILS, HOLDS, INCONCLUSIVE, NO_RUNS
-from experiments.report.control import counts
 from experiments.report.measured import Measured, measure
 from experiments.report.paper import paper_table
+from experiments.report.pixel_control import counts
 from experiments.report.rows import MIXED, Column, Row, Section
 from experiments.vtab_vit.tasks import TASKS, VTAB_GROUPS, Task
 

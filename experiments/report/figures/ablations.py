@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from experiments.report.ablation_tables import TABLES
 from experiments.report.figures import style
 from experiments.report.measured import Measured
 from experiments.report.rows import Section
 from experiments.report.runs import Runs
+from experiments.report.tables.ablations import TABLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from experiments.report.figures import ablations, losses, style
 from experiments.report.figures.shared import Drawn, stem, subtitle
 from experiments.report.rows import Row, Section
 from experiments.report.runs import Runs
-from experiments.scienceqa.runs import NAME
+from experiments.scienceqa.plan import NAME
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:

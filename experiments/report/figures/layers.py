@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from experiments import backbones
-from experiments.report.ablation_tables import ACCURACY, LIKELIHOOD
+from experiments.backbones import language_models
 from experiments.report.figures import ablations, style
 from experiments.report.figures.shared import Drawn, stem, subtitle
 from experiments.report.measured import measure
 from experiments.report.paper import paper_table
 from experiments.report.rows import Section
 from experiments.report.runs import Runs
-from experiments.scienceqa.runs import ABLATED_LAYERS, DEPTH, NAME
+from experiments.report.tables.ablations import ACCURACY, LIKELIHOOD
+from experiments.scienceqa.plan import ABLATED_LAYERS, DEPTH, NAME
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +26,7 @@ def draw(runs: Runs) -> Iterator[Drawn]:
 
 
 def _figure(section: Section) -> "Figure | None":
-    backbone = backbones.BACKBONES.get(str(section.key["backbone"]))
+    backbone = language_models.BACKBONES.get(str(section.key["backbone"]))
     if backbone is None:  # of unknown depth
         return None
     rows = sorted(section.begun, key=lambda row: int(row.settings["num_layers"]))

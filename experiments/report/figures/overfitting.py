@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from experiments.report.ablation_tables import ACCURACY, LIKELIHOOD, TRAINING, VALIDATION
 from experiments.report.figures import ablations, style
 from experiments.report.figures.shared import Drawn, stem, subtitle
 from experiments.report.measured import measure
 from experiments.report.paper import paper_table
 from experiments.report.rows import Row, Section
 from experiments.report.runs import Runs
-from experiments.scienceqa.runs import ABLATED_EPOCHS, NAME
+from experiments.report.tables.ablations import ACCURACY, LIKELIHOOD, TRAINING, VALIDATION
+from experiments.scienceqa.plan import ABLATED_EPOCHS, NAME
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from experiments.report.control import counts
 from experiments.report.figures import style
 from experiments.report.figures.shared import (
     SCORES,
@@ -16,6 +15,7 @@ from experiments.report.figures.shared import (
     title_of,
 )
 from experiments.report.measured import Measured, measure
+from experiments.report.pixel_control import counts
 from experiments.report.rows import Column, Row, Section
 from experiments.report.runs import Runs
 from experiments.vtab_vit.tasks import TASKS

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.harness.files import read_json
-from experiments.prompt_share import NAME
+from experiments.io.files import read_json
 from experiments.report.figures import style
 from experiments.report.figures.gates import finished
 from experiments.report.figures.heat import by_layer, heat_map, height, ticks
@@ -19,6 +18,7 @@ from experiments.report.figures.shared import (
     title_of,
 )
 from experiments.report.runs import Runs
+from experiments.training.prompt_share import NAME
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from experiments.report.measured import measure
 from experiments.report.paper import paper_table
 from experiments.report.rows import Column, Section
 from experiments.report.runs import Runs
-from experiments.report.vtab import ROWS
+from experiments.report.tables.vtab import ROWS
 from experiments.vtab_vit.tasks import TASKS
 
 if TYPE_CHECKING:

@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.harness.files import check_output, write_atomic
-from experiments.prompt_share import NAME as PROMPT_SHARE
+from experiments.io.files import check_output, write_atomic
 from experiments.report.figures import (
     gates,
     initialisation,
@@ -19,6 +18,7 @@ from experiments.report.figures import (
 )
 from experiments.report.figures.shared import Drawn
 from experiments.report.runs import Runs, read_runs
+from experiments.training.prompt_share import NAME as PROMPT_SHARE
 
 
 class Kind(NamedTuple):

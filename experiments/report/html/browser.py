@@ -6,8 +6,8 @@ from itertools import pairwise
 from math import isfinite
 from typing import Any
 
-from experiments.harness.output import plain
 from experiments.harness.stored import StoredRun
+from experiments.io.output import plain
 from experiments.report import formats
 from experiments.report.figures.shared import SCORES
 from experiments.report.runs import Run, Runs, select

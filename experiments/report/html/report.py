@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.harness.files import check_output, write_atomic
-from experiments.harness.output import plain
-from experiments.report import tables
+from experiments.io.files import check_output, write_atomic
+from experiments.io.output import plain
 from experiments.report.claims.document import findings_of
 from experiments.report.document import Document
 from experiments.report.figures import style
@@ -25,6 +24,7 @@ from experiments.report.html.provenance import origins
 from experiments.report.html.samples import captions, generations
 from experiments.report.html.trace import trace
 from experiments.report.runs import Runs, read_runs
+from experiments.report.tables import write
 
 NAME = "report.html"
 TEMPLATES = Path(__file__).with_name("templates")
@@ -70,7 +70,7 @@ def page_of(runs: Runs) -> str:
     written = {"answers": generations(runs), "captions": captions(runs)}
     figures = _figures(runs)
     claims = findings_of(runs)
-    documents = tables.made_of(runs)
+    documents = write.made_of(runs)
     script, styles = (
         (TEMPLATES / name).read_text(encoding="utf-8") for name in ("script.js", "style.css")
     )

@@ -10,7 +10,7 @@ from typing import Any
 from experiments.alpaca_llama.instructions import own_instructions
 from experiments.coco_caption.data import load_captions
 from experiments.harness.stored import PREDICTIONS
-from experiments.miniature.provided import PROFILE, data_of
+from experiments.mini_world.provided import PROFILE, data_of
 from experiments.report.figures.shared import subtitle
 from experiments.report.figures.style import ordered
 from experiments.report.html.text import data_address

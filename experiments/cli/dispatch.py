@@ -1,0 +1,224 @@
+"""The commands of `zia` that hand runs to workers and look after them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from experiments.cli.options import (
+    PUBLISHED,
+    RESULTS,
+    RUNS,
+    AnyExperiment,
+    Device,
+    Out,
+    Profile,
+    Retry,
+    Runs,
+    retry_failed,
+)
+from experiments.harness.setting_bounds import MOST_THREADS
+from experiments.io.output import tell
+
+if TYPE_CHECKING:
+    from experiments.dispatch.submission import Request
+
+EXECUTORS = ("inprocess", "local", "slurm")
+ALL = "all"
+MOST_WORKERS = 1024  # processes of one machine
+
+retry_app = typer.Typer(help="Have runs done again.", add_completion=False)
+
+
+def reproduce(
+    experiment: AnyExperiment = None,
+    profile: Profile = "mini",
+    executor: Annotated[
+        str, typer.Option(metavar="E", help="inprocess, local (several processes) or slurm.")
+    ] = "local",
+    device: Device = "auto",
+    runs: Runs = RUNS,
+    out: Out = RESULTS,
+    retry: Retry = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=MOST_WORKERS, help="local: processes.")
+    ] = None,
+    gpus: Annotated[
+        str | None, typer.Option(metavar="0,1", help="local: the GPUs to share out.")
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(metavar="T", min=1, max=MOST_THREADS, help="local: threads of a worker."),
+    ] = None,
+    cluster: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="slurm: what to ask for; or $ZIA_CLUSTER.")
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="slurm: show a table until the jobs have ended.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="slurm: print plan and scripts, submit nothing.")
+    ] = False,
+) -> None:
+    """Do all missing runs of a profile, then tables, figures, claims.
+
+    And a report of it all. The profile mini takes half an hour of CPU time, 12 to 15 minutes on
+    two idle cores; stopped at any moment, the same command goes on.
+    """
+    from experiments.dispatch import final_report
+    from experiments.dispatch import in_process as execution
+    from experiments.dispatch.submission import Request
+    from experiments.harness import plan as planning
+    from experiments.harness import publish
+    from experiments.harness.registry import check_choice
+
+    check_choice("executor", executor, EXECUTORS)
+    _refuse_options_of_others(
+        executor,
+        local={"--workers": workers, "--gpus": gpus, "--threads": threads},
+        slurm={"--cluster": cluster, "--wait": wait or None, "--dry-run": dry_run or None},
+    )
+    again = retry_failed(retry)
+    if executor == "slurm":
+        from experiments.dispatch import cluster_file as clusters
+
+        asked = clusters.read(cluster)
+        device = asked.device(device, profile)
+    else:
+        device = planning.device_of(device, experiment, profile)
+    specs = planning.planned(experiment, profile, device)
+    if not specs:
+        tell(f"The profile {profile} has no runs yet; these are the results of {PUBLISHED}.")
+        return _report(PUBLISHED, out)
+    if not dry_run:
+        final_report.check(out)
+    if executor == "inprocess":
+        code = execution.in_process(specs, runs, retry_failed=again)
+        if code in (execution.EXIT_DONE, execution.EXIT_FAILED):
+            _report(runs, out)
+    else:
+        request = Request(experiment, profile, device, runs.absolute(), out.absolute())
+        if again and not dry_run:
+            _make_pending(request)
+        if executor == "local":
+            from experiments.dispatch import local
+
+            code = local.reproduce(
+                request, local.pool_of(device, workers, gpus, threads, request.specs())
+            )
+        else:
+            from experiments.dispatch import slurm
+
+            if dry_run:
+                return tell(*slurm.dry_run(request, asked))
+            ended = slurm.reproduce(request, asked, wait=wait)
+            if ended is None:
+                return None
+            code = ended
+    if code in (execution.EXIT_DONE, execution.EXIT_FAILED):
+        for sentence in publish.compare(specs, runs, PUBLISHED):
+            tell(sentence)
+    raise typer.Exit(code)
+
+
+def worker(
+    experiment: Annotated[str, typer.Argument(metavar="EXPERIMENT", help="One, or all.")],
+    profile: Profile = "mini",
+    device: Device = "auto",
+    runs: Runs = RUNS,
+    minutes: Annotated[
+        float | None, typer.Option(metavar="N", min=0, help="Stop at a step after so long.")
+    ] = None,
+    retry: Retry = None,
+) -> None:
+    """Take missing runs one after another, beside other workers."""
+    from experiments.dispatch import job
+    from experiments.dispatch.stop_signals import OF_A_WORKER, StopSignals
+    from experiments.dispatch.submission import Request
+    from experiments.dispatch.worker import Worker
+    from experiments.harness import plan as planning
+
+    again = retry_failed(retry)
+    one = None if experiment == ALL else experiment
+    request = Request(one, profile, planning.device_of(device, one, profile), runs, RESULTS)
+    specs = request.specs()
+    if again:
+        _make_pending(request)
+    stop = StopSignals(OF_A_WORKER, patient=True)
+    seconds = None if minutes is None else 60 * minutes
+    with stop.handled():
+        tally = Worker(runs, stop, seconds=seconds).work(specs)
+    tell(tally)
+    raise typer.Exit(job.exit_code(tally, stop))
+
+
+def cancel(
+    submission: Annotated[
+        str | None, typer.Argument(metavar="SUBMISSION", help="One submission; all by default.")
+    ] = None,
+    runs: Runs = RUNS,
+) -> None:
+    """End jobs and workers; each saves its run at the next step."""
+    from experiments.dispatch import active_jobs
+
+    sentence = ""
+    for sentence in active_jobs.cancel(runs, submission):
+        tell(f"cancelled {sentence}")
+    if not sentence:
+        tell(f"nobody works on runs in {runs}")
+
+
+def logs(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Its folder, or its id.")],
+    runs: Runs = RUNS,
+) -> None:
+    """Print what workers said while they had a run."""
+    from experiments.dispatch import worker_logs as workers_logs
+
+    for line in workers_logs.lines(runs, workers_logs.find(runs, run)):
+        tell(line)
+
+
+@retry_app.command("failed")
+def retry_failed_runs(
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="Only those whose reason contains this.")
+    ] = "",
+    runs: Runs = RUNS,
+) -> None:
+    """Mark failed runs as pending; the next worker does them again."""
+    from experiments.dispatch import retries
+    from experiments.harness import stored
+
+    marked = retries.make_pending(stored.folders(runs), reason)
+    for folder in marked:
+        tell(folder)
+    if marked:
+        tell(f"{len(marked)} failed runs are pending again: `zia reproduce` does them")
+    else:
+        tell(f"no run in {runs} has failed{f' with {reason!r} in its reason' if reason else ''}")
+
+
+def _make_pending(request: "Request") -> None:
+    from experiments.dispatch import retries
+    from experiments.dispatch.worker import name_of
+
+    folders = [request.runs_root / name_of(spec) for spec in request.specs()]
+    tell(f"{len(retries.make_pending(folders))} failed runs are pending again")
+
+
+def _report(runs: Path, out: Path) -> None:
+    from experiments.dispatch import final_report
+
+    for line in final_report.make(runs, out):
+        tell(line)
+
+
+def _refuse_options_of_others(executor: str, **options: dict[str, object]) -> None:
+    """Raise InvalidChoiceError for an option that another executor has."""
+    from experiments.harness.registry import InvalidChoiceError
+
+    for owner, given in options.items():
+        for name, value in given.items():
+            if value is not None and owner != executor:
+                raise InvalidChoiceError(f"{name} goes with --executor {owner} only")

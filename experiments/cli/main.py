@@ -1,0 +1,355 @@
+"""The command line `zia`. Everything heavy is imported by the command that needs it."""
+
+import errno
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from experiments.cli import bench, dispatch
+from experiments.cli.options import (
+    FIGURES,
+    RESULTS,
+    RUNS,
+    TABLES,
+    AnyExperiment,
+    Device,
+    ExperimentName,
+    KeepGoing,
+    Out,
+    Profile,
+    Retry,
+    Runs,
+    retry_failed,
+)
+from experiments.cli.score import app as score
+from experiments.dispatch.job_environment import forget_ranks
+from experiments.io.output import guarded, say, tell
+from zia_core.errors import ZiaError
+
+app = typer.Typer(
+    help="Plans, runs and reports the experiments of the LLaMA-Adapter paper.",
+    epilog="Add --debug to any command to see where an error comes from.",
+    invoke_without_command=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(score, name="score")
+
+# What these print is all that they do; of the others, the exit code says how their work went.
+TELLING = frozenset({"generate", "list", "logs", "plan", "score", "status", "verify"})
+# Click's class, which newer typers carry in a copy of their own.
+USAGE_ERROR: Any = typer.BadParameter.__base__
+
+
+@app.callback()
+def overview(context: typer.Context) -> None:
+    """Show the commands when none is given."""
+    if context.invoked_subcommand is None:
+        tell(context.get_help())
+
+
+@app.command("list")
+def list_() -> None:
+    """List the experiments with their profiles, tasks and methods."""
+    from shutil import get_terminal_size
+    from textwrap import fill
+
+    from experiments.harness import registry
+
+    width = max(40, get_terminal_size().columns)
+    for experiment in registry.experiments().values():
+        title = f"{experiment.name} (version {experiment.version}): {experiment.title}"
+        tell(fill(title, width, subsequent_indent="    ", break_long_words=False))
+        for kind in ("profiles", "tasks", "methods"):
+            listed = f"  {kind:<8}  {', '.join(getattr(experiment, kind))}"
+            tell(fill(listed, width, subsequent_indent=12 * " ", break_on_hyphens=False))
+
+
+@app.command()
+def plan(
+    experiment: AnyExperiment = None,
+    profile: Profile = "mini",
+    device: Device = "auto",
+    runs: Runs = RUNS,
+    every_run: Annotated[
+        bool, typer.Option("--every-run", help="A line a run, also in a large plan.")
+    ] = False,
+) -> None:
+    """Show the runs of a profile: state and expected cost."""
+    from experiments.cli import plan_table
+    from experiments.harness import plan as planning
+
+    where = planning.device_of(device, experiment, profile, only_look=True)
+    specs = planning.planned(experiment, profile, where)
+    plan_table.show([planning.inspect(spec, runs) for spec in specs], every_run=every_run)
+
+
+@app.command()
+def run(
+    experiment: ExperimentName,
+    method: Annotated[str | None, typer.Option(metavar="M", help="A method of `zia list`.")] = None,
+    task: Annotated[str | None, typer.Option(metavar="T", help="A task of `zia list`.")] = None,
+    profile: Profile = "mini",
+    seed: Annotated[int | None, typer.Option(metavar="S", help="Default: the plan's.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated."),
+    ] = None,
+    device: Device = "auto",
+    runs: Runs = RUNS,
+    retry: Retry = None,
+) -> None:
+    """Do one run of the plan here, with a progress bar."""
+    from experiments.dispatch import in_process
+    from experiments.harness import plan as planning
+
+    spec = planning.choose(
+        experiment,
+        profile,
+        planning.device_of(device, experiment, profile),
+        task=task,
+        method=method,
+        seed=seed,
+        settings=_pairs(settings or []),
+    )
+    planning.check_device(spec)
+    raise typer.Exit(in_process.in_process([spec], runs, retry_failed=retry_failed(retry)))
+
+
+app.command()(dispatch.reproduce)
+
+
+@app.command()
+def pretrain(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="llama, roberta, vit or pocket_vit.")
+    ],
+    device: Device = "auto",
+    runs: Runs = RUNS,
+    retry: Retry = None,
+) -> None:
+    """Train a backbone of the project's own from scratch."""
+    from experiments.dispatch import in_process
+    from experiments.harness import plan as planning
+    from experiments.harness import registry
+
+    prefix = "pretrain_"
+    own = [name for name in registry.experiments() if name.startswith(prefix)]
+    registry.check_choice("model", model, [name.removeprefix(prefix) for name in own])
+    specs = planning.planned(prefix + model, "pretrain", planning.resolve_device(device))
+    raise typer.Exit(in_process.in_process(specs, runs, retry_failed=retry_failed(retry)))
+
+
+@app.command("status")
+def status_(
+    runs: Runs = RUNS,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
+) -> None:
+    """Show every run: state, progress, loss, ETA, host."""
+    from experiments.dispatch import status_table
+
+    status_table.show(runs, watch=watch)
+
+
+app.command()(dispatch.worker)
+app.command()(dispatch.cancel)
+app.command()(dispatch.logs)
+app.add_typer(dispatch.retry_app, name="retry")
+
+
+@app.command()
+def tables(
+    runs: Runs = RUNS,
+    out: Out = TABLES,
+    keep_going: KeepGoing = False,
+    explain: Annotated[
+        tuple[str, str, str] | None,
+        typer.Option(metavar="TABLE ROW COLUMN", help="Only say which runs are behind a cell."),
+    ] = None,
+) -> None:
+    """Make the paper's tables beside ours, from run folders."""
+    from experiments.report.tables import write as report
+
+    if explain is not None:
+        for line in report.explain([runs], *explain, keep_going=keep_going):
+            tell(line)
+        return
+    for path in report.write_tables([runs], out, keep_going=keep_going):
+        tell(path)
+
+
+@app.command()
+def figures(runs: Runs = RUNS, out: Out = FIGURES, keep_going: KeepGoing = False) -> None:
+    """Draw the figures whose runs exist, from run folders."""
+    from experiments.report.figures.write import write_figures
+
+    written, left_out = write_figures([runs], out, keep_going=keep_going)
+    for line in (*written, *left_out):
+        tell(line)
+
+
+@app.command()
+def claims(runs: Runs = RUNS, out: Out = TABLES, keep_going: KeepGoing = False) -> None:
+    """Test the paper's claims against run folders."""
+    from experiments.report.claims.document import write_claims
+
+    path, lines = write_claims([runs], out, keep_going=keep_going)
+    for line in (*lines, path):
+        tell(line)
+
+
+@app.command()
+def report(runs: Runs = RUNS, out: Out = RESULTS, keep_going: KeepGoing = False) -> None:
+    """Write report.html: claims, tables, figures and every run."""
+    from experiments.report.html.report import write_report
+
+    tell(write_report([runs], out, keep_going=keep_going))
+
+
+@app.command()
+def readme(
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="FILE", help="Markdown; default README.md.")
+    ] = None,
+    runs: Runs = RUNS,
+    keep_going: KeepGoing = False,
+) -> None:
+    """Fill the marked blocks of READMEs from run folders."""
+    from experiments.report.readme import update
+
+    for path in update(files or [Path("README.md")], [runs], keep_going=keep_going):
+        tell(path)
+
+
+@app.command()
+def generate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
+    prompts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="INSTRUCTION", help="Default: the experiment's own."),
+    ] = None,
+    image: Annotated[
+        Path | None, typer.Option(metavar="F", help="An image that the instructions are about.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Try a trained adapter beside its backbone."""
+    from experiments.harness import plan as planning
+    from experiments.harness import registry, stored
+    from experiments.io import terminal
+    from experiments.io.files import read_json
+
+    if not (run / stored.CONFIG).exists():
+        raise ZiaError(f"there is no run in {run}: give a folder such as RUNS/EXPERIMENT/RUN")
+    experiment = registry.get(str(read_json(run / stored.CONFIG).get("experiment")))
+    where = planning.resolve_device(device)
+    if image is not None:
+        if experiment.generate_image is None:
+            raise ZiaError(f"{experiment.name} sees no images: leave --image out")
+        answers = experiment.generate_image(run, image, prompts or [], where)
+    elif experiment.generate is not None:
+        answers = experiment.generate(run, prompts or [], where)
+    else:
+        raise ZiaError(
+            f"{experiment.name} has nothing to generate"
+            + (
+                " without an image: give --image, and a run whose method sees images"
+                if experiment.generate_image
+                else ""
+            )
+        )
+    for answer in answers:
+        terminal.side_by_side(answer.prompt, answer.backbone, answer.adapted)
+
+
+app.command()(bench.bench)
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or a folder of runs.")],
+    sealing: Annotated[
+        bool, typer.Option("--seal", help="Seal finished runs that are older than seals.")
+    ] = False,
+) -> None:
+    """Check every file of run folders, and recompute metrics."""
+    from experiments.harness import verify as verification
+
+    findings = verification.verify(folder, sealing=sealing)
+    tell(verification.report(findings))
+    raise typer.Exit(1 if any(finding.outcome == "failed" for finding in findings) else 0)
+
+
+@app.command()
+def publish(
+    runs: Annotated[Path, typer.Argument(metavar="RUNS", help="The folder of runs.")],
+    destination: Annotated[Path, typer.Argument(metavar="DEST", help="Where evidence is kept.")],
+) -> None:
+    """Copy finished runs that are whole, scrubbed, without weights."""
+    from experiments.harness import publish as publishing
+
+    for folder in publishing.publish(runs, destination):
+        tell(folder)
+
+
+def _pairs(settings: list[str]) -> dict[str, str]:
+    """`key=value` texts as a dictionary; the value may contain further equals signs."""
+    for setting in settings:
+        if "=" not in setting:
+            raise typer.BadParameter(f"{setting!r} is not KEY=VALUE", param_hint="--set")
+    return dict(setting.split("=", 1) for setting in settings)
+
+
+def main() -> None:
+    """Run `zia`: exit code 2 for what was typed wrong, 1 for any other failure to act on."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    forget_ranks()
+    with guarded() as stdout:
+        code = _exit_code(arguments, debug=len(arguments) < len(sys.argv) - 1)
+        stdout.flush()
+        if stdout.error is not None and not code and TELLING & {*arguments[:1]}:
+            code = _untold(stdout.error)
+    sys.exit(code)
+
+
+def _exit_code(arguments: list[str], *, debug: bool) -> int:
+    try:
+        return app(arguments, prog_name="zia", standalone_mode=False) or 0
+    except USAGE_ERROR as error:
+        return _refuse(_with_choices(error), 2)
+    except typer.Abort:  # Ctrl-C while nothing was at stake
+        return 128 + signal.SIGINT
+    except ZiaError as error:
+        from experiments.harness.registry import InvalidChoiceError
+
+        if debug:
+            raise
+        return _refuse(str(error), 2 if isinstance(error, InvalidChoiceError) else 1)
+
+
+def _untold(error: OSError) -> int:
+    """The exit code where what was asked for could not be printed; a reader that left knows it."""
+    if error.errno == errno.EPIPE:
+        return 128 + signal.SIGPIPE
+    return _refuse(f"cannot write to stdout: {error.strerror}", 1)
+
+
+def _refuse(sentence: str, code: int) -> int:
+    say(f"zia: {sentence}")
+    return code
+
+
+def _with_choices(error: Any) -> str:
+    """The usage error's own sentence; for an unknown command or option, with the known ones."""
+    sentence = str(error.format_message()).rstrip(".")
+    if error.ctx is None or isinstance(error, typer.BadParameter):  # or a missing argument
+        return sentence
+    command = error.ctx.command
+    names = getattr(command, "commands", None) or [
+        name for option in command.params for name in option.opts if name.startswith("--")
+    ]
+    return f"{sentence}; `{error.ctx.command_path}` has: {', '.join(names)}"

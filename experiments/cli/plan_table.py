@@ -1,0 +1,97 @@
+"""The table of `zia plan`: a line a run; in a large plan, a line for all of a method and task."""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby
+
+from experiments.dispatch.status_table import IDENTITY_SHOWN, run_name
+from experiments.harness.plan import PlannedRun
+from experiments.io import terminal
+
+COLUMNS = ("run", "id", "state", "time", "GB")
+STATES = ("done", "running", "interrupted", "preempted", "pending", "failed", "invalid", "missing")
+LISTED = 60  # runs up to which each has its line
+
+
+def show(runs: Sequence[PlannedRun], *, every_run: bool = False) -> None:
+    """Print the planned runs with their states and expected costs, and what is left to do.
+
+    `every_run` gives each its line however many there are.
+    """
+    output = terminal.console()
+    grouped = len(runs) > LISTED and not every_run
+    for (experiment, profile), group in groupby(
+        runs, key=lambda run: (run.spec.experiment, run.spec.profile)
+    ):
+        part = list(group)
+        output.print(f"{experiment}, profile {profile}\n")
+        if grouped:
+            there = {run.state for run in part}
+            states = [state for state in STATES if state in there]
+            columns = ("run", *states, "time", "GB")
+            output.print(terminal.Table(columns, _grouped(part, states)))
+        else:
+            output.print(terminal.Table(COLUMNS, [_row(run) for run in part]))
+        output.print(f"time and GB: {_sources(part)}\n")
+    output.print(_summary(runs))
+    if grouped:
+        output.print("times are of all runs of a line; --every-run gives each run its own")
+
+
+def _row(run: PlannedRun) -> list[str]:
+    return [
+        run_name(run.spec.method, run.spec.task, run.spec.seed),
+        run.spec.identity[:IDENTITY_SHOWN],
+        run.state,
+        _time(run.estimate.hours),
+        terminal.number(run.estimate.memory_gb, ".1f"),
+    ]
+
+
+def _grouped(runs: Sequence[PlannedRun], states: Sequence[str]) -> list[list[str]]:
+    groups: dict[str, list[PlannedRun]] = {}
+    for run in runs:
+        groups.setdefault(f"{run.spec.method} {run.spec.task}", []).append(run)
+    rows = []
+    for name, group in groups.items():
+        counts = Counter(run.state for run in group)
+        hours = [run.estimate.hours for run in group if run.estimate.hours is not None]
+        memory = [run.estimate.memory_gb for run in group if run.estimate.memory_gb is not None]
+        rows.append(
+            [
+                name,
+                *(str(counts[state] or "-") for state in states),
+                _time(sum(hours) if len(hours) == len(group) else None),
+                terminal.number(max(memory, default=None), ".1f"),
+            ]
+        )
+    return rows
+
+
+def _sources(runs: Sequence[PlannedRun]) -> str:
+    """Where the costs come from; where that differs, of which methods."""
+    methods: dict[str, dict[str, None]] = {}
+    for run in runs:
+        methods.setdefault(run.estimate.source, {})[run.spec.method] = None
+    if len(methods) == 1:
+        return next(iter(methods))
+    return "; ".join(f"{source} ({', '.join(of)})" for source, of in methods.items())
+
+
+def _time(hours: float | None) -> str:
+    return terminal.duration(None if hours is None else 3600 * hours)
+
+
+def _states(runs: Sequence[PlannedRun]) -> str:
+    return ", ".join(f"{n} {state}" for state, n in Counter(run.state for run in runs).items())
+
+
+def _summary(runs: Sequence[PlannedRun]) -> str:
+    """For example "3 planned: 1 done, 2 missing; 0:24:00 to go, one after another"."""
+    if not runs:
+        return "nothing is planned for this profile yet"
+    hours = [run.estimate.hours for run in runs if run.state != "done"]
+    left = [f"{_time(sum(filter(None, hours)))} to go, one after another"] if any(hours) else []
+    if unknown := hours.count(None):
+        left.append(f"{unknown} of unknown length")
+    return "; ".join([f"{len(runs)} planned: {_states(runs)}", *left])

@@ -1,0 +1,123 @@
+"""What Slurm says about jobs in its queue: `squeue` only, since many clusters have no `sacct`."""
+
+import math
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from experiments.dispatch.job_environment import without_jobs
+from zia_core.errors import ZiaError
+
+# The name comes last, since somebody else's may contain the separator.
+FORMAT = "%i|%T|%N|%r|%j"
+TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job, or one task of a job array, that has not ended."""
+
+    id: str
+    state: str  # Slurm's word: PENDING, RUNNING, COMPLETING, ...
+    node: str
+    reason: str  # why it is pending
+    name: str
+
+
+def jobs() -> list[Job]:
+    """All jobs of this user that have not ended; ZiaError if Slurm cannot be asked."""
+    command = ["squeue", "--user", str(os.getuid()), "--array", "--noheader", "--format", FORMAT]
+    lines = run(command).splitlines()
+    return [Job(*line.split("|", 4)) for line in lines if line.count("|") >= 4]
+
+
+def jobs_if_known() -> list[Job] | None:
+    """The same; None where there is no Slurm, or it does not answer."""
+    try:
+        return jobs()
+    except ZiaError:
+        return None
+
+
+def own_job(name: str) -> str:
+    """The job that this process is part of, to be acted on, once Slurm has said that it is ours.
+
+    Raises:
+        ZiaError: Slurm calls it otherwise than `name`, or does not say: variables may be inherited.
+    """
+    job = job_here()
+    called = run(["squeue", "--noheader", "--job", job, "--format", "%j"]).splitlines()
+    if name not in called:
+        raise ZiaError(
+            f"job {job}, which the environment names, is called {' '.join(called)!r:.60} and not "
+            f"{name}: it is somebody else's, and left alone"
+        )
+    return job
+
+
+def job_here() -> str:
+    """The job that the environment names, as Slurm's commands take it: to ask about, not to act on.
+
+    An element of an array has a number of its own besides, $SLURM_JOB_ID; but that of the last one
+    is the array's, with which a command would mean all of them.
+    """
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
+
+
+def seconds_left(job: str) -> float | None:
+    """How long a running job has until its time limit; None if Slurm does not say."""
+    try:
+        said = run(["squeue", "--noheader", "--job", job, "--format", "%L"]).strip()
+    except ZiaError:
+        return None
+    if said == "UNLIMITED":
+        return math.inf
+    parts = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", said)
+    if parts is None:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in parts.groups())
+    return ((24 * days + hours) * 60 + minutes) * 60.0 + seconds
+
+
+def nodes(partition: str | None) -> set[str]:
+    """The nodes of a partition, or of the default one, that have jobs or could; none if unknown."""
+    states = "--states=idle,mixed,allocated,completing"
+    try:
+        lines = run(["sinfo", "--noheader", "--Node", states, "--format", "%P %N"]).splitlines()
+    except ZiaError:
+        return set()
+    listed = [line.split() for line in lines]
+    asked = set(partition.split(",")) if partition else {name for name, _ in listed if "*" in name}
+    return {node for name, node in listed if {name, name.rstrip("*")} & asked}
+
+
+def cancel(ids: Sequence[str]) -> None:
+    """Cancel jobs: they get SIGTERM, and time to save before SIGKILL."""
+    run(["scancel", *ids])
+
+
+def run(command: Sequence[str]) -> str:
+    """What a command of Slurm prints; ZiaError if it is not there or fails."""
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=TIMEOUT_S,
+            check=False,
+            env=without_jobs(),
+        )
+    except FileNotFoundError as error:
+        raise ZiaError(
+            f"there is no {command[0]} here: is this a machine of the cluster?"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise ZiaError(f"{command[0]} gave no answer within {TIMEOUT_S} seconds") from error
+    if done.returncode != 0:
+        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise ZiaError(f"{command[0]} failed: {said:.300}")
+    return done.stdout

@@ -1,0 +1,120 @@
+"""The table of `zia status`: what the run folders say, nothing remembered."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.harness import stored
+from experiments.harness.ownership import is_held
+from experiments.harness.stored import StoredRun
+from experiments.io import terminal
+from experiments.io.output import one_line
+from zia_core.errors import ZiaError
+
+if TYPE_CHECKING:
+    from experiments.dispatch.active_jobs import Oversight
+
+IDENTITY_SHOWN = 8  # digits: enough to find the folder by
+REFRESH_S = 2.0
+COLUMNS = ("run", "id", "state", "step", "loss", "ETA", "host")
+
+
+def current_state(path: Path) -> str:
+    """The state in status.json, or "interrupted" where it says running but nobody works on it."""
+    state = str(stored.read_status(path)["state"])
+    return "interrupted" if state == "running" and not is_held(path) else state
+
+
+def run_name(method: str, task: str, seed: int) -> str:
+    """What a run is called in a table, beside the first digits of its identity."""
+    return f"{method} {task} s{seed}"
+
+
+def show(runs: Path, *, watch: bool) -> None:
+    """Print the table of all runs once, or (`watch`) redraw it in the terminal until Ctrl-C.
+
+    Raises ZiaError, after the table, if a run folder is corrupt.
+    """
+    from experiments.dispatch.active_jobs import Oversight
+
+    output = terminal.console()
+    if watch:
+        if not output.is_terminal:
+            raise ZiaError("status --watch needs a terminal; leave --watch out")
+        _redraw(runs)
+    drawn, problems = _tables(runs, Oversight(runs))
+    output.print(drawn)
+    if problems:
+        raise ZiaError("; ".join(problems))
+
+
+def _redraw(runs: Path) -> None:
+    from rich.live import Live
+
+    from experiments.dispatch.active_jobs import Oversight
+
+    try:
+        oversight = Oversight(runs)
+        with Live(console=terminal.console(), screen=True, auto_refresh=False) as live:
+            while True:
+                live.update(_tables(runs, oversight)[0], refresh=True)
+                time.sleep(REFRESH_S)
+    except KeyboardInterrupt:
+        return
+
+
+def _tables(runs: Path, oversight: "Oversight") -> tuple[Any, list[str]]:
+    """One table for each experiment and profile, and a sentence for each corrupt folder."""
+    from rich.console import Group
+
+    readable, problems = [], []
+    for path in stored.folders(runs):
+        try:
+            readable.append(stored.load(path))
+        except ZiaError as error:
+            problems.append(str(error))
+    parts: list[Any] = []
+    for title, group in groupby(sorted(readable, key=_title), key=_title):
+        members = list(group)
+        parts += [title, "", terminal.Table(COLUMNS, [_row(run) for run in members]), ""]
+        parts += _reasons(members)
+    parts += [str(work) for work in oversight.look()]
+    if oversight.knows and not oversight.look():
+        parts += _abandoned(readable)
+    return Group(*(parts or [f"no runs in {runs}"])), problems
+
+
+def _abandoned(runs: list[StoredRun]) -> Iterator[str]:
+    states = Counter(current_state(run.path) for run in runs if run.state not in ("done", "failed"))
+    if states and "running" not in states:
+        yield (
+            f"nobody works on {states.total()} runs that are not finished: `zia reproduce` goes on "
+            "with them"
+        )
+
+
+def _title(run: StoredRun) -> str:
+    return one_line(f"{run.config['experiment']}, profile {run.config['profile']}")
+
+
+def _row(run: StoredRun) -> list[str]:
+    progress, attempts = run.status["progress"], run.status["attempts"]
+    state = current_state(run.path)
+    return [
+        run_name(run.config["method"], run.config["task"], run.config["seed"]),
+        run.path.name.rpartition("-")[2][:IDENTITY_SHOWN],
+        state,
+        f"{progress['step']}/{progress['total']}" if progress else "-",
+        terminal.number(progress.get("loss"), ".4f"),
+        terminal.duration(progress.get("eta_s") if state == "running" else None),
+        attempts[-1]["host"] if attempts else "-",
+    ]
+
+
+def _reasons(runs: list[StoredRun]) -> Iterator[str]:
+    for run in runs:
+        if run.state == "failed":
+            yield one_line(f"failed: {run.path.name}: {run.status['reason']}")

@@ -1,0 +1,230 @@
+"""A submission: which runs were handed to which workers, with which code.
+
+`<runs>/submissions/<id>/` holds `submission.json` and the workers' logs.
+"""
+
+import os
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self, TypedDict
+
+from experiments.dispatch.code_snapshot import SNAPSHOTS, Code, take
+from experiments.dispatch.in_process import with_requirements
+from experiments.harness import plan, schema
+from experiments.harness.ownership import Ownership, Watch
+from experiments.harness.process_identity import Process
+from experiments.harness.provenance import PROJECT, SUBMISSION, SUBMISSION_FILE
+from experiments.harness.spec import RunSpec
+from experiments.io.files import read_json, write_errors, write_json_atomic
+from experiments.io.safe_names import inside
+from zia_core.errors import ZiaError
+from zia_core.validation import conform_fields
+
+SUBMISSIONS = "submissions"  # in the folder of runs
+LOCK_S = 180.0  # more than a submission takes, also where copying the code takes long
+LOGS = "logs"  # in the folder of a submission
+# Where a run finds data and weights; a job is in another folder of code, and may be in any folder.
+PLACES: dict[str, Path | None] = {"ZIA_DATA": None, "ZIA_WEIGHTS": PROJECT / "weights"}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that need the same resources, and the workers that do them."""
+
+    runs: tuple[str, ...]  # <experiment>/<folder>
+    workers: int
+    resources: dict[str, Any] = field(default_factory=dict)
+    jobs: tuple[str, ...] = ()  # Slurm's ids
+    processes: tuple[dict[str, Any], ...] = ()  # of local workers
+
+
+class RecordedGroup(TypedDict):
+    """A group as submission.json holds it."""
+
+    runs: tuple[str, ...]
+    workers: int
+    resources: dict  # type: ignore[type-arg]
+    jobs: tuple[str, ...]
+    processes: tuple[dict, ...]  # type: ignore[type-arg]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be reproduced, and where the results go."""
+
+    experiment: str | None  # None: all that have the profile
+    profile: str
+    device: str
+    runs_root: Path
+    out: Path  # of tables and figures
+
+    def specs(self) -> list[RunSpec]:
+        """All planned runs, and those that they require."""
+        return with_requirements(plan.planned(self.experiment, self.profile, self.device))
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What submission.json holds: a request, the code, and who works on it."""
+
+    folder: Path
+    executor: str
+    experiment: str | None
+    profile: str
+    device: str
+    out: str  # absolute
+    snapshot: str
+    git: dict[str, Any] | None
+    groups: tuple[Group, ...]
+
+    @property
+    def name(self) -> str:
+        """Its id, which is also its folder's name."""
+        return self.folder.name
+
+    @property
+    def runs_root(self) -> Path:
+        """The folder of runs that it belongs to."""
+        return self.folder.parents[1]
+
+    @property
+    def code(self) -> Path:
+        """The folder of the snapshot."""
+        return inside(self.runs_root / SNAPSHOTS, self.snapshot, self.folder / SUBMISSION_FILE)
+
+    def job_name(self, group: int) -> str:
+        """How Slurm calls the jobs of a group: by that name they are found again."""
+        return f"zia-{self.name}-{group}"
+
+    def write(self) -> None:
+        """Replace submission.json."""
+        record = asdict(self) | {"folder": None}
+        write_json_atomic(self.folder / SUBMISSION_FILE, record)
+
+    def with_group(self, number: int, **changes: Any) -> Self:
+        """Return it with one group changed."""
+        groups = list(self.groups)
+        groups[number] = replace(groups[number], **changes)
+        return replace(self, groups=tuple(groups))
+
+    @property
+    def request(self) -> Request:
+        """What was to be reproduced; the plan is made again, by the same code."""
+        out = Path(self.out)
+        return Request(self.experiment, self.profile, self.device, self.runs_root, out)
+
+    def environment(self) -> dict[str, str]:
+        """What its jobs have in their environment, besides all that the submitting process has.
+
+        Its own PYTHONPATH has to come behind the snapshot. Python would put the current folder
+        before both, which is often the checkout itself: PYTHONSAFEPATH forbids that.
+        """
+        places = {
+            name: str(Path(place).absolute())
+            for name, default in PLACES.items()
+            if (place := os.environ.get(name) or default)
+        }
+        return places | {
+            "PYTHONPATH": str(self.code),
+            "PYTHONSAFEPATH": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",  # the snapshot stays what it is
+            SUBMISSION: str(self.folder),
+        }
+
+
+def check_path(runs_root: Path) -> None:
+    """Raise ZiaError for a folder of runs in which workers would not find their code."""
+    if os.pathsep in str(runs_root):
+        raise ZiaError(
+            f"the folder of runs {str(runs_root)!r} has a {os.pathsep!r} in its name, at which "
+            "PYTHONPATH is split, and workers would run other code than was submitted: use --runs "
+            "with another, or --executor inprocess"
+        )
+
+
+def new_folder(runs_root: Path) -> Path:
+    """A name for a new submission's folder: the time in UTC, and some digits."""
+    moment = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    return runs_root.absolute() / SUBMISSIONS / f"{moment}-{secrets.token_hex(3)}"
+
+
+def load(folder: Path) -> Submission:
+    """Read a submission; ZiaError if its file is missing or damaged."""
+    path = folder / SUBMISSION_FILE
+    record = read_json(path)
+    kinds = {
+        "executor": str,
+        "experiment": str | None,
+        "profile": str,
+        "device": str,
+        "out": str,
+        "snapshot": str,
+        "git": schema.Git | None,
+        "groups": tuple[RecordedGroup, ...],
+    }
+    values = conform_fields(kinds, {"git": None} | record, str(path))
+    groups = []
+    for each in values.pop("groups"):
+        for process in each["processes"]:
+            Process.from_json(process, str(path))
+        known = {name: each[name] for name in RecordedGroup.__annotations__}
+        groups.append(Group(**known))
+    return Submission(folder.absolute(), groups=tuple(groups), **values)
+
+
+def load_all(runs_root: Path) -> list[Submission]:
+    """Every submission, oldest first."""
+    return [
+        load(path.parent) for path in sorted(runs_root.glob(f"{SUBMISSIONS}/*/{SUBMISSION_FILE}"))
+    ]
+
+
+@contextmanager
+def one_at_a_time(runs_root: Path) -> Iterator[None]:
+    """Only one process looks what is to be submitted, and submits it, at a time."""
+    watch, deadline = Watch(), time.monotonic() + LOCK_S
+    while (owner := Ownership.claim(runs_root / SUBMISSIONS, watch=watch)) is None:
+        if time.monotonic() > deadline:
+            raise ZiaError(f"another process is submitting runs of {runs_root}: try again later")
+        time.sleep(0.5)
+    try:
+        yield
+    finally:
+        owner.release()
+
+
+def missing(specs: Sequence[RunSpec], runs_root: Path) -> list[RunSpec]:
+    """Those runs which are neither done nor failed."""
+    return [spec for spec in specs if plan.inspect(spec, runs_root).state not in ("done", "failed")]
+
+
+def describe(request: Request, executor: str, code: Code, groups: Sequence[Group]) -> Submission:
+    """A new submission, of which nothing is written yet."""
+    return Submission(
+        folder=new_folder(request.runs_root),
+        executor=executor,
+        experiment=request.experiment,
+        profile=request.profile,
+        device=request.device,
+        out=str(request.out.absolute()),
+        snapshot=code.digest,
+        git=code.git,
+        groups=tuple(groups),
+    )
+
+
+def create(request: Request, executor: str, groups: Sequence[Group]) -> Submission:
+    """Copy the code and write the submission down, before anything works on it.
+
+    The caller has the lock.
+    """
+    submission = describe(request, executor, take(PROJECT, request.runs_root), groups)
+    with write_errors(submission.folder):
+        (submission.folder / LOGS).mkdir(parents=True)
+    submission.write()
+    return submission

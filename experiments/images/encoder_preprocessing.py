@@ -1,0 +1,57 @@
+"""How an encoder's own files say that its images are prepared."""
+
+from pathlib import Path
+from typing import Any
+
+from experiments.images.protocols import IMAGENET_MEAN, IMAGENET_STD, RGB, Protocol
+from experiments.io.files import read_json
+from zia_core.errors import ZiaError
+
+PREPROCESSOR = "preprocessor_config.json"
+
+
+def timm_protocol(config: dict[str, Any], name: str) -> Protocol:
+    """What `pretrained_cfg` in the `config.json` of a timm model says. Resized bicubically."""
+    pretrained = config.get("pretrained_cfg", {})
+    return Protocol(
+        name.rpartition("/")[2].partition("@")[0],
+        "timm",
+        "pillow-bicubic",
+        float(pretrained.get("crop_pct") or 1.0),
+        _rgb(pretrained.get("mean", IMAGENET_MEAN), name),
+        _rgb(pretrained.get("std", IMAGENET_STD), name),
+        int(pretrained.get("input_size", (3, 224, 224))[-1]),
+    )
+
+
+def transformers_protocol(folder: Path) -> Protocol:
+    """What `preprocessor_config.json` beside a transformers model says. Resized bicubically."""
+    path = folder / PREPROCESSOR
+    given = read_json(path)
+    size, crop = given.get("size", 224), None
+    if isinstance(size, dict):
+        size = size.get("shortest_edge") or size.get("height")
+    resolution = size
+    if given.get("do_center_crop"):
+        resolution = given.get("crop_size", size)
+        if isinstance(resolution, dict):
+            resolution = resolution.get("height")
+        crop = resolution / size if isinstance(size, int) and isinstance(resolution, int) else None
+    if not isinstance(resolution, int) or resolution < 1:
+        raise ZiaError(f"{path} names no size of the images: give 'size' or 'crop_size'")
+    return Protocol(
+        folder.name,
+        "transformers",
+        "pillow-bicubic",
+        crop,
+        _rgb(given.get("image_mean"), path),
+        _rgb(given.get("image_std"), path),
+        resolution,
+    )
+
+
+def _rgb(values: Any, where: object) -> RGB:
+    if not isinstance(values, (list, tuple)) or len(values) != 3:
+        raise ZiaError(f"{where}: mean and std of the images must be three numbers each")
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue

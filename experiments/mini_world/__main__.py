@@ -1,0 +1,26 @@
+"""Write the generated world: `python -m experiments.mini_world DIR`, a folder for `$ZIA_DATA`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from experiments.io.output import guarded, say, tell
+from experiments.mini_world.world import write_world
+from zia_core.errors import ZiaError
+
+
+@guarded()
+def main() -> int:
+    """Write it, and say where; 1 after a failure, which is one sentence."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.mini_world", description=__doc__)
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a folder that is not there yet")
+    try:
+        tell(write_world(parser.parse_args().folder))
+    except ZiaError as error:
+        say(f"error: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

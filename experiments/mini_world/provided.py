@@ -1,0 +1,80 @@
+"""The generated world in the cache, and as the data of the runs of the profile `mini`."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import TypeVar
+
+from experiments.data.files import DATA_VARIABLE
+from experiments.harness import stored
+from experiments.harness.folder import RunFolder
+from experiments.harness.spec import RunSpec
+from experiments.io.files import read_json
+from experiments.mini_world.world import VERSION, write_world
+from zia_core.errors import ZiaError
+
+PROFILE = "mini"
+Found = TypeVar("Found")
+
+
+def world_folder(root: Path | None = None) -> Path:
+    """The world's folder, made where it is not there yet; several processes may ask at once.
+
+    `root` is by default the project's part of the cache of `datasets` (`HF_DATASETS_CACHE`). To
+    have it made again, delete it.
+    """
+    if root is None:
+        import datasets
+
+        root = Path(datasets.config.HF_DATASETS_CACHE) / "zia"
+    folder = root / f"world-v{VERSION}"
+    if not folder.is_dir():
+        try:
+            write_world(folder)
+        except ZiaError:
+            if not folder.is_dir():  # else another process was faster
+                raise
+    return folder
+
+
+@contextmanager
+def data_of(profile: str) -> Iterator[None]:
+    """`$ZIA_DATA` is the generated world for `mini`, and as it was for any other profile."""
+    if profile != PROFILE:
+        yield
+        return
+    before = os.environ.get(DATA_VARIABLE)
+    os.environ[DATA_VARIABLE] = str(world_folder())
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[DATA_VARIABLE]
+        else:
+            os.environ[DATA_VARIABLE] = before
+
+
+def run_with_data(
+    run: Callable[[RunSpec, RunFolder], None],
+) -> Callable[[RunSpec, RunFolder], None]:
+    """The function of an experiment that does a run, with the data of its profile."""
+
+    @wraps(run)
+    def with_data(spec: RunSpec, folder: RunFolder) -> None:
+        with data_of(spec.profile):
+            run(spec, folder)
+
+    return with_data
+
+
+def rescore_with_data(rescore: Callable[[Path], Found]) -> Callable[[Path], Found]:
+    """The function of an experiment that scores a run's predictions again, likewise."""
+
+    @wraps(rescore)
+    def with_data(path: Path) -> Found:
+        with data_of(str(read_json(path / stored.CONFIG).get("profile"))):
+            return rescore(path)
+
+    return with_data

@@ -1,0 +1,153 @@
+"""The generated world as a folder that works as `$ZIA_DATA`: every file in its official format."""
+
+import json
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.io.files import check_output, write_errors
+from experiments.mini_world.captions import Thing, captions, draw_scene
+from experiments.mini_world.creatures import SPLITS, Split
+from experiments.mini_world.dice import Dice
+from experiments.mini_world.exams import problems
+from experiments.mini_world.images import examples
+from experiments.mini_world.instructions import instructions
+from experiments.mini_world.passages import squad
+from experiments.mini_world.scenes import draw_picture
+from zia_core.errors import ZiaError
+
+if TYPE_CHECKING:
+    from experiments.vtab_vit.sources import Lists
+    from experiments.vtab_vit.tasks import Task
+
+VERSION = 3  # raised when a byte of the world can change
+SCENES: dict[Split, int] = {"train": 400, "val": 50, "test": 100}
+DIGITS = "mini_digits"
+
+
+def write_world(folder: Path) -> Path:
+    """Write the world as the new folder `folder`, complete or not at all; return it.
+
+    The same bytes on every machine. ZiaError if the folder is there already or cannot be written.
+    """
+    if folder.exists():
+        raise ZiaError(f"{folder} is there already: move it away, or give another folder")
+    check_output(folder.parent)
+    staging = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}")
+    try:
+        with write_errors(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            for name, write in _PARTS.items():
+                write(staging / name)
+            staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return folder
+
+
+def _alpaca(folder: Path) -> None:
+    records = [
+        {"instruction": each.instruction, "input": each.input, "output": each.output}
+        for each in instructions()
+    ]
+    _write_json(folder / "alpaca_data.json", records)
+
+
+def _scienceqa(folder: Path) -> None:
+    from experiments.vtab_vit.sources import png
+
+    found = problems()
+    _write_json(folder / "problems.json", {pid: each.record for pid, each in found.items()})
+    splits: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for pid, each in found.items():
+        split = str(each.record["split"])
+        splits[split].append(pid)
+        if each.picture is not None:
+            _write(folder / "images" / split / pid / "image.png", png(each.picture))
+    _write_json(folder / "pid_splits.json", splits)
+
+
+def _coco(folder: Path) -> None:
+    from experiments.vtab_vit.sources import png
+
+    seen: dict[frozenset[Thing], Split] = {}
+    files: dict[str, dict[str, list[Any]]] = {}
+    number = 0
+    for split in SPLITS:
+        # As officially, validation and test are parts of val2014.
+        year = "train2014" if split == "train" else "val2014"
+        content = files.setdefault(year, {"images": [], "annotations": []})
+        lines = []
+        for _ in range(SCENES[split]):
+            number += 1
+            dice = Dice("coco", number)
+            scene = draw_scene(dice)
+            # The things of a picture are in pictures of one split only.
+            while seen.setdefault(frozenset(scene.things), split) != split:
+                scene = draw_scene(dice)
+            name = f"COCO_{year}_{number:012d}.png"
+            _write(folder / year / name, png(draw_picture(scene, dice)))
+            content["images"].append({"id": number, "file_name": name})
+            content["annotations"] += [
+                {"id": 10 * number + i, "image_id": number, "caption": text}
+                for i, text in enumerate(captions(scene, dice))
+            ]
+            lines.append(f"{year}/{name} {number}\n")
+        _write(folder / f"karpathy_{split}_images.txt", "".join(lines).encode())
+    for year, content in files.items():
+        _write_json(folder / "annotations" / f"captions_{year}.json", content)
+
+
+def _squad(folder: Path) -> None:
+    for part in ("train", "dev"):
+        for version in ("1.1", "2.0"):
+            _write_json(folder / f"{part}-v{version}.json", squad(part, version))
+
+
+def _vtab(folder: Path) -> None:
+    from experiments.vtab_vit.convert import write_task
+    from experiments.vtab_vit.tasks import MINI
+
+    for task in MINI:
+        write_task(task, _digits(task) if task.name == DIGITS else _drawn(task), folder)
+
+
+def _drawn(task: "Task") -> "Lists":
+    from experiments.vtab_vit.sources import Encoded, Lists, png
+
+    def encoded(split: Split, n: int) -> list[Encoded]:
+        return [
+            Encoded(f"{split}/{i:04d}.png", label, png(image))
+            for i, (image, label) in enumerate(examples(task.name, split, n))
+        ]
+
+    return Lists(encoded("train", task.train), encoded("val", task.val), encoded("test", task.test))
+
+
+def _digits(task: "Task") -> "Lists":
+    """scikit-learn's, the first of the test images."""
+    from experiments.vtab_vit.sources import INSTALLED, digits
+
+    lists = digits(Path(INSTALLED), task)
+    return replace(lists, test=lists.test[: task.test])
+
+
+def _write_json(path: Path, value: object) -> None:
+    _write(path, (json.dumps(value, indent=1) + "\n").encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+_PARTS: dict[str, Callable[[Path], None]] = {
+    "alpaca": _alpaca,
+    "scienceqa": _scienceqa,
+    "coco": _coco,
+    "squad": _squad,
+    "vtab": _vtab,
+}

@@ -1,0 +1,77 @@
+"""One method minus another, seed by seed: the mean difference, its interval, what follows."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from statistics import mean
+
+from experiments.report.claims.statistics import ENOUGH, FAILS, HOLDS, t_interval, verdict
+from experiments.report.document import Cell, Grid
+from experiments.report.measured import Measured, measure
+from experiments.report.rows import Column, Row, Section
+from experiments.report.tables.definition import Table
+
+WORDS = {HOLDS: "ahead", FAILS: "behind"}
+UNDECIDED = "level"
+CAPTION = (
+    "Paired differences: mean over the seeds that both have, 95 % t-interval, "
+    f"and from {ENOUGH} seeds on what follows"
+)
+
+
+def difference(section: Section, ours: Row, other: Row, column: Column) -> Cell:
+    """Return `ours` minus `other` as a cell of the row `other`, with the runs of both."""
+    one, two = measure(ours, column), measure(other, column)
+    pairs = {
+        seed: one.values[seed] - two.values[seed]
+        for seed in sorted(one.values.keys() & two.values.keys())
+    }
+    state, text = _said(one, two, list(pairs.values()))
+    return replace(
+        two.cell(section.label(other), other.method, section.key),
+        mean=mean(pairs.values()) if pairs else None,
+        std=None,
+        n=len(pairs),
+        planned=None,
+        difference=None,
+        state=state,
+        text=text,
+        runs=(*one.sources, *two.sources),
+    )
+
+
+def grid(table: Table, section: Section) -> tuple[Grid, list[Cell]] | None:
+    """Return the table's pairs that have runs here, as a grid with its cells; None without any.
+
+    A line with several settings is in no pair: there is no one such line.
+    """
+    lines: list[tuple[object, ...]] = []
+    cells: list[Cell] = []
+    for ours, other in _rows(table, section):
+        label = f"{ours.method} minus {other.method}{' †' if section.reduced else ''}"
+        found = [difference(section, ours, other, column) for column in table.paired]
+        cells += [replace(cell, row=label, method="") for cell in found]
+        lines.append((label, *(cell.text for cell in found)))
+    header = ("pair", *(column.title for column in table.paired))
+    return (Grid(header, tuple(lines), CAPTION), cells) if lines else None
+
+
+def _rows(table: Table, section: Section) -> Iterator[tuple[Row, Row]]:
+    for pair in table.pairs:
+        one, two = ([row for row in section.begun if row.method == method] for method in pair)
+        if len(one) == len(two) == 1:
+            yield one[0], two[0]
+
+
+def _said(one: Measured, two: Measured, differences: Sequence[float]) -> tuple[str, str]:
+    """The word for a cell, and the whole cell."""
+    for method in (two, one):
+        if method.state != "done":
+            return method.state, method.state
+    if not differences:
+        return "missing", "no seed that both have"
+    text = f"{mean(differences):+.1f}"
+    if len(differences) < ENOUGH:
+        return "inconclusive", f"{text} (n={len(differences)})"
+    low, high = t_interval(differences)
+    word = WORDS.get(verdict(differences, "above", 0.0), UNDECIDED)
+    return word, f"{text} [{low:+.1f}, {high:+.1f}] {word}"

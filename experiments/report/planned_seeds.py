@@ -1,0 +1,75 @@
+"""How many seeds of a row the plan has, so that a table can say "3 of 5"."""
+
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
+
+from experiments.harness.spec import RunSpec
+from experiments.io.files import canonical_json
+from zia_core.errors import ZiaError
+
+if TYPE_CHECKING:
+    from experiments.report.runs import Run
+
+
+class Plans:
+    """The plans of the experiments, each made once."""
+
+    def __init__(self) -> None:
+        self._plans: dict[tuple[str, str, str], list[RunSpec]] = {}
+        self._seeds: dict[tuple[str, str, str], dict[str, set[int]]] = {}
+
+    def tasks(self, run: "Run") -> set[str]:
+        """Return the tasks that are planned in the profile of this run."""
+        return {spec.task for spec in self._specs(run.experiment, run.profile, _device(run))}
+
+    def seeds(self, run: "Run") -> int | None:
+        """Return the number of seeds that are planned of this run, its own included.
+
+        None where nothing of that kind is planned (any more): a run with changed settings, of an
+        older version, or of an experiment that is not there.
+        """
+        from experiments.harness import registry
+
+        experiment = registry.experiments().get(run.experiment)
+        if experiment is None:
+            return None
+        try:
+            spec = RunSpec.from_json(
+                {field.name: getattr(run, field.name) for field in fields(RunSpec)},
+                experiment.settings,
+            )
+        except ZiaError:  # a setting that is no more
+            return None
+        planned = self._planned(run.experiment, run.profile, _device(run))
+        seeds = planned.get(_without_seed(spec))
+        return None if seeds is None else len(seeds)
+
+    def _planned(self, experiment: str, profile: str, device: str) -> dict[str, set[int]]:
+        key = (experiment, profile, device)
+        if key not in self._seeds:
+            self._seeds[key] = {}
+            for spec in self._specs(*key):
+                self._seeds[key].setdefault(_without_seed(spec), set()).add(spec.seed)
+        return self._seeds[key]
+
+    def _specs(self, experiment: str, profile: str, device: str) -> list[RunSpec]:
+        from experiments.harness import plan, registry
+
+        key = (experiment, profile, device)
+        if key not in self._plans:
+            owner = registry.experiments().get(experiment)
+            known = owner is not None and profile in owner.profiles
+            self._plans[key] = plan.planned(*key) if known else []
+        return self._plans[key]
+
+
+def _device(run: "Run") -> str:
+    return str(run.settings.get("device", "cpu"))
+
+
+def _without_seed(spec: RunSpec) -> str:
+    """A run but for its seed, and its backbone, which may depend on this machine's files."""
+    what: dict[str, Any] = {
+        name: getattr(spec, name) for name in ("version", "task", "method", "data", "profile")
+    }
+    return canonical_json(what | {"settings": asdict(spec.settings)})

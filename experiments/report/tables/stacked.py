@@ -1,0 +1,163 @@
+"""Tables whose lines are methods: the paper's numbers, ours below them, and the difference."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from experiments.report import formats, paired_differences
+from experiments.report.document import Cell, Document, Grid, Part
+from experiments.report.measured import measure
+from experiments.report.paper import PaperTable, paper_table
+from experiments.report.pixel_control import counts, in_words
+from experiments.report.planned_seeds import Plans
+from experiments.report.rows import Column, Row, Section
+from experiments.report.runs import Runs
+from experiments.report.tables.definition import Block, Table
+from experiments.report.tables.paper_cells import paper_cells, shown_as, sources
+
+
+def build(table: Table, runs: Runs) -> Document:
+    """Return the table as a function of the run folders alone; ZiaError names a damaged one."""
+    paper = paper_table(table.paper) if table.paper else PaperTable(table.title, "", ())
+    builder = _Builder(table, paper, Plans())
+    parts = tuple(builder.parts(table.sections(runs)))
+    intro = [f"The paper's numbers: {paper.conditions}."] if table.paper else []
+    return Document(
+        name=table.name,
+        title=paper.title,
+        intro=" ".join([*intro, table.intro]).rstrip(),
+        parts=parts,
+        sources=sources(paper),
+        cells=(*paper_cells(paper), *builder.cells),
+        damaged=runs.damaged_of(table.experiment or ""),
+    )
+
+
+@dataclass
+class _Builder:
+    table: Table
+    paper: PaperTable
+    plans: Plans
+    cells: list[Cell] = field(default_factory=list)
+
+    def parts(self, found: Sequence[Section]) -> Iterator[Part]:
+        """A part for each section that has runs, and one without runs for what none of them has."""
+        shown: set[str] = set()
+        for section in found:
+            blocks = [block for block in self.table.blocks if self._has_runs(section, block)]
+            shown |= {block.caption for block in blocks}
+            if blocks:
+                made = (self._grid(section, self._shown(section, b)) for b in blocks)
+                yield Part(
+                    grids=(*made, *self._pairs(section)),
+                    title=self._title(section),
+                    notes=tuple(self._notes(section)),
+                )
+        empty = Section({}, [Row(method, ()) for method in self.table.methods])
+        rest = [block for block in self.table.blocks if block.paper and block.caption not in shown]
+        if rest:
+            grids = tuple(self._grid(empty, block) for block in rest)
+            yield Part(grids, "No runs yet" if shown else "")
+        if not rest and not shown:
+            missing = tuple((method, "missing") for method in self.table.methods)
+            yield Part((Grid((self.table.lines, "state"), missing),), "No runs yet")
+
+    def _has_runs(self, section: Section, block: Block) -> bool:
+        return any(row.of(column.tasks).runs for row in section.rows for column in block.columns)
+
+    def _shown(self, section: Section, block: Block) -> Block:
+        """The block without columns of our own that have no runs and that nobody planned."""
+        if block.paper:
+            return block
+        planned = self.plans.tasks(section.begun[0].runs[0])
+        alone = Block((), paper=False)
+        columns = tuple(
+            column
+            for column in block.columns
+            if planned & set(column.tasks)
+            or self._has_runs(section, replace(alone, columns=(column,)))
+        )
+        return replace(block, columns=columns)
+
+    def _title(self, section: Section) -> str:
+        key = section.key
+        return (
+            f"{key['profile']}: {key['backbone']}, data {key['data']} "
+            f"({self.table.experiment} version {key['version']})"
+        )
+
+    def _grid(self, section: Section, block: Block) -> Grid:
+        lines: list[tuple[object, ...]] = []
+        for method, name in self._methods(section):
+            printed = [self.paper.find(name, column.title)[:1] for column in block.columns]
+            if block.paper and any(printed):
+                lines.append((name, "paper", *map(shown_as, block.columns, printed)))
+            for row in [row for row in section.rows if row.method == method]:
+                ours = [measure(row, column, self.plans) for column in block.columns]
+                if not block.paper and all(one.state == "missing" for one in ours):
+                    continue
+                label = section.label(row)
+                found = [
+                    one.cell(label, row.method, section.key, cells[0].value if cells else None)
+                    for one, cells in zip(ours, printed, strict=True)
+                ]
+                self.cells += found
+                lines.append((label, "ours", *(cell.text for cell in found)))
+                if any(cell.difference is not None for cell in found):
+                    lines.append(("", "difference", *map(_difference, block.columns, found)))
+        if block.control:
+            verdicts = [counts(section, column, block.control) for column in block.columns]
+            lines.append(("counts", "", *map(in_words, verdicts)))
+        header = (self.table.lines, "", *(column.title for column in block.columns))
+        if not block.paper:  # all lines are ours
+            header, lines = header[:1] + header[2:], [line[:1] + line[2:] for line in lines]
+        return Grid(header, tuple(lines), block.caption)
+
+    def _pairs(self, section: Section) -> Iterator[Grid]:
+        found = paired_differences.grid(self.table, section)
+        if found is not None:
+            self.cells += found[1]
+            yield found[0]
+
+    def _methods(self, section: Section) -> Iterator[tuple[str | None, str | None]]:
+        yield from self.table.rows
+        known = {method for method, _ in self.table.rows}
+        for method in dict.fromkeys(row.method for row in section.rows):
+            if method not in known:
+                yield method, None
+
+    def _notes(self, section: Section) -> Iterator[str]:
+        """Say how the numbers were obtained."""
+        if section.reduced:
+            yield f"† A reduced run: {section.key['data']}."
+        if self.table.notes:
+            yield from self.table.notes(section)
+        if section.key["profile"] != "paper":
+            yield (
+                "Backbone and data are not the paper's: a difference is one of models and data as "
+                "much as of methods."
+            )
+        varying = section.varying()
+        first = section.begun[0]
+        common = [name for name in sorted(first.settings) if name not in varying]
+        machines = {machine for row in section.begun for machine in row.machines}
+        yield f"All rows: {first.describe(common)}. On {'; '.join(sorted(machines))}."
+        for row in section.begun:
+            about = [row.describe(varying)] if varying else []
+            about += [self.table.about_row(row)] if self.table.about_row else []
+            about += [
+                f"{run.task} seed {run.seed} failed ({formats.one_line(run.reason)})"
+                for run in row.runs
+                if run.state == "failed"
+            ]
+            if any(about):
+                yield f"{section.label(row)}: {'. '.join(filter(None, about))}."
+        yield (
+            f"The runs behind a number: `zia tables --explain {self.table.name} ROW COLUMN`, "
+            "or the column `runs` of cells.csv."
+        )
+
+
+def _difference(column: Column, cell: Cell) -> str:
+    if cell.difference is None:
+        return formats.NOTHING
+    return formats.difference(cell.difference, column.format)

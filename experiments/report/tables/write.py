@@ -1,0 +1,81 @@
+"""All tables, from run folders alone."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from experiments.io.files import check_output, write_atomic
+from experiments.report.document import Document, markdown
+from experiments.report.runs import Runs, read_runs
+from experiments.report.tables import (
+    ablations,
+    captions,
+    comparisons,
+    efficiency,
+    paper_only,
+    scienceqa,
+    squad,
+    stacked,
+    vtab,
+)
+from experiments.report.tables.cells import cells_csv
+from experiments.report.tables.cells import explain as explain_cells
+from experiments.report.tables.latex import latex
+
+CELLS = "cells.csv"
+
+
+def _tables() -> dict[str, Callable[[Runs], Document]]:
+    described = [
+        *vtab.TABLES,
+        *squad.TABLES,
+        *scienceqa.TABLES,
+        *captions.TABLES,
+        *ablations.TABLES,
+        *map(paper_only.paper_only, paper_only.NAMES),
+    ]
+    stack = {table.name: partial(stacked.build, table) for table in described}
+    pairs = {
+        name: partial(comparisons.document, table) for name, table in comparisons.DOCUMENTS.items()
+    }
+    return {"efficiency": efficiency.document, **stack, **pairs}
+
+
+def documents(roots: Sequence[Path], *, keep_going: bool = False) -> list[Document]:
+    """Return every table.
+
+    A run that is in several of the folders `roots` is taken from the first. ZiaError names a
+    damaged run folder; with `keep_going` it is left out, which its tables say.
+    """
+    return made_of(read_runs(roots, keep_going=keep_going))
+
+
+def made_of(runs: Runs) -> list[Document]:
+    """Return every table of runs that are read already."""
+    return [make(runs) for make in _tables().values()]
+
+
+def write_tables(roots: Sequence[Path], out: Path, *, keep_going: bool = False) -> list[Path]:
+    """Write every table as `<name>.md` and `.tex`, and all cells as `cells.csv`; return the paths.
+
+    Equal run folders give equal bytes.
+    """
+    check_output(out)
+    # Everything is made before anything is written: a damaged run folder leaves old tables whole.
+    made = documents(roots, keep_going=keep_going)
+    texts = {
+        f"{document.name}{suffix}": form(document)
+        for document in made
+        for suffix, form in ((".md", markdown), (".tex", latex))
+    } | {CELLS: cells_csv(made)}
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        write_atomic(out / name, text)
+    return [out / name for name in texts]
+
+
+def explain(
+    roots: Sequence[Path], table: str, row: str, column: str, *, keep_going: bool = False
+) -> Iterator[str]:
+    """Say which runs, with which values, are behind a cell."""
+    return explain_cells(documents(roots, keep_going=keep_going), table, row, column)

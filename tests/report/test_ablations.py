@@ -1,0 +1,172 @@
+"""ScienceQA's ablations: which run is which line of which table."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from experiments.harness import registry
+from experiments.report.document import markdown
+from experiments.report.runs import Run, read_runs
+from experiments.report.tables import ablation_rows, ablations
+from experiments.report.tables.definition import Table
+from experiments.report.tables.stacked import build
+from tests.report.run_folders import lines_of, write_ablations, write_scienceqa
+
+LAYERS, INITIALISATION, OVERFITTING = ablations.TABLES
+ACCURACIES = {
+    "10 layers": 41.0,
+    "20 layers": 45.0,
+    "shared": 52.0,
+    "32 layers": 50.0,
+    "random-init": 33.0,
+    "15 epochs": 44.0,
+    "60 epochs": 53.0,
+}
+
+
+def text(root: Path, table: Table) -> str:
+    return markdown(build(table, read_runs([root])))
+
+
+@pytest.fixture(autouse=True)
+def no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "experiments", lambda: {})
+
+
+def test_one_run_is_in_three_tables(tmp_path: Path) -> None:
+    write_ablations(tmp_path, ACCURACIES)
+    [layers] = lines_of(text(tmp_path, LAYERS), "zero-init, as 30 of 32 layers (num_layers 28)")[:1]
+    assert layers == ["zero-init, as 30 of 32 layers (num_layers 28)", "ours", "2,082 (1)",
+                      "52.00 (1)"]  # fmt: skip
+    method = lines_of(text(tmp_path, INITIALISATION), "zero-init")[0]
+    assert method == ["zero-init", "ours", "52.00 (1)"]
+    epochs = lines_of(text(tmp_path, OVERFITTING), "zero-init, as for 30 epochs (epochs 3.0)")[0]
+    assert epochs[1:] == ["ours", "0.300 (1)", "0.300 (1)", "52.00 (1)"]
+
+
+def test_layers_stand_under_the_paper_s_share_of_the_depth(tmp_path: Path) -> None:
+    """A backbone of 30 layers: 9, 19, 28, 30 are the nearest to 10, 20, 30, 32 of 32."""
+    write_ablations(tmp_path, ACCURACIES)
+    lines = text(tmp_path, LAYERS).splitlines()
+    found = {}
+    for paper in ("10", "20", "30", "32"):
+        [at] = [i for i, line in enumerate(lines) if line.startswith(f"| {paper} | paper |")]
+        assert lines[at + 1].startswith(f"| zero-init, as {paper} of 32 layers (num_layers ")
+        found[paper] = [part.strip() for part in lines[at + 2].split("|")][-2]
+    # 41 - 55.95, 45 - 73.36, 52 - 83.85, 50 - 81.03
+    assert found == {"10": "-14.95", "20": "-28.36", "30": "-31.85", "32": "-31.03"}
+    pair = "zero-init, as 32 of 32 layers minus zero-init, as 30 of 32 layers"
+    assert lines_of("\n".join(lines), pair) == [[pair, "-2.0 (n=1)", "-2.0 (n=1)"]]
+    assert "random-init" not in text(tmp_path, LAYERS)
+
+
+def test_epochs_stand_under_the_paper_s_in_the_same_ratio(tmp_path: Path) -> None:
+    write_ablations(tmp_path, ACCURACIES)
+    table = text(tmp_path, OVERFITTING)
+    found = {
+        paper: lines_of(table, f"zero-init, as for {paper} epochs (epochs {ours})")[0][3:]
+        for paper, ours in ((15, 1.5), (30, 3.0), (60, 6.0))
+    }
+    assert found == {
+        15: ["0.150 (1)", "44.00 (1)"], 30: ["0.300 (1)", "52.00 (1)"],
+        60: ["0.600 (1)", "53.00 (1)"],
+    }  # fmt: skip
+    assert lines_of(table, "60")[0][1:] == ["paper", "0.001 nats", "0.282 nats", "83.94"]
+    # Losses of other models and tokens are not subtracted from the paper's.
+    assert lines_of(table, "difference")[0] == ["difference", "-", "-", "-38.08"]
+
+
+def test_the_initialisations_are_paired(tmp_path: Path) -> None:
+    for seed in range(5):
+        shift = {name: value + seed for name, value in ACCURACIES.items()}
+        write_ablations(tmp_path, shift | {"random-init": 33.0 + seed + seed % 2}, seed)
+    table = text(tmp_path, INITIALISATION)
+    # Differences 19, 18, 19, 18, 19: mean 18.6, s = sqrt(0.3), t = 2.776: half 0.68.
+    assert lines_of(table, "zero-init minus random-init")[0][1] == "+18.6 [+17.9, +19.3] ahead"
+    assert lines_of(table, "random-init")[0] == ["random-init", "ours", "35.40 ± 1.67 (5)"]
+    assert "without images, which the paper's have" in table
+
+
+def test_runs_with_images_take_the_places_of_those_without(tmp_path: Path) -> None:
+    write_ablations(tmp_path, ACCURACIES)
+    write_scienceqa(tmp_path, "zero-init", "ablation", 0, 60.0)
+    write_scienceqa(tmp_path, "random-init", "ablation", 0, 30.0)
+    table = text(tmp_path, INITIALISATION)
+    assert lines_of(table, "zero-init")[0][2] == "60.00 (1)"
+    assert lines_of(table, "random-init")[0][2] == "30.00 (1)"
+    assert "without images" not in table
+
+
+def test_other_tasks_and_test_questions_are_in_no_ablation(tmp_path: Path) -> None:
+    val = {"evaluated_on": "val"}
+    write_scienceqa(tmp_path, "zero-init-text", "qcm-a", 0, 60.0, settings=val)
+    write_scienceqa(
+        tmp_path, "zero-init-text", "ablation", 0, 70.0, settings={"evaluated_on": "test"}
+    )
+    for table in ablations.TABLES:
+        assert text(tmp_path, table) == text(tmp_path / "nothing", table)
+
+
+def runs_of(*kinds: tuple[str, int, float], backbone: str = "llama-7b") -> list[Run]:
+    return [
+        Run(
+            experiment="scienceqa", version=1, task="ablation", method=method, backbone=backbone,
+            data="full", profile="paper", seed=0,
+            settings={"num_layers": layers, "epochs": epochs, "evaluated_on": "val"},
+            state="done", reason="", hardware="", folder="", result={},
+        )
+        for method, layers, epochs in kinds
+    ]  # fmt: skip
+
+
+def test_the_reference_epochs_are_those_of_most_lines_or_the_middle_of_three() -> None:
+    some = runs_of(("zero-init", 10, 30.0), ("zero-init", 30, 30.0), ("zero-init", 30, 60.0))
+    assert [run.line for run in ablation_rows.by_epochs(some)] == [
+        "zero-init, as for 30 epochs", "zero-init, as for 60 epochs",
+    ]  # fmt: skip
+    three = runs_of(*(("zero-init", 30, epochs) for epochs in (6.0, 1.5, 3.0)))
+    assert [run.line for run in ablation_rows.by_epochs(three)] == [
+        "zero-init, as for 60 epochs", "zero-init, as for 15 epochs", "zero-init, as for 30 epochs",
+    ]  # fmt: skip
+
+
+def test_while_the_reference_cannot_be_told_no_line_is_called_after_the_paper() -> None:
+    [alone] = ablation_rows.by_epochs(runs_of(("zero-init", 30, 15.0)))
+    assert alone.line == "zero-init, other epochs"
+    tied = [("zero-init", layers, epochs) for layers in (10, 30) for epochs in (15.0, 30.0)]
+    assert {run.line for run in ablation_rows.by_epochs(runs_of(*tied))} == {
+        "zero-init, other epochs"
+    }
+    for view in (ablation_rows.by_initialisation, ablation_rows.by_layers):
+        assert view(runs_of(("zero-init", 30, 15.0))) == []
+
+
+def test_numbers_that_are_none_of_the_paper_s_have_lines_of_their_own() -> None:
+    kinds = [("zero-init", layers, 30.0) for layers in (10, 30, 17)] + [("zero-init", 30, 45.0)]
+    by_layers = [run.line for run in ablation_rows.by_layers(runs_of(*kinds))]
+    assert by_layers[-1] == "zero-init, other layers"
+    assert len(by_layers) == 3  # that of 45 epochs is in another table
+    assert ablation_rows.by_epochs(runs_of(*kinds))[-1].line == "zero-init, other epochs"
+    unknown = ablation_rows.by_layers(runs_of(*kinds, backbone="mine"))
+    assert {run.line for run in unknown} == {"zero-init, other layers"}
+
+
+def test_sections_have_references_of_their_own(tmp_path: Path) -> None:
+    paper = runs_of(("zero-init", 10, 30.0), ("zero-init", 30, 30.0))
+    small = runs_of(("zero-init", 9, 3.0), ("zero-init", 28, 3.0),
+                    backbone="smollm2-135m-instruct")  # fmt: skip
+    lines = [run.line for run in ablation_rows.by_layers(paper + small)]
+    assert lines == ["zero-init, as 10 of 32 layers", "zero-init, as 30 of 32 layers"] * 2
+
+
+def test_a_claim_sees_each_ablation_as_lines_and_other_tasks_as_they_are() -> None:
+    first, second = runs_of(("zero-init", 30, 30.0), ("random-init", 30, 30.0))
+    test, val = ({**first.settings, "evaluated_on": name} for name in ("test", "val"))
+    kept = replace(first, task="qcm-a", method="lora", settings=test)
+    dropped = [replace(kept, settings=val), replace(first, settings=test)]
+    runs = ablation_rows.lines([kept, first, second, *dropped])
+    assert [run.heading for run in runs] == [
+        "lora", "zero-init, as 30 of 32 layers", "zero-init", "random-init",
+        "zero-init, as for 30 epochs",
+    ]  # fmt: skip
