@@ -55,7 +55,7 @@ types: $(STAMP)  ## mypy, strict on zia_core
 gpu: $(STAMP)  ## All that only a GPU can tell, in 8 minutes
 	.venv/bin/python -m benchmarks.gpu --out "$(OUT)"
 
-tables: $(STAMP)  ## The paper's tables from results/published, and those of README.md
+tables: $(STAMP)  ## The paper's tables from results/published, and those in READMEs
 	.venv/bin/zia tables --runs results/published
 	.venv/bin/zia readme --runs results/published
 

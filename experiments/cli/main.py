@@ -213,15 +213,15 @@ def report(runs: Runs = RUNS, out: Out = RESULTS, keep_going: KeepGoing = False)
 @app.command()
 def readme(
     files: Annotated[
-        list[Path] | None, typer.Argument(metavar="FILE", help="Markdown; default README.md.")
+        list[Path] | None, typer.Argument(metavar="FILE", help="Markdown; default: all READMEs.")
     ] = None,
     runs: Runs = RUNS,
     keep_going: KeepGoing = False,
 ) -> None:
     """Fill the marked blocks of READMEs from run folders."""
-    from experiments.report.readme import update
+    from experiments.report.readme import marked, update
 
-    for path in update(files or [Path("README.md")], [runs], keep_going=keep_going):
+    for path in update(files or marked(Path()), [runs], keep_going=keep_going):
         tell(path)
 
 

@@ -1,7 +1,8 @@
-"""Tables and claims in READMEs, made and not typed: what stands between two marks is replaced.
+"""Fill the marked blocks of READMEs from runs.
 
 <!-- zia readme: table squad small 1 -->     the first grid of squad.md for the profile small
 <!-- zia readme: claims small -->            the claims with their verdicts
+<!-- zia readme: verdicts -->                every claim beside its verdict in each profile
 ...
 <!-- end of zia readme -->
 """
@@ -16,20 +17,32 @@ from experiments.report import formats
 from experiments.report.claims import statistics
 from experiments.report.claims.document import findings_of
 from experiments.report.document import Document
-from experiments.report.runs import Runs, read_runs
+from experiments.report.runs import PROFILE_ORDER, Runs, read_runs
 from experiments.report.tables import write
 from zia_core.errors import ZiaError
 
 BEGIN = re.compile(r"<!-- zia readme: (.*?) -->\n")
 END = "<!-- end of zia readme -->\n"
 NOTHING = "No runs yet.\n"
+VERDICTS = {
+    statistics.HOLDS: f"**{statistics.HOLDS}**",
+    statistics.FAILS: f"**{statistics.FAILS}**",
+    statistics.NO_RUNS: "-",
+}
+FOLDERS = (".", "experiments/**", "results")
+
+
+def marked(root: Path) -> list[Path]:
+    """Return the READMEs of the repository at `root` that have blocks to fill."""
+    found = sorted(path for folder in FOLDERS for path in root.glob(f"{folder}/README.md"))
+    return [path for path in found if BEGIN.search(_text(path))]
 
 
 def update(files: Sequence[Path], roots: Sequence[Path], *, keep_going: bool = False) -> list[Path]:
-    """Fill the marked blocks of `files`, Markdown, from run folders; return those that changed.
+    """Fill the marked blocks of `files` from run folders; return the files that changed.
 
-    ZiaError names a block that is not closed or asks for what there is not, and a damaged run
-    folder; then nothing is written.
+    ZiaError names a block that is not closed or that cannot be made, and a damaged run folder;
+    then nothing is written.
     """
     texts = {path: _text(path) for path in files}
     for path in texts:
@@ -50,6 +63,7 @@ def filled(texts: Iterable[tuple[Path, str]], runs: Runs) -> list[str]:
     makers: dict[str, Callable[..., str]] = {
         "table": lambda *what: _table(documents, *what),
         "claims": lambda *what: _claims(claims, *what),
+        "verdicts": lambda *what: _verdicts(claims, *what),
     }
     return [_filled(path, text, makers) for path, text in texts]
 
@@ -101,6 +115,19 @@ def _claims(claims: Document, profile: str) -> str:
         return NOTHING
     table = formats.markdown_table(("verdict", "claim", "runs"), told)
     return f"{table}\n{len(lines) - len(told)} more of the paper's claims have no runs yet.\n"
+
+
+def _verdicts(claims: Document) -> str:
+    """One row a claim, one column a profile; decided verdicts in bold. Arithmetic is left out."""
+    profiles = [part for part in claims.parts if part.title in PROFILE_ORDER]
+    rows: dict[object, list[str]] = {}
+    for part in profiles:
+        for sentence, _, verdict, *_ in (line for grid in part.grids for line in grid.lines):
+            rows.setdefault(sentence, []).append(VERDICTS.get(str(verdict), str(verdict)))
+    if not rows:
+        return NOTHING
+    header = ("the paper's claim", *(f"`{part.title}`" for part in profiles))
+    return formats.markdown_table(header, [(row, *told) for row, told in rows.items()])
 
 
 def _text(path: Path) -> str:

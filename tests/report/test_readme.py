@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.report.readme import END, filled, update
+from experiments.report.readme import END, filled, marked, update
 from experiments.report.runs import read_runs
 from tests.report.run_folders import write_squad
 from zia_core.errors import ZiaError
@@ -41,6 +41,47 @@ def test_blocks_are_replaced_and_nothing_else(tmp_path: Path) -> None:
     assert readme.read_text().count("No runs yet.\n") == 2
 
 
+def test_verdicts_of_all_profiles_are_side_by_side(tmp_path: Path) -> None:
+    for profile in ("mini", "small"):
+        for seed in range(5):
+            for method, score in (("lora", 50), ("zero-init", 60)):
+                if (profile, method) != ("small", "lora"):
+                    result = {"tuned_parameters": {"lora": 9, "zero-init": 8}[method]}
+                    write_squad(
+                        tmp_path / "runs",
+                        method,
+                        "squad-v1.1",
+                        seed,
+                        score + seed,
+                        profile=profile,
+                        result=result,
+                    )
+    readme = tmp_path / "README.md"
+    readme.write_text(block("verdicts"))
+    update([readme], [tmp_path / "runs"])
+    made = readme.read_text()
+    assert "\n| the paper's claim | `mini` | `small` |\n| --- | --- | --- |\n" in made
+    claim = "It is at least as good as LoRA with fewer parameters: SQuAD."
+    assert f"\n| {claim} | **holds** | - |\n" in made
+    assert "1.2M parameters" not in made  # arithmetic needs no runs
+    readme.write_text(block("verdicts"))
+    update([readme], [tmp_path / "none"])
+    assert readme.read_text() == block("verdicts", "No runs yet.\n")
+
+
+def test_only_our_own_readmes_with_blocks_are_filled_by_default(tmp_path: Path) -> None:
+    for folder in (".", "experiments/squad", "experiments/a/b", "results", ".venv/lib", "tests"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / "README.md").write_text(block("claims mini"))
+    (tmp_path / "experiments/README.md").write_text("no block")
+    assert [str(path.relative_to(tmp_path)) for path in marked(tmp_path)] == [
+        "README.md",
+        "experiments/a/b/README.md",
+        "experiments/squad/README.md",
+        "results/README.md",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -49,7 +90,7 @@ def test_blocks_are_replaced_and_nothing_else(tmp_path: Path) -> None:
         (block("table squads small 1"), "made: .*'squads'.*choose from: efficiency"),
         (block("table squad small 7"), "made: .*'7'.*choose from: 1, 2"),
         (block("table squad small"), "made: .*missing 1 required"),
-        (block("graph squad"), "made: .*'graph'.*choose from: table, claims"),
+        (block("graph squad"), "made: .*'graph'.*choose from: table, claims, verdicts"),
     ],
 )
 def test_a_block_that_cannot_be_made_is_named_and_nothing_written(
@@ -67,7 +108,7 @@ def test_a_block_that_cannot_be_made_is_named_and_nothing_written(
 
 def test_the_blocks_of_our_readmes_are_current(repository: Path) -> None:
     """If not: `make tables`."""
-    files = [(path, path.read_text()) for path in repository.glob("README.md")]
-    assert "zia readme: table" in files[0][1]
+    files = [(path, path.read_text()) for path in marked(repository)]
+    assert repository / "README.md" in dict(files)
     runs = read_runs([repository / "results/published"])
     assert filled(files, runs) == [text for _, text in files]
