@@ -1,6 +1,7 @@
 """The experiment `alpaca_llama`: LLaMA instruction tuning on Alpaca-52K (paper section 4.1)."""
 
 from experiments.alpaca_llama import plan
+from experiments.alpaca_llama.estimate import estimate
 from experiments.alpaca_llama.run import RESULT_FIELDS, generate, rescore, run
 from experiments.alpaca_llama.settings import Settings
 from experiments.harness.experiment import Experiment
@@ -17,7 +18,7 @@ EXPERIMENT = Experiment(
     result_fields=RESULT_FIELDS,
     plan=plan.plan,
     run=run_with_data(run),
-    estimate=plan.estimate,
+    estimate=estimate,
     rescore=rescore_with_data(rescore),
     generate=generate,
     requires=plan.requires,

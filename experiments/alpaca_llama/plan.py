@@ -1,22 +1,21 @@
-"""The runs of each profile: recipes, methods and seeds."""
+"""The runs of each profile: methods, seeds and recipes."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from experiments.alpaca_llama.settings import Settings
 from experiments.backbones import language_models
-from experiments.harness.experiment import Estimate
 from experiments.harness.spec import RunSpec
-from experiments.training.selection import select_runs, with_select_runs
+from experiments.training.recipe import Recipe
+from experiments.training.selection import choose_from, select_runs, with_select_runs
 
 NAME, VERSION = "alpaca_llama", 1
-# One task, Alpaca, in two recipes: the paper's text and the released script.
+# Alpaca by the paper's text and by the released script.
 TASK, TASK_RELEASED = "instruct", "instruct-released"
 PROFILES = ("mini", "small", "paper")
 
-# What each method changes. The paper does not define "rand-init" (its Table 5): here are both
-# readings, one softmax without gate, and the gated one with its gates wide open.
+# What each method changes. The paper does not define "rand-init" (its Table 5), so both readings
+# are here: one softmax without a gate, and gates that start wide open.
 METHODS: dict[str, dict[str, Any]] = {
     "zero-init": {},
     "random-init": {"softmax": "joint"},
@@ -26,23 +25,32 @@ METHODS: dict[str, dict[str, Any]] = {
     "full": {"peak_lr": 2e-5},  # Alpaca's
     "frozen": {"epochs": 0.0, "warmup_epochs": 0.0},
 }
-# What these train must be float32, and their code takes no bfloat16 weights beside that.
+# Their trained weights must be float32, and their code does not mix these with bfloat16 ones.
 AUTOCAST = ("full", "adaption-prompt")
-
+GPU_METHODS = METHODS | {
+    method: METHODS[method] | {"precision": "bf16-autocast"} for method in AUTOCAST
+}
 # The released script, where it differs from the paper (batch 64, learning rate 9e-3 for 256).
-RELEASED = {
+RELEASED: dict[str, Any] = {
     "batch_size": 32,  # 4 a GPU on 8 GPUs
     "peak_lr": 9e-3 * 32 / 256,
     "loss_reduction": "micro_batch_mean",
     "token_budget": None,
     "micro_batch_size": 4,
 }
-# A named reduced budget for CPUs: one epoch over 640 records, 40 steps of 16, the same share of
-# warm-up as in the paper.
-REDUCED = {
+# Seeds of each method. Full fine-tuning of LLaMA-7B is not planned: weights, gradients and AdamW
+# in float32 need 112 GB, and the suite does not shard; the paper's Alpaca row is the comparison.
+PAPER_PLANNED = {method: 1 if method == "frozen" else 3 for method in METHODS if method != "full"}
+
+# A reduced budget for CPUs: one epoch over 640 records, 40 steps of 16, with the paper's share of
+# warm-up. By the paper's scaling prompts would get 9e-3 * 16 / 256, at which AdamW moves a gate by
+# no more than 0.02 in 40 steps; they get 9e-3. Declared, not tuned.
+REDUCED_DATA = "reduced-640"
+REDUCED: dict[str, Any] = {
     "batch_size": 16,
     "epochs": 1.0,
     "warmup_epochs": 0.4,
+    "peak_lr": 9e-3,
     "token_budget": 2048,
     "eval_tokens": 2048,
     "evaluations": 1,
@@ -53,25 +61,18 @@ REDUCED = {
     "device": "cpu",
     "precision": "fp32",
 }
-# Padded tokens of a micro-batch for LLaMA-7B in bfloat16: what a layer keeps for its backward pass
-# is about 180 kB a token, times 30 adapted layers and 2048 tokens 11 GB, beside 13.5 GB of weights.
-PAPER = {"token_budget": 2048}
-REDUCED_DATA = "reduced-640"
-# The paper's scaling would give 9e-3 * 16 / 256 = 5.6e-4, at which AdamW moves a gate by no more
-# than 0.02 in 40 steps. So prompts and gates get the paper's 9e-3 unscaled; LoRA and full
-# fine-tuning keep their papers' rates. Declared, not tuned: one value for every variant of prompts.
-REDUCED_PROMPT_LR = 9e-3
-SEEDS = (0, 1, 2)
+REDUCED_PLANNED = dict.fromkeys(METHODS, 1) | {"zero-init": 3, "random-init": 3}
+SMALL_PLANNED = dict.fromkeys(METHODS, 3) | {"frozen": 1}
 
-# The pocket LLaMA on the instructions of the generated world: 1,000 records, 56 steps of 16.
+# The pocket LLaMA on 1,000 generated instructions: 56 steps of 16.
 MINI: dict[str, Any] = {
-    "num_layers": 5,  # of 6: the lowest stays as it is, as the lowest two of the paper's 32
-    "selection_seed": 100,  # of no run that is reported
+    "num_layers": 5,  # of 6: the lowest stays as it is, like the lowest two of the paper's 32
+    "selection_seed": 100,  # never reported
     "selection_epochs": 0.4,
     "batch_size": 16,
     "epochs": 0.9,
     "warmup_epochs": 0.09,
-    "token_budget": 1024,  # two micro-batches, the shorter texts apart
+    "token_budget": 1024,  # two micro-batches, sorted by length
     "eval_tokens": 4096,
     "evaluations": 1,
     "max_length": 128,
@@ -81,9 +82,8 @@ MINI: dict[str, Any] = {
     "device": "cpu",
     "precision": "fp32",
 }
-MINI_STEPS = 62  # of an epoch
-# The peak rates that `mini` chooses from, as many for every method and three times from one to the
-# next, about the one that the kind of method had the lowest development loss with.
+# Every trained method chooses from as many peak rates, a factor of three apart, centred on the one
+# with the lowest development loss for its kind. No claim is about `adaption-prompt`.
 PROMPT_RATES = (0.1, 0.3, 1.0)
 CANDIDATES: dict[str, tuple[float, ...]] = {
     "zero-init": PROMPT_RATES,
@@ -92,108 +92,55 @@ CANDIDATES: dict[str, tuple[float, ...]] = {
     "lora": (3e-3, 1e-2, 3e-2),
     "full": (1e-3, 3e-3, 1e-2),
 }
-MINI_SEEDS = (0, 1, 2, 3, 4)
-CLAIMED = ("zero-init", "random-init", "random-init-gate", "lora")  # compared in the paper's claims
+MINI_METHODS = METHODS | {
+    method: METHODS[method] | choose_from(rates) for method, rates in CANDIDATES.items()
+}
+MINI_PLANNED = {
+    "zero-init": 5,
+    "random-init": 5,
+    "random-init-gate": 5,
+    "lora": 5,
+    "full": 1,
+    "frozen": 1,
+}
 
 
 def plan(profile: str, device: str) -> list[RunSpec]:
-    """All runs of a profile, those that are reported before those that choose their rates."""
-    if profile == "paper":
-        return list(_paper())
-    return list(_small(device)) if profile == "small" else with_select_runs(_mini(), requires)
+    """Return all runs of a profile, final runs before select runs."""
+    if profile == "mini":
+        return with_select_runs(_mini(), requires)
+    return list(_paper() if profile == "paper" else _small(device))
 
 
 def requires(spec: RunSpec) -> list[RunSpec]:
-    """The runs that a run's rate is chosen from: validated on `development`, asked nothing."""
+    """Return the select runs of a run: scored by the development loss, without answers."""
     return select_runs(
         spec, validate_on="development", answered=0, user_oriented=False, vicuna=False
     )
 
 
 def _mini() -> Iterator[RunSpec]:
-    """The pocket LLaMA, on a CPU whatever else there is: a GPU would wait for it.
-
-    Not PEFT's form of the method, `adaption-prompt`: no claim is about it.
-    """
-    for method in (*CANDIDATES, "frozen"):
-        own = MINI | METHODS[method]
-        seeds = 1
-        if method in CANDIDATES:  # all but the frozen backbone, of which nothing is trained
-            own |= {"peak_lr": None, "candidates": CANDIDATES[method]}
-            seeds = 5 if method in CLAIMED else 1
-        for seed in MINI_SEEDS[:seeds]:
-            yield _spec("mini", "pocket-llama", "mini", method, seed, own)
+    """The pocket LLaMA, on a CPU whatever the device: it is too small to be faster on a GPU."""
+    settings = Settings(**MINI)
+    recipe = Recipe(NAME, VERSION, "mini", "pocket-llama", "mini", settings, MINI_METHODS)
+    return recipe.runs(TASK, MINI_PLANNED)
 
 
 def _paper() -> Iterator[RunSpec]:
-    """LLaMA-7B. Full fine-tuning is not planned: it needs 112 GB for weights, gradients and AdamW
-    in float32, so sharding over GPUs, which the suite does not do; the paper's own Alpaca row is
-    the comparison.
-    """
-    for method, changes in METHODS.items():
-        if method == "full":
-            continue
-        precision = "bf16-autocast" if method in AUTOCAST else "bf16"
-        for seed in SEEDS if method != "frozen" else SEEDS[:1]:
-            yield _spec(
-                "paper",
-                "llama-7b",
-                "full",
-                method,
-                seed,
-                changes | {"precision": precision, "vicuna": True},
-            )
-    for seed in SEEDS:
-        yield replace(
-            _spec("paper", "llama-7b", "full", "zero-init", seed, RELEASED), task=TASK_RELEASED
-        )
+    """LLaMA-7B, by the paper's text and by the released script."""
+    recipe = Recipe(NAME, VERSION, "paper", "llama-7b", "full", Settings(), GPU_METHODS)
+    yield from recipe.runs(TASK, PAPER_PLANNED, vicuna=True)
+    yield from recipe.runs(TASK_RELEASED, {"zero-init": 3}, **RELEASED)
 
 
 def _small(device: str) -> Iterator[RunSpec]:
     """SmolLM2-135M-Instruct; on a CPU with the reduced budget."""
     name = language_models.smollm2()
     # The paper adapts 30 of 32 layers.
-    layers = {"num_layers": round(language_models.get(name).layers * 30 / 32)}
-    for method, changes in METHODS.items():
-        several = method in ("zero-init", "random-init") or (
-            device == "cuda" and method != "frozen"
-        )
-        for seed in SEEDS if several else SEEDS[:1]:
-            if device == "cpu":
-                own = REDUCED | {"peak_lr": REDUCED_PROMPT_LR} | layers | changes
-                yield _spec("small", name, REDUCED_DATA, method, seed, own)
-            else:
-                precision = {"precision": "bf16-autocast"} if method in AUTOCAST else {}
-                yield _spec("small", name, "full", method, seed, layers | changes | precision)
-
-
-def _spec(
-    profile: str, backbone: str, data: str, method: str, seed: int, changes: dict[str, Any]
-) -> RunSpec:
-    return RunSpec(
-        experiment=NAME,
-        version=VERSION,
-        task=TASK,
-        method=method,
-        backbone=backbone,
-        data=data,
-        profile=profile,
-        seed=seed,
-        settings=replace(Settings(), **changes),
-    )
-
-
-def estimate(spec: RunSpec) -> Estimate:
-    """What a run costs, as far as anybody has measured it."""
-    if spec.data == REDUCED_DATA:
-        measured = {"frozen": (0.03, 2.1), "full": (0.19, 5.5)}
-        hours, memory_gb = measured.get(spec.method, (0.12, 3.9))
-        return Estimate(hours, memory_gb, "measured, 2 cores")
-    if spec.profile == "mini":
-        step = 0.14 if spec.method == "full" else 0.102
-        seconds = step * spec.settings.epochs * MINI_STEPS
-        seconds += 0.7 if spec.settings.phase == "select" else 1.9
-        return Estimate(seconds / 3600, 1.2, "measured, 1 core")
-    if spec.profile == "paper" and spec.settings.device == "cuda":
-        return Estimate(8.0, 21.0, "paper, 8 A100")
-    return Estimate(None, None, "not measured")
+    layers: dict[str, Any] = {"num_layers": round(language_models.get(name).layers * 30 / 32)}
+    if device == "cpu":
+        settings = Settings(**REDUCED | layers)
+        recipe = Recipe(NAME, VERSION, "small", name, REDUCED_DATA, settings, METHODS)
+        return recipe.runs(TASK, REDUCED_PLANNED)
+    recipe = Recipe(NAME, VERSION, "small", name, "full", Settings(**layers), GPU_METHODS)
+    return recipe.runs(TASK, SMALL_PLANNED)

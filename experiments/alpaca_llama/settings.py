@@ -12,7 +12,7 @@ from experiments.training.selection import Selection
 
 @dataclass(frozen=True)
 class Settings(Selection):
-    """Settings of one run; see `runs` for the recipes and profiles that change them."""
+    """Settings of one run; see `plan` for the recipes and profiles that change them."""
 
     # The method.
     prompt_length: int = 10  # K [paper]

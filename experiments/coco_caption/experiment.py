@@ -2,6 +2,7 @@
 
 from experiments.coco_caption import plan
 from experiments.coco_caption.data import TASKS
+from experiments.coco_caption.estimate import estimate
 from experiments.coco_caption.run import RESULT_FIELDS, generate_image, rescore, run
 from experiments.coco_caption.settings import Settings
 from experiments.harness.experiment import Experiment
@@ -19,7 +20,7 @@ EXPERIMENT = Experiment(
     result_fields=RESULT_FIELDS,
     plan=plan.plan,
     run=run_with_data(run),
-    estimate=plan.estimate,
+    estimate=estimate,
     rescore=rescore_with_data(rescore),
     generate_image=generate_image,
     requires=plan.requires,

@@ -12,7 +12,7 @@ from experiments.language.settings import ImageTextSettings
 
 @dataclass(frozen=True)
 class Settings(ImageTextSettings):
-    """Settings of one run; see `runs` for what methods, tasks and profiles change."""
+    """Settings of one run; see `plan` for what methods, tasks and profiles change."""
 
     # "demo": the bare words of the demo; "alpaca": "Generate caption for this image" in Alpaca's
     # template, as the authors' second paper says it.

@@ -1,8 +1,10 @@
-"""What the runs of `mini` have in common: the pocket LLaMA with the pocket ViT [ours]."""
+"""What the image-and-text runs of `mini` share: the pocket LLaMA with the pocket ViT [ours]."""
 
 from typing import Any
 
-LAYERS = 5  # of 6: the lowest stays as it is, as the lowest two of the paper's 32
+from experiments.language.methods import METHODS
+from experiments.training.selection import choose_from
+
 MINI: dict[str, Any] = {
     "encoder": "pocket-vit",
     "depths": (1, 2, 3, 4, 5, 6),
@@ -10,10 +12,9 @@ MINI: dict[str, Any] = {
     "bottleneck": 64,
     "query_width": 64,
     "query_heads": 4,
-    "num_layers": LAYERS,
-    "peak_lr": None,
+    "num_layers": 5,  # of 6: the lowest stays as it is, like the lowest two of the paper's 32
     "projection_lr": 3e-3,
-    "selection_seed": 100,  # of no run that is reported
+    "selection_seed": 100,  # never reported
     "batch_size": 8,
     "micro_batch_size": 8,  # a second forward costs more here than padding does
     "answered_together": 100,
@@ -26,5 +27,10 @@ MINI: dict[str, Any] = {
     "device": "cpu",
     "precision": "fp32",
 }
-# The peak rates that are chosen from, the same number for every method.
+# Every trained method chooses from as many peak rates.
 PROMPT_RATES, LORA_RATES = (0.1, 0.3, 1.0), (3e-3, 1e-2, 3e-2)
+MINI_METHODS: dict[str, dict[str, Any]] = {
+    method: own | choose_from(LORA_RATES if method.startswith("lora") else PROMPT_RATES)
+    for method, own in METHODS.items()
+    if method != "frozen"
+} | {"frozen": METHODS["frozen"]}

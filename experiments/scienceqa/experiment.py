@@ -4,6 +4,7 @@ from experiments.harness.experiment import Experiment
 from experiments.language.methods import METHODS
 from experiments.mini_world.provided import rescore_with_data, run_with_data
 from experiments.scienceqa import plan
+from experiments.scienceqa.estimate import estimate
 from experiments.scienceqa.run import RESULT_FIELDS, generate_image, rescore, run
 from experiments.scienceqa.settings import Settings
 
@@ -18,7 +19,7 @@ EXPERIMENT = Experiment(
     result_fields=RESULT_FIELDS,
     plan=plan.plan,
     run=run_with_data(run),
-    estimate=plan.estimate,
+    estimate=estimate,
     rescore=rescore_with_data(rescore),
     generate_image=generate_image,
     requires=plan.requires,

@@ -1,49 +1,57 @@
 """The runs of each profile: the main table, the ablations, and the own split of `small`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from experiments.backbones import language_models
 from experiments.data.subsets import FULL
-from experiments.harness.experiment import Estimate
 from experiments.harness.spec import RunSpec
+from experiments.language import mini_settings
 from experiments.language.methods import METHODS
-from experiments.language.mini_settings import LORA_RATES, PROMPT_RATES
-from experiments.language.mini_settings import MINI as SHARED
 from experiments.scienceqa.settings import Settings
 from experiments.scienceqa.subsets import OWN_SPLIT
+from experiments.training.recipe import Recipe
 from experiments.training.selection import select_runs, with_select_runs
 
 NAME, VERSION = "scienceqa", 1
 PROFILES = ("mini", "small", "paper")
-# Table 2 is the task of the paper. Tables 4, 5 and 6 are ablations of it on validation; they share
-# a run, and are told apart by its layers, its method and its epochs. The own split has images for
-# training, which the partial data of `small` have not.
+# Table 2; Tables 4, 5 and 6, which ablate it on validation and share a run; and the own split of
+# `small`, because the partial data of its other tasks have no images to train on.
 TASK, ABLATION, OWN = "qcm-a", "ablation", "own-split"
 TASKS = (TASK, ABLATION, OWN)
-SEEDS = (0, 1, 2, 3, 4)
 DEPTH = 32  # LLaMA-7B's layers
 ABLATED_LAYERS = (10, 20, 30, 32)  # of these
 ABLATED_EPOCHS = (15, 30, 60)
 
-# What the paper's main table has, and the pair that shows what the image adds.
-PAPER_METHODS = ("zero-init", "zero-init-text", "zero-init-queries", "lora", "lora-text")
-# Problems 1 to 1773 have no images for training, so nobody sees one.
-INITIALISATIONS = ("zero-init-text", "random-init-text")
-TEXT_METHODS = ("zero-init-text", "random-init-text", "lora-text", "frozen")
-OWN_METHODS = ("zero-init", "zero-init-text", "random-init", "lora", "lora-text", "frozen")
-PAIR = ("zero-init", "zero-init-text")
+# Seeds of each method; the pair with five shows what the image adds.
+PLANNED = {"zero-init": 5, "zero-init-text": 5, "zero-init-queries": 1, "lora": 1, "lora-text": 1}
+OWN_PLANNED = {
+    "zero-init": 5,
+    "zero-init-text": 5,
+    "random-init": 1,
+    "lora": 1,
+    "lora-text": 1,
+    "frozen": 1,
+}
+# Problems 1 to 1773 have no images to train on, so no method sees one.
+TEXT_PLANNED = {"zero-init-text": 5, "random-init-text": 5, "lora-text": 1, "frozen": 1}
+MINI_PLANNED = {"zero-init": 5, "zero-init-text": 5, "random-init": 5, "lora": 5, "frozen": 1}
+MINI_ABLATED = 3  # seeds of an ablation
 
-SMALL_ENCODER: dict[str, Any] = {
+# In bfloat16 LLaMA-7B takes 13.5 GB, and 30 adapted layers keep 11 GB for 2,048 tokens. Six depths
+# of 1,024 channels through a bottleneck of 54 are 557,110 parameters, and with prompts and gates
+# 1,786,870: the paper's 0.6M and 1.8M.
+PAPER: dict[str, Any] = {"bottleneck": 54, "token_budget": 2048, "precision": "bf16"}
+SMALL: dict[str, Any] = {
     "encoder": "small-vit",
     "depths": (1, 2, 3, 4, 5, 6),
     "encoder_device": "cpu",
 }
-# Our questions are the official ones without their hints, which the partial data do not have.
+# The own split's questions are the official ones without hints, which the partial data lack.
 OWN_SETTINGS: dict[str, Any] = {"context": "none", "max_length": 256}
-# A named reduced budget for CPUs. Prompts and gates get the paper's 9e-3 unscaled, as in
-# `alpaca_llama`: at 9e-3 * 16 / 256 a gate would not move in so few steps.
+# A reduced budget for CPUs.
 REDUCED_DATA = "reduced-320"
 REDUCED: dict[str, Any] = {
     "batch_size": 16,
@@ -54,158 +62,93 @@ REDUCED: dict[str, Any] = {
     "eval_tokens": 2048,
     "threads": 1,
     "device": "cpu",
-    "precision": "bf16",  # of the frozen weights; what is trained is in float32
+    "precision": "bf16",  # of the frozen weights; trained weights are float32
 }
-REDUCED_PROMPT_LR = 9e-3
-# `mini` on the generated world: 900 questions, of which a third have an image. The pocket LLaMA
-# answers in words first.
-MINI = SHARED | {"output": "EA", "selection_epochs": 0.4, "max_length": 192}
+# Prompts get the paper's 9e-3 unscaled, as in `alpaca_llama`: at 9e-3 * 16 / 256 a gate would not
+# move in so few steps.
+REDUCED_METHODS = {
+    method: own if method == "frozen" else {"peak_lr": 9e-3} | own
+    for method, own in METHODS.items()
+}
+# 900 generated questions, a third with an image. The pocket LLaMA answers in words first.
+MINI = mini_settings.MINI | {"output": "EA", "selection_epochs": 0.4, "max_length": 192}
 MINI_EPOCHS = (0.5, 1.0, 2.0)  # in the ratio of the paper's ablation
-MINI_ABLATED = 3  # seeds of the ablations, of which each takes a minute of a core; others have five
-MINI_METHODS = ("zero-init", "zero-init-text", "random-init", "lora", "frozen")
-# LLaMA-7B in bfloat16 beside what 30 adapted layers keep: 11 GB for 2,048 tokens.
-# Six depths of 1,024 channels through a bottleneck of 54 are 557,110 parameters, and with prompts
-# and gates 1,786,870: the paper's 0.6M and 1.8M.
-PAPER: dict[str, Any] = {"bottleneck": 54, "token_budget": 2048, "precision": "bf16"}
 
 
 def plan(profile: str, device: str) -> list[RunSpec]:
-    """All runs of a profile, those that are reported before those that choose their rates."""
-    if profile == "paper":
-        return list(_paper())
-    return list(_small(device)) if profile == "small" else with_select_runs(_mini(), requires)
+    """Return all runs of a profile, final runs before select runs."""
+    if profile == "mini":
+        return with_select_runs(_mini(), requires)
+    return list(_paper() if profile == "paper" else _small(device))
 
 
 def requires(spec: RunSpec) -> list[RunSpec]:
-    """The runs that a run's rate is chosen from, by the loss on validation.
+    """Return the select runs of a run. The validation loss decides, so one token is generated.
 
-    An ablation of `mini` has the rate of its method in the main table: what is ablated is the only
-    difference.
+    An ablation of `mini` takes the rate of its method in the main table, so that nothing but the
+    ablated setting differs.
     """
     if spec.profile == "mini" and spec.task == ABLATION:
         kept = ("num_layers", "epochs", "warmup_epochs", "evaluations")
         same = {name: MINI[name] for name in kept} | {"evaluated_on": "test"}
         spec = replace(spec, task=TASK, settings=replace(spec.settings, **same))
-    return select_runs(spec, evaluated_on="val", new_tokens=1)  # their answers decide nothing
+    return select_runs(spec, evaluated_on="val", new_tokens=1)
 
 
 def _mini() -> Iterator[RunSpec]:
     """The pocket LLaMA and the pocket ViT, on a CPU whatever the device."""
-
-    def spec(task: str, method: str, seed: int, **changes: Any) -> RunSpec:
-        own = MINI | changes
-        if method == "frozen":
-            del own["peak_lr"]  # nothing is trained
-            return _spec("mini", task, method, "pocket-llama", "mini", seed, own)
-        rates = LORA_RATES if method.startswith("lora") else PROMPT_RATES
-        made = _spec("mini", task, method, "pocket-llama", "mini", seed, own)
-        chosen = replace(made.settings, peak_lr=None, candidates=rates)
-        return replace(made, settings=chosen)
-
-    for method in MINI_METHODS:
-        for seed in SEEDS[:1] if method == "frozen" else SEEDS:
-            yield spec(TASK, method, seed)
-    layers = [scaled(each, language_models.get("pocket-llama").layers) for each in ABLATED_LAYERS]
-    for seed in SEEDS[:MINI_ABLATED]:
-        yield from _ablations(spec, "zero-init", "random-init", layers, MINI_EPOCHS, seed)
+    name, methods = "pocket-llama", mini_settings.MINI_METHODS
+    recipe = Recipe(NAME, VERSION, "mini", name, "mini", Settings(**MINI), methods)
+    yield from recipe.runs(TASK, MINI_PLANNED)
+    pair, depth = {"zero-init": MINI_ABLATED, "random-init": MINI_ABLATED}, _depth(name)
+    yield from _ablations(recipe, pair, depth, MINI_EPOCHS)
 
 
 def _paper() -> Iterator[RunSpec]:
     """LLaMA-7B and CLIP ViT-L/14 on all of ScienceQA."""
-
-    def spec(task: str, method: str, seed: int, **changes: Any) -> RunSpec:
-        return _spec("paper", task, method, "llama-7b", FULL, seed, PAPER | changes)
-
-    for method in PAPER_METHODS:
-        for seed in SEEDS if method in PAIR else SEEDS[:1]:
-            yield spec(TASK, method, seed)
-    yield from _ablations(spec, "zero-init", "random-init", ABLATED_LAYERS, ABLATED_EPOCHS)
+    recipe = Recipe(NAME, VERSION, "paper", "llama-7b", FULL, Settings(**PAPER), METHODS)
+    yield from recipe.runs(TASK, PLANNED)
+    yield from _ablations(recipe, {"zero-init": 1, "random-init": 1}, DEPTH, ABLATED_EPOCHS)
 
 
 def _small(device: str) -> Iterator[RunSpec]:
-    """SmolLM2-135M-Instruct and the small ViT; ablations on text, on a CPU one seed of them."""
-    name = language_models.smollm2()
-    depth, cpu = language_models.get(name).layers, device == "cpu"
-    data = REDUCED_DATA if cpu else "reduced-1773"
-    budget = REDUCED if cpu else {}
-    base = SMALL_ENCODER | budget | {"num_layers": scaled(30, depth)}
-
-    def spec(task: str, method: str, seed: int, **changes: Any) -> RunSpec:
-        own = base | changes
-        if cpu and method != "frozen" and "peak_lr" not in METHODS[method]:
-            own = {"peak_lr": REDUCED_PROMPT_LR} | own
-        return _spec("small", task, method, name, OWN_SPLIT if task == OWN else data, seed, own)
-
-    for method in OWN_METHODS:
-        for seed in SEEDS if method in PAIR else SEEDS[:1]:
-            yield spec(OWN, method, seed, **OWN_SETTINGS)
-    for method in TEXT_METHODS:
-        for seed in SEEDS if method in INITIALISATIONS else SEEDS[:1]:
-            yield spec(TASK, method, seed)
-    layers = tuple(scaled(each, depth) for each in ABLATED_LAYERS)
-    # On a CPU a tenth of the paper's numbers.
-    epochs = tuple(each / 10 if cpu else each for each in ABLATED_EPOCHS)
-    yield from _ablations(spec, *INITIALISATIONS, layers, epochs)
+    """SmolLM2-135M-Instruct and the small ViT; ablations on text, one seed of each."""
+    name, cpu = language_models.smollm2(), device == "cpu"
+    depth = _depth(name)
+    settings = Settings(**SMALL | {"num_layers": scaled(30, depth)} | (REDUCED if cpu else {}))
+    data, methods = (REDUCED_DATA, REDUCED_METHODS) if cpu else ("reduced-1773", METHODS)
+    recipe = Recipe(NAME, VERSION, "small", name, data, settings, methods)
+    yield from replace(recipe, data=OWN_SPLIT).runs(OWN, OWN_PLANNED, **OWN_SETTINGS)
+    yield from recipe.runs(TASK, TEXT_PLANNED)
+    # On a CPU a tenth of the paper's epochs.
+    epochs = [each / 10 if cpu else each for each in ABLATED_EPOCHS]
+    yield from _ablations(recipe, {"zero-init-text": 1, "random-init-text": 1}, depth, epochs)
 
 
 def _ablations(
-    spec: Callable[..., RunSpec],
-    zero_init: str,
-    random_init: str,
-    layers: Sequence[int],
-    epochs: Sequence[float],
-    seed: int = 0,
+    recipe: Recipe, pair: dict[str, int], depth: int, epochs: Sequence[float]
 ) -> Iterator[RunSpec]:
-    """Tables 4, 5 and 6, one seed: the run that they share comes once."""
+    """Tables 4, 5 and 6; the run they share comes once.
 
-    def ablation(method: str, **changes: Any) -> RunSpec:
-        return spec(ABLATION, method, seed, evaluated_on="val", **changes)
-
-    for each in layers:
-        yield ablation(zero_init, num_layers=each)
-    yield ablation(random_init)
-    for share in (epochs[0], epochs[2]):  # between them are those of all other runs
-        yield ablation(zero_init, epochs=float(share), evaluations=max(1, round(share)))
+    `pair` has the seeds of zero and of random initialisation, and `depth` is the backbone's.
+    """
+    zero_init, random_init = ({method: count} for method, count in pair.items())
+    ablation = partial(recipe.runs, ABLATION, evaluated_on="val")
+    for layers in ABLATED_LAYERS:
+        yield from ablation(zero_init, num_layers=scaled(layers, depth))
+    yield from ablation(random_init)
+    for each in (epochs[0], epochs[2]):  # all other runs have the middle one
+        yield from ablation(zero_init, epochs=float(each), evaluations=max(1, round(each)))
 
 
 def scaled(layers: int, depth: int) -> int:
-    """The same share of `depth` layers as `layers` are of LLaMA-7B's 32, at least one.
+    """Return the share of `depth` layers that `layers` are of LLaMA-7B's 32, at least one.
 
-    What leaves layers as they are there leaves at least one here: 30 of 32 are 5 of 6.
+    What leaves layers unadapted there leaves at least one here: 30 of 32 are 5 of 6.
     """
     most = depth if layers == DEPTH else max(1, depth - 1)
     return min(most, max(1, round(depth * layers / DEPTH)))
 
 
-def _spec(
-    profile: str,
-    task: str,
-    method: str,
-    backbone: str,
-    data: str,
-    seed: int,
-    changes: dict[str, Any],
-) -> RunSpec:
-    return RunSpec(
-        experiment=NAME,
-        version=VERSION,
-        task=task,
-        method=method,
-        backbone=backbone,
-        data=data,
-        profile=profile,
-        seed=seed,
-        settings=replace(Settings(), **(changes | METHODS[method])),
-    )
-
-
-def estimate(spec: RunSpec) -> Estimate:
-    """What a run costs, where that has been measured: `mini`, the reduced budgets of `small`."""
-    if spec.profile == "mini":
-        around = 4.5 if spec.settings.phase == "final" else 2.6
-        return Estimate((around + 4 * spec.settings.epochs) / 3600, 1.1, "measured, 1 core")
-    seconds = {OWN_SPLIT: (75, 105), REDUCED_DATA: (130, 75)}.get(spec.data)
-    if seconds is None or spec.profile != "small":
-        return Estimate(None, None, "not measured")
-    around, epoch = seconds  # loading and answering, and an epoch of training
-    return Estimate((around + epoch * spec.settings.epochs) / 3600, 4.4, "measured, 1 core")
+def _depth(backbone: str) -> int:
+    return language_models.get(backbone).layers

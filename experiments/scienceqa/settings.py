@@ -12,7 +12,7 @@ from experiments.language.settings import ImageTextSettings
 
 @dataclass(frozen=True)
 class Settings(ImageTextSettings):
-    """Settings of one run; see `runs` for what methods, tasks and profiles change."""
+    """Settings of one run; see `plan` for what methods, tasks and profiles change."""
 
     # The input. QCM-A of ScienceQA's code: question, context, options; the answer's letter.
     # "hint": the textual context, N/A where there is none; "none": N/A for every question.

@@ -3,6 +3,7 @@
 from experiments.harness.experiment import Experiment
 from experiments.mini_world.provided import rescore_with_data, run_with_data
 from experiments.squad_roberta import plan
+from experiments.squad_roberta.estimate import estimate
 from experiments.squad_roberta.run import RESULT_FIELDS, rescore, run
 from experiments.squad_roberta.settings import Settings
 from experiments.squad_roberta.subsets import TASKS
@@ -19,7 +20,7 @@ EXPERIMENT = Experiment(
     result_fields=RESULT_FIELDS,
     plan=plan.plan,
     run=run_with_data(run),
-    estimate=plan.estimate,
+    estimate=estimate,
     rescore=rescore_with_data(rescore),
     requires=select_runs,
 )

@@ -13,7 +13,7 @@ from experiments.training.selection import Selection
 
 @dataclass(frozen=True)
 class Settings(Selection):
-    """Settings of one run; see `runs` for what methods, tasks and profiles change.
+    """Settings of one run; see `plan` for what methods, tasks and profiles change.
 
     Rates are chosen by the loss on the held-out questions; the dev set is scored once.
     """

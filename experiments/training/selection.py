@@ -1,8 +1,8 @@
-"""Which learning rate a run takes: the best of a few, tried on held-out data, never on test data.
+"""Choose a learning rate on held-out data, never on test data.
 
-A run that reports a score ("final") and gives no rate needs one run a candidate ("select"): of its
-method, with another seed and on a schedule of its own, scored on what is held out of the training
-data. An experiment's settings inherit `Selection`; its `requires` is `select_runs`.
+A final run without a rate of its own takes the best of a few candidates. Each candidate is tried in
+a select run: the same method with another seed and a shorter schedule, scored on data held out of
+the training set. Settings inherit `Selection`; `Experiment.requires` is `select_runs`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,26 +17,26 @@ from zia_core.errors import ZiaError
 
 @dataclass(frozen=True)
 class Selection(Optimisation):
-    """An optimisation whose peak rate may be chosen; settings that are silent about it [ours]."""
+    """An optimisation whose peak rate may be chosen. No source states how: all of it [ours]."""
 
-    # "select": train with one of the candidates on a short schedule, and score what is held out.
-    # "final": train in full, and score what is reported, once.
+    # "select": a short run with one candidate, scored on held-out data. "final": the full schedule,
+    # scored once on what is reported.
     phase: Literal["select", "final"] = "final"
-    candidates: tuple[float, ...] = ()  # peak rates that are tried where peak_lr is None
+    candidates: tuple[float, ...] = ()  # peak rates to choose from where peak_lr is None
     selection_seed: int = 0
     selection_epochs: float = 1.0
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The peak rate of a run, and what it was chosen from: nothing where it was given."""
+    """The peak rate of a run, and the candidates it was chosen from (none if it was given)."""
 
     peak_lr: float
-    # One a candidate: "peak_lr", and what decided, None where the loss was not finite.
+    # "peak_lr" and the deciding score of each candidate; None if its loss was not finite.
     tried: tuple[Mapping[str, float | None], ...] = ()
 
     def as_result(self) -> dict[str, Any]:
-        """The choice as fields of result.json."""
+        """Return the choice as fields of result.json."""
         return {
             "peak_lr": self.peak_lr,
             "candidates": len(self.tried),
@@ -44,10 +44,15 @@ class Choice:
         }
 
 
-def select_runs(spec: RunSpec, **changes: Any) -> list[RunSpec]:
-    """The runs that a run's rate is chosen from, one a candidate; none if it is given.
+def choose_from(rates: tuple[float, ...]) -> dict[str, Any]:
+    """Return the settings of a run that chooses its peak rate from `rates`."""
+    return {"peak_lr": None, "candidates": rates}
 
-    `changes` are settings that only these have, such as what they are validated on.
+
+def select_runs(spec: RunSpec, **changes: Any) -> list[RunSpec]:
+    """Return one select run per candidate of a final run; none if its rate is given.
+
+    `changes` are settings of the select runs alone, such as the split they are scored on.
     """
     settings: Selection = spec.settings
     if settings.phase == "select" or settings.peak_lr is not None:
@@ -66,14 +71,14 @@ def select_runs(spec: RunSpec, **changes: Any) -> list[RunSpec]:
 def with_select_runs(
     finals: Iterable[RunSpec], required: Callable[[RunSpec], list[RunSpec]] = select_runs
 ) -> list[RunSpec]:
-    """A plan: the runs that are reported, then once each those that they choose their rates from.
+    """Return a plan: the final runs, then each select run they need, once.
 
-    So the first run of a plan, which `zia run` takes by default, is one that is reported; what it
-    requires is done before it in any case.
+    Final runs come first because `zia run` takes the first of a plan; the harness does the runs
+    that it requires before it in any case.
     """
-    reported = list(finals)
-    needed = {each.identity: each for spec in reported for each in required(spec)}
-    return [*reported, *needed.values()]
+    finals = list(finals)
+    needed = {each.identity: each for spec in finals for each in required(spec)}
+    return [*finals, *needed.values()]
 
 
 def chosen_rate(
@@ -84,14 +89,14 @@ def chosen_rate(
     by: str = "val_loss",
     wanted: Literal["lowest", "highest"] = "lowest",
 ) -> Choice:
-    """The rate that is given, or else that of the best select run, of equals the first.
+    """Return the given rate, or that of the best select run; the first of equals wins.
 
     Args:
-        folder: of the run; `write_environment` comes before, so that a select run that was made
-            with other data or weights is refused.
+        folder: of the run. Call `write_environment` first, so that select runs made with other
+            data or weights are refused.
         result_fields: of the experiment's result.json.
-        required: names the select runs, in the order of the candidates.
-        by, wanted: the field of a select run's result that decides, and how.
+        required: returns the select runs in the order of the candidates.
+        by, wanted: the result field that decides, and its better end.
 
     Raises:
         ZiaError: as of `RunFolder.result_of` and `best`, or there is neither rate nor candidate.
@@ -114,9 +119,9 @@ def chosen_rate(
 
 
 def best(scores: Sequence[float | None], spec: RunSpec) -> int:
-    """Which candidate of a run has the highest score: of equals the first, None only loses.
+    """Return the index of the highest score, the first of equals; None is never the best.
 
-    ZiaError where there is no score at all.
+    ZiaError if there is no score at all.
     """
     found = [(i, score) for i, score in enumerate(scores) if score is not None]
     if not found:
@@ -128,6 +133,6 @@ def best(scores: Sequence[float | None], spec: RunSpec) -> int:
 
 
 def shortened(settings: Optimisation, epochs: float) -> dict[str, Any]:
-    """The settings of a schedule of `epochs` that has the same share of warm-up."""
+    """Return the settings of a schedule of `epochs` with the same share of warm-up."""
     share = settings.warmup_epochs * epochs / settings.epochs if settings.epochs else 0.0
     return {"epochs": epochs, "warmup_epochs": share}

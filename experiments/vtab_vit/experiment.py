@@ -3,6 +3,7 @@
 from experiments.harness.experiment import Experiment
 from experiments.mini_world.provided import rescore_with_data, run_with_data
 from experiments.vtab_vit import plan
+from experiments.vtab_vit.estimate import estimate
 from experiments.vtab_vit.methods import METHODS
 from experiments.vtab_vit.run import RESULT_FIELDS, rescore, run
 from experiments.vtab_vit.selection import select_runs
@@ -20,7 +21,7 @@ EXPERIMENT = Experiment(
     result_fields=RESULT_FIELDS,
     plan=plan.plan,
     run=run_with_data(run),
-    estimate=plan.estimate,
+    estimate=estimate,
     rescore=rescore_with_data(rescore),
     requires=select_runs,
 )

@@ -1,4 +1,4 @@
-"""Which learning rate and weight decay a final run takes: chosen on val200, never on test."""
+"""Choose learning rate and weight decay on val200, never on test images."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +12,7 @@ from zia_core.errors import ZiaError
 
 
 def select_runs(spec: RunSpec) -> list[RunSpec]:
-    """The runs that a final run chooses among, one for each candidate; none for any other run."""
+    """Return one select run per candidate of a final run; none if its rate is given."""
     settings: Settings = spec.settings
     if settings.phase == "select" or settings.peak_lr is not None:
         return []
@@ -27,7 +27,7 @@ def select_runs(spec: RunSpec) -> list[RunSpec]:
             settings=replace(
                 settings,
                 phase="select",
-                candidates=(),  # one more candidate must not make the others run again
+                candidates=(),  # so that a further candidate leaves the other select runs valid
                 selection_seed=Settings.selection_seed,
                 selection_epochs=None,
                 selection_task=None,
@@ -43,9 +43,9 @@ def select_runs(spec: RunSpec) -> list[RunSpec]:
 def chosen(
     spec: RunSpec, folder: RunFolder, result_fields: Mapping[str, Any]
 ) -> tuple[float, float]:
-    """The learning rate and weight decay of a run: its own, or those with the best val200 accuracy.
+    """Return the given learning rate and weight decay, or the pair with the best val200 accuracy.
 
-    Of equals the first; a candidate whose loss was not finite loses against any other.
+    The first of equals wins; a candidate whose loss was not finite never does.
 
     Raises:
         ZiaError: a select run is not done or was made with other data or weights, all of them

@@ -13,7 +13,7 @@ from experiments.training.optimisation import Optimisation
 
 @dataclass(frozen=True)
 class Settings(Optimisation):
-    """Settings of one run; see `runs` for what the profiles change, `methods` for the rates."""
+    """Settings of one run; see `plan` for what the profiles change, `methods` for the rates."""
 
     # "select": train on train800 with one candidate, score on val200. "final": train on all 1,000
     # with the candidate that was best there, score once on the test set [VPT].

@@ -76,7 +76,7 @@ def _bare() -> torch.nn.Module:
 
 
 def test_loss_sequence(root: Path) -> None:
-    """If these numbers move, so do all results: raise `runs.VERSION` and say why."""
+    """If these numbers move, so do all results: raise `plan.VERSION` and say why."""
     run = done(root, "zero-init")
     losses = [record["loss"] for record in run.metrics() if "loss" in record]
     stored_losses = json.loads(Path(__file__).with_name("loss_sequence.json").read_text())

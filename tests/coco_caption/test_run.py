@@ -15,6 +15,7 @@ from experiments.cli import main
 from experiments.coco_caption import plan
 from experiments.coco_caption.captions import asked_examples, training_examples
 from experiments.coco_caption.data import load_captions
+from experiments.coco_caption.estimate import estimate
 from experiments.coco_caption.experiment import EXPERIMENT
 from experiments.coco_caption.settings import Settings
 from experiments.dispatch.in_process import run_one
@@ -231,6 +232,6 @@ def test_plans() -> None:
 
 
 def test_estimates_are_of_what_was_measured() -> None:
-    assert all(plan.estimate(spec).hours for spec in plan.plan("small", "cpu"))
-    assert not any(plan.estimate(spec).hours for spec in plan.plan("small", "cuda"))
-    assert not any(plan.estimate(spec).hours for spec in plan.plan("paper", "cuda"))
+    assert all(estimate(spec).hours for spec in plan.plan("small", "cpu"))
+    assert not any(estimate(spec).hours for spec in plan.plan("small", "cuda"))
+    assert not any(estimate(spec).hours for spec in plan.plan("paper", "cuda"))

@@ -20,6 +20,7 @@ from experiments.io.files import sha256_file
 from experiments.language.methods import METHODS, prepare, projection_parameters
 from experiments.metrics.scienceqa.files import score_files
 from experiments.scienceqa import plan
+from experiments.scienceqa.estimate import estimate
 from experiments.scienceqa.experiment import EXPERIMENT
 from experiments.scienceqa.run import last_epoch
 from experiments.scienceqa.settings import Settings
@@ -326,11 +327,11 @@ def test_the_scores_are_percentages(root: Path) -> None:
 
 def test_estimates_are_of_what_was_measured() -> None:
     small = plan.plan("small", "cpu")
-    hours = {spec.identity: plan.estimate(spec).hours for spec in small}
+    hours = {spec.identity: estimate(spec).hours for spec in small}
     assert all(hours.values())
     ablations = {s.settings.epochs: hours[s.identity] for s in small if s.task == plan.ABLATION}
     assert ablations[1.5] < ablations[3.0] < ablations[6.0]
     own = [hours[s.identity] for s in small if s.task == plan.OWN and s.method == "zero-init"]
     assert own[0] == pytest.approx((75 + 3 * 105) / 3600)
-    paper = [plan.estimate(spec).hours for spec in plan.plan("paper", "cuda")]
+    paper = [estimate(spec).hours for spec in plan.plan("paper", "cuda")]
     assert not any(paper)

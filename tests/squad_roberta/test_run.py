@@ -94,7 +94,7 @@ def test_every_method(root: Path, method: str, backbone: str) -> None:
 
 
 def test_loss_sequence(root: Path) -> None:
-    """If these numbers move, so do all results: raise `runs.VERSION` and say why."""
+    """If these numbers move, so do all results: raise `plan.VERSION` and say why."""
     run = done(root, tiny.spec("zero-init"))
     losses = [record["loss"] for record in run.metrics() if "loss" in record]
     expected = json.loads(Path(__file__).with_name("loss_sequence.json").read_text())

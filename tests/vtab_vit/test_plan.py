@@ -4,6 +4,7 @@ import pytest
 
 from experiments.vtab_vit import methods, tasks
 from experiments.vtab_vit import plan as planning
+from experiments.vtab_vit.estimate import estimate
 from experiments.vtab_vit.selection import select_runs
 from experiments.vtab_vit.settings import Settings
 from experiments.vtab_vit.tasks import SMALL, VTAB_1K
@@ -21,12 +22,12 @@ def test_the_paper_profile_has_all_tasks_methods_and_seeds() -> None:
     for spec in final:
         assert spec.settings.peak_lr is None
         assert (spec.settings.epochs, spec.settings.batch_size) == (100.0, 64)
-    hours = [planning.estimate(spec).hours for spec in plan]
+    hours = [estimate(spec).hours for spec in plan]
     # 1,000 images, 100 epochs, three passes each, and 711 to 73,728 test images.
     arithmetic = [(3 * 100_000 + test) * 35.2e9 / 100e12 / 3600 for test in (711, 73_728)]
     assert all(hour is not None and hour <= arithmetic[1] for hour in hours)
     kitti = next(spec for spec in final if spec.task == "kitti")
-    assert planning.estimate(kitti).hours == pytest.approx(arithmetic[0])
+    assert estimate(kitti).hours == pytest.approx(arithmetic[0])
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -61,7 +62,7 @@ def test_the_mini_profile() -> None:
     assert {(spec.settings.epochs, spec.settings.batch_size) for spec in final} == {(1.0, 8)}
     assert {spec.settings.device for spec in plan} == {"cpu"}  # whatever there is
     assert {spec.backbone for spec in plan} == {"pocket-vit"}
-    hours = [planning.estimate(spec).hours for spec in plan]
+    hours = [estimate(spec).hours for spec in plan]
     assert 250 < sum(hour or 0 for hour in hours) * 3600 < 400  # of one core
 
 
@@ -102,8 +103,8 @@ def test_the_reduced_budget_has_measured_hours() -> None:
         if (s.method, s.settings.phase, s.task) == ("zero-init", "final", "cifar10")
     )
     # Ten epochs of 0.8 s, and 2 s.
-    assert planning.estimate(final).hours == pytest.approx(10 / 3600)
-    assert planning.estimate(planning.plan("small", "cuda")[0]).hours is None
+    assert estimate(final).hours == pytest.approx(10 / 3600)
+    assert estimate(planning.plan("small", "cuda")[0]).hours is None
 
 
 def test_the_identities_of_published_runs_stay() -> None:

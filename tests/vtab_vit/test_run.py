@@ -109,7 +109,7 @@ def test_zero_init_starts_as_the_linear_probe(root: Path) -> None:
 
 
 def test_loss_sequence(root: Path) -> None:
-    """If these numbers move, so do all results: raise `runs.VERSION` and say why."""
+    """If these numbers move, so do all results: raise `plan.VERSION` and say why."""
     sequence = losses(done(root, given("zero-init")))
     stored_sequence = json.loads(Path(__file__).with_name("loss_sequence.json").read_text())
     assert sequence == pytest.approx(stored_sequence, rel=1e-5)

@@ -1,0 +1,27 @@
+"""What a run is expected to cost."""
+
+from experiments.harness.experiment import Estimate
+from experiments.harness.spec import RunSpec
+from experiments.squad_roberta.plan import REDUCED_DATA, V1, V2
+
+MINI_STEPS = {V1: 118, V2: 178}  # of an epoch
+# Minutes of an epoch with the reduced budget.
+REDUCED_MINUTES = {"full": 5.6, "head": 2.3, "prompt-tuning": 4.7}
+OTHER_MINUTES = 4.1
+
+
+def estimate(spec: RunSpec) -> Estimate:
+    """Return the cost of a run; measured for `mini` and the reduced budget of `small`."""
+    is_select = spec.settings.phase == "select"
+    if spec.data == REDUCED_DATA:
+        epoch = REDUCED_MINUTES.get(spec.method, OTHER_MINUTES)
+        minutes = epoch * spec.settings.epochs + (0.4 if is_select else 1.2)
+        memory_gb = 1.9 if spec.method == "full" else 1.5
+        return Estimate(minutes / 60, memory_gb, "measured, 1 core")
+    if spec.profile == "mini":
+        steps = spec.settings.epochs * MINI_STEPS[spec.task]
+        step = 0.057 if spec.method == "full" else 0.036
+        return Estimate(
+            (step * steps + (0.7 if is_select else 1.2)) / 3600, 1.2, "measured, 1 core"
+        )
+    return Estimate(None, None, "not measured")
