@@ -1,7 +1,7 @@
 """Zero-init attention (LLaMA-Adapter, arXiv 2303.16199) for transformers and timm models.
 
-Names are resolved on first use: `from zia_core import ZiaError` must not import torch, or every
-command line help would take seconds.
+Names are imported on first use, so that `from zia_core import ZiaError` does not import torch and
+`--help` stays fast.
 """
 
 from importlib import import_module

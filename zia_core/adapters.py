@@ -1,8 +1,8 @@
-"""Adapter files: the trained tensors, their config and whose backbone they belong to.
+"""Save and load adapters.
 
-One file, `adapter.safetensors`: prompts and gates under their names in the model's state dict, with
-the visual projection and the task head where there is one trained beside them, and in the header
-what they are. Never a pickle.
+An adapter is one file, `adapter.safetensors`: prompts and gates under their state-dict names, plus
+the visual projection and the trained task head if there are any. The header holds the config and
+the backbone's identity. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -56,33 +56,33 @@ _HEADER = "zia"
 
 
 def adapter_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """What an adapter file holds, by its name in the bare model.
+    """The tensors of an adapter file, by their names in the bare model.
 
-    Prompts, gates, visual projection, task heads, poolers of which the model does not know that the
-    checkpoint brought them, and what else beside the layers is trained.
+    These are the prompts, gates, visual projection, task heads, poolers not known to come from the
+    checkpoint, and anything else trained outside the backbone's layers.
 
     Raises:
-        ZiaError: the model has no zero-init attention, or a file of it could not be loaded again.
+        ZiaError: the model has no zero-init attention, or the file could not be loaded again.
     """
     return {name: gathered(parameter) for name, parameter in _held(model).items()}
 
 
 def about_adapter(model: nn.Module, backbone: Mapping[str, Any]) -> dict[str, Any]:
-    """What an adapter file says about itself: method, configs and backbone."""
+    """The header of an adapter file: method, configs and backbone."""
     config, visual = zero_init_layers(model)[0].config, visual_projection(model)
     about = {"method": METHOD, "config": config.to_json(), "backbone": backbone}
     return about if visual is None else about | {"visual": visual.config.to_json()}
 
 
 def save_adapter(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
-    """Write `adapter.safetensors` into a folder (made if missing); returns the file.
+    """Write `adapter.safetensors` to `folder`, which is created if missing; return its path.
 
-    The file appears whole or not at all. The model may be wrapped; sharded by `fully_shard`, all
-    ranks have to call this. Its weights are hashed, which takes a while for a large backbone.
+    The write is atomic. The model may be wrapped; under `fully_shard` every rank must call this.
+    All backbone weights are hashed, which takes a while for a large one.
 
     Raises:
-        ZiaError: no zero-init attention, offloaded weights, trained parts that an adapter file
-            cannot hold, or a folder that cannot be written to.
+        ZiaError: no zero-init attention, offloaded weights, trained parameters that an adapter
+            file cannot hold, or a folder that is not writable.
     """
     held = _held(model)
     about = about_adapter(model, weights_identity(model, held))
@@ -111,17 +111,18 @@ def save_adapter(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
 def load_adapter(
     model: Model, source: str | os.PathLike[str], *, other_backbone: bool = False
 ) -> Model:
-    """Load an adapter; attaches first if the model has none, the visual projection too.
+    """Load an adapter, attaching prompts and visual projection first if the model has none.
 
-    A file with a task head loads that too, and trains it from there on.
+    A task head in the file is loaded too and becomes trainable.
 
     Args:
-        model: the backbone that the adapter was trained on, adapted with the same config or bare.
+        model: the backbone that the adapter was trained on, bare or attached with the same config.
         source: the folder that `save_adapter` wrote to, or the file.
-        other_backbone: accept other weights of the same shape (a quantised copy, say).
+        other_backbone: accept other weights of the same shape, such as a quantised copy.
 
     Raises:
-        ZiaError: file missing or damaged, another backbone, another config; names both sides.
+        ZiaError: the file is missing or damaged, or its backbone or config differs from the
+            model's; the message names both.
     """
     path = Path(source)
     path = path / FILE if path.is_dir() else path
@@ -161,18 +162,18 @@ def load_adapter(
 
 
 def packed(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
-    """An adapter file as bytes; `about` is JSON and goes into its header."""
+    """An adapter file as bytes, with `about` as JSON in its header."""
     whole = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
     return save(whole, {_HEADER: json.dumps(about, sort_keys=True)})
 
 
 def unpacked(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read an adapter file: what it says about itself, and its tensors."""
+    """Read the header and the tensors of an adapter file."""
     try:
         with safe_open(path, framework="pt") as file:
             about = loads((file.metadata() or {})[_HEADER])
             _check_header(path, about)
-            about = {"backbone": {}} | about  # without one it is nobody's
+            about = {"backbone": {}} | about  # without one it matches no model
             return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise ZiaError(f"There is no adapter at {path}.") from error
@@ -183,11 +184,11 @@ def unpacked(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _check_header(path: Path, about: Any) -> None:
-    """Refuse a header that is JSON, but not what `about_adapter` gives."""
+    """Refuse JSON that `about_adapter` did not write."""
     try:
         parts = (about, *(about.get(name, {}) for name in ("backbone", "config", "visual")))
         if not all(isinstance(part, dict) for part in parts):
-            raise ZiaError("a part of it is no object")
+            raise ZiaError("a part of it is not an object")
         if about.get("method") == METHOD:
             ZeroInitConfig.from_json(about["config"])
         if "visual" in about:
@@ -220,9 +221,9 @@ def _held(model: nn.Module) -> dict[str, nn.Parameter]:
     for name, parameter in held.items():
         if id(parameter) not in added and _tower(name) in towers:
             raise ZiaError(
-                f"{name} is trained, which is a part of the backbone's layers and of no adapter "
-                "file; freeze it (requires_grad_(False)) if it is still the checkpoint's, or save "
-                "the whole model."
+                f"{name} is trained, but adapter files do not hold parameters of the backbone's "
+                "layers; freeze it (requires_grad_(False)) if it still has its pretrained value, "
+                "or save the whole model."
             )
     return held
 
@@ -243,7 +244,7 @@ def _load(path: Path, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _tower(name: str) -> str:
-    """ "model.layers.3.self_attn" is of the tower "model.layers"."""
+    """The tower of a layer: "model.layers" for "model.layers.3.self_attn"."""
     return re.split(r"(?:^|\.)\d+(?:\.|$)", name, maxsplit=1)[0]
 
 
@@ -252,7 +253,7 @@ def _visual(config: VisualConfig | None) -> str:
 
 
 def _misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """What is in one of the two alone or of another shape, in a few words."""
+    """Describe the first tensor that is missing or has another shape, and count the rest."""
     differing = [
         f"{name}: {_shape(found.get(name))} instead of {_shape(expected.get(name))}"
         for name in sorted(expected.keys() | found.keys())

@@ -1,4 +1,4 @@
-"""Put zero-init attention on a model, and take it off again."""
+"""Attach zero-init attention to a model and detach it again."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Model = TypeVar("Model", bound=nn.Module)
 
 @changes_model
 def attach(model: Model, config: ZeroInitConfig | None = None) -> Model:
-    """Freeze a backbone and add prompts and gates to its topmost layers.
+    """Freeze a backbone and add prompts and gates to its topmost layers, in place.
 
     Args:
-        model: a transformers or timm model of a family in `zia_core.families`, or one tower of it;
-            compiled, too, or with PEFT's adapters.
-        config: the named choices; the paper's by default (K=10, L=30).
+        model: a transformers or timm model of a family in `zia_core.families`, or one of its
+            towers. It may be compiled or have PEFT adapters.
+        config: defaults to the paper's (K=10, L=30).
 
     Returns:
         The same model. Only parameters named `...zero_init.prompt` and `...zero_init.gate` require
@@ -38,8 +38,8 @@ def attach(model: Model, config: ZeroInitConfig | None = None) -> Model:
         torch's global generator.
 
     Raises:
-        ZiaError: unsupported model, more layers asked for than there are, weights that are
-            offloaded, or already attached. The model is then what it was before.
+        ZiaError: unsupported model, more layers requested than it has, offloaded weights, or
+            already attached. The model is unchanged.
     """
     config, bare = config or ZeroInitConfig(), unwrapped(model)
     if zero_init_layers(model):
@@ -69,7 +69,7 @@ def attach(model: Model, config: ZeroInitConfig | None = None) -> Model:
 
 @changes_model
 def detach(model: Model) -> Model:
-    """Remove prompts, gates and hooks; the backbone is bitwise what it was, trainable flags too."""
+    """Remove prompts, gates and hooks; restores the backbone bitwise, with its trainable flags."""
     adapted = [m for m in model.modules() if isinstance(getattr(m, "zero_init", None), ZeroInit)]
     if not adapted:
         raise ZiaError(f"{type(model).__name__} has no zero-init attention to detach.")
@@ -88,18 +88,18 @@ def detach(model: Model) -> Model:
 
 
 def zero_init_layers(model: nn.Module) -> list[ZeroInit]:
-    """The adapted layers' parameters, lowest layer first."""
+    """The `ZeroInit` modules of the adapted layers, lowest first."""
     return [module for module in model.modules() if isinstance(module, ZeroInit)]
 
 
 @contextmanager
 def frozen_prompts(model: Model) -> Iterator[Model]:
-    """Within the block and with autograd off, prompt keys and values are computed once and kept.
+    """Compute prompt keys and values once and reuse them within the block, while autograd is off.
 
-    `generate` does this by itself for its own duration; use it around a loop of evaluation passes.
+    `generate` does this on its own; use it around a loop of evaluation passes.
     """
     calls = {layer: layer.call for layer in zero_init_layers(model)}
-    # A block around this one keeps on keeping.
+    # Nested blocks share the outermost cache.
     with calling(
         {layer: replace(call, kept=Kept()) for layer, call in calls.items() if call.kept is None}
     ):
@@ -110,22 +110,22 @@ def frozen_prompts(model: Model) -> Iterator[Model]:
 def condition(
     model: Model, vectors: Tensor | None, present: Tensor | None = None
 ) -> Iterator[Model]:
-    """Within the block, add vectors of each sample to the prompts of all L layers (eqs 9-10).
+    """Add per-sample vectors to the prompts of all L layers within the block (eqs 9-10).
 
-    Behind the block the condition is what it was before, of a block around this one, say. It is in
-    force in this thread and task alone (`zia_core.calls`). With gradient checkpointing the backward
-    pass must run inside the block too.
+    On exit the previous condition is restored, so blocks nest. It applies to this thread or asyncio
+    task only (see `zia_core.calls`). With gradient checkpointing, run the backward pass inside the
+    block too.
 
     Args:
         model: an adapted model with hidden prompts.
-        vectors: one vector per sample of the batch for all K prompts, [B, C], or one for each
-            prompt, [B, K, C]; None for no condition.
-        present: bool [B], which samples have vectors; None for all. The others get the output that
-            they have without a condition: to the bit, where the batch is of the same shape.
+        vectors: one vector per sample for all K prompts, [B, C], or one per prompt, [B, K, C];
+            None for no condition.
+        present: bool [B], which samples have vectors; None for all. The others get their
+            unconditioned output, bitwise for a batch of the same shape.
 
     Raises:
-        ZiaError: not an adapted model, vectors of another shape, `present` is no bool [B], or a
-            DataParallel on several GPUs.
+        ZiaError: the model is not adapted, `vectors` or `present` has the wrong shape or dtype, or
+            the model is a DataParallel on several GPUs.
     """
     layers = zero_init_layers(model)
     if not layers:
@@ -148,7 +148,7 @@ def condition(
         ):
             raise ZiaError(
                 f"present is {present.dtype} of the shape {tuple(present.shape)} and there are "
-                f"vectors of {len(vectors)} samples; give one bool a sample."
+                f"vectors of {len(vectors)} samples; give one bool per sample."
             )
         given = Condition(vectors, present)
     with calling({layer: replace(layer.call, condition=given) for layer in layers}):
@@ -156,7 +156,7 @@ def condition(
 
 
 def _hook(config: ZeroInitConfig, found: Layer) -> Any:
-    """Each library is imported only where its models are."""
+    """Build the layer's hook; imports a library only for its own models."""
     shape, (device, dtype) = geometry(found), parameter_dtype(found.attention)
     if found.timm:
         from zia_core.timm_hook import TimmZeroInit

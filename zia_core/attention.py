@@ -1,11 +1,11 @@
-"""Zero-init attention: the equation.
+"""The equation of zero-init attention (LLaMA-Adapter, arXiv 2303.16199, eqs 2-8).
 
     out = softmax(q K^T / sqrt(D)) V  +  a(g) * softmax(q K_p^T / sqrt(D)) V_p
 
-The first term is the frozen layer's own attention, by whatever kernel the backbone uses. The second
-is ours: K_p, V_p come from K learned prompts, g is one gate per head that starts at zero (LLaMA-
-Adapter, arXiv 2303.16199, eqs 2-8). The two softmaxes have separate normalisers and the gate may be
-negative, so no bias on a single softmax expresses this.
+The first term is the frozen layer's own attention, by whatever kernel the backbone uses. In the
+second, K_p and V_p come from K learned prompts, and g is one gate per head that starts at zero. The
+two softmaxes have separate normalisers and the gate may be negative, so no bias on a single softmax
+expresses this.
 
 Shape suffixes: B batch, T queries, S keys of the text, K prompts, H query heads, G key-value heads
 (G < H under grouped-query attention), D head width, C model width.
@@ -24,14 +24,14 @@ class PromptKV:
     """Keys and gated values of one layer's prompts for one forward pass.
 
     Attributes:
-        key: [H, K, D], or [B, H, K, D] where a condition changes the keys of each sample. With the
+        key: [H, K, D], or [B, H, K, D] if a condition changes the keys of each sample. With the
             joint softmax [G, K, D], since they then pass through the backbone's own attention.
-        value: the same shape; a(g) is already multiplied in, unless `strength` holds it.
+        value: the same shape, multiplied by a(g) unless `strength` is set.
         shift: what a condition adds to every prompt's gated value, [B, H, 1, D], or None.
-        plain: the prompts without a condition, for the samples that have none.
-        conditioned: bool [B, 1, 1, 1], which samples have one; None where `plain` is.
-        strength: a(g), [H] or [1], for the term's one kernel, which takes keys and values per
-            key-value head: [G, K, D] or [B, G, K, D].
+        plain: the unconditioned prompts, for samples without a condition, or None.
+        conditioned: bool [B, 1, 1, 1], which samples have a condition; None if `plain` is None.
+        strength: a(g), [H] or [1], for the fused kernel, which takes keys and values per key-value
+            head: [G, K, D] or [B, G, K, D].
     """
 
     key: Tensor
@@ -43,11 +43,11 @@ class PromptKV:
 
 
 def prompt_scores(q_BHTD: Tensor, key_HKD: Tensor, scale: float, softcap: float | None) -> Tensor:
-    """q K_p^T * scale in at least float32, soft-capped if the backbone does so: [B, H, T, K]."""
+    """q K_p^T * scale in at least float32, soft-capped if the backbone is: [B, H, T, K]."""
     scores_BHTK = q_BHTD @ key_HKD.transpose(-1, -2)
     if scores_BHTK.itemsize < 4:
         scores_BHTK = scores_BHTK.float()
-    scores_BHTK = scores_BHTK.mul_(scale)  # the product's own tensor, which nothing else needs
+    scores_BHTK = scores_BHTK.mul_(scale)  # in place: nothing else needs the product
     if softcap is not None:
         scores_BHTK = torch.tanh(scores_BHTK / softcap) * softcap
     return scores_BHTK
@@ -62,14 +62,14 @@ def prompt_term(
 ) -> Tensor:
     """a(g) * softmax(q K_p^T * scale) V_p, unmasked: every query sees all K prompts.
 
-    K is about ten, so this is a plain product: it keeps [B, H, T, K] for the backward pass, where a
-    second fused call would keep one more output [B, H, T, D].
+    A plain product, since K is about ten: it saves [B, H, T, K] for the backward pass, where a
+    second call of fused attention would save another output, [B, H, T, D].
 
     Args:
         q_BHTD: queries as the text path sees them (after rotary embedding and query norm).
         prompts: keys and gated values.
         scale: the layer's own score scale, 1/sqrt(D) for LLaMA (the paper prints 1/sqrt(C)).
-        softcap: the bound c of scores c*tanh(s/c) in models that have one.
+        softcap: the bound c of soft-capped scores c*tanh(s/c), or None.
         dropout: the layer's attention dropout, 0 outside training.
 
     Returns:
@@ -82,29 +82,29 @@ def prompt_term(
         weights_BHTK = weights_BHTK.to(q_BHTD.dtype)
     term_BHTD = weights_BHTK @ prompts.value
     if prompts.shift is not None:
-        # A row's weights sum to one (dropout aside), so what is added to the value of every prompt
-        # is added to the output.
+        # Each row of weights sums to one (dropout aside), so a shift of every value is a shift of
+        # the output.
         total = weights_BHTK.sum(-1, keepdim=True) if dropout > 0.0 else 1.0
         term_BHTD = term_BHTD + total * prompts.shift
     if prompts.plain is not None and prompts.conditioned is not None:
-        # Products with keys per sample round differently than those with shared keys, so a sample
-        # without a condition takes the term that it has in a batch without any, to the bit.
+        # Per-sample keys round differently from shared ones. Unconditioned samples take the shared
+        # ones, so that their output is bitwise that of a batch without a condition.
         plain_BHTD = prompt_term(q_BHTD, prompts.plain, scale, softcap, dropout)
         term_BHTD = torch.where(prompts.conditioned, term_BHTD, plain_BHTD)
     return term_BHTD
 
 
 def add_to_one_query(text_BTHD: Tensor, q_BHTD: Tensor, prompts: PromptKV, scale: float) -> Tensor:
-    """Text plus prompt term for one query a sample (T = 1): [B, 1, H, D], in three operations.
+    """Text plus prompt term for one query per sample (T = 1), [B, 1, H, D], in three operations.
 
-    For a GPU that generates, where to launch an operation takes longer than to do it: the plain
-    form has seven. Scores are in the dtype of the queries, so it rounds otherwise.
+    The plain form takes seven, and in generation on a GPU launching dominates. Scores are in the
+    queries' dtype, so rounding differs.
 
     Args:
-        text_BTHD: what the layer's own attention gives, in the dtype of the queries.
+        text_BTHD: output of the layer's own attention, in the queries' dtype.
         q_BHTD: queries, T = 1.
-        prompts: keys and gated values of each sample, [B, H, K, D], and no shift.
-        scale: of the scores.
+        prompts: per-sample keys and gated values, [B, H, K, D], without a shift.
+        scale: score scale.
     """
     q, key, value = (
         x.flatten(0, 1) for x in (q_BHTD, prompts.key.transpose(-1, -2), prompts.value)
@@ -121,11 +121,11 @@ def joint_mix(
     prompts: PromptKV,
     scale: float,
 ) -> Tensor:
-    """One softmax over prompts and text from the finished text attention (random-init ablation).
+    """One softmax over prompts and text, from the finished text attention (random-init ablation).
 
-    softmax over both = s * text + (1 - s) * prompts with s = Z_text / (Z_text + Z_prompt), where Z
-    are the two normalisers. For unmasked attention whose keys cannot be extended from outside
-    (timm). It computes the text scores a second time; where keys can be extended, they are.
+    Equals s * text + (1 - s) * prompts with s = Z_text / (Z_text + Z_prompt), where the Z are the
+    two normalisers. It is for unmasked attention whose keys cannot be extended from outside (timm),
+    and computes the text scores a second time.
     """
     wide = torch.promote_types(q_BHTD.dtype, torch.float32)
     scores_BHTK = prompt_scores(q_BHTD, prompts.key, scale, None)
@@ -145,7 +145,7 @@ def joint_mask(
         q_BHTD: queries, for T.
         k_BHSD: the text's keys, for S.
         prompts: K.
-        causal: what None stands for when T > 1; its alignment is upper-left, as in torch's sdpa.
+        causal: whether None means causal when T > 1, aligned upper-left as in torch's sdpa.
     """
     queries, keys = q_BHTD.shape[-2], k_BHSD.shape[-2]
     if attention_mask is None:

@@ -1,7 +1,7 @@
-"""Which examples an optimiser step sees, and how they are cut into micro-batches.
+"""Choose the examples of an optimiser step and split them into micro-batches.
 
-The examples of a step are a pure function of (number of examples, batch size, seed, step): plain
-shuffling, nothing to checkpoint. How they are cut changes memory and padding, never the examples.
+The examples of a step are a pure function of (number of examples, batch size, seed, step), so there
+is nothing to checkpoint. The split affects memory and padding, never the choice of examples.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ import torch
 from zia_core.errors import ZiaError
 from zia_core.rng import derived_seed
 
-# What a micro-batch costs besides its tokens (reading the weights, launching kernels), in tokens.
-# At 0 the cheapest cut is one example at a time; the exact value matters little.
+# Fixed cost of a micro-batch (reading weights, launching kernels), in tokens. At 0 the cheapest
+# split is one example at a time; the exact value matters little.
 OVERHEAD_TOKENS = 64
 
 
@@ -22,17 +22,17 @@ def epoch_order(n: int, seed: int, epoch: int) -> list[int]:
     return list(_order(n, seed, epoch))
 
 
-@lru_cache(maxsize=2)  # every step asks for its epoch's
+@lru_cache(maxsize=2)  # every step of an epoch asks for it
 def _order(n: int, seed: int, epoch: int) -> tuple[int, ...]:
     generator = torch.Generator().manual_seed(derived_seed(seed, "epoch", epoch))
     return tuple(torch.randperm(n, generator=generator).tolist())
 
 
 def steps_per_epoch(n: int, batch_size: int) -> int:
-    """Full batches in `n` examples; the rest of the epoch is dropped, as in the released code.
+    """Full batches in `n` examples; the remainder is dropped, as in the released code.
 
     Raises:
-        ZiaError: there are fewer examples than one batch needs.
+        ZiaError: fewer examples than one batch.
     """
     if n < batch_size:
         raise ZiaError(
@@ -49,9 +49,9 @@ def examples_of_step(n: int, batch_size: int, seed: int, step: int) -> list[int]
 
 
 def fixed_micro_batches(n: int, size: int) -> list[list[int]]:
-    """Positions 0..n-1 in chunks of `size`, in the given order: the released code's micro-batches.
+    """Positions 0..n-1 in consecutive chunks of `size` (the last may be shorter).
 
-    The last chunk may be shorter.
+    These are the released code's micro-batches.
     """
     return [list(range(start, min(start + size, n))) for start in range(0, n, size)]
 
@@ -59,16 +59,16 @@ def fixed_micro_batches(n: int, size: int) -> list[list[int]]:
 def token_micro_batches(
     lengths: Sequence[int], token_budget: int, overhead_tokens: int = OVERHEAD_TOKENS
 ) -> list[list[int]]:
-    """Positions into `lengths`, grouped so that padding all but vanishes.
+    """Positions into `lengths`, grouped to minimise padding.
 
-    Sorted by length (longest first), then cut into consecutive groups. Each group is padded to its
-    first, longest example; among all cuts whose groups have at most `token_budget` padded tokens
-    the one that minimises the sum of `padded tokens + overhead_tokens` is found by dynamic
-    programming, O(n^2). An example longer than the budget stands alone.
+    Examples are sorted by length, longest first, and split into consecutive groups, each padded to
+    its longest. Of all splits with at most `token_budget` padded tokens per group, dynamic
+    programming, O(n^2), finds the one with the least total `padded tokens + overhead_tokens`. An
+    example longer than the budget is a group of its own.
     """
     order = sorted(range(len(lengths)), key=lambda position: -lengths[position])
-    cheapest = [0]  # cheapest[end]: cost of the best cut of the `end` longest examples
-    last_start = [0]  # last_start[end]: where that cut's last group starts
+    cheapest = [0]  # cheapest[end]: cost of the best split of the `end` longest examples
+    last_start = [0]  # last_start[end]: where that split's last group starts
     for end in range(1, len(order) + 1):
         best_cost, best_start = None, end - 1
         for start in range(end - 1, -1, -1):

@@ -1,8 +1,8 @@
-"""A model's repeated blocks, run in another way while it is trained.
+"""Checkpoint or compile a model's repeated blocks during training.
 
-Checkpointed: a block keeps its input alone and is run again in the backward pass, so activations
-take the memory of one block at a time, for a third more time. Compiled: all blocks are one region
-that torch.compile makes kernels of once, so that compiling takes the time of one block.
+Checkpointed blocks save only their input and are recomputed in the backward pass: the activations
+of one block at a time, for about a third more time. Compiled blocks share one region of
+torch.compile, so compilation takes as long as for a single block.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Forward = Callable[..., Any]
 
 
 def repeated_blocks(model: nn.Module) -> list[nn.Module]:
-    """The blocks of the largest stack in a model: modules of one class, one behind the other.
+    """The blocks of the largest stack in a model, a stack being consecutive modules of one class.
 
     Raises:
-        ZiaError: there is no such stack.
+        ZiaError: the model has no such stack.
     """
     stacks = [
         list(module)
@@ -43,10 +43,9 @@ def repeated_blocks(model: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def blocks_run(model: nn.Module, *, compiled: bool, checkpointed: bool) -> Iterator[None]:
-    """Within the block, passes with a gradient run the model's blocks compiled or checkpointed.
+    """Run the model's blocks compiled or checkpointed in forward passes that need gradients.
 
-    Passes without a gradient, evaluations, run as ever. The module itself is not changed: not its
-    names, nor what is saved of it.
+    Evaluation runs as usual. Module names and the state dict do not change.
 
     Raises:
         ZiaError: the model has no repeated blocks.
@@ -62,8 +61,8 @@ def blocks_run(model: nn.Module, *, compiled: bool, checkpointed: bool) -> Itera
         other = _checkpointed(other) if checkpointed else other
         block.__dict__["forward"] = _with_gradient(other, run)
     try:
-        # There is a graph more for a mask, for images, for one sample alone, and for a block below,
-        # at and above the lowest one that is trained; none for each block.
+        # Masks, images, single samples, and blocks below, at and above the lowest trained one each
+        # need a graph of their own; the number does not grow with the blocks.
         with torch._dynamo.config.patch(recompile_limit=32):  # torch.compile's own option is newer
             yield
     finally:
@@ -82,8 +81,8 @@ def _with_gradient(other: Forward, run: Forward) -> Forward:
 
 def _checkpointed(run: Forward) -> Forward:
     def forward(*args: Any, **kwargs: Any) -> Any:
-        # The backward pass runs behind the caller's `with` blocks and, on a GPU, in a thread of its
-        # own: what is in force now has to be in force there.
+        # The backward pass runs after the caller's `with` blocks and, on a GPU, in another thread:
+        # recompute in the context of the forward pass.
         seen = copy_context()
 
         def again(*args: Any, **kwargs: Any) -> Any:

@@ -1,8 +1,7 @@
-"""What belongs to one call, and not to the model: kept in a context variable, never on a module.
+"""Per-call state of adapted layers, in a context variable and never on a module.
 
-So threads and asyncio tasks on one model do not see each other's conditions, kept prompts and
-observers. A thread sees the blocks that it entered itself; to carry those of another to it, start
-it with `contextvars.copy_context().run`.
+Threads and asyncio tasks that share a model therefore do not see each other's conditions, prompt
+caches and observers. To pass them to a new thread, start it with `contextvars.copy_context().run`.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Kept:
-    """A layer's prompts inside one block of `frozen_prompts`.
+    """A layer's prompts within one block of `frozen_prompts`.
 
     Attributes:
-        prompts: what they were made from, and they themselves by the number of samples. Replaced as
-            a whole: a block may be carried to several threads.
+        prompts: what they were computed from, and the prompts by number of samples. Replaced as a
+            whole, since several threads may share a block.
     """
 
     prompts: tuple[tuple[object, ...], dict[int, PromptKV]] | None = None
@@ -37,12 +36,12 @@ class Kept:
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """What the blocks around a call say to one layer.
+    """What the enclosing blocks set for one layer.
 
     Attributes:
-        condition: of `zia_core.condition`.
-        kept: inside `frozen_prompts`.
-        observer: inside `zia_core.observe.observed`.
+        condition: by `zia_core.condition`.
+        kept: by `frozen_prompts`.
+        observer: by `zia_core.observe.observed`.
     """
 
     condition: Condition | None = None
@@ -59,13 +58,13 @@ class _Calls:
 
 _NOTHING = Call()
 _CALLS: ContextVar[_Calls | None] = ContextVar("zero_init_calls", default=None)
-_ever_called = False  # a block was entered in this process
-_open: dict[int, _Calls] = {}  # by thread, what its innermost block says
+_ever_called = False  # whether any block was entered in this process
+_open: dict[int, _Calls] = {}  # by thread, the innermost open block
 
 
 def call_of(layer: ZeroInit) -> Call:
-    """What the present call says to a layer."""
-    # Dynamo of torch 2.11 cannot read context variables: a training without blocks is one graph.
+    """The state of a layer in the current call."""
+    # Dynamo of torch 2.11 cannot read context variables; training without blocks is one graph.
     if not _ever_called:
         return _NOTHING
     calls = _CALLS.get()
@@ -76,10 +75,10 @@ def call_of(layer: ZeroInit) -> Call:
 
 @contextmanager
 def calling(calls: Mapping[ZeroInit, Call]) -> Iterator[None]:
-    """Within the block, in this context, layers are told this and not what they were told before.
+    """Set the state of layers within the block, in this context only.
 
     Raises:
-        ZiaError: the block was entered in another context than it is left in.
+        ZiaError: the block is left in another context than it was entered in.
     """
     global _ever_called
     _ever_called = True
@@ -101,8 +100,8 @@ def calling(calls: Mapping[ZeroInit, Call]) -> Iterator[None]:
         try:
             _CALLS.reset(token)
         except ValueError as error:
-            # A generator that a server resumes in one thread after the other: behind the first
-            # `yield` the block was not in force. An exception that is under way says more.
+            # A server resumed a generator in another thread, where the block has no effect. An
+            # exception already being raised is more informative.
             if finished:
                 raise ZiaError(
                     "A block of images, condition, frozen_prompts or observed was left in another "
@@ -112,14 +111,14 @@ def calling(calls: Mapping[ZeroInit, Call]) -> Iterator[None]:
 
 
 def _of_backward() -> _Calls | None:
-    """Gradient checkpointing repeats a forward pass in the backward pass.
+    """The calls that hold for a forward pass repeated by gradient checkpointing.
 
-    On a GPU that is in a thread of autograd's, which has no context of its own. torch leaves the
-    one of the thread that called `backward` there; torch 2.11 does not, so there it is that of the
-    one thread that has blocks open.
+    On a GPU it runs in an autograd thread, which has no context of its own. Newer versions of torch
+    store the context of the thread that called `backward` there; for torch 2.11, take that of the
+    only thread with open blocks.
 
     Raises:
-        ZiaError: such a torch, and several threads have blocks open.
+        ZiaError: torch stores no context, and several threads have open blocks.
     """
     if torch._C._current_graph_task_id() < 0:
         return None
@@ -127,11 +126,12 @@ def _of_backward() -> _Calls | None:
         context: Any = torch._C._get_obj_in_tls("context")
         return context.get(_CALLS) if context is not None else None
     if not isinstance(threading.current_thread(), threading._DummyThread):
-        return None  # a thread of Python's, which has its own context
+        return None  # a Python thread, which has its own context
     threads = list(_open.values())
     if len(threads) > 1:
         raise ZiaError(
-            f"torch {torch.__version__} does not say for which thread a layer is computed again, "
-            f"and {len(threads)} have a condition or images: train in one thread, or update torch."
+            f"torch {torch.__version__} does not tell which thread a layer is recomputed for, and "
+            f"{len(threads)} threads have a condition or images: train in one thread, or update "
+            "torch."
         )
     return threads[0] if threads else None

@@ -1,4 +1,4 @@
-"""Changes to a model: made as a whole or not at all."""
+"""Change a model completely or not at all."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ R = TypeVar("R")
 
 
 def changes_model(change: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M, P], R]:
-    """For functions that change the model they are given: one that raises leaves it as it was.
+    """Decorator for functions that modify a model: restore the model if they raise.
 
-    Inside `torch.inference_mode` too, what they make are ordinary tensors: others could neither be
-    trained nor, with their version uncounted, noticed to have changed.
+    Inference mode is disabled inside: inference tensors could not be trained, and have no version
+    counter that would reveal changes.
     """
 
     @functools.wraps(change)
@@ -37,16 +37,14 @@ def changes_model(change: Callable[Concatenate[M, P], R]) -> Callable[Concatenat
 
 
 def refuse_unplaced(model: nn.Module, what: str) -> None:
-    """Refuse a model some of whose weights are elsewhere, on the disk, say.
-
-    A model that is on `meta` as a whole has its shapes only, and is taken for that.
+    """Refuse a model with offloaded weights. One entirely on `meta` is accepted.
 
     Args:
-        model: about to be changed or read.
-        what: cannot be done then, for the sentence.
+        model: the model to change or read.
+        what: the start of the message: "... cannot be attached to".
 
     Raises:
-        ZiaError: some of its parameters are on `meta`.
+        ZiaError: some, but not all, of its parameters are on `meta`.
     """
     away = [name for name, parameter in model.named_parameters() if parameter.is_meta]
     if away and len(away) < sum(1 for _ in model.parameters()):
@@ -54,7 +52,7 @@ def refuse_unplaced(model: nn.Module, what: str) -> None:
 
 
 def unplaced(model: nn.Module, name: str, what: str) -> str:
-    """The sentence for a weight that is on `meta`."""
+    """The message for a weight that is on `meta`."""
     return (
         f"{what} {type(model).__name__}: its weight {name} is on meta; load the model without "
         "offloading (device_map={'': 0} or 'cpu'), or take accelerate's hooks off first "
@@ -63,7 +61,7 @@ def unplaced(model: nn.Module, name: str, what: str) -> str:
 
 
 class _Before:
-    """All that a change can replace in a model: attributes, hooks, parts, flags, values."""
+    """A snapshot of what a change can replace: attributes, hooks, modules, flags and values."""
 
     def __init__(self, model: nn.Module) -> None:
         self._modules = [(module, _contents(module.__dict__)) for module in model.modules()]
@@ -75,7 +73,7 @@ class _Before:
             for name, (value, inside) in contents.items():
                 module.__dict__[name] = value
                 if inside is not None:
-                    # The same object: whoever may remove a hook holds on to its dictionary.
+                    # Refill the same object: handles that remove hooks refer to their dictionary.
                     value.clear()
                     value.update(inside)
         for parameter, data, requires_grad in self._parameters:
@@ -86,7 +84,7 @@ class _Before:
 
 
 def _contents(attributes: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Attributes with a copy of what is in those that hold parts, parameters and hooks."""
+    """Attributes, with a copy of the contents of those that are dicts or sets."""
     return {
         name: (value, value.copy() if isinstance(value, dict | set) else None)
         for name, value in attributes.items()

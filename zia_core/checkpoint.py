@@ -1,7 +1,7 @@
-"""One checkpoint is one safetensors file: whole or absent, and damaged bytes are noticed.
+"""Write and read checkpoints: one safetensors file each, written atomically, with a checksum.
 
-Tensors are stored as they are; everything else (the step, running sums) is JSON in the file's
-header, beside a SHA-256 of the complete file. Nothing is ever unpickled.
+Everything but the tensors (the step, running sums) is JSON in the header, beside a SHA-256 of the
+whole file. Nothing is pickled.
 """
 
 import hashlib
@@ -21,8 +21,8 @@ from zia_core.json_text import loads
 
 JSON: TypeAlias = "Mapping[str, JSON] | Sequence[JSON] | str | int | float | bool | None"
 
-# The digest covers the header that holds it, so it is computed with this in its place. The key
-# cannot occur a second time: in JSON, a quote inside any other string is preceded by a backslash.
+# The digest covers its own header, so it is computed with zeros in its place. The key cannot occur
+# twice: inside any other JSON string its quotes would be escaped.
 _DIGEST_KEY = b'"sha256":"'
 _NO_DIGEST = b"0" * 64
 _BLOCK = 1 << 20
@@ -31,20 +31,20 @@ _BLOCK = 1 << 20
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, JSON]) -> None:
     """Replace `path` by a checkpoint, atomically and durably.
 
-    The bytes go into a folder `<name>.<random>.tmp` beside it, are flushed to the disk, and take
-    the name `path` only then; whoever kills the process leaves the previous file untouched (and
-    perhaps that folder). `state` must be JSON without NaN.
+    The file is written in a temporary folder `<name>.<random>.tmp` beside `path`, flushed, then
+    renamed. A killed process leaves the previous file intact, and perhaps that folder. `state` must
+    be JSON without NaN.
 
     Raises:
-        ZiaError: the file could not be written (disk full, no permission); the previous file
-            stays and the temporary folder is removed.
+        ZiaError: the file could not be written (disk full, no permission). The previous file stays
+            and the temporary folder is removed.
     """
     header = {"sha256": _NO_DIGEST.decode(), "state": json.dumps(state, allow_nan=False)}
     try:
         with TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.", suffix=".tmp") as folder:
             temporary = Path(folder, path.name)
-            # save_file makes files that only their owner may read; an ordinary one has the mode
-            # that the umask asks for.
+            # save_file makes the file readable by its owner only: keep the mode that the umask
+            # asks for.
             temporary.touch()
             mode = temporary.stat().st_mode
             save_file({k: t.detach().contiguous() for k, t in tensors.items()}, temporary, header)
@@ -69,7 +69,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors (on the CPU) and the state that `write_checkpoint` stored.
 
     Raises:
-        ZiaError: the file is missing, or any of its bytes is not what was written.
+        ZiaError: the file is missing or damaged.
     """
     try:
         with path.open("rb") as file:
@@ -87,7 +87,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _digest_position(file: BinaryIO) -> int:
-    """Offset of the digest's 64 characters: after 8 bytes of header length, inside the header."""
+    """Offset of the digest's 64 characters in the header, which follows 8 bytes of length."""
     file.seek(0)
     header_length = int.from_bytes(file.read(8), "little")
     if header_length > os.fstat(file.fileno()).st_size:
@@ -99,7 +99,7 @@ def _digest_position(file: BinaryIO) -> int:
 
 
 def _digest(file: BinaryIO, digest_at: int) -> bytes:
-    """SHA-256 in hex of the file with `_NO_DIGEST` where the digest stands."""
+    """Hexadecimal SHA-256 of the file, with `_NO_DIGEST` in place of the digest."""
     file.seek(0)
     sha256 = hashlib.sha256(file.read(digest_at))
     sha256.update(_NO_DIGEST)
@@ -110,7 +110,7 @@ def _digest(file: BinaryIO, digest_at: int) -> bytes:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut."""
+    """Make a rename in the folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The named choices of zero-init attention."""
+"""Configuration of zero-init attention."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from zia_core.errors import ZiaError
 
 @dataclass(frozen=True)
 class ZeroInitConfig:
-    """What is attached to a backbone. The defaults are those of the paper's training code.
+    """Configuration of `attach`. The defaults are those of the paper's training code.
 
     Attributes:
-        prompt_length: K, learned prompts in each adapted layer.
+        prompt_length: K, learned prompts per adapted layer.
         num_layers: L, adapted layers, counted from the top.
-        prompt_source: ``hidden``: a prompt is a hidden state that goes through the layer's frozen
+        prompt_source: ``hidden``: a prompt is a hidden state that passes through the layer's frozen
             key and value projections (the paper, eqs 3-4). ``key_value``: a prompt *is* a key and a
             value, as in P-tuning v2, on which the paper builds for RoBERTa.
-        softmax: ``separate``: prompts and words have a softmax each (eq. 7). ``joint``: one softmax
-            over both and no gate. The paper's "rand-init" ablation is not defined in it; this is
-            the reading of the independent re-run arXiv 2502.03029.
+        softmax: ``separate``: one softmax for prompts and one for words (eq. 7). ``joint``: one
+            softmax over both and no gate. The paper does not define its "rand-init" ablation; this
+            is how the independent re-run arXiv 2502.03029 reads it.
         gate_per: one gate per ``head`` (the paper) or per ``layer`` (PEFT).
         gate_activation: ``tanh`` (arXiv v3 and the released training code) or ``identity``
             (arXiv v1, PEFT, LitGPT).
-        gate_init: what every gate starts at. Zero makes step 0 the pretrained model; another value
-            is the second reading of "rand-init".
+        gate_init: initial value of every gate. Zero makes step 0 the pretrained model; another
+            value is the second reading of "rand-init".
         prompt_std: prompts are drawn from N(0, prompt_std^2).
     """
 
@@ -59,12 +59,12 @@ class ZeroInitConfig:
                 )
 
     def to_json(self) -> dict[str, Any]:
-        """All choices as JSON values, those at their default included."""
+        """All fields as JSON values, defaults included."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> ZeroInitConfig:
-        """The inverse of `to_json`. An unknown name is refused: it may change the method."""
+        """The inverse of `to_json`. Unknown names are refused: they may change the method."""
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(record) - known):
             raise ZiaError(

@@ -1,13 +1,13 @@
-"""The training loop: one for every experiment.
+"""The training loop of all experiments.
 
-One pass of the loop is: step, its record, an evaluation if due, a checkpoint if due. A checkpoint
-at step s is therefore written after every record of steps up to s and before any later one, so
-cutting the records back to s and going on repeats nothing and loses nothing. On a CPU, in float32
-and with the same number of threads, a resumed run is bitwise the uninterrupted one.
+Each iteration makes a step, records it, then evaluates and checkpoints if due. A checkpoint at step
+s thus follows every record up to s and precedes all later ones: truncating the records at s and
+continuing repeats and loses nothing. On a CPU, in float32 and with the same number of threads, a
+resumed run is bitwise the uninterrupted one.
 
-Where torch.distributed has several processes ("ranks"), each makes the gradients of its share of
-every batch, and all step with their sum; the first alone has the journal. Losses and parameters
-are those of one process but for rounding, and for the numbers that dropout draws.
+With several processes ("ranks") in torch.distributed, each computes gradients for its share of
+every batch and all step with their sum; only the first writes the journal. Losses and parameters
+equal those of one process up to rounding and the random numbers of dropout.
 """
 
 import math
@@ -58,21 +58,22 @@ _RECORDS_SHOWN = 16
 def train(
     model: nn.Module, task: TrainTask, settings: TrainSettings, journal: Journal
 ) -> TrainSummary:
-    """Train the parameters of `model` that require a gradient; go on where `journal` left off.
+    """Train the parameters of `model` that require a gradient, resuming from `journal`.
 
-    The model is on `settings.device`, and comes back in the train or eval mode it came in. The
-    global random generators are seeded at the first step and restored on resume, so that what
-    follows the training draws the same numbers either way.
+    The model must be on `settings.device`; its train or eval mode is restored afterwards. The
+    global random generators are seeded at the first step and restored on resume, so that code
+    after training draws the same numbers either way.
 
-    Of several ranks, all return; only the first one's journal is written to and read, while
-    `stop_requested` is heard on any of them.
+    Every rank returns. Only the first rank's journal is read and written; `stop_requested` counts
+    on any of them.
 
     Raises:
-        Interrupted: `journal.stop_requested()` gave a reason, and a checkpoint was saved; or
-            another rank is gone, and the newest checkpoint is what there is.
-        NonFiniteLoss: a loss or gradient is NaN or infinite; nothing was stepped.
-        ZiaError: the checkpoint is another model's, the precision is not what the settings say,
-            the data do not fill a batch, or blocks are asked for that the model does not have.
+        Interrupted: `journal.stop_requested()` gave a reason and a checkpoint was saved, or another
+            rank is gone and the newest checkpoint has to do.
+        NonFiniteLoss: a loss or gradient is NaN or infinite; no step was made.
+        ZiaError: the checkpoint belongs to another model, the model's dtype contradicts the
+            settings' precision, the data do not fill a batch, or the model has no blocks to
+            compile or checkpoint.
     """
     was_training = model.training
     model.train()
@@ -122,7 +123,7 @@ class _Training:
             with ranks.failing_together():
                 self._evaluate()
         while self.so_far.steps < settings.total_steps:
-            # Any rank's signal stops all of them, and all at this step.
+            # A signal to any rank stops all of them at this step.
             if reason := ranks.first_text(self.journal.stop_requested() or "")[1]:
                 with ranks.failing_together():
                     if saved_at != self.so_far.steps:
@@ -142,10 +143,10 @@ class _Training:
         return step == self.settings.total_steps or (every > 0 and step % every == 0)
 
     def _step(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """One optimiser step; returns its records, of the metrics and of the timing."""
+        """Make one optimiser step and return its metrics and timing records."""
         settings, task, so_far, ranks = self.settings, self.task, self.so_far, self.ranks
         started = time.perf_counter()
-        if ranks.size > 1:  # a checkpoint has the generators of the first rank only
+        if ranks.size > 1:  # checkpoints hold only the first rank's generators
             seed_everything(derived_seed(settings.seed, "step", so_far.steps, ranks.rank))
         plan = self._plan(so_far.steps)
         lr = learning_rate(
@@ -160,7 +161,7 @@ class _Training:
             self._begin_next_step()
         present = ranks.add_gradients(self.parameters)
         norm = get_total_norm(p.grad for p in self.parameters.values() if p.grad is not None)
-        # The one time in a step that the CPU waits for a GPU.
+        # The only point in a step where the CPU waits for a GPU.
         sums, counts, norms, ranks_with_gradient = read_together(
             [found.sums, found.labels, [norm], [] if present is None else [present]], self.device
         )
@@ -223,13 +224,13 @@ class _Training:
         )
 
     def _plan(self, step: int) -> StepPlan:
-        """Of the step that is made or, while that is still on its way, of the next one."""
+        """The plan of the current step or, while that is still running, of the next."""
         if step not in self.plans:
             self.plans = {step: plan_step(self.task, self.settings, step, self.ranks)}
         return self.plans[step]
 
     def _begin_next_step(self) -> None:
-        """Have the next step's first micro-batch on the device when this step's work is done."""
+        """Start copying the next step's first micro-batch to the device."""
         step = self.so_far.steps + 1
         if step < self.settings.total_steps:
             for members in self._plan(step).micro_batches[:1]:
@@ -238,9 +239,9 @@ class _Training:
     def _over_all_ranks(
         self, plan: StepPlan, sums: Sequence[float], labels: int
     ) -> tuple[float, int]:
-        """The sum of the losses and the number of labels; raises on all ranks where one has to."""
+        """The summed loss and number of labels of all ranks; if one rank raises, all raise."""
         failure, own = self._wrong_with(plan, sums, labels), 0.0
-        for value in sums:  # one by one: Python's sum() adds in another way since 3.12
+        for value in sums:  # not sum(), whose rounding changed in Python 3.12
             own += value
         loss_sum, all_labels, failures = self.ranks.sums(own, labels, failure is not None)
         if failures:
@@ -250,7 +251,7 @@ class _Training:
         return loss_sum, int(all_labels)
 
     def _wrong_with(self, plan: StepPlan, sums: Sequence[float], labels: int) -> ZiaError | None:
-        """What this rank's losses are not to be stepped for."""
+        """The reason not to step with this rank's losses, or None."""
         for members, value in zip(plan.micro_batches, sums, strict=True):
             if not math.isfinite(value):
                 return NonFiniteLoss(f"the loss is {value} at {self._where(members)}")
@@ -263,7 +264,7 @@ class _Training:
         return None
 
     def _evaluate(self) -> None:
-        """Evaluate and record; the training that follows is the same as without it."""
+        """Evaluate and record, without affecting the training that follows."""
         if not self.ranks.is_first:
             return
         self.model.eval()
@@ -291,7 +292,7 @@ class _Training:
         self.journal.save_checkpoint(self.so_far.steps, tensors, asdict(self.so_far))
 
     def _resume(self) -> int | None:
-        """Take up the journal's checkpoint; return its step, or None if there is none."""
+        """Restore the journal's checkpoint and return its step; None if there is none."""
         with self.ranks.failing_together():
             loaded = self.journal.load_checkpoint() if self.ranks.is_first else None
         loaded = checkpoint_of_first(self.ranks, loaded)
@@ -309,7 +310,7 @@ class _Training:
 
 
 def _trainable_parameters(model: nn.Module, settings: TrainSettings) -> dict[str, Parameter]:
-    """The named parameters to train; the model's dtypes are what the settings' precision says."""
+    """The named parameters to train, after checking dtypes against the settings' precision."""
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if settings.total_steps > 0 and not trainable:
         raise ZiaError("the model has no parameter that requires a gradient")

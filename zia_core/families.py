@@ -1,8 +1,8 @@
-"""The model families: where attention layers are, and how their frozen weights project a prompt.
+"""Model families: find attention layers and project prompts with their frozen weights.
 
-A family is an attention class whose forward pass we rely on in one respect only: queries, keys and
-values can be reached between the projections (with norm and rotary embedding) and the output
-projection. A class is listed when a parity test against a naive reference exists for it.
+A family is an attention class. All we rely on in its forward pass is that queries, keys and values
+can be reached between the input projections (with norm and rotary embedding) and the output
+projection. Only classes with a parity test against a naive reference are listed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TRANSFORMERS = {
     "ViTAttention",
     "CLIPAttention",
 }
-# Where timm's ViTs have theirs from; some thirty other modules of timm call theirs `Attention` too.
+# The modules that define the attention of timm's ViTs; some thirty others have an `Attention` too.
 TIMM = {"timm.layers.attention", "timm.models.vision_transformer"}
 _TIMM_PARTS = ("qkv", "q_norm", "k_norm", "norm", "attn_drop", "num_heads", "head_dim", "scale")
 FAMILIES = "LLaMA, Mistral, Qwen2, Qwen3, Gemma 1-3, BERT, RoBERTa, ViT, CLIP and timm ViTs"
@@ -39,7 +39,7 @@ FAMILIES = "LLaMA, Mistral, Qwen2, Qwen3, Gemma 1-3, BERT, RoBERTa, ViT, CLIP an
 
 @dataclass(frozen=True)
 class Layer:
-    """One attention layer of a backbone, `name` as in `named_modules`."""
+    """An attention layer of a backbone, with its name in `named_modules`."""
 
     name: str
     attention: nn.Module
@@ -47,10 +47,10 @@ class Layer:
 
 
 def attention_layers(model: nn.Module) -> list[Layer]:
-    """The attention layers of a model's one tower, lowest first.
+    """The attention layers of a model with a single tower, lowest first.
 
     Raises:
-        ZiaError: the model has none of a supported kind, or several towers (attach to one of them).
+        ZiaError: the model has no supported layer, or several towers (attach to one of them).
     """
     towers: dict[str, list[Layer]] = {}
     for name, module in model.named_modules():
@@ -110,7 +110,7 @@ def _head_dim(attention: Any) -> int:
 
 
 def geometry(layer: Layer) -> Geometry:
-    """The sizes of a layer, read from its own projections (never inferred from hidden/heads)."""
+    """The sizes of a layer, read off its projections (hidden/heads need not be the head width)."""
     attention: Any = layer.attention
     head_dim = _head_dim(attention)
     if layer.timm:
@@ -132,10 +132,10 @@ def geometry(layer: Layer) -> Geometry:
 
 
 def projection(attention: Any) -> Projection:
-    """K_p and V_p of a transformers layer: frozen k and v projection, key norm, never rotary."""
+    """K_p and V_p of a transformers layer: frozen k and v projections, key norm, no rotary."""
 
     def project(prompt: Tensor) -> tuple[Tensor, Tensor]:
-        # Looked up here, since while prompts are kept nobody calls this.
+        # Looked up here and not above, since cached prompts need no projection.
         _, k_proj, v_proj = _projections(attention)
         head_dim, key_norm = _head_dim(attention), getattr(attention, "k_norm", None)
         key, value = (
@@ -148,7 +148,7 @@ def projection(attention: Any) -> Projection:
 
 
 def timm_projection(attention: Any) -> Projection:
-    """The same for timm's fused qkv weight, of which the query third is not computed."""
+    """K_p and V_p by the key and value thirds of timm's fused qkv weight."""
 
     def project(prompt: Tensor) -> tuple[Tensor, Tensor]:
         query_width = attention.num_heads * attention.head_dim
@@ -166,7 +166,7 @@ def timm_projection(attention: Any) -> Projection:
 
 
 def parameter_dtype(attention: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Where and in what precision prompts and gates are kept: the layer's device, float32 or more.
+    """Device and dtype for prompts and gates: the layer's device, float32 or float64.
 
     Half-precision prompts would lose most optimiser updates; the released training code also keeps
     them in float32 over float16 weights.

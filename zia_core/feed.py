@@ -1,4 +1,4 @@
-"""Micro-batches on the device before they are needed."""
+"""Prefetch micro-batches to the device."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Fed:
 
     Attributes:
         members: its examples.
-        batch: what the task made of them.
-        paddings: by the shape of each padding mask, where the padding is.
+        batch: their tensors, as the task made them.
+        paddings: where the padding is, by the shape of each padding mask.
     """
 
     members: Sequence[int]
@@ -31,16 +31,16 @@ class Fed:
 
 
 class Feed:
-    """Makes a task's micro-batches; on a GPU it copies the next one while one is worked on."""
+    """Makes a task's micro-batches; on a GPU, copies the next while the current one is used."""
 
     def __init__(self, task: TrainTask, device: torch.device) -> None:
         self._task, self._device = task, device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._next: Fed | None = None
-        self._draws = False  # the task's batches are random
+        self._draws = False  # whether making a batch draws random numbers
 
     def take(self, members: Sequence[int]) -> Fed:
-        """The micro-batch of these examples, for the current stream."""
+        """The micro-batch of these examples, ready for the current stream."""
         fed, self._next = self._next, None
         if fed is None or fed.members != members:
             fed = self._fed(members)
@@ -48,14 +48,14 @@ class Feed:
             current = torch.cuda.current_stream(self._device)
             current.wait_stream(self._stream)
             for tensor in fed.batch.values():
-                tensor.record_stream(current)  # its memory is no other copy's before then
+                tensor.record_stream(current)  # its memory is not reused before then
         return fed
 
     def ahead(self, members: Sequence[int], *, of_next_step: bool = False) -> None:
-        """Begin to copy what will be taken next; on a CPU there is nothing to gain.
+        """Start copying the examples that will be taken next; does nothing on a CPU.
 
-        What fails here fails again when it is taken. A checkpoint between two steps has the random
-        generators, so a next step's batch that draws from them is left for later.
+        Errors are left to `take`. Checkpoints between steps save the random generators, so a batch
+        of the next step that draws from them is not made ahead.
         """
         if self._stream is None or (of_next_step and self._draws):
             return

@@ -1,7 +1,7 @@
-"""Which form computes the prompt term: plain products, or one kernel (`zia_core.fused_term`).
+"""Choose how the prompt term is computed: plain products or the kernel of `zia_core.fused_term`.
 
-Both compute the same equation. The kernel is for NVIDIA GPUs of 2020 and later (Ampere, Hopper) and
-for what training and generation mostly are: everything else takes the plain form.
+Both compute the same equation. The kernel covers the common cases of training and generation on
+NVIDIA GPUs from Ampere on; everything else takes the plain form.
 """
 
 from __future__ import annotations
@@ -21,17 +21,15 @@ Form = Literal["automatic", "plain", "fused"]
 _chosen: Form = "automatic"
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-LONGEST, WIDEST = 128, 256  # K and D that the kernel's tiles are made for
+LONGEST, WIDEST = 128, 256  # the largest K and D that the kernel supports
 
 
 @contextmanager
 def prompt_form(form: Form) -> Iterator[None]:
-    """Within the block, compute the prompt term of all models in this form (tests, benchmarks).
+    """Force the form of the prompt term within the block, for all models (tests, benchmarks).
 
-    With gradient checkpointing the backward pass must run inside the block too.
-
-    Raises:
-        ZiaError: within the block, where `fused` does not support what it is to compute.
+    With gradient checkpointing, run the backward pass inside the block too. Forward passes that
+    `fused` does not support raise a ZiaError.
     """
     global _chosen
     before, _chosen = _chosen, form
@@ -47,16 +45,19 @@ def is_automatic() -> bool:
 
 
 def is_fused(q: Tensor, prompts: int, head_dim: int, dropout: float, observed: bool) -> bool:
-    """Whether a layer's term is to be computed by the kernel.
+    """Whether the kernel computes a layer's term.
 
     Args:
-        q: the queries, or what they are made of: for device and dtype.
+        q: the queries, or the hidden states they are made of: only device and dtype matter.
         prompts: K.
         head_dim: D.
-        dropout: of the attention weights, which the kernel never holds as a tensor.
-        observed: the term itself is asked for, which the kernel does not write.
+        dropout: of the attention weights; the kernel supports none.
+        observed: whether an observer needs the term itself, which the kernel does not write.
+
+    Raises:
+        ZiaError: the fused form is forced and does not support this.
     """
-    # torch.compile for a GPU needs Triton anyway, and cannot look into `_is_usable`.
+    # torch.compile for a GPU needs Triton anyway, and cannot trace `_is_usable`.
     fits = q.is_cuda and (torch.compiler.is_compiling() or _is_usable())
     if _chosen == "plain" or (_chosen == "automatic" and not fits):
         return False
@@ -78,7 +79,7 @@ def is_fused(q: Tensor, prompts: int, head_dim: int, dropout: float, observed: b
 
 @cache
 def _is_usable() -> bool:
-    """Whether Triton is installed and every GPU here has what the kernel needs (bfloat16)."""
+    """Whether Triton is installed and every visible GPU is Ampere or newer (bfloat16)."""
     if torch.version.cuda is None or find_spec("triton") is None:
         return False
     return all(

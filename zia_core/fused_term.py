@@ -1,9 +1,9 @@
-"""The prompt term in one kernel, for autograd, autocast, gradient checkpointing and torch.compile.
+"""The prompt term in one kernel; works with autograd, gradient checkpointing and torch.compile.
 
     out = text + a(g) * softmax(q K_p^T * scale) V_p
 
-For the backward pass nothing is kept but what exists anyway: queries, prompts and gates. Importing
-this module imports Triton; `zia_core.forms` says when it is used.
+The backward pass saves only queries, prompts and gates, which exist anyway. Importing this module
+imports Triton; `zia_core.forms` decides when it is used.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from torch.autograd.function import once_differentiable
 
 from zia_core import term_kernels
 
-PARTS = 512  # programs of the backward pass, about four for each processor of a large GPU
+PARTS = 512  # programs of the backward pass, about four per multiprocessor of a large GPU
 _BLOCK, _ROWS = 128, 16  # of `combine`
 
 
 class _Blocks(NamedTuple):
-    """The tile that a program works on, and what the compiler is told of it."""
+    """A program's tile sizes and compiler options."""
 
     BLOCK_T: int
     BLOCK_K: int
@@ -45,14 +45,14 @@ def add_prompt_term(
     """The text's output with the prompt term added, [B, T, H, D].
 
     Args:
-        text_BTHD: what the layer's own attention gives.
-        q_BHTD: queries, of any strides, float32, bfloat16 or float16.
-        key_GKD: prompt keys for G heads, each for H/G query heads; [B, G, K, D] for keys of each
-            sample. K is at most 128.
-        value_GKD: prompt values, not gated; [B, G, K, D] for values of each sample.
+        text_BTHD: output of the layer's own attention.
+        q_BHTD: queries of any strides, in float32, bfloat16 or float16.
+        key_GKD: prompt keys of G key-value heads, each shared by H/G query heads, or per-sample
+            keys [B, G, K, D]. K is at most 128.
+        value_GKD: prompt values before gating; [B, G, K, D] if per sample.
         strength_H: a(g), [H] or [1].
-        scale: of the scores.
-        softcap: the bound c of scores c*tanh(s/c), or None.
+        scale: score scale.
+        softcap: the bound c of soft-capped scores c*tanh(s/c), or None.
     """
     key, value = key_GKD.to(q_BHTD.dtype), value_GKD.to(q_BHTD.dtype)
     return _AddTerm.apply(text_BTHD, q_BHTD, key, value, strength_H, scale, softcap)
@@ -72,12 +72,12 @@ class _AddTerm(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(query, key, value, strength)
         ctx.scale, ctx.softcap, ctx.text_dtype = scale, softcap, text.dtype
-        # An operator is what torch.compile can put into its graph; a bare call is faster.
+        # torch.compile needs an operator for its graph; a bare call is faster.
         call = _forward_op if torch.compiler.is_compiling() else _forward
         return call(text, query, key, value, strength, scale, softcap)
 
     @staticmethod
-    @once_differentiable  # a second derivative is refused, and not silently that of a constant
+    @once_differentiable  # refuse second derivatives, which would silently be wrong
     def backward(ctx: Any, grad: Tensor) -> Any:
         query, key, value, strength = ctx.saved_tensors
         call = _backward_op if torch.compiler.is_compiling() else _backward
@@ -147,7 +147,7 @@ def _backward(
     stretches = triton.cdiv(T, stretch)
     d_query = torch.empty_like(query) if query_grad else query.new_empty((0, 0, 0, 0))
     key_part, value_part = query.new_empty((2, B, stretches, H, K, D), dtype=torch.float32)
-    own = B if max(key.ndim, value.ndim) == 4 else 1  # as many gradients as prompts
+    own = B if max(key.ndim, value.ndim) == 4 else 1  # sets of prompts, hence of gradients
     d_key, d_value = (
         one.new_empty((own, G, K, D), dtype=one.dtype if len(one) == own or own == 1 else None)
         for one in (key, value)
@@ -209,27 +209,27 @@ def _backward(
 
 
 def _blocks(dtype: torch.dtype, T: int, K: int, D: int, *, backward: bool = False) -> _Blocks:
-    """Tiles that fit: by the compiler's own count of registers and shared memory for Hopper."""
+    """Tiles that fit Hopper's registers and shared memory, as counted by the compiler."""
     block_k = max(16, triton.next_power_of_2(K))
     wide = dtype == torch.float32
     block_d = min(max(16, triton.next_power_of_2(D)), (2048 if wide else 8192) // block_k)
-    # Measured on an H100 with ten prompts: tiles of 64 take two thirds of the time that 32 take.
+    # Measured on an H100 with ten prompts: tiles of 64 take two thirds of the time of 32.
     small = not wide and (not backward or (block_k == 16 and block_d <= 128))
     block_t = 16 if T <= 16 else 64 if small else 32
     num_d = triton.cdiv(D, block_d)
-    # With pieces, loads ahead of the loop would each take shared memory.
+    # With several pieces, each prefetched load would take shared memory.
     return _Blocks(
         block_t, block_k, block_d, num_d, 8 if block_k > 32 else 4, 2 if num_d == 1 else 1
     )
 
 
 def _rows(x: Tensor) -> Tensor:
-    """Rows of D numbers in one piece, as the kernels read them."""
+    """The tensor with a contiguous last dimension, as the kernels read it."""
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def _strides(x: Tensor) -> tuple[int, int, int]:
-    """Of samples, heads and prompts; zero for samples that share their prompts."""
+    """Strides of samples (0 if they share prompts), heads and prompts."""
     sample = 0 if x.ndim == 3 else x.stride(0)
     return sample, x.stride(-3), x.stride(-2)
 
@@ -239,7 +239,7 @@ def _step(strength: Tensor) -> int:
 
 
 def _device_of(x: Tensor) -> AbstractContextManager[object]:
-    """Triton launches on the current device, which need not be the tensor's."""
+    """Make the tensor's device current: Triton launches on the current one."""
     return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
 
 

@@ -1,4 +1,4 @@
-"""The gradients of one optimiser step: its examples cut into micro-batches, scaled and added up."""
+"""Plan an optimiser step's micro-batches and accumulate their gradients."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,15 +16,15 @@ from zia_core.training import TrainSettings, TrainTask
 
 @dataclass(frozen=True)
 class StepPlan:
-    """What one optimiser step is made of; a function of the settings and the data.
+    """The examples of one optimiser step; a function of the settings and the data.
 
     Attributes:
-        indices: the step's examples, on all ranks together.
-        labels: theirs; what a sum of losses is divided by, so that the ranks' gradients are to be
-            added up, not averaged. Known in advance, so that each micro-batch can be scaled and
-            let go before the next.
-        micro_batches: this rank's, perhaps none.
-        count: micro-batches that the ranks have together.
+        indices: the step's examples on all ranks.
+        labels: their number of labels. Losses are divided by it, so ranks add their gradients
+            instead of averaging. Known in advance, so each micro-batch is scaled and freed before
+            the next.
+        micro_batches: this rank's; may be empty.
+        count: micro-batches on all ranks.
     """
 
     indices: Sequence[int]
@@ -35,9 +35,12 @@ class StepPlan:
 
 @dataclass
 class Losses:
-    """What the micro-batches of a step gave, on the device: a scalar each.
+    """Losses and label counts of a step's micro-batches.
 
-    `labels` are those that a task counts on the device; `counted` is the sum of the others.
+    Attributes:
+        sums: the summed loss of each micro-batch, scalars on the device.
+        labels: label counts that the task computes on the device, scalars.
+        counted: the sum of all other label counts.
     """
 
     sums: list[Tensor] = field(default_factory=list)
@@ -46,7 +49,7 @@ class Losses:
 
 
 def plan_step(task: TrainTask, settings: TrainSettings, step: int, ranks: Ranks) -> StepPlan:
-    """The plan of a step, which counts from 0."""
+    """The plan of a step; `step` counts from 0."""
     indices = examples_of_step(len(task), settings.batch_size, settings.seed, step)
     labels = sum(task.labels(index) for index in indices)
     return StepPlan(indices, labels, *_micro_batches(task, settings, indices, ranks))
@@ -60,7 +63,7 @@ def accumulate_gradients(
     feed: Feed,
     where: Callable[[Sequence[int]], str],
 ) -> Losses:
-    """Add the gradients of this rank's share of a step, without waiting for any of them.
+    """Accumulate the gradients of this rank's share of a step, without waiting for the device.
 
     `where` names the step and examples in errors.
 
@@ -74,7 +77,7 @@ def accumulate_gradients(
         fed = feed.take(members)
         with autocast(settings), padding_known(fed.paddings):
             loss, labels = task.loss(model, fed.batch)
-        # A micro-batch without labels has a sum of 0, and the mean 0.
+        # Without labels, the sum is 0 and so is the mean.
         by_label = settings.loss_reduction == "step_labels"
         own = sum(task.labels(index) for index in members)
         (loss / (plan.labels if by_label else max(own, 1) * plan.count)).backward()
@@ -89,7 +92,7 @@ def accumulate_gradients(
 
 
 def autocast(settings: TrainSettings) -> torch.autocast:
-    """The context of a forward pass at the settings' precision."""
+    """Autocast for forward passes at the settings' precision."""
     enabled = settings.precision == "bf16-autocast"
     return torch.autocast(torch.device(settings.device).type, torch.bfloat16, enabled=enabled)
 
@@ -97,11 +100,11 @@ def autocast(settings: TrainSettings) -> torch.autocast:
 def _micro_batches(
     task: TrainTask, settings: TrainSettings, indices: Sequence[int], ranks: Ranks
 ) -> tuple[Sequence[Sequence[int]], int]:
-    """This rank's micro-batches, perhaps none, and how many the ranks have together.
+    """This rank's micro-batches, possibly none, and their number on all ranks.
 
-    A fixed cut is the same for any number of ranks. Cut by length, the examples are dealt out
-    first, longest first, since the budget is what one device can hold; there the number of
-    micro-batches is not asked for, and is this rank's.
+    A fixed split does not depend on the number of ranks. With a token budget, which is what one
+    device can hold, examples are dealt out first, longest first; the number is then this rank's
+    own and not used.
     """
     if settings.token_budget is None:
         assert settings.micro_batch_size is not None

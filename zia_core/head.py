@@ -1,4 +1,4 @@
-"""The task head: new with every task, so it is trained by every method."""
+"""Find and train the task head, which is new with every task and so trained by every method."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from zia_core.errors import ZiaError
 from zia_core.precision import compute_in_float32
 from zia_core.wrappers import own_parameters, unwrapped
 
-# What transformers calls the heads of its classification and question-answering models.
+# Heads of transformers' classification and question-answering models.
 _NAMES = ("classifier", "qa_outputs", "score")
-# What transformers and timm call parts between the last layer and a head. Some checkpoints bring
-# them and some do not.
+# Modules of transformers and timm between the last layer and a head; not in every checkpoint.
 _POOLERS = ("pooler", "attn_pool", "fc_norm")
 
 
 def task_head(model: nn.Module) -> nn.Module:
-    """The one head of a timm classifier or of a transformers `...For<Task>` model.
+    """The head of a timm classifier or of a transformers `...For<Task>` model.
 
-    A language model's output projection is pretrained and no task head.
+    The pretrained output projection of a language model does not count.
 
     Raises:
-        ZiaError: there is none, or there are several.
+        ZiaError: the model has no head, or several.
     """
     heads = task_heads(model)
     if len(heads) > 1:
@@ -37,10 +36,10 @@ def task_head(model: nn.Module) -> nn.Module:
 
 
 def task_heads(model: nn.Module) -> list[nn.Module]:
-    """The heads of a model for a task; more than one in a distilled DeiT.
+    """All task heads of a model; a distilled DeiT has two.
 
     Raises:
-        ZiaError: there is none.
+        ZiaError: the model has none.
     """
     heads = find_heads(model)
     if not heads:
@@ -52,7 +51,7 @@ def task_heads(model: nn.Module) -> list[nn.Module]:
 
 
 def find_heads(model: nn.Module) -> list[nn.Module]:
-    """`task_heads`, or none for a model without one."""
+    """`task_heads`, but empty for a model without one."""
     model = unwrapped(model)
     classifier: Callable[[], Any] | None = getattr(model, "get_classifier", None)
     if classifier:
@@ -65,7 +64,7 @@ def find_heads(model: nn.Module) -> list[nn.Module]:
 
 
 def poolers(model: nn.Module) -> list[nn.Module]:
-    """Parts between the last layer and the heads, of which a model may have made its own."""
+    """Modules between the last layer and the heads, pretrained or newly initialised."""
     return [
         module
         for name, module in unwrapped(model).named_modules()
@@ -74,21 +73,21 @@ def poolers(model: nn.Module) -> list[nn.Module]:
 
 
 def unread_poolers(model: nn.Module) -> list[nn.Module]:
-    """Those of which the model does not say that they were in the checkpoint.
+    """Poolers that are not marked as read from the checkpoint.
 
-    transformers marks what `from_pretrained` has read. A model of timm, or one made from a
-    configuration, has no marks and says nothing.
+    transformers' `from_pretrained` marks what it reads. Models of timm or built from a config have
+    no marks.
     """
     return [part for part in poolers(model) if not any(map(_is_read, part.parameters()))]
 
 
 def fresh_parts(model: nn.Module) -> list[nn.Module]:
-    """Poolers of which the model says that they were not in the checkpoint."""
+    """Poolers known to be missing from the checkpoint, and therefore random."""
     return unread_poolers(model) if any(map(_is_read, model.parameters())) else []
 
 
 def head_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters of the heads and of new poolers, by their names in the bare model.
+    """The parameters of heads and fresh poolers, by their names in the bare model.
 
     Raises:
         ZiaError: the model has no task head.
@@ -97,23 +96,23 @@ def head_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def trained_head(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Those of `head_parameters` that are trained; none where there is no head."""
+    """The trainable ones of `head_parameters`; empty if there is no head."""
     own = by_name(model, [*find_heads(model), *fresh_parts(model)])
     return {name: parameter for name, parameter in own.items() if parameter.requires_grad}
 
 
 def by_name(model: nn.Module, parts: Iterable[nn.Module]) -> dict[str, nn.Parameter]:
-    """The parameters of some parts of a model by their names in the bare model."""
+    """The parameters of some modules of a model, by their names in the bare model."""
     own = {id(parameter) for part in parts for parameter in part.parameters()}
     return {name: p for name, p in own_parameters(model).items() if id(p) in own}
 
 
 @changes_model
 def train_head(model: Model) -> Model:
-    """Train the head beside whatever else is trained: `train_head(attach(model, config))`.
+    """Make the head trainable, in place: `train_head(attach(model, config))`.
 
-    With it goes a pooler that the checkpoint did not bring, whose weights are random. On a
-    half-precision backbone the head becomes float32 and gives float32 logits.
+    So does a pooler that was not in the checkpoint. On a half-precision backbone the head becomes
+    float32 and returns float32 logits.
 
     Raises:
         ZiaError: the model has no task head.
@@ -123,7 +122,7 @@ def train_head(model: Model) -> Model:
 
 
 def train_parts(parts: Iterable[nn.Module]) -> None:
-    """Train these, in float32 whatever the backbone's precision is."""
+    """Make modules trainable, in float32 whatever the backbone's precision."""
     for part in parts:
         _as_ordinary(part)
         compute_in_float32(part)
@@ -139,7 +138,7 @@ def _has_parameters(module: nn.Module) -> bool:
 
 
 def _as_ordinary(head: nn.Module) -> None:
-    """Parameters made inside `torch.inference_mode` can neither be trained nor loaded outside."""
+    """Replace inference tensors, which can be neither trained nor loaded, by ordinary ones."""
     for module in head.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             if parameter.is_inference():

@@ -1,12 +1,11 @@
-"""Whose adapter this is: a backbone's class and sizes, and hashes of its weights.
+"""Identify the backbone of an adapter: its class, sizes, and hashes of its weights.
 
-An adapter file and a backbone make one function again if every weight that is not in the file is
-what it was. So the hash is over all values of all those weights, as the bare model names them.
+An adapter only works on the weights it was trained on, so the hash covers every value of every
+weight that is not in the adapter file, named as in the bare model.
 
-One checkpoint has other digits in float16, in bfloat16 and in float32. A file has hashes of the
-weights as they are in each precision that they can be rounded to, and two models are compared in
-the coarser one of their own. (A float16 and a bfloat16 copy of *float32* weights have no digits in
-common, and do not match.)
+The same checkpoint has different values in float16, bfloat16 and float32. A file therefore has one
+hash for each precision that its weights can be rounded to, and two models are compared in the
+coarser of theirs. (A float16 and a bfloat16 copy of *float32* weights do not match.)
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ from zia_core.wrappers import bare_class, own_parameters, unwrapped
 
 SAMPLES_PER_TENSOR = 64
 HALF = ("bfloat16", "float16")
-_THREADS = 4  # hashing is outside Python's lock; more wait for memory
+_THREADS = 4  # hashing releases the GIL; more threads would wait for memory
 
 
 def backbone_shape(model: nn.Module) -> dict[str, Any]:
     """The class and sizes of a backbone.
 
     Raises:
-        ZiaError: no backbone of a supported kind, or weights that are offloaded.
+        ZiaError: unsupported backbone, or offloaded weights.
     """
     model = unwrapped(model)
     layers = attention_layers(model)
@@ -56,15 +55,15 @@ def backbone_shape(model: nn.Module) -> dict[str, Any]:
 
 
 def backbone_identity(model: nn.Module) -> dict[str, Any]:
-    """The identity that runs record, and that adapter files had: a fingerprint of samples.
+    """The identity that runs record, and older adapter files: a fingerprint of samples.
 
-    The fingerprint is a hash over every weight's name and shape and 64 of its values, evenly
-    spaced and rounded to bfloat16: two checkpoints of one architecture differ in it, the same
-    checkpoint loaded in float32 or bfloat16 does not. A run has hashes of the whole files of its
-    weights beside it. A task head is left out: it is new with every task, and trained.
+    It hashes every weight's name, shape and 64 evenly spaced values, rounded to bfloat16. Different
+    checkpoints of an architecture differ; the same checkpoint in float32 and bfloat16 does not. (A
+    run also records hashes of its weight files.) The task head is left out: it is new with every
+    task, and trained.
     """
     shape, heads, skipped = backbone_shape(model), find_heads(model), added_parameters(model)
-    if len(heads) == 1:  # of two neither was left out
+    if len(heads) == 1:  # recorded fingerprints include the heads of models with two
         skipped |= {id(parameter) for parameter in heads[0].parameters()}
     digest = hashlib.sha256()
     for name, weight in sorted(own_parameters(model).items()):
@@ -78,11 +77,11 @@ def backbone_identity(model: nn.Module) -> dict[str, Any]:
 
 
 def weights_identity(model: nn.Module, held: Collection[str]) -> dict[str, Any]:
-    """Class, sizes and hashes of all weights but those that an adapter file holds.
+    """Class, sizes and hashes of all weights that are not in an adapter file.
 
     Args:
-        model: wrapped or not, with an adapter or bare.
-        held: their names.
+        model: bare, adapted or wrapped.
+        held: names of the tensors in the adapter file.
     """
     shape, rows = backbone_shape(model), checkpoint_rows(model)
     weights = _weights(model, held, rows)
@@ -95,13 +94,13 @@ def weights_identity(model: nn.Module, held: Collection[str]) -> dict[str, Any]:
 def identity_against(
     model: nn.Module, theirs: Mapping[str, Any], held: Collection[str], weights: bool = True
 ) -> dict[str, Any]:
-    """A model's identity as far as it can be compared with one that a file has.
+    """A model's identity, as far as it can be compared with that in a file.
 
     Args:
-        model: wrapped or not, with an adapter or bare.
+        model: bare, adapted or wrapped.
         theirs: the file's `backbone`.
-        held: the names of the tensors in it.
-        weights: compare them; without, class and sizes only.
+        held: names of the tensors in the file.
+        weights: compare weights too, not only class and sizes.
     """
     if "weights" not in theirs:
         return backbone_identity(model) if weights else backbone_shape(model)
@@ -109,7 +108,7 @@ def identity_against(
     if not weights:
         return ours
     if (rows := theirs.get("rows")) is not None:
-        # Rows that were added to an embedding, here or there, are nobody's checkpoint's.
+        # Rows added to either embedding are not from the checkpoint.
         ours["rows"] = min(rows, _vocabulary(model) or 0)
     found = _weights(model, held, ours.get("rows"))
     kinds = {*_kinds(found), *theirs["weights"]["in"]}
@@ -125,14 +124,14 @@ def check_backbone(
     ours: Mapping[str, Any],
     other_weights: bool | None = None,
 ) -> None:
-    """Refuse an adapter of another backbone, in a sentence that names both sides.
+    """Refuse an adapter of another backbone, naming both.
 
     Args:
-        path: of the adapter, for the sentence.
-        about: what it says about itself.
+        path: of the adapter, for the message.
+        about: its header.
         ours: the identity of the model.
-        other_weights: accept another class and other weights of the same sizes; None: nobody can
-            ask for that here.
+        other_weights: accept another class and other weights of the same sizes; None if the caller
+            does not offer that.
     """
     theirs = about["backbone"]
     differing = [key for key in ours if ours[key] != theirs.get(key)]
@@ -152,10 +151,10 @@ _SIZES = ("width", "layers", "heads", "kv_heads", "head_dim")
 
 
 def checkpoint_rows(model: nn.Module) -> int | None:
-    """How many rows of the embedding were in the checkpoint; None for a model without words.
+    """How many rows of the word embedding are from the checkpoint; None for models without one.
 
-    `resize_token_embeddings` changes the model's own configuration, so that of the checkpoint is
-    looked up, in its folder or in the hub's cache, never on a network. Where it is not there, all.
+    `resize_token_embeddings` changes the model's config, so the checkpoint's own is looked up in
+    its folder or the hub's cache, never on a network. If it is not found, all rows count.
     """
     rows = _vocabulary(model)
     where = getattr(getattr(unwrapped(model), "config", None), "_name_or_path", "")
@@ -184,7 +183,7 @@ def _embedding(model: Any, getter: str) -> Any:
 
 
 def added_parameters(model: nn.Module) -> set[int]:
-    """The parameters of prompts, gates and visual projection, by id."""
+    """The ids of the parameters of prompts, gates and visual projection."""
     parts = [module for module in model.modules() if isinstance(module, ZeroInit)]
     visual = visual_projection(model)
     return {id(p) for part in [*parts, *filter(None, [visual])] for p in part.parameters()}
@@ -209,9 +208,9 @@ def _kinds(weights: Mapping[str, Tensor]) -> list[str]:
 
 
 def _digests(weights: Mapping[str, Tensor], precisions: Collection[str]) -> dict[str, str]:
-    """A hash over names, shapes and all values, for each precision that they are rounded to."""
+    """Hashes of names, shapes and all values, one for each precision they are rounded to."""
     in_pieces = any(hasattr(weight, "full_tensor") for weight in weights.values())
-    # What ranks do together they do in one order.
+    # Ranks must gather shards in the same order.
     threads = 1 if in_pieces else min(_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
         parts = pool.map(lambda weight: _each(weight, precisions), weights.values())
@@ -235,16 +234,13 @@ def _each(weight: Tensor, precisions: Collection[str]) -> dict[str, str]:
 
 
 def gathered(tensor: Tensor) -> Tensor:
-    """A tensor as a whole, where fully_shard has it in pieces on several ranks.
-
-    Each of them has to ask.
-    """
+    """The whole of a tensor that `fully_shard` may have sharded; every rank must call this."""
     whole: Any = getattr(tensor.detach(), "full_tensor", None)
     return tensor.detach() if whole is None else whole()
 
 
 def scattered(tensor: Tensor, like: Tensor) -> Tensor:
-    """The piece of a tensor that this rank has of `like`; the tensor where that is whole."""
+    """A tensor sharded as `like` is; returned as it is if `like` is not sharded."""
     if not hasattr(like, "full_tensor"):
         return tensor
     from torch.distributed.tensor import distribute_tensor

@@ -1,19 +1,19 @@
-"""JSON from files that anybody may have written: what Python's reader lets through is refused."""
+"""Strict JSON for untrusted files: refuse what Python's own reader accepts."""
 
 import json
 import math
 from typing import Any, NoReturn
 
-MOST_DIGITS = 40  # of a whole number: a hash or a random generator's state has no more
-MOST_DEPTH = 100  # brackets within brackets; ours have fewer than ten
+MOST_DIGITS = 40  # of a whole number; no hash or generator state has more
+MOST_DEPTH = 100  # of nested brackets; our files have fewer than ten
 
 
 def loads(text: str | bytes) -> Any:
-    """Return the value of a JSON text.
+    """Parse a JSON text.
 
     Raises:
-        ValueError: it is not valid, has a number that no float can hold (NaN, infinity, thousands
-            of digits), or brackets nested so deeply that whoever walks through them would fall.
+        ValueError: it is invalid, has a number that no float can hold (NaN, infinity, thousands of
+            digits), or is nested so deeply that recursive code would fail.
     """
     try:
         value = json.loads(text, parse_constant=_refused, parse_int=_whole, parse_float=_finite)
@@ -26,7 +26,7 @@ def loads(text: str | bytes) -> Any:
 
 
 def _refused(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number in JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _whole(digits: str) -> int:
@@ -43,7 +43,7 @@ def _finite(text: str) -> float:
 
 
 def _is_deep(value: Any) -> bool:
-    """Whether containers lie deeper in one another than is allowed; looked at level by level."""
+    """Whether containers are nested more than `MOST_DEPTH` deep, without recursion."""
     level = [value]
     for _ in range(MOST_DEPTH):
         level = [

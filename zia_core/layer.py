@@ -1,4 +1,4 @@
-"""The parameters of zero-init attention in one layer, and what they become in a forward pass."""
+"""Prompts and gates of one layer, and their keys and values in a forward pass."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zia_core.errors import ZiaError
 
 # Hidden prompts [..., K, C] -> their keys and values [..., G, K, D], by the layer's frozen weights.
 Projection = Callable[[Tensor], tuple[Tensor, Tensor]]
-# Told of both terms of a forward pass, words and prompts, [B, T, H, D] each.
+# Called with both terms of a forward pass, words and prompts, [B, T, H, D] each.
 Observer = Callable[[Tensor, Tensor], None]
 
 
@@ -25,7 +25,7 @@ class Geometry:
     """The sizes of one attention layer.
 
     Attributes:
-        width: C, of the hidden states.
+        width: C, width of the hidden states.
         heads: H query heads.
         kv_heads: G key-value heads.
         head_dim: D.
@@ -41,11 +41,11 @@ class Geometry:
 
 @dataclass(frozen=True, eq=False)  # compared by identity: tensors have no truth value
 class Condition:
-    """What is added to the prompts of each sample for the duration of a block.
+    """Vectors added to the prompts of each sample.
 
     Attributes:
-        vectors: [B, C], one vector for all K prompts of a sample (I of eq. 9), or [B, K, C].
-        present: bool [B], which samples have one; None for all. The others' rows are not used.
+        vectors: [B, C], one for all K prompts of a sample (I of eq. 9), or [B, K, C].
+        present: bool [B], which samples have them; None for all. Other rows are not used.
     """
 
     vectors: Tensor
@@ -61,10 +61,10 @@ class Condition:
 
 
 class ZeroInit(nn.Module):
-    """Prompts and gates of one attention layer; lives at `<attention>.zero_init`.
+    """Prompts and gates of one attention layer, at `<attention>.zero_init`.
 
     Parameters (float32, or float64 on a float64 backbone):
-        prompt: [K, C] for hidden prompts; [2, K, G*D], keys and values, for free ones.
+        prompt: [K, C] for hidden prompts; [2, K, G*D], keys and values, for `key_value` ones.
         gate: [H] or [1]; absent with the joint softmax.
     """
 
@@ -76,7 +76,7 @@ class ZeroInit(nn.Module):
         length, kv_width = config.prompt_length, geometry.kv_heads * geometry.head_dim
         hidden = config.prompt_source == "hidden"
         shape = (length, geometry.width) if hidden else (2, length, kv_width)
-        self.frozen_for_good = False  # over weights made inside `torch.inference_mode`
+        self.frozen_for_good = False  # True if the backbone's weights are inference tensors
         self.prompt = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         nn.init.normal_(self.prompt, std=config.prompt_std)
         if config.softmax == "separate":
@@ -86,15 +86,15 @@ class ZeroInit(nn.Module):
 
     @property
     def call(self) -> Call:
-        """What the blocks around the present call say: `condition`, `frozen_prompts`, `observed`.
+        """The state set by enclosing blocks: `condition`, `frozen_prompts`, `observed`.
 
-        It is of this thread and task, and never an attribute: other calls go on meanwhile.
+        It belongs to this thread or task, and is not an attribute: other calls run concurrently.
         """
         return call_of(self)
 
     @property
     def condition(self) -> Condition | None:
-        """The condition of the present call."""
+        """The condition of the current call."""
         return self.call.condition
 
     def strength(self) -> Tensor:
@@ -102,9 +102,9 @@ class ZeroInit(nn.Module):
         return torch.tanh(self.gate) if self.config.gate_activation == "tanh" else self.gate
 
     def is_fused(self, q: Tensor, dropout: float) -> bool:
-        """Whether queries like q, [..., D] or [..., C], take the term's one kernel here.
+        """Whether queries like q, [..., D] or [..., C], use the fused kernel.
 
-        A query a sample does not by itself: `add_to_one_query` is launched faster.
+        A single query per sample does so only if forced: `add_to_one_query` launches faster.
         """
         if self.config.softmax == "joint":
             return False
@@ -123,10 +123,10 @@ class ZeroInit(nn.Module):
         dropout: float = 0.0,
         overwrite: bool = False,
     ) -> Tensor:
-        """Text plus gated prompt term, [B, T, H, D]; the prompts say in which form.
+        """Text plus gated prompt term, [B, T, H, D], in the form that `prompts` were made for.
 
-        With `overwrite` and autograd off, the text's tensor may be the one that is returned: on a
-        CPU fresh memory takes longer than the sum.
+        With `overwrite` and autograd off, the sum may be written to `text_BTHD`: on a CPU,
+        allocating memory takes longer than adding.
         """
         if prompts.strength is not None:
             from zia_core.fused_term import add_prompt_term
@@ -145,7 +145,7 @@ class ZeroInit(nn.Module):
     def _is_simple(
         self, text: Tensor, q: Tensor, prompts: PromptKV, softcap: float | None, dropout: float
     ) -> bool:
-        """Whether this is a generation's step with nothing special: `add_to_one_query`'s case."""
+        """Whether this is an ordinary step of generation, which `add_to_one_query` supports."""
         return (
             q.shape[-2] == 1
             and forms.is_automatic()
@@ -167,23 +167,23 @@ class ZeroInit(nn.Module):
         samples: int = 1,
         fused: bool = False,
     ) -> PromptKV:
-        """The prompts' keys and gated values, made once per forward pass.
+        """The prompts' keys and gated values, computed once per forward pass.
 
-        They are kept from one pass to the next only inside `frozen_prompts` and with autograd off:
-        a cache that outlives its call would later train on stale, gradient-free prompts.
+        They are cached across passes only inside `frozen_prompts` and with autograd off: a cache
+        that outlived its call would later train on stale prompts without gradients.
 
         Args:
-            project: the layer's frozen weights.
+            project: projection by the layer's frozen weights.
             dtype: of the queries.
             batch: B, samples in this pass.
-            samples: where they are kept, copies of what all samples share, as the product with
-                queries [samples, H, T, D] needs them. That product would make them at every call,
-                which for one query a sample takes longer than the product.
-            fused: as the kernel takes them: per key-value head, with the gates beside them.
+            samples: copies of shared prompts to cache for products with queries [samples, H, T, D].
+                Otherwise each product copies them, which for one query per sample takes longer
+                than the product itself.
+            fused: return them as the kernel takes them: per key-value head, with separate gates.
 
         Raises:
-            ZiaError: a condition that is not for a batch of this size, or weights that cannot be
-                computed with here.
+            ZiaError: the condition has another batch size, or the backbone is made of inference
+                tensors and autograd is on.
         """
         if self.frozen_for_good and torch.is_grad_enabled() and self.prompt.requires_grad:
             raise ZiaError(
@@ -194,7 +194,7 @@ class ZeroInit(nn.Module):
         self._check_batch(call.condition, batch)
         if call.kept is None or torch.is_grad_enabled():
             return self._dropped(self._compute(call.condition, project, dtype, fused), batch)
-        # Version counters move with every optimiser step and load, should one happen meanwhile.
+        # An optimiser step or load in the meantime changes the version counters.
         made_from = (dtype, fused, call.condition, *map(_version, self.parameters()))
         kept = call.kept.prompts
         if kept is None or kept[0] != made_from:
@@ -209,7 +209,7 @@ class ZeroInit(nn.Module):
         if condition is not None and len(condition.vectors) != batch:
             raise ZiaError(
                 f"The condition has {len(condition.vectors)} rows and the batch {batch} samples; "
-                "give one row a sample (beams and returned sequences count: repeat_interleave)."
+                "give one row per sample (beams and returned sequences count: repeat_interleave)."
             )
 
     def _compute(
@@ -233,12 +233,12 @@ class ZeroInit(nn.Module):
         return self._finished(key, value, fused)
 
     def _dropped(self, prompts: PromptKV, batch: int) -> PromptKV:
-        """P-tuning v2's `prefix_dropout`, where the layer has one."""
+        """Apply P-tuning v2's `prefix_dropout`, if the layer has one."""
         dropout = self._modules.get("dropout")
         return prompts if dropout is None else dropout(prompts, batch)
 
     def _copied(self, prompts: PromptKV, samples: int) -> PromptKV:
-        """Shared keys and values as [samples, H, K, D], laid out as a broadcast product does it."""
+        """Shared keys and values as [samples, H, K, D], in the layout of a broadcast product."""
         if self.config.softmax == "joint" or prompts.key.ndim == 4 or prompts.strength is not None:
             return prompts
         size = (samples, -1, -1, -1)
@@ -261,17 +261,17 @@ class ZeroInit(nn.Module):
         value: Tensor,
         fused: bool,
     ) -> PromptKV:
-        """Prompts P + I; `key` and `value` are those of P."""
+        """Keys and values of the prompts P + I, given `key` and `value` of P."""
         image, present = condition.to(prompt.dtype)
         separate = self.config.softmax == "separate"
         if separate and image.shape[1] == 1 and self.geometry.linear_scores:
-            # W_k (P + I) = W_k P + W_k I adds the same score q.W_k I to all K prompts: their
-            # softmax does not change. Keys stay shared over the batch; W_v I alone is per sample.
+            # W_k (P + I) = W_k P + W_k I adds the same score q.W_k I to all K prompts, so their
+            # softmax does not change. Keys stay shared over the batch; only W_v I is per sample.
             pair = project(torch.cat([image, torch.zeros_like(image)], dim=1))[1]
-            shift = pair[..., :1, :] - pair[..., 1:, :]  # takes the projection's bias out again
+            shift = pair[..., :1, :] - pair[..., 1:, :]  # removes the projection's bias
             if present is not None:
                 shift = torch.where(present, shift, torch.zeros_like(shift))
-            if fused:  # a row's weights sum to one: the same may be added to every prompt's value
+            if fused:  # weights sum to one, so the shift may be added to every prompt's value
                 return self._finished(key, value + shift, fused)
             return PromptKV(self._per_head(key), self._gated(value), self._gated(shift))
         own_key, own_value = project(prompt + image)  # [B, G, K, D]
@@ -282,8 +282,8 @@ class ZeroInit(nn.Module):
                 self._finished(*pair, fused) for pair in ((own_key, own_value), (key, value))
             )
             return PromptKV(own.key, own.value, plain=plain, conditioned=present)
-        # Joint: they pass through the backbone's attention behind a copy for every sample anyway.
-        # The kernel computes each sample alike, whether its prompts are shared or its own.
+        # The joint softmax copies prompts for every sample anyway, and the kernel computes samples
+        # identically whether prompts are shared or not.
         own_key, own_value = (
             torch.where(present, own, shared)
             for own, shared in ((own_key, key), (own_value, value))
@@ -295,12 +295,12 @@ class ZeroInit(nn.Module):
         return x_GKD if groups == 1 else x_GKD.repeat_interleave(groups, dim=-3)
 
     def _gated(self, value_GKD: Tensor) -> Tensor:
-        """The gate goes into V_p: K*D products a head, not T*D, and nothing large is kept."""
+        """Fold the gate into V_p: K*D products per head instead of T*D, and nothing large saved."""
         value_HKD = self._per_head(value_GKD)
-        # A float32 product of mixed operands: autograd keeps the half-precision one.
+        # A float32 product with a half-precision operand, which is what autograd saves.
         return (self.strength()[:, None, None] * value_HKD).to(value_HKD.dtype)
 
 
 def _version(parameter: nn.Parameter) -> tuple[torch.device, int]:
-    """Where it is, and how often it was changed; inference tensors do not count that."""
+    """Device and version counter, which changes with every write (-1 for inference tensors)."""
     return parameter.device, -1 if parameter.is_inference() else parameter._version

@@ -1,4 +1,4 @@
-"""Causal language-model loss that computes vocabulary logits only where there is a label."""
+"""Causal language-model loss with logits only at labelled positions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,8 +23,8 @@ def label_positions(labels: Tensor) -> Tensor:
 def label_index(labels: Tensor) -> Tensor:
     """`label_positions` as (labels,) int64 positions in the flattened (B*T).
 
-    To be made with the batch, on the CPU: how many labels there are is what a GPU must be waited
-    for to learn.
+    Compute it on the CPU, with the batch: on a GPU, the number of labels would force a
+    synchronisation.
     """
     return label_positions(labels).flatten().nonzero().squeeze(1)
 
@@ -36,21 +36,22 @@ def label_logits(
     index: Tensor | None = None,
     **inputs: Any,
 ) -> Tensor:
-    """The logits that each label is predicted from, in the order of `label_positions`: (labels, V).
+    """The logits that predict each label, in the order of `label_positions`: (labels, V).
+
+    Instruction tuning labels about a third of its tokens, so the (tokens, vocabulary) logits, the
+    largest tensor of a small model, shrink accordingly.
 
     Args:
-        model: a transformers causal language model, bare or wrapped by PEFT. The trunk runs without
-            the outer forward; of what that adds besides the head, Gemma's soft-cap is applied.
-        labels: (B, T), unshifted, -100 where a token is not to be predicted (the first column never
-            is). Instruction tuning has labels on about a third of its tokens, so the
-            (tokens, vocabulary) logits, the largest tensor of a small model, shrink accordingly.
-        vocabulary: (V,) ids of the only tokens whose logits are wanted, in float32 products: those
-            of bfloat16 are multiples of 1/8 at the size of logits, so options would tie.
-        index: the `label_index` of the labels, if it is known.
-        inputs: what the trunk takes, (B, T, ...) each: input_ids or inputs_embeds, attention_mask.
+        model: a transformers causal language model, bare or wrapped by PEFT. Its trunk and head are
+            called directly, and Gemma's soft-cap is applied.
+        labels: (B, T), unshifted, -100 where there is no label (the first column is never one).
+        vocabulary: (V,) token ids to restrict the logits to, which are then float32 products: in
+            bfloat16 logits are multiples of 1/8, and options would tie.
+        index: the `label_index` of the labels, if known.
+        inputs: of the trunk, (B, T, ...) each: input_ids or inputs_embeds, attention_mask.
 
     Returns:
-        float32 (float64 if the model is).
+        (labels, V) in float32, or float64 if the model is.
     """
     hidden, head = _labelled(model, labels, index, inputs)
     return _logits(model, head, hidden, vocabulary)
@@ -59,9 +60,9 @@ def label_logits(
 def _labelled(
     model: nn.Module, labels: Tensor, index: Tensor | None, inputs: Mapping[str, Any]
 ) -> tuple[Tensor, Any]:
-    """The hidden states that labels are predicted from, (labels, C), and the head."""
+    """The hidden states that predict labels, (labels, C), and the head."""
     bare, paddings = _bare(model), dict[Size, Padding]()
-    if inputs.get("attention_mask") is None:  # transformers would look for texts packed in a row
+    if inputs.get("attention_mask") is None:  # else transformers looks for packed sequences
         inputs = {**inputs, "attention_mask": torch.ones_like(labels)}
         paddings = {labels.shape: Padding.NONE}
     with padding_known(paddings):
@@ -87,7 +88,7 @@ def _logits(model: nn.Module, head: Any, hidden: Tensor, vocabulary: Tensor | No
 
 
 def _bare(model: Any) -> Any:
-    # PEFT wrappers forward `base_model` to their own inner object, hence the bare model first.
+    # PEFT wrappers have a `base_model` of their own.
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
@@ -102,10 +103,9 @@ def label_losses(
 
     Args:
         model, labels, index, inputs: see `label_logits`.
-        chunk: labels whose logits there are at a time, in the backward pass too, where they are
-            made a second time: of a vocabulary of 262,144 a label's logits take a megabyte, and
-            more than once. None: all. The losses differ by rounding alone, as products of other
-            sizes do.
+        chunk: labels whose logits are in memory at a time (a megabyte each at a vocabulary of
+            262,144, and more than once); the backward pass recomputes them. None: all at once.
+            Losses differ by rounding only.
     """
     hidden, head = _labelled(model, labels, index, inputs)
     targets = labels_in_order(labels, index)
@@ -127,7 +127,7 @@ def label_losses(
 def labels_in_order(labels: Tensor, index: Tensor | None = None) -> Tensor:
     """The labels themselves, in the order of `label_positions`: (labels,)."""
     index = label_index(labels) if index is None else index
-    return labels.flatten().index_select(0, index + 1)  # each is one behind its position
+    return labels.flatten().index_select(0, index + 1)  # a label is one after its position
 
 
 def causal_lm_losses(
@@ -138,10 +138,7 @@ def causal_lm_losses(
     label_index: Tensor | None = None,
     chunk: int | None = None,
 ) -> Tensor:
-    """The cross entropy of every label, in the order of `label_positions`: (labels,).
-
-    All inputs are (B, T), but for the index; see `label_losses`.
-    """
+    """`label_losses` of token ids (B, T): (labels,)."""
     return label_losses(
         model, labels, label_index, chunk, input_ids=input_ids, attention_mask=attention_mask
     )
@@ -157,7 +154,7 @@ def causal_lm_loss(
 ) -> tuple[Tensor, int]:
     """The sum of `causal_lm_losses`, a scalar, and the number of labels.
 
-    The sum of no labels is 0, and still has a gradient.
+    Without labels the sum is 0 and still has a gradient.
     """
     losses = causal_lm_losses(model, input_ids, attention_mask, labels, label_index, chunk)
     return losses.sum(), len(losses)

@@ -1,4 +1,4 @@
-"""The largest memory that a run needed, and what a backward pass needs."""
+"""Measure peak memory and the bytes that autograd saves."""
 
 import resource
 import sys
@@ -13,15 +13,15 @@ _PROCESS = Path("/proc/self")
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Begin a new measurement, so that a run does not inherit the peak of the one before it."""
+    """Start a new measurement, so that a run does not inherit an earlier peak."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    with suppress(OSError):  # Linux only; elsewhere the peak is that of the whole process
+    with suppress(OSError):  # Linux only; elsewhere the peak covers the whole process
         (_PROCESS / "clear_refs").write_text("5", encoding="utf-8")
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """Bytes allocated by torch on a GPU; on a CPU the resident set of the process, weights too."""
+    """Peak bytes allocated by torch on a GPU; on a CPU, peak resident set of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     with suppress(OSError):
@@ -33,11 +33,11 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 
 def bytes_kept_for_backward(function: Callable[[], Tensor], beside: Iterable[Tensor] = ()) -> int:
-    """Bytes of the distinct storages that autograd keeps from a forward pass for its backward pass.
+    """Bytes of the distinct storages that autograd saves in a forward pass.
 
     Args:
-        function: the forward pass; what it gives requires a gradient.
-        beside: tensors that exist anyway, weights say; their storages do not count.
+        function: the forward pass; its result must require a gradient.
+        beside: tensors that exist anyway, such as weights; their storages do not count.
     """
     storages: dict[int, int] = {}
 

@@ -1,7 +1,7 @@
-"""What zero-init attention does in a trained model: gates, and the share of the prompt term.
+"""Measure gates and the prompts' share of the output in a trained model.
 
-The share of a head is |a(g) A_p V_p| / |A_w V_w|, the norms being over all positions that were seen
-and the head's width: how much of what the head puts out comes from the prompts.
+A head's share is |a(g) A_p V_p| / |A_w V_w|, with norms over all observed positions and the head's
+width.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from zia_core.layer import ZeroInit
 
 
 def numbered_layers(model: nn.Module) -> dict[int, ZeroInit]:
-    """Return the adapted layers by their number in the backbone, 0 at the bottom."""
+    """The adapted layers by their index in the backbone, lowest 0."""
     layers = {}
     for name, module in model.named_modules():
         if isinstance(module, ZeroInit):
@@ -30,9 +30,9 @@ def numbered_layers(model: nn.Module) -> dict[int, ZeroInit]:
 
 
 def gate_strengths(model: nn.Module) -> dict[str, list[float]]:
-    """Return a(g) of every head (or of the layer's one gate) by layer; empty without gates.
+    """a(g) of every head (or the layer's one gate) by layer; empty without gates.
 
-    As a record of a run: six digits, and the layers' numbers as the keys of JSON.
+    For run records: six digits, and layer numbers as strings, as in JSON.
     """
     return {
         str(number): [float(f"{gate:.6g}") for gate in layer.strength().detach().tolist()]
@@ -42,19 +42,19 @@ def gate_strengths(model: nn.Module) -> dict[str, list[float]]:
 
 
 class TermNorms:
-    """Sums of squares of both terms of one layer, [H] each in float64."""
+    """Sums of squares of one layer's two terms, [H] each in float64."""
 
     def __init__(self) -> None:
         self.prompts: Tensor | float = 0.0
         self.words: Tensor | float = 0.0
 
     def add(self, words_BTHD: Tensor, prompts_BTHD: Tensor) -> None:
-        """Add one forward pass; every position counts, so give it no padding."""
+        """Add a forward pass. Every position counts, so do not pad."""
         self.words = self.words + words_BTHD.detach().double().square().sum((0, 1, 3))
         self.prompts = self.prompts + prompts_BTHD.detach().double().square().sum((0, 1, 3))
 
     def share(self) -> list[float]:
-        """Return |a(g) A_p V_p| / |A_w V_w| of every head."""
+        """|a(g) A_p V_p| / |A_w V_w| of every head."""
         if not isinstance(self.prompts, Tensor) or not isinstance(self.words, Tensor):
             raise ZiaError("no forward pass was observed: call the model within the block")
         return (self.prompts / self.words).sqrt().tolist()
@@ -62,11 +62,11 @@ class TermNorms:
 
 @contextmanager
 def observed(model: nn.Module) -> Iterator[dict[int, TermNorms]]:
-    """Within the block, sum up the norms of both terms of every layer of `model` with gates.
+    """Accumulate the norms of both terms of every gated layer within the block.
 
     Yields:
-        The layers by number; read them behind the block. Empty where one softmax is over prompts
-        and words, which has no terms to tell apart.
+        Norms by layer number, complete after the block. Empty with the joint softmax, which has no
+        separate terms.
     """
     layers = {
         number: layer

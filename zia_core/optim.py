@@ -16,14 +16,18 @@ def parameter_groups(
     decay: Decay = "all",
     rates: Mapping[str, float] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
-    """Split the parameters that require a gradient by what is decayed, and at which rate they go.
+    """Group the parameters that require a gradient by weight decay and learning-rate factor.
 
-    `decay` names what is decayed. "all": everything, prompts and gates included, as the released
-    code does (its rule exempts only 1-D parameters, and its gates are 4-D).
-    "matrices": only parameters of two dimensions or more, so prompts but neither gates, norms nor
-    biases. "none": nothing. `rates` gives the parameters below a module of that name another share
-    than 1 of the learning rate: the "rate" of each group, which the schedule is to be multiplied
-    by. An empty group is left out.
+    Args:
+        named_parameters: as of `nn.Module.named_parameters`.
+        weight_decay: of the decayed groups.
+        decay: "all": everything, prompts and gates included, as in the released code (which exempts
+            only 1-D parameters, and its gates are 4-D). "matrices": parameters of two dimensions or
+            more, so prompts but not gates, norms or biases. "none": nothing.
+        rates: learning-rate factors by module name, 1 if not listed.
+
+    Returns:
+        Non-empty groups for torch.optim; multiply the schedule by a group's "rate".
     """
     found: dict[tuple[float, bool], list[Parameter]] = {(1.0, True): [], (1.0, False): []}
     for name, parameter in named_parameters:
@@ -43,9 +47,9 @@ def learning_rate(
 ) -> float:
     """Linear warm-up from 0, then half a cosine from `peak` to `minimum`.
 
-    `step` counts from 0, so with a warm-up the first step's rate is 0 and only AdamW's moments
-    move, and the last step, `total_steps - 1`, is one short of `minimum`: the released code's
-    schedule at its fractional epoch, in steps.
+    This is the released code's schedule, in steps instead of fractional epochs. `step` counts from
+    0, so with a warm-up the first step has rate 0 and updates only AdamW's moments, and the last,
+    `total_steps - 1`, is one short of `minimum`.
     """
     if step < warmup_steps:
         return peak * step / warmup_steps
@@ -54,5 +58,5 @@ def learning_rate(
 
 
 def scaled_peak(base_lr: float, batch_size: int) -> float:
-    """The peak rate for an effective batch: base * batch / 256 (the authors, their issue 90)."""
+    """The peak rate for an effective batch: base * batch / 256 (the authors' issue 90)."""
     return base_lr * batch_size / 256

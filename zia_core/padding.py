@@ -1,11 +1,11 @@
-"""Attention masks without a question to the GPU.
+"""Make attention masks without waiting for the GPU.
 
-For a batch without padding transformers makes no mask, so that the attention's fastest kernel can
-be used, and it finds that out by asking the device whether the padding mask is all true. Who makes
-a batch knows. Within `padding_known` the same masks are made from that knowledge.
+For a batch without padding, transformers makes no mask, so that the fastest attention kernel can
+be used; but it asks the device whether the padding mask is all true. Whoever made the batch knows.
+`padding_known` makes the same masks from that knowledge.
 
-And one mask fewer: where attention is causal and all padding is last, no token of the text can see
-padding anyway. What is computed there then differs, but nothing is learned from it.
+It also saves a mask: if attention is causal and all padding comes last, no token sees padding
+anyway. Outputs at the padding then differ, but nothing is learned from them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Size, Tensor
 
-# Flash attention cuts padding out, so it has to look where there is any; where none is, it has not.
+# Flash attention unpads, so it still looks at the device, unless there is no padding.
 KERNELS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
 
 
@@ -25,12 +25,12 @@ class Padding(Enum):
     """Where the padding of a batch is."""
 
     NONE = auto()
-    LAST = auto()  # behind the tokens of every sample
+    LAST = auto()  # after the tokens of every sample
     ANYWHERE = auto()
 
     @classmethod
     def of(cls, mask: Tensor) -> Padding:
-        """Of a padding mask on the CPU, [B, T]."""
+        """The kind of padding of a mask on the CPU, [B, T]."""
         there = mask.numpy().astype(bool)
         if there.all():
             return cls.NONE
@@ -38,16 +38,16 @@ class Padding(Enum):
 
 
 def is_padding_mask(name: str, tensor: Tensor) -> bool:
-    """Whether an entry of a batch says where its tokens are: [B, T], true or 1 there."""
+    """Whether an entry of a batch is a padding mask: [B, T], true or 1 at tokens."""
     return name.endswith("attention_mask") and tensor.ndim == 2
 
 
 @contextmanager
 def padding_known(paddings: Mapping[Size, Padding]) -> Iterator[None]:
-    """Within the block, masks are made unasked for padding masks of these shapes.
+    """Make attention masks from known paddings within the block.
 
     Args:
-        paddings: by the shape of a padding mask [B, T], where the padding is.
+        paddings: where the padding is, by the shape of the padding mask [B, T].
     """
     if not paddings:
         yield
@@ -69,7 +69,7 @@ def _replaced(kernel: str, paddings: Mapping[Size, Padding]) -> Iterator[None]:
         known = None if attention_mask is None else paddings.get(attention_mask.shape)
         if known is None:
             return asking(*args, attention_mask=attention_mask, **kwargs)
-        # Of a mask that is not causal, or not causal alone, transformers says "no skip".
+        # transformers allows no skip for a mask that is not simply causal.
         causal = kwargs.get("allow_is_causal_skip", False)
         if known is Padding.NONE or (known is Padding.LAST and causal):
             return asking(*args, attention_mask=None, **kwargs)
@@ -80,6 +80,6 @@ def _replaced(kernel: str, paddings: Mapping[Size, Padding]) -> Iterator[None]:
     try:
         yield
     finally:
-        del masks[kernel]  # what there is beneath may have been ours too
+        del masks[kernel]  # the entry underneath may be ours too, from an outer block
         if masks[kernel] is not asking:
             masks[kernel] = asking

@@ -1,4 +1,4 @@
-"""Float32 islands in a half-precision backbone: what is trained there would lose its updates."""
+"""Float32 modules in a half-precision backbone, where training would lose small updates."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def compute_in_float32(module: nn.Module, *, back: bool = False) -> None:
     """Convert a half-precision module to float32, and its inputs at every call.
 
     Args:
-        module: called with tensors, gives one tensor; left alone if it is not in half precision.
-        back: give the output in the input's dtype, as the layers behind it need.
+        module: maps tensors to one tensor; unchanged if it is not in half precision.
+        back: convert the output back to the input's dtype, for the layers that follow.
     """
     if not is_half(module):
         return
@@ -40,7 +40,7 @@ def _wide_and_back(self: nn.Module, x: Tensor, *args: Any, **kwargs: Any) -> Ten
 
 
 def refuse_half(model: nn.Module, method: str) -> None:
-    """Refuse a method that trains parts of the backbone's own layers in half precision."""
+    """Refuse a half-precision model for a method that trains the backbone's own layers."""
     if is_half(model):
         dtype = next(p.dtype for p in model.parameters() if p.itemsize < 4)
         raise ZiaError(

@@ -1,10 +1,10 @@
-"""Data-parallel training: what the processes ("ranks") of one run say to one another.
+"""Data-parallel training: communication between the processes ("ranks") of one run.
 
-Every rank holds the whole model and works on its share of each batch. An adapter has about a
-million parameters, so their gradients travel in one buffer and one all-reduce a step; nothing has
-to be overlapped or wrapped. All ranks make the same sequence of exchanges, whatever happens to one
-of them: a rank that fails says so in the exchange in which the others wait for it. All but the
-gradients travel between CPUs, where a rank that was killed is noticed at once.
+Every rank holds the whole model and computes its share of each batch. An adapter has about a
+million parameters, so one buffer and one all-reduce per step carry all gradients, without overlap
+or wrapping. All ranks always make the same sequence of exchanges; a failing rank reports in the one
+for which the others wait. Everything but gradients travels between CPUs, where a killed rank is
+noticed at once.
 """
 
 import json
@@ -26,37 +26,37 @@ from zia_core.transfer import on_device
 Item = TypeVar("Item")
 
 MEETING = timedelta(minutes=10)  # how far apart the ranks may start
-PATIENCE = timedelta(hours=6)  # the others wait while the first rank evaluates
+PATIENCE = timedelta(hours=6)  # how long the others wait while the first rank evaluates
 
 
 class LostRankError(Exception):
-    """Another process of this run is gone; what it had computed of this step is lost with it."""
+    """Another rank of this run is gone, and its part of this step with it."""
 
 
 class Ranks:
-    """The processes that work on this run, as one of them sees them; mostly there is only one."""
+    """The ranks of this run, seen from one of them; usually there is only one."""
 
     def __init__(self, rank: int, size: int, device: torch.device) -> None:
         self.rank, self.size, self.device = rank, size, device
 
     @classmethod
     def of_this_process(cls, device: torch.device) -> Self:
-        """The ranks of torch's default process group; this process alone where there is none."""
+        """The ranks of torch's default process group, or this process alone if there is none."""
         if distributed.is_available() and distributed.is_initialized():
             return cls(distributed.get_rank(), distributed.get_world_size(), device)
         return cls(0, 1, device)
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the one rank that evaluates and writes."""
+        """Whether this is the rank that evaluates and writes."""
         return self.rank == 0
 
     def share(self, items: Sequence[Item]) -> Sequence[Item]:
-        """This rank's items: every `size`-th, perhaps none."""
+        """This rank's items: every `size`-th, possibly none."""
         return items[self.rank :: self.size]
 
     def sums(self, *values: float) -> list[float]:
-        """Each value added up over all ranks, in float64."""
+        """Each value summed over all ranks, in float64."""
         if self.size == 1:
             return list(values)
         total = torch.tensor(values, dtype=torch.float64)
@@ -65,13 +65,13 @@ class Ranks:
         return total.tolist()
 
     def add_gradients(self, parameters: Mapping[str, Parameter]) -> Tensor | None:
-        """Give every rank the sum of all ranks' gradients, in one all-reduce.
+        """Sum gradients over all ranks, in one all-reduce.
 
-        Every parameter has a gradient then: a zero where no rank had one.
+        Every parameter then has a gradient, zero if no rank had one.
 
         Returns:
             How many ranks had a gradient for each parameter, [parameters] on the device, for
-            `drop_absent`; None where this process is alone.
+            `drop_absent`; None if this process is alone.
         """
         if self.size == 1:
             return None
@@ -87,7 +87,7 @@ class Ranks:
         return counts
 
     def first_text(self, text: str) -> tuple[int, str]:
-        """The first rank whose text is not empty, and that text; (0, "") if all are empty."""
+        """The first rank with a non-empty text, and that text; (0, "") if all are empty."""
         if self.size == 1:
             return 0, text
         own = text.encode()
@@ -106,7 +106,7 @@ class Ranks:
         return 0, ""
 
     def first_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The first rank's tensors, on the CPU, on every rank; the others' are not looked at."""
+        """The first rank's tensors, on the CPU; other ranks' arguments are ignored."""
         if self.size == 1:
             return dict(tensors)
         kinds = [(k, str(t.dtype).removeprefix("torch."), t.shape) for k, t in tensors.items()]
@@ -123,10 +123,10 @@ class Ranks:
 
     @contextmanager
     def failing_together(self) -> Iterator[None]:
-        """A block without exchanges in it: where one rank fails in it, all ranks raise.
+        """Raise on all ranks if one fails within the block, which must not communicate.
 
         Raises:
-            NonFiniteLoss, ZiaError: another rank's failure; the own one is raised as it is.
+            NonFiniteLoss, ZiaError: another rank failed; this rank's own exception is unchanged.
         """
         if self.size == 1:
             yield
@@ -147,10 +147,10 @@ class Ranks:
 
 
 def drop_absent(parameters: Mapping[str, Parameter], counts: Sequence[float]) -> None:
-    """Take the zeros of `Ranks.add_gradients` away again where no rank had a gradient.
+    """Remove gradients that `Ranks.add_gradients` filled with zeros, as no rank had one.
 
-    So the optimiser passes such a parameter over as it would with one rank. One that only some
-    ranks have a gradient for (of the visual projection, where only some had images) keeps it.
+    The optimiser then skips the parameter, as it would with one rank. A gradient of only some ranks
+    stays (of the visual projection, say, if only some had images).
     """
     for parameter, count in zip(parameters.values(), counts, strict=True):
         if not count:
@@ -159,13 +159,13 @@ def drop_absent(parameters: Mapping[str, Parameter], counts: Sequence[float]) ->
 
 @contextmanager
 def joined(environment: Mapping[str, str] = os.environ, *, device: str) -> Iterator[Ranks]:
-    """Join the ranks that torchrun's variables (RANK, WORLD_SIZE, MASTER_ADDR, ...) describe.
+    """Join the ranks described by torchrun's variables (RANK, WORLD_SIZE, MASTER_ADDR, ...).
 
-    Without them, or with a world of one, this process is alone. On GPUs, LOCAL_RANK picks the
-    device, unless the launcher has made only one visible to each rank.
+    Without them, or with a world size of one, this process is alone. On GPUs, LOCAL_RANK selects
+    the device, unless the launcher made only one visible to each rank.
 
     Raises:
-        ZiaError: the variables contradict one another, or the other ranks cannot be reached.
+        ZiaError: the variables are inconsistent, or the other ranks cannot be reached.
     """
     size = _number(environment, "WORLD_SIZE", 1)
     if size <= 1:
@@ -215,7 +215,7 @@ def _lost_ranks() -> Iterator[None]:
 def checkpoint_of_first(
     ranks: Ranks, loaded: tuple[int, Mapping[str, Tensor], Mapping[str, Any]] | None
 ) -> tuple[int, Mapping[str, Tensor], Mapping[str, Any]] | None:
-    """Give every rank the checkpoint that the first one has loaded, or None if it has none."""
+    """Give every rank the checkpoint that the first one loaded, or None if it has none."""
     if ranks.size == 1:
         return loaded
     place = [loaded[0], loaded[2]] if loaded else None

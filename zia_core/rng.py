@@ -1,4 +1,4 @@
-"""Every random generator of a process as plain tensors: seeded, saved, restored, isolated."""
+"""Seed, save, restore and isolate the random generators of a process."""
 
 import hashlib
 import random
@@ -13,8 +13,7 @@ from torch import Tensor
 def derived_seed(*parts: int | str) -> int:
     """A 63-bit seed that is a pure function of `parts`, e.g. `derived_seed(seed, "epoch", 3)`.
 
-    Neighbouring seeds give unrelated streams, which `seed + epoch` would not: there, epoch 1 of
-    seed 0 is epoch 0 of seed 1.
+    Unlike with `seed + epoch`, epoch 1 of seed 0 has nothing in common with epoch 0 of seed 1.
     """
     text = "/".join(map(str, parts))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
@@ -53,7 +52,7 @@ def rng_state() -> dict[str, Tensor]:
 
 
 def restore_rng(state: Mapping[str, Tensor]) -> None:
-    """Put every generator back to what `rng_state` saw; GPUs that are not here are passed over."""
+    """Restore what `rng_state` returned; states of GPUs that this machine lacks are ignored."""
     python_spare = state["python_gauss"].tolist()
     random.setstate((3, tuple(state["python"].tolist()), python_spare[0] if python_spare else None))
     numpy_spare = state["numpy_gauss"].tolist()
@@ -76,7 +75,7 @@ def restore_rng(state: Mapping[str, Tensor]) -> None:
 
 @contextmanager
 def isolated_rng() -> Iterator[None]:
-    """Whatever is drawn inside leaves no trace: afterwards every generator stands as before."""
+    """Restore every generator at the end of the block."""
     before = rng_state()
     try:
         yield

@@ -1,9 +1,8 @@
-"""What a training step will need of a GPU's memory, before there is a GPU.
+"""Predict the GPU memory of a training step, without a GPU.
 
-The step is run on torch's meta device, where tensors have sizes and no numbers: a model of seven
-billion parameters takes a second and no memory. Counted is every tensor from when an operation
-makes it to when nothing holds it any more. Not counted: what an operation needs within itself, and
-how the allocator rounds.
+The step runs on torch's meta device, where tensors have sizes but no data: a model of seven billion
+parameters takes a second and no memory. Every tensor counts from its creation until its last
+reference is gone; workspace inside an operation and the allocator's rounding do not.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from zia_core.errors import ZiaError
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Bytes that a step of several micro-batches needs.
+    """Bytes needed by a step of several micro-batches.
 
     Attributes:
         weights: parameters, trained or not, and buffers.
-        trained: gradients and AdamW's two moments of what is trained.
-        kept: activations that lie there when a micro-batch's forward pass is done.
-        working: what is there besides at the worst moment of forward or backward pass: logits and
-            their gradients, mostly, or a block that is run again.
+        trained: gradients and AdamW's two moments of the trained parameters.
+        kept: activations saved at the end of a micro-batch's forward pass.
+        working: the most that is needed on top: mostly logits and their gradients, or a recomputed
+            block.
     """
 
     weights: int
@@ -43,7 +42,7 @@ class StepMemory:
 
     @property
     def peak(self) -> int:
-        """The most that is there at a time."""
+        """The most memory in use at a time."""
         return self.weights + self.trained + self.kept + self.working
 
 
@@ -53,10 +52,10 @@ def step_memory(
     """Predict the memory of a training step from one micro-batch on the meta device.
 
     Args:
-        model: on the meta device, in the mode and precision that it is trained in. The prompt term
-            is counted in its plain form, attention as its fused kernels keep it.
-        loss: the forward pass of a micro-batch, of the size that is asked about, to a scalar.
-        checkpoint_activations: as of `TrainSettings`.
+        model: on the meta device, in its training mode and precision. The prompt term counts in its
+            plain form, attention as fused kernels save it.
+        loss: the forward pass of a micro-batch to a scalar.
+        checkpoint_activations: as in `TrainSettings`.
 
     Raises:
         ZiaError: a parameter is not on the meta device.
@@ -66,7 +65,7 @@ def step_memory(
             raise ZiaError(f"{name} is on {parameter.device}: build the model on the meta device")
     held = [*model.parameters(), *model.buffers()]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in trained:  # as of the second micro-batch on
+    for parameter in trained:  # gradients exist from the second micro-batch on
         parameter.grad = torch.empty_like(parameter)
     live = _Live([*held, *(p.grad for p in trained if p.grad is not None)])
     run = blocks_run(model, compiled=False, checkpointed=checkpoint_activations)
@@ -84,7 +83,7 @@ def step_memory(
 
 
 class _Live(TorchDispatchMode):
-    """The bytes of all storages that are there now, and the most that were."""
+    """Counts the bytes of all live storages, and their peak."""
 
     def __init__(self, beside: Iterable[Tensor]) -> None:
         super().__init__()
@@ -115,9 +114,9 @@ class _Live(TorchDispatchMode):
 
 @contextmanager
 def _fused_attention() -> Iterator[None]:
-    """Without a device torch would take the attention that writes all scores down.
+    """Use fused attention; without a device, torch would choose the one that stores all scores.
 
-    Replaced by name: a mode of torch's would not be in force where checkpointed blocks run again.
+    Patched by name, since a torch mode would not reach recomputed blocks.
     """
     own = functional.scaled_dot_product_attention
     vars(functional)["scaled_dot_product_attention"] = _fused
@@ -137,7 +136,7 @@ def _fused(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """Keeps its inputs, its output and a number a query; a mask is made additive for each call."""
+    """Saves inputs, output and one number per query; makes boolean masks additive in each call."""
     if attn_mask is not None and attn_mask.dtype == torch.bool:
         attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype)
     fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu

@@ -1,10 +1,10 @@
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
-"""The prompt term's Triton kernels: one forward, two backward. `zia_core.fused_term` runs them.
+"""Triton kernels of the prompt term: one forward, two backward. `zia_core.fused_term` runs them.
 
-A program takes one head of one sample and a stretch of its queries. It loads K_p, V_p and the gate
-once, reads queries and text once, and writes once; scores live in registers only, in float32. Head
-widths above BLOCK_D are gone through in NUM_D pieces, so that no size needs more shared memory or
-registers than there are. Nothing is added up by atomics: the same input gives the same bits.
+A program handles one head of one sample and a stretch of its queries. It loads K_p, V_p and the
+gate once, reads queries and text once, and writes once; scores stay in registers, in float32. Heads
+wider than BLOCK_D are processed in NUM_D pieces, which bounds registers and shared memory. There
+are no atomics, so the same input gives the same bits.
 """
 
 import triton
@@ -15,23 +15,23 @@ INTERPRETED: tl.constexpr = tl.constexpr(triton.knobs.runtime.interpret)
 
 @triton.jit
 def _dot(a, b, sums):
-    """sums + a b in float32, of float32 numbers too (no TF32)."""
-    if INTERPRETED:  # on the CPU, where NumPy would multiply the bits of bfloat16 numbers
+    """sums + a b in float32, without TF32."""
+    if INTERPRETED:  # on the CPU, where NumPy would multiply the raw bits of bfloat16
         a, b = a.to(tl.float32), b.to(tl.float32)
     return tl.dot(a, b, sums, input_precision="ieee")
 
 
 @triton.jit
 def _rounded(x, dtype: tl.constexpr):
-    """float32 to the dtype of the queries, to nearest."""
-    if INTERPRETED and dtype == tl.bfloat16:  # on the CPU, where the last 16 bits are cut off
+    """float32 rounded to nearest in another dtype."""
+    if INTERPRETED and dtype == tl.bfloat16:  # on the CPU, which truncates the last 16 bits
         x = (x.to(tl.int32, bitcast=True) + 0x8000).to(tl.float32, bitcast=True)
     return x.to(dtype)
 
 
 @triton.jit
 def _pieces(pointer, row, stride, rows, D: tl.constexpr, first, BLOCK_D: tl.constexpr):
-    """Columns first..first+BLOCK_D of some rows; zeros beyond the last row and beyond D."""
+    """Load BLOCK_D columns of some rows, from column `first`; zeros past the last row and D."""
     column = first + tl.arange(0, BLOCK_D)
     inside = (row < rows)[:, None] & (column < D)[None, :]
     return tl.load(
@@ -41,7 +41,7 @@ def _pieces(pointer, row, stride, rows, D: tl.constexpr, first, BLOCK_D: tl.cons
 
 @triton.jit
 def _softmax(scores, softcap, K: tl.constexpr, CAPPED: tl.constexpr, BLOCK_K: tl.constexpr):
-    """Weights of K prompts, and the derivative of the soft-cap (one where there is none)."""
+    """Weights of K prompts, and the derivative of the soft-cap (1 without one)."""
     slope = 1.0
     if CAPPED:
         bounded = 2.0 * tl.sigmoid(2.0 * scores / softcap) - 1.0  # tanh
@@ -157,10 +157,10 @@ def backward(
     BLOCK_D: tl.constexpr,
     NUM_D: tl.constexpr,
 ):
-    """Gradients of q [B, H, T, D] and, of each stretch, of K_p and a(g) V_p.
+    """Gradients of q [B, H, T, D], and of K_p and a(g) V_p from each stretch of queries.
 
-    The grid is (B*H, stretches, NUM_D): a program gives BLOCK_D columns of all of them. The parts
-    are [B, stretches, H, K, D] in float32; `combine` adds them up.
+    The grid is (B*H, stretches, NUM_D): a program computes BLOCK_D columns of each. Prompt
+    gradients are [B, stretches, H, K, D] in float32, to be summed by `combine`.
     """
     b = (tl.program_id(0) // heads).to(tl.int64)
     h = tl.program_id(0) % heads
@@ -237,9 +237,9 @@ def combine(
     BLOCK: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    """Parts [R * parts, H, K, D] -> gradients [R, G, K, D], and of the gates [R, blocks, H].
+    """Sum parts [R * parts, H, K, D] to gradients [R, G, K, D], and of the gates [R, blocks, H].
 
-    The grid is (blocks of K*D, G, R), with R = B where samples have keys or values of their own.
+    The grid is (blocks of K*D, G, R), with R = B for per-sample keys or values, else 1.
     """
     r = tl.program_id(2).to(tl.int64)
     g = tl.program_id(1)

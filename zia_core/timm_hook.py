@@ -1,9 +1,8 @@
-"""The hook for timm ViTs: the attention's own forward pass, with two of its parts looked into.
+"""The hook for timm ViTs: intercept two submodules of the attention's own forward pass.
 
-timm has no attention registry, but its `Attention.forward` passes the queries through `q_norm` and
-the attended values through `norm` (both an `nn.Identity` where unused), with the kernel between. It
-runs here on a view of the module in which these two tell a pass what goes through them. The pass is
-an object of the call's own, so that several threads may be in one attention.
+timm has no attention registry, but its `Attention.forward` passes queries through `q_norm` and the
+attended values through `norm` (an `nn.Identity` if unused). We run it on a view of the module that
+intercepts both. Every call has its own view, so threads may share an attention module.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from zia_core.layer import ZeroInit
 
 
 class TimmZeroInit(ZeroInit):
-    """`ZeroInit` whose attention's `forward` is `_forward`."""
+    """`ZeroInit` for timm, which replaces the `forward` of its attention module."""
 
     def check(self, attention: Any) -> None:
-        """Refuse a module whose `forward` somebody has replaced: it would not be run."""
+        """Refuse a module whose `forward` is already replaced: that one would not run."""
         if "forward" in attention.__dict__:
             raise ZiaError(
                 f"The forward pass of a {type(attention).__name__} was replaced (by accelerate's "
@@ -31,21 +30,21 @@ class TimmZeroInit(ZeroInit):
             )
 
     def install(self, attention: Any) -> None:
-        """Make a timm attention module run `_forward`."""
+        """Make a timm attention module run our forward pass."""
         attention.zero_init = self
         # A bound method, not a closure: deepcopy rebinds it to the copy.
         attention.__dict__["forward"] = MethodType(_forward, attention)
 
     def uninstall(self, attention: Any) -> None:
         """Undo `install`."""
-        # Hooks of accelerate, say, that came later keep ours inside: it is the module's own again.
+        # A hook installed later, as by accelerate, wraps ours: leave it, `_forward` then passes on.
         if getattr(attention.__dict__.get("forward"), "__func__", None) is _forward:
             del attention.__dict__["forward"]
         del attention.zero_init
 
 
 def _forward(attention: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """[B, N, C] -> [B, N, C]; takes what the attention's own `forward` takes."""
+    """[B, N, C] -> [B, N, C]; takes the arguments of the attention's own `forward`."""
     own_forward = type(attention).forward
     if "zero_init" not in attention._modules:
         return own_forward(attention, x, *args, **kwargs)
@@ -56,14 +55,14 @@ def _forward(attention: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             raise ZiaError("softmax='joint' on a timm model takes no attention mask; leave it out.")
         if dropout:
             raise ZiaError("softmax='joint' on a timm model needs attn_drop_rate=0; build it so.")
-    # The queries' dtype is not known yet; the input's is the one that the weights meet.
+    # There are no queries yet; the input has their dtype.
     fused = layer.is_fused(x, dropout)
     prompts = layer(timm_projection(attention), x.dtype, len(x), fused=fused)
     return own_forward(_Pass(attention, prompts, dropout), x, *args, **kwargs)
 
 
 class _Pass:
-    """A view of an attention module for one forward pass, which adds the prompt term."""
+    """A view of an attention module for one forward pass that adds the prompt term."""
 
     def __init__(self, attention: Any, prompts: PromptKV, dropout: float) -> None:
         self._attention, self._prompts, self._dropout = attention, prompts, dropout
@@ -72,17 +71,17 @@ class _Pass:
         return getattr(self._attention, name)
 
     def q_norm(self, query: Tensor) -> Tensor:
-        """q [B, H, N, D] as the text path sees it."""
+        """Record the queries [B, H, N, D] as the text path sees them."""
         self._query: Tensor = self._attention.q_norm(query)
         return self._query
 
     def k_norm(self, key: Tensor) -> Tensor:
-        """k [B, H, N, D]; only the joint softmax needs it."""
+        """Record the keys [B, H, N, D], for the joint softmax."""
         self._key: Tensor = self._attention.k_norm(key)
         return self._key
 
     def norm(self, text: Tensor) -> Tensor:
-        """Before the output norm and projection: adds to the text attention [B, N, H*D]."""
+        """Add the prompt term to the text attention [B, N, H*D], before norm and projection."""
         attention, prompts, query = self._attention, self._prompts, self._query
         layer: TimmZeroInit = attention.zero_init
         text_BNHD, scale = text.unflatten(2, (layer.geometry.heads, -1)), attention.scale

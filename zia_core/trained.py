@@ -1,7 +1,7 @@
-"""What any method has trained, as a file, and back onto the same backbone.
+"""Save and load the trained parameters of any method.
 
-For zero-init attention it is the file that `load_adapter` reads; for the baselines one of the same
-kind, whose header names the method.
+For zero-init attention the file is one that `load_adapter` reads; baselines use the same format,
+with their method's name in the header.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from zia_core.errors import ZiaError
 
 
 def pack_trained(model: nn.Module, method: str, backbone: Mapping[str, Any]) -> bytes:
-    """The parameters that require a gradient, as a file; no bytes if there are none.
+    """The contents of a file of the trainable parameters; empty if there are none.
 
     Args:
         model: after training.
-        method: its name, for the file's header.
-        backbone: `backbone_identity` of the bare model, taken before the method changed it.
+        method: name for the header.
+        backbone: `backbone_identity` of the bare model, before the method changed it.
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not trained:
@@ -34,10 +34,10 @@ def pack_trained(model: nn.Module, method: str, backbone: Mapping[str, Any]) -> 
 
 
 def load_trained(model: nn.Module, path: Path, backbone: Mapping[str, Any]) -> None:
-    """Load such a file into a model that was prepared for the same method.
+    """Load such a file into a model prepared for the same method.
 
     Raises:
-        ZiaError: the file is missing or damaged, or was trained on another backbone.
+        ZiaError: the file is missing or damaged, or of another backbone or method.
     """
     about, tensors = unpacked(path)
     check_backbone(path, about, backbone)

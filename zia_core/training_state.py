@@ -1,7 +1,7 @@
-"""What a training run must keep to go on as if never interrupted, as named tensors and back.
+"""Convert the state of a training run to named tensors and back.
 
-Only what training changes: the trainable parameters, AdamW's state and the random generators. The
-frozen backbone, the order of the examples and the learning rate follow from the run's settings.
+The state is what training changes: trainable parameters, AdamW's state and the random generators.
+The frozen backbone, the order of examples and the learning rate follow from the settings.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ def training_tensors(
 ) -> dict[str, Tensor]:
     """The state as `model.<name>`, `optim.<name>.<entry>` and `rng.<generator>`.
 
-    Parameters and moments are not copied: write them before the next step.
+    Parameters and moments are not copied: save them before the next step.
     """
     parts: dict[str, Mapping[str, Tensor]] = {
         "model": parameters,
@@ -33,10 +33,10 @@ def training_tensors(
 def restore_training(
     tensors: Mapping[str, Tensor], parameters: Mapping[str, Parameter], optimizer: Optimizer
 ) -> None:
-    """Put what `training_tensors` gave back into the parameters, the optimiser and the generators.
+    """Restore parameters, optimiser and generators from `training_tensors`.
 
     Raises:
-        ZiaError: the tensors' parameter names or shapes are not the model's; nothing was changed.
+        ZiaError: parameter names or shapes are not the model's; nothing was changed.
     """
     saved = _part(tensors, "model")
     _refuse_other_model(saved, parameters)
@@ -52,7 +52,7 @@ def optimizer_tensors(
 ) -> dict[str, Tensor]:
     """The optimiser's state as `<parameter name>.<entry>`, e.g. `gate.exp_avg`, `gate.step`.
 
-    Empty before the first step. Hyper-parameters are not included: they come from the settings.
+    Empty before the first step, and without hyperparameters, which come from the settings.
     """
     return {
         f"{name}.{entry}": value
@@ -64,9 +64,9 @@ def optimizer_tensors(
 def restore_optimizer(
     optimizer: Optimizer, parameters: Mapping[str, Parameter], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Undo `optimizer_tensors`: the next step is the one the saved optimiser would have made."""
-    # AdamW keeps its step counters on the CPU unless it is fused; its moments have the parameter's
-    # device, and its memory layout, on which the order of floating-point operations may depend.
+    """Undo `optimizer_tensors`: the next step is that of the saved optimiser."""
+    # AdamW keeps step counters on the CPU unless fused. Moments have the parameter's device and
+    # memory layout, on which the order of floating-point operations may depend.
     fused = {id(p) for group in optimizer.param_groups if group["fused"] for p in group["params"]}
     for key, value in tensors.items():
         name, _, entry = key.rpartition(".")

@@ -1,7 +1,7 @@
-"""To the device and back without waiting where that can be.
+"""Copy tensors to and from the device with as few synchronisations as possible.
 
-A GPU works through a queue that the CPU fills. Whatever the CPU wants to know of a result makes it
-wait until the queue is empty, and then the GPU waits until there is work again.
+A GPU works through a queue filled by the CPU. Reading a result makes the CPU wait until the queue
+is empty, after which the GPU waits for new work.
 """
 
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from torch import Tensor
 
 
 def on_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor there; the CPU does not wait for a copy that it begins."""
+    """Copy a tensor to the device without blocking the CPU."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
 
 
 def read_together(groups: Sequence[Sequence[Tensor]], device: torch.device) -> list[list[float]]:
-    """The numbers in groups of tensors, exactly, in one copy from the device: the only wait."""
+    """The exact numbers in groups of tensors, read from the device in a single copy."""
     wide = [
         torch.cat([on_device(part.detach(), device).double().flatten() for part in group])
         if group

@@ -1,9 +1,9 @@
-"""The hook for transformers models: a registered attention function, no copied forward.
+"""The hook for transformers models: a registered attention function, without copying a forward.
 
-An adapted attention module gets a config of its own (a shallow copy) that names our function; the
-model's config is not touched. So masks are made for the implementation that the model had, code
-elsewhere that compares the name with "sdpa" still takes that branch, a sibling model built from the
-same config object is not switched, and `set_attn_implementation` keeps working while attached.
+An adapted attention module gets its own config (a shallow copy) that names our function; the
+model's config is unchanged. Masks are thus still made for the model's implementation, code that
+compares the name with "sdpa" still takes that branch, other models built from the same config
+object are unaffected, and `set_attn_implementation` keeps working.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ Attended = tuple[Tensor, Tensor | None]
 
 
 class TextPath(nn.Module):
-    """The attention that the layer had before: `base_config` says which, at every call anew."""
+    """The layer's own attention, looked up in `base_config` at every call."""
 
     def __init__(self, attention: Any) -> None:
         super().__init__()
         self.base_config = attention.config
-        # Eager attention is a function of the model's own file (soft-cap, scaling, ... differ).
+        # Each model file defines its own eager attention (soft-cap, scaling, ... differ).
         module = sys.modules[type(attention).__module__]
         eager: Callable[..., Attended] | None = getattr(module, "eager_attention_forward", None)
         if eager is None:
@@ -46,29 +46,29 @@ class TextPath(nn.Module):
         self.eager = eager
 
     def forward(self, attention: Any, *args: Any, **kwargs: Any) -> Attended:
-        """Run it; same arguments and results as a registered attention function."""
+        """Run it, with the arguments and results of a registered attention function."""
         name = self.base_config._attn_implementation
         function = ALL_ATTENTION_FUNCTIONS.get_interface(name, self.eager)
         if name not in ("eager", "sdpa", "flex_attention"):
-            # Flash attention looks its own name up in `attention.config`, which now says ours.
+            # Flash attention reads its name from `attention.config`, where ours is now.
             attention = _WithConfig(attention, self.base_config)
         return function(attention, *args, **kwargs)
 
 
 class TransformersZeroInit(ZeroInit):
-    """`ZeroInit` that is found by the registered attention function; it keeps the text path."""
+    """`ZeroInit` for transformers, called by the registered attention function."""
 
     text: TextPath
 
     def check(self, attention: Any) -> None:
-        """Find the attention that the layer has, or refuse."""
+        """Find the layer's own attention, or refuse the layer."""
         self.text = TextPath(attention)
 
     def install(self, attention: Any) -> None:
-        """Make a transformers attention module dispatch to `zero_init_attention`, after `check`."""
+        """Make an attention module dispatch to `zero_init_attention`; call `check` first."""
         attention.zero_init = self
         attention.config = copy.copy(attention.config)
-        # The internal name: the public setter would also switch sub-configs, which the copy shares.
+        # The public setter would also switch the sub-configs, which the copy shares.
         attention.config._attn_implementation_internal = NAME
 
     def uninstall(self, attention: Any) -> None:
@@ -78,7 +78,7 @@ class TransformersZeroInit(ZeroInit):
 
 
 class _WithConfig:
-    """A view of a module with another `config`."""
+    """A view of a module with a different `config`."""
 
     def __init__(self, module: nn.Module, config: Any) -> None:
         self._module, self.config = module, config
@@ -101,13 +101,16 @@ def zero_init_attention(
 
     Args:
         attention: a module with a `zero_init` child.
-        query: [B, H, T, D], rotated; key, value: [B, G, S, D], cache included.
-        attention_mask: whatever the text path's implementation takes.
+        query: [B, H, T, D], after rotary embedding.
+        key: [B, G, S, D], cache included.
+        value: [B, G, S, D].
+        attention_mask: as the text path's implementation takes it.
         scaling: score scale, 1/sqrt(D) if None.
-        dropout: attention dropout, on words and prompts alike.
+        dropout: attention dropout, for words and prompts.
+        kwargs: further arguments of the text path.
 
     Returns:
-        [B, T, H, D] and the text path's weights (None unless it returns them).
+        [B, T, H, D], and the text path's attention weights if it returns them.
     """
     layer: TransformersZeroInit = attention.zero_init
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -120,8 +123,8 @@ def zero_init_attention(
         return _joint(attention, query, key, value, attention_mask, prompts, kwargs)
     text_BTHD, weights = layer.text(attention, query, key, value, attention_mask, **kwargs)
     softcap = kwargs.get("softcap")
-    # What other attention functions give may be a view of what they were given. For one query a
-    # sample, to ask takes longer than there is to save.
+    # Other attention functions may return a view of their input. For one query per sample, the
+    # check takes longer than it saves.
     own = samples == 1 and layer.text.base_config._attn_implementation in ("eager", "sdpa")
     both_BTHD = layer.both_terms(text_BTHD, query, prompts, scale, softcap, dropout, own)
     return both_BTHD, weights
@@ -147,7 +150,7 @@ def _joint(
     causal = kwargs.get("is_causal")
     causal = getattr(attention, "is_causal", True) if causal is None else causal
     length = layer.config.prompt_length
-    # Eager attention is never causal by itself: without a mask it attends to everything.
+    # Without a mask, eager attention attends to everything.
     mask = joint_mask(mask, query, key, length, causal and name == "sdpa")
     if mask is None:
         kwargs["is_causal"] = False
@@ -161,7 +164,7 @@ def _mask_as_sdpa(*args: Any, **kwargs: Any) -> Any:
     return ALL_MASK_ATTENTION_FUNCTIONS["sdpa"](*args, **kwargs)
 
 
-# A name without a mask function gets no mask at all. No model's config carries ours, but code that
-# builds a mask from an attention module's config must not silently attend to padding.
+# transformers makes no mask for a name without a mask function. No model's config has our name, but
+# code that makes a mask from an attention module's config must not silently attend to padding.
 AttentionInterface.register(NAME, zero_init_attention)
 AttentionMaskInterface.register(NAME, _mask_as_sdpa)

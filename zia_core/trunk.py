@@ -1,8 +1,8 @@
-"""What lies below the lowest adapted block of a frozen ViT, computed once and not once an epoch.
+"""Cache the part of a frozen ViT below its lowest adapted block instead of recomputing it.
 
-Without augmentation the same image gives the same hidden states there at every step. They are made
-by the model's own forward pass, which is stopped at the lowest adapted block, and training goes on
-from them through the model's own blocks, norm and head.
+Without augmentation, an image has the same hidden states there at every step. They come from the
+model's own forward pass, stopped at the lowest adapted block; training continues from them through
+the model's own blocks, norm and head.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from zia_core.errors import ZiaError
 
 @dataclass(frozen=True)
 class Trunk:
-    """The part of a model that is the same in every epoch; made by `trunk`.
+    """The part of a model whose outputs never change in training; found by `trunk`.
 
     Attributes:
-        depth: blocks in it, lowest first, besides the embedding of the patches; 0 to all of them.
+        depth: the number of its blocks, from 0 (patch embedding only) to all.
     """
 
     depth: int
@@ -31,15 +31,14 @@ class Trunk:
     def features(self, model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
         """The hidden states that enter the lowest adapted block: [N, 3, H, W] -> [N, T, C].
 
-        On the CPU, whatever the model's device; N*T*C*4 bytes in float32, which are 9 MB for 1,000
-        images in 17 tokens of width 128 and 605 MB in ViT-B/16's 197 tokens of width 768.
+        They are on the CPU and take N*T*C*4 bytes in float32: for 1,000 images, 9 MB with 17 tokens
+        of width 128, or 605 MB with ViT-B/16's 197 tokens of width 768.
 
         Args:
             model: the one that the trunk was found in.
-            images: preprocessed as the model takes them.
-            batch_size: images of a training batch. Every pass is filled up to it, since matrix
-                products of other sizes may add in another order; which images share a batch does
-                not matter.
+            images: preprocessed for the model.
+            batch_size: of training. Every pass is padded to it, since matrix products of other
+                sizes may sum in another order; which images share a batch does not matter.
         """
         device = next(model.parameters()).device
         found = []
@@ -50,14 +49,14 @@ class Trunk:
         return torch.cat(found)
 
     def logits(self, model: Any, features_BTC: Tensor) -> Tensor:
-        """What `model(images)` gives, from the images' features: [B, T, C] -> [B, classes]."""
+        """The output of `model(images)`, from the images' features: [B, T, C] -> [B, classes]."""
         hidden_BTC = model.norm(model.blocks[self.depth :](features_BTC))
         return model.forward_head(hidden_BTC)
 
     def _entering(self, model: Any, images: Tensor) -> Tensor:
         """Run the model up to the lowest adapted block."""
         above = [*model.blocks[self.depth :], model.norm][0]
-        # Before a method's own hooks on that block: those belong to what is computed every time.
+        # Before a method's own hooks on that block, which must run at every step.
         handle = above.register_forward_pre_hook(_stop, prepend=True)
         stopping = _STOPPING.set(True)
         try:
@@ -75,9 +74,8 @@ def trunk(model: nn.Module) -> Trunk:
     """Find the trunk of an adapted timm ViT.
 
     Raises:
-        ZiaError: it would not be exact, or not what the model computes: something below the lowest
-            adapted block is trained, hooked or random; something beside the blocks is trained; or
-            the model is no plain timm VisionTransformer.
+        ZiaError: caching would not be exact, because something below the lowest adapted block is
+            trained, hooked or random, or the model is not a plain timm VisionTransformer.
     """
     vit = _plain_vit(model)
     untouched = [not _is_touched(block) for block in vit.blocks]
@@ -92,21 +90,21 @@ def trunk(model: nn.Module) -> Trunk:
             why = "is trained" if trained else "is hooked" if _is_hooked(module) else "is random"
             full_name = ".".join([*filter(None, [name]), *trained[:1]]) or type(vit).__name__
             raise ZiaError(
-                f"what lies below the lowest adapted block changes from step to step, since "
-                f"{full_name} {why}; train without reusing it"
+                f"hidden states below the lowest adapted block change from step to step, since "
+                f"{full_name} {why}; train without reusing them"
             )
     return Trunk(depth)
 
 
 class _ReachedError(Exception):
-    """Ends a forward pass where the trunk ends; no error."""
+    """Ends a forward pass at the end of the trunk; not an error."""
 
     def __init__(self, hidden: Tensor) -> None:
         super().__init__()
         self.hidden = hidden
 
 
-# Whether the pass under way in this thread is to end there: others may be in the same model.
+# Whether this thread's forward pass should end there: other threads may use the same model.
 _STOPPING: ContextVar[bool] = ContextVar("trunk_stopping", default=False)
 
 
@@ -139,10 +137,7 @@ def _is_hooked(module: nn.Module) -> bool:
 
 
 def _is_random(module: nn.Module) -> bool:
-    """Whether its output in train mode depends on a random generator or on the rest of the batch.
-
-    Batch norm counts: there, it does the latter.
-    """
+    """Whether its output in train mode is random or depends on the rest of the batch."""
     return isinstance(module, nn.modules.batchnorm._NormBase) or any(_rates(module))
 
 

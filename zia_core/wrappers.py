@@ -1,8 +1,8 @@
-"""The model under its wrappers, and its parameters' names there.
+"""Unwrap models, and name parameters independently of wrappers.
 
-torch.compile, data parallelism, activation checkpointing and PEFT put a module around a model or
-around some of its parts, with a prefix for every name inside (`_orig_mod.`, `module.`,
-`base_model.model.`, `base_layer.`). What is stored for later must not depend on them.
+torch.compile, data parallelism, activation checkpointing and PEFT wrap a model or its submodules
+and prefix all names inside (`_orig_mod.`, `module.`, `base_model.model.`, `base_layer.`). Stored
+files must not depend on that.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import nn
 
 from zia_core.errors import ZiaError
 
-# By the wrapper's class, or a base class of it: the attribute that holds what is wrapped.
+# The attribute that holds the wrapped module, by the wrapper's class or base class.
 _WRAPPERS = {
     "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
     "torch.nn.parallel.distributed.DistributedDataParallel": "module",
@@ -30,19 +30,19 @@ _WRAPPERS = {
     "peft.tuners.tuners_utils.BaseTunerLayer": "base_layer",
     "peft.utils.other.AuxiliaryTrainingWrapper": "original_module",
 }
-# Those that decide at their making which parameters' gradients are shared.
+# Wrappers that fix at construction which parameters' gradients they share.
 _SHARING = ("DistributedDataParallel", "FullyShardedDataParallel")
 
 
 def unwrapped(model: nn.Module) -> Any:
-    """The model itself: what `model` is without wrappers around it."""
+    """The model inside all wrappers."""
     while (inner := _inner(model)) is not None:
         model = inner
     return model
 
 
 def bare_class(module: nn.Module) -> type[nn.Module]:
-    """A module's class, which `fully_shard` replaces by one of its own."""
+    """A module's class before `fully_shard` replaced it."""
     kind = type(module)
     while kind.__bases__[0].__name__ == "FSDPModule":
         kind = kind.__bases__[1]
@@ -50,9 +50,9 @@ def bare_class(module: nn.Module) -> type[nn.Module]:
 
 
 def own_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """A model's parameters by their names in the bare model, without those that wrappers add.
+    """A model's parameters by their names in the bare model, without those of wrappers.
 
-    As `named_parameters` does, a parameter that is shared comes once, under its first name.
+    As in `named_parameters`, a shared parameter appears once, under its first name.
     """
     found: dict[str, nn.Parameter] = {}
     seen: set[int] = set()
@@ -64,14 +64,14 @@ def own_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def refuse_sharing(model: nn.Module, what: str) -> None:
-    """Refuse to add parameters under a wrapper that would not share their gradients.
+    """Refuse to add parameters inside a wrapper that would not share their gradients.
 
     Args:
-        model: perhaps wrapped.
-        what: is to be added, for the sentence.
+        model: bare or wrapped.
+        what: the addition, for the message.
 
     Raises:
-        ZiaError: it is, by DistributedDataParallel or FullyShardedDataParallel.
+        ZiaError: the model is in a DistributedDataParallel or FullyShardedDataParallel.
     """
     for module in model.modules():
         for kind in type(module).__mro__:

@@ -127,7 +127,7 @@ TWICE = "data[0].paragraphs[0].qas[1] (id a) has the id of data[0].paragraphs[0]
         (
             {"odds": b'{"a":NaN}'},
             "--version 2.0 --na-prob odds.json",
-            "odds.json is not valid JSON (NaN is no number",
+            "odds.json is not valid JSON (NaN is not a JSON number",
         ),
         ({"odds": {"a": 1}}, "--version 2.0 --na-prob odds.json", "1 of 2 questions have no prob"),
     ],

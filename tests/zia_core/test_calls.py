@@ -291,7 +291,7 @@ def test_a_pass_repeated_by_a_torch_that_leaves_no_context(monkeypatch: pytest.M
             pool.submit(block.__enter__).result()
             (error,) = in_a_thread_without_a_context(loss.backward)
             pool.submit(block.__exit__, None, None, None).result()
-        assert "and 2 have a condition or images" in str(error)
+        assert "and 2 threads have a condition" in str(error)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -90,7 +90,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], Callable[[Any], Any], str]] = 
         lambda m: baselines.lora(m, targets=("nothing",)),
         "PEFT's LoRA",
     ),
-    "houlsby, another Block": (NOT_VITS["beit"], baselines.houlsby, "no encoder that"),
+    "houlsby, another Block": (NOT_VITS["beit"], baselines.houlsby, "does not support"),
     "vpt, no ViT": (NOT_VITS["pvt_v2"], lambda m: baselines.vpt(m, 3, deep=True), "is no"),
     "side, no ViT": (NOT_VITS["pvt_v2"], baselines.side_tuning, "is not built like"),
     "prompts, no encoder": (lambda: build("llama-gqa"), baselines.prompt_tuning, "BERT or RoBERTa"),

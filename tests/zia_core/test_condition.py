@@ -111,7 +111,7 @@ def test_a_block_inside_another_gives_its_condition_back() -> None:
 def test_who_has_a_vector_is_one_bool_a_sample(present: torch.Tensor) -> None:
     model = adapted("llama-gqa")
     with (
-        pytest.raises(ZiaError, match="vectors of 2 samples; give one bool a sample"),
+        pytest.raises(ZiaError, match="vectors of 2 samples; give one bool per sample"),
         condition(model, image().float(), present),
     ):
         pass

@@ -144,7 +144,7 @@ def test_refusals() -> None:
     ):
         pass
     with (
-        pytest.raises(ZiaError, match=r"has_image is torch.int64 .*give one bool a sample"),
+        pytest.raises(ZiaError, match=r"has_image is torch.int64 .*give one bool per sample"),
         images(model, shown, torch.ones(3, dtype=torch.int64)),
     ):
         pass

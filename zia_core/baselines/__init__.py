@@ -1,8 +1,8 @@
-"""What zero-init attention is compared with, behind the same interface: a model in, a model out.
+"""Baselines for zero-init attention. Each takes a model, changes it in place and returns it.
 
-Each function freezes the backbone except for what its method trains. On models with a task head
-(an image classifier, a question-answering head) the head is trained too, as in all tables that
-compare these methods; `train_head` does the same for zero-init attention.
+Each freezes the backbone except for the parameters that its method trains. A task head (of an image
+classifier or question-answering model) is trained too, as in all tables that compare these methods;
+`train_head` does the same for zero-init attention.
 """
 
 from zia_core.baselines.adaption_prompt import adaption_prompt

@@ -14,11 +14,11 @@ from zia_core.errors import ZiaError
 def adaption_prompt(model: nn.Module, prompt_length: int = 10, num_layers: int = 30) -> Any:
     """PEFT's port of LLaMA-Adapter: one scalar gate per layer, without tanh.
 
-    It recomputes queries and adds its prompt term behind a second output projection; the function
-    is that of `ZeroInitConfig(gate_per="layer", gate_activation="identity")`.
+    It recomputes queries and adds its prompt term after a second output projection, but computes
+    the same function as `ZeroInitConfig(gate_per="layer", gate_activation="identity")`.
 
     Raises:
-        ZiaError: PEFT does not know the model's type.
+        ZiaError: PEFT does not support the model.
     """
     from peft import AdaptionPromptConfig, get_peft_model
 

@@ -1,4 +1,4 @@
-"""BitFit (arXiv 2106.10199): the biases that the model has, and nothing else of it."""
+"""BitFit (arXiv 2106.10199): train only the model's biases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zia_core.precision import refuse_half
 
 @changes_model
 def bitfit(model: Model) -> Model:
-    """Train every bias term (linear layers', norms', patch projection's) and the task head.
+    """Train every bias (of linear layers, norms, patch projection) and the task head.
 
     102,912 biases in a ViT-B/16; the BIAS row of VPT's tables.
 

@@ -1,4 +1,4 @@
-"""Where the parts of an encoder are that baselines hook: blocks, sublayers, image input, norm."""
+"""Find the parts of an encoder that baselines hook: blocks, sublayers, image input, norm."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import nn
 
 from zia_core.errors import ZiaError
 
-# How to find, in a block, the modules whose outputs are what attention and MLP add to the residual
-# stream: behind the projection back to the model's width, before the skip connection is added.
+# The modules of a block whose outputs attention and MLP add to the residual stream: after the
+# projection back to the model's width, before the skip connection.
 _SUBLAYERS: dict[str, Callable[[Any], tuple[nn.Module, nn.Module]]] = {
     "Block": lambda block: (block.attn, block.mlp),
     "ViTLayer": lambda block: (block.attention.o_proj, block.mlp),
     "BertLayer": lambda block: (block.attention.output.dropout, block.output.dropout),
     "RobertaLayer": lambda block: (block.attention.output.dropout, block.output.dropout),
 }
-# Twenty other modules of timm call theirs `Block` too.
+# Twenty other modules of timm have a `Block` too.
 _TIMM_BLOCKS = "timm.models.vision_transformer"
 
 
@@ -27,14 +27,14 @@ class ImageEncoder:
     """The parts of a ViT.
 
     Attributes:
-        patches: the module that is called with the images [B, channels, H, W].
+        patches: the module that takes images [B, channels, H, W].
         channels: of the images.
         image_size: (H, W) in pixels that the model was built for.
-        patch_size: pixels of a token, down and across.
-        width: C, of the hidden states.
-        blocks: lowest first; called with [B, N, C].
-        norm: behind the last block (may be an identity).
-        prefix_tokens: tokens before the patches: CLS, registers.
+        patch_size: pixels per token, (down, across).
+        width: C, width of the hidden states.
+        blocks: lowest first; each takes [B, N, C].
+        norm: after the last block (may be an identity).
+        prefix_tokens: number of tokens before the patches: CLS, registers.
     """
 
     patches: nn.Module
@@ -51,7 +51,7 @@ def blocks(model: nn.Module) -> list[nn.Module]:
     """The transformer blocks of a timm ViT or a transformers ViT, BERT or RoBERTa, lowest first.
 
     Raises:
-        ZiaError: the model has none of these.
+        ZiaError: another kind of model.
     """
     found = [
         module
@@ -61,14 +61,14 @@ def blocks(model: nn.Module) -> list[nn.Module]:
     ]
     if not found:
         raise ZiaError(
-            f"{type(model).__name__} is no encoder that this baseline knows; it takes a timm ViT "
-            "or a transformers ViT, BERT or RoBERTa."
+            f"This baseline does not support {type(model).__name__}; it takes a timm ViT or a "
+            "transformers ViT, BERT or RoBERTa."
         )
     return found
 
 
 def sublayer_outputs(block: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """The modules that give the attention's and the MLP's output [B, T, C] in one of `blocks`."""
+    """The modules that return the attention's and the MLP's output [B, T, C] in a block."""
     return _SUBLAYERS[type(block).__name__](block)
 
 
@@ -76,7 +76,7 @@ def image_encoder(model: Any) -> ImageEncoder:
     """The parts of a timm or transformers ViT.
 
     Raises:
-        ZiaError: it is neither.
+        ZiaError: another kind of model.
     """
     kind = type(model).__name__
     if isinstance(getattr(model, "patch_embed", None), nn.Module):
@@ -100,8 +100,8 @@ def image_encoder(model: Any) -> ImageEncoder:
         projection, patch_size = patches.projection, patches.patch_size
         height, width = patches.image_size
     else:
-        raise ZiaError(f"{kind} is no timm or transformers ViT classifier.")
-    # Before the projection there may be a convolutional stem, which then sees the image first.
+        raise ZiaError(f"{kind} is not a timm or transformers ViT classifier.")
+    # A convolutional stem may come before the projection.
     first = next(module for module in patches.modules() if isinstance(module, nn.Conv2d))
     return ImageEncoder(
         patches=patches,

@@ -28,7 +28,7 @@ class Bottleneck(nn.Module):
         self.down = nn.Linear(width, bottleneck, device=device, dtype=dtype)
         self.up = nn.Linear(bottleneck, width, device=device, dtype=dtype)
         for linear in (self.down, self.up):
-            # Not zero in both: then neither matrix would ever get a gradient.
+            # Not both zero, or neither matrix would ever get a gradient.
             nn.init.trunc_normal_(linear.weight, std=_INIT_STD, a=-2 * _INIT_STD, b=2 * _INIT_STD)
             nn.init.zeros_(linear.bias)
 
@@ -39,23 +39,23 @@ class Bottleneck(nn.Module):
         return hidden_BTC + added.to(hidden_BTC.dtype)
 
     def adapt(self, module: nn.Module, args: Any, output: Tensor) -> Tensor:
-        """A forward hook; a bound method, so that deepcopy rebinds it to the copy."""
+        """Forward hook; a bound method, which deepcopy rebinds to the copy."""
         return self(output)
 
 
 @changes_model
 def houlsby(model: Model, bottleneck: int = 64, *, train_norms: bool = True) -> Model:
-    """Two adapters in every block, on the outputs of attention and MLP before the skip connections.
+    """Two adapters per block, on the outputs of attention and MLP before the skip connections.
 
-    Trained are the adapters, the layer norms (as the paper does) and the task head. It starts near
-    the pretrained model, not at it. The released code behind VTAB's usual Adapter row differs: one
-    adapter per block, norms frozen, and both matrices zero at the start, where neither of them has
-    a gradient and only the outer bias learns.
+    Trains the adapters, the layer norms (as in the paper) and the task head. It starts near the
+    pretrained model, not at it. The code behind VTAB's usual Adapter row differs: one adapter per
+    block, frozen norms, and both matrices start at zero, so that neither gets a gradient and only
+    the outer bias learns.
 
     Args:
         model: a timm ViT or a transformers ViT, BERT or RoBERTa, with a task head.
         bottleneck: m, the adapters' inner width.
-        train_norms: without them, the counts that LoRA's and VTAB's tables give.
+        train_norms: train the layer norms too; the counts in LoRA's and VTAB's tables are without.
 
     Raises:
         ZiaError: another kind of model, or one without a task head.
@@ -67,8 +67,8 @@ def houlsby(model: Model, bottleneck: int = 64, *, train_norms: bool = True) -> 
         norm = next((m for m in block.modules() if isinstance(m, nn.LayerNorm)), None)
         if norm is None:
             raise ZiaError(
-                f"{type(model).__name__} has a block without a layer norm, which says how wide an "
-                "adapter is; take a model with nn.LayerNorm."
+                f"{type(model).__name__} has a block without an nn.LayerNorm, from which an "
+                "adapter takes its width; use a model that has one in every block."
             )
         for name, output in zip(("attention", "mlp"), sublayer_outputs(block), strict=True):
             adapter = Bottleneck(norm.normalized_shape[0], bottleneck, device, dtype)

@@ -1,4 +1,4 @@
-"""LoRA (arXiv 2106.09685) on a language model: PEFT's."""
+"""LoRA (arXiv 2106.09685) on a language model, by PEFT."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def lora(
     dropout: float = 0.05,
     targets: Sequence[str] = ("q_proj", "v_proj"),
 ) -> Any:
-    """LoRA on some of the linear layers; the defaults are Alpaca-LoRA's.
+    """LoRA on some of the linear layers, by default with Alpaca-LoRA's settings.
 
-    At LLaMA-7B's shape rank 8 on q and v is the paper's 4.2M parameters (Table 1). Starts at the
+    On LLaMA-7B, rank 8 on q and v gives the paper's 4.2M parameters (Table 1). Starts at the
     pretrained model, since B is zero.
 
     Returns:
         A `peft.PeftModel`; A and B are float32 whatever the backbone's precision.
 
     Raises:
-        ZiaError: the model has no linear layers of these names.
+        ZiaError: the model has no linear layers with these names.
     """
     from peft import LoraConfig, get_peft_model
 

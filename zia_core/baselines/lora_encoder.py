@@ -1,8 +1,8 @@
 """LoRA (arXiv 2106.09685) on the query and value projections of an encoder.
 
-PEFT's where queries and values have a linear layer each. timm has one for all three; a LoRA on it
-would adapt the keys too and share A between them, so queries and values get their own low-rank
-terms here, in the places of the fused output.
+PEFT's, if queries and values have a linear layer each. timm fuses queries, keys and values in one;
+a LoRA on it would adapt the keys too and share A, so here queries and values get low-rank terms of
+their own, added to their thirds of the fused output.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from zia_core.head import task_head, train_head
 
 
 class LowRank(nn.Module):
-    """(alpha / r) * B A x: A starts as PEFT's does, B at zero."""
+    """(alpha / r) * B A x; A is initialised as in PEFT, B to zero."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class LowRank(nn.Module):
 
 
 class FusedLora(nn.Module):
-    """Low-rank terms on the query and value thirds of one `qkv` layer."""
+    """Low-rank terms on the query and value thirds of a `qkv` layer."""
 
     def __init__(self, qkv: nn.Linear, rank: int, alpha: int, dropout: float) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class FusedLora(nn.Module):
         self.query, self.value = LowRank(width, *options), LowRank(width, *options)
 
     def add(self, qkv: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
-        """A forward hook on `qkv`: [B, N, 3*H*D]."""
+        """Forward hook on `qkv`: [B, N, 3*H*D]."""
         query, key, value = output.chunk(3, dim=-1)
         query = (query + self.query(args[0])).to(output.dtype)
         value = (value + self.value(args[0])).to(output.dtype)
@@ -67,16 +67,16 @@ class FusedLora(nn.Module):
 
 @changes_model
 def lora_encoder(model: Model, rank: int = 8, alpha: int = 16, dropout: float = 0.0) -> Model:
-    """LoRA on q and v of every layer of a ViT, BERT or RoBERTa, and its task head.
+    """Train LoRA on q and v of every layer of a ViT, BERT or RoBERTa, and the task head.
 
     Starts at the pretrained model, since B is zero. A and B are float32 whatever the backbone's
     precision. Rank 8 is 294,912 parameters in a ViT-B/16 or BERT-base and 786,432 in RoBERTa-large
     (the paper's Table 2: 0.3M and 0.8M).
 
     Args:
-        model: a timm or transformers model with a task head; it is changed and returned.
+        model: a timm or transformers model with a task head.
         rank: r.
-        alpha: the term is scaled by alpha / r.
+        alpha: low-rank terms are scaled by alpha / r.
         dropout: on the input of A.
 
     Raises:
@@ -96,7 +96,7 @@ def lora_encoder(model: Model, rank: int = 8, alpha: int = 16, dropout: float = 
 
 
 def _query_value(layer: Layer) -> list[str]:
-    """The full names of a transformers layer's query and value projections."""
+    """Full names of a transformers layer's query and value projections."""
     for query, value in (("query", "value"), ("q_proj", "v_proj")):
         if hasattr(layer.attention, query):
             return [f"{layer.name}.{query}", f"{layer.name}.{value}"]

@@ -1,4 +1,4 @@
-"""P-tuning v2 (Liu et al., arXiv 2110.07602): free keys and values in every layer."""
+"""P-tuning v2 (Liu et al., arXiv 2110.07602): learned keys and values in every layer."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from zia_core.head import task_head, train_head
 
 
 class PrefixDropout(nn.Dropout):
-    """Dropout of a layer's prefix, a mask per sample; lives at `<attention>.zero_init.dropout`."""
+    """Dropout of a layer's prefix, with a mask per sample; at `<attention>.zero_init.dropout`."""
 
     def forward(self, prompts: PromptKV, batch: int) -> PromptKV:  # type: ignore[override]
-        """Keys and values [H, K, D] -> [batch, H, K, D]; as they are outside training."""
+        """Keys and values [H, K, D] -> [batch, H, K, D]; unchanged outside training."""
         if not self.training or self.p == 0.0:
             return prompts
-        # A gated value is the gate times the value, so dropping it is dropping the value.
+        # Dropping gated values is dropping values, since the gate is a factor.
         key, value = (
             super(PrefixDropout, self).forward(part.expand(batch, -1, -1, -1))
             for part in (prompts.key, prompts.value)
@@ -32,18 +32,18 @@ class PrefixDropout(nn.Dropout):
 
 @changes_model
 def p_tuning_v2(model: Model, prompt_length: int = 16, dropout: float = 0.1) -> Model:
-    """A prefix of K keys and values in every layer, one softmax over prefix and words, no gate.
+    """A prefix of K keys and values in every layer, with one softmax over prefix and words.
 
-    It is this core's joint softmax on free prompts. Trained are the prefix, drawn from N(0, 1), and
-    the task head. 16 prompts in RoBERTa-large are 24*2*16*1024 = 786,432 parameters.
+    This is `attach` with the joint softmax on `key_value` prompts. Trains the prefix, drawn from
+    N(0, 1), and the task head. 16 prompts in RoBERTa-large are 24*2*16*1024 = 786,432 parameters.
 
-    Words keep their positions and the backbone its own dropout; code that passes a prefix as
-    `past_key_values` may shift the former by K.
+    Words keep their positions and the backbone keeps its dropout; passing a prefix as
+    `past_key_values` may shift positions by K.
 
     Args:
-        model: a model of `zia_core.families` with a task head.
+        model: of a family in `zia_core.families`, with a task head.
         prompt_length: K; the released SQuAD runs use 16 (v1.1) and 8 (v2.0).
-        dropout: on the prefix; 0.2 in those runs.
+        dropout: of the prefix; 0.2 in those runs.
 
     Raises:
         ZiaError: unsupported model, or one without a task head.
@@ -60,20 +60,20 @@ def p_tuning_v2(model: Model, prompt_length: int = 16, dropout: float = 0.1) -> 
 
 @changes_model
 def prefix_dropout(model: Model, dropout: float) -> Model:
-    """P-tuning v2's prefix dropout, also for zero-init attention built on it (free prompts).
+    """P-tuning v2's prefix dropout; also for zero-init attention with `key_value` prompts.
 
-    Keys and values are dropped element by element in training mode, independently per sample.
+    In training mode, elements of keys and values are dropped, independently per sample.
 
     Args:
         model: adapted with `prompt_source="key_value"`.
-        dropout: the share that is zeroed; the rest is scaled up by 1 / (1 - dropout).
+        dropout: probability of zeroing; the rest is scaled by 1 / (1 - dropout).
 
     Raises:
         ZiaError: no zero-init attention, or hidden prompts.
     """
     layers = zero_init_layers(model)
     if not layers or layers[0].config.prompt_source != "key_value":
-        raise ZiaError("Prefix dropout is for free prompts; attach with prompt_source='key_value'.")
+        raise ZiaError("Prefix dropout needs prompt_source='key_value'; attach with that.")
     for layer in layers:
         layer.add_module("dropout", PrefixDropout(dropout).train(model.training))
     return model

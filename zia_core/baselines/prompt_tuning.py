@@ -1,9 +1,8 @@
 """Prompt tuning (Lester et al., arXiv 2104.08691) of a BERT or RoBERTa with a task head.
 
-PEFT has it, but gives question answering the logits of prompts and words together, so that spans
-are off by K, drops BERT's segments, and hands sequence classification the first prompt in the place
-of CLS. Here the prompts' outputs are dropped behind the last layer; otherwise the function is
-PEFT's.
+PEFT's version returns logits of prompts and words for question answering, so that spans are off by
+K, drops BERT's segments, and gives sequence classification the first prompt instead of CLS. Here
+the prompts' outputs are removed after the last layer; otherwise the function is PEFT's.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from zia_core.families import parameter_dtype
 
 
 class SoftPrompt(nn.Module):
-    """Learned word embeddings in front of the input; lives at `<base model>.soft_prompt`.
+    """Learned word embeddings before the input; at `<base model>.soft_prompt`.
 
     Parameters (float32 or more):
         prompt: [K, C].
@@ -32,7 +31,7 @@ class SoftPrompt(nn.Module):
         device, dtype = parameter_dtype(words)
         chosen = torch.randperm(words.num_embeddings, device=device)[:length]
         self.prompt = nn.Parameter(words.weight.detach()[chosen].to(dtype))
-        # RoBERTa counts positions from behind its padding index.
+        # RoBERTa counts positions from after its padding index.
         padding = positions.padding_idx
         self.most_words = (
             positions.num_embeddings - length - (0 if padding is None else padding + 1)
@@ -41,7 +40,7 @@ class SoftPrompt(nn.Module):
     def insert(
         self, base: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[()], dict[str, Any]]:
-        """Before the base model: K embeddings, visible and of segment 0, in front of the words."""
+        """Pre-hook of the base model: put K embeddings, visible and in segment 0, first."""
         kwargs = dict(kwargs)
         ids = args[0] if args else kwargs.pop("input_ids", None)
         words = kwargs.get("inputs_embeds")
@@ -51,8 +50,8 @@ class SoftPrompt(nn.Module):
             raise ZiaError("Prompt tuning numbers the positions itself; leave position_ids out.")
         if length > self.most_words:
             raise ZiaError(
-                f"{K} prompts and {length} words are more than the model has positions for; use "
-                f"at most {self.most_words} words."
+                f"The model has too few positions for {K} prompts and {length} words; use at most "
+                f"{self.most_words} words."
             )
         mask = kwargs.get("attention_mask")
         mask_BT = words_BTC.new_ones(batch, length, dtype=torch.long) if mask is None else mask
@@ -64,18 +63,18 @@ class SoftPrompt(nn.Module):
         return (), kwargs
 
     def remove(self, encoder: nn.Module, args: Any, output: Any) -> Any:
-        """Behind the last layer: the words' hidden states, [B, K + T, C] -> [B, T, C]."""
+        """Hook after the last layer: keep the words' hidden states, [B, K + T, C] -> [B, T, C]."""
         output.last_hidden_state = output.last_hidden_state[:, len(self.prompt) :]
         return output
 
 
 @changes_model
 def prompt_tuning(model: Model, prompt_length: int = 20) -> Model:
-    """K learned input embeddings; the prompts and the task head are trained.
+    """Train K input embeddings and the task head.
 
     Prompts start at the embeddings of words sampled from the vocabulary, one of the paper's
-    choices. They take part in position and segment embeddings like words, so the words' positions
-    shift by K; it does not start at the pretrained model.
+    options. They have positions and segments like words, which shifts the words' positions by K; it
+    does not start at the pretrained model.
 
     Args:
         model: a transformers BERT or RoBERTa with a task head.

@@ -19,14 +19,14 @@ from zia_core.families import parameter_dtype
 from zia_core.head import task_head
 
 _CHANNELS = (32, 64, 128, 256)
-# Of the passes that are under way in this thread and task; other threads may be in the same model.
+# The images of running forward passes in this thread or task; others may share the model.
 _IMAGES: ContextVar[Mapping[SideTuning, Tensor]] = ContextVar(
     "side_tuning_images", default=MappingProxyType({})
 )
 
 
 class SideTuning(nn.Module):
-    """alpha * B(x) + (1 - alpha) * W S(x), alpha = sigmoid(a); lives at `<model>.side_tuning`.
+    """alpha * B(x) + (1 - alpha) * W S(x), alpha = sigmoid(a); at `<model>.side_tuning`.
 
     Parameters:
         network: S, from images to features.
@@ -42,11 +42,11 @@ class SideTuning(nn.Module):
         self.alpha = nn.Parameter(torch.zeros((), device=device, dtype=dtype))
 
     def see_image(self, patches: nn.Module, args: tuple[Tensor]) -> None:
-        """Before the patch projection: [B, channels, H, W]."""
+        """Pre-hook of the patch projection: record the images [B, channels, H, W]."""
         _IMAGES.set({**_IMAGES.get(), self: args[0]})
 
     def blend(self, head: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Before the head: the backbone's pooled features [B, C], blended with the side's."""
+        """Pre-hook of the head: blend the backbone's pooled features [B, C] with the side's."""
         images = dict(_IMAGES.get())
         image = images.pop(self)
         _IMAGES.set(images)
@@ -59,24 +59,23 @@ class SideTuning(nn.Module):
 def side_tuning(model: Model, network: nn.Module | None = None) -> Model:
     """A small network beside the frozen backbone; the head sees a learned blend of both.
 
-    The blend starts at one half of each, so not at the pretrained model's output. VPT's SIDETUNE
-    row has the convolutions of an ImageNet-pretrained AlexNet as side network, 9.5M parameters with
-    the projection; the one that is built here by default is small, knows nothing and takes images
-    of any size.
+    The blend starts at one half of each, not at the pretrained model. VPT's SIDETUNE row uses the
+    convolutions of an ImageNet-pretrained AlexNet, 9.5M parameters with the projection; the default
+    here is a small, untrained network for images of any size.
 
     Args:
         model: a timm or transformers ViT with a task head.
-        network: called with the images, gives features [B, ...]; four convolutions if None. It is
-            trained, so it must not keep statistics in buffers.
+        network: maps images to features [B, ...]; four convolutions if None. It is trained and must
+            not have buffers.
 
     Raises:
-        ZiaError: no ViT, no task head, or a side network with buffers.
+        ZiaError: not a ViT, no task head, or a side network with buffers.
     """
     encoder = image_encoder(model)
     if network is not None and any(True for _ in network.buffers()):
         raise ZiaError(
-            f"The side network {type(network).__name__} keeps buffers, which are not saved with "
-            "what is trained; use one without batch norm."
+            f"The side network {type(network).__name__} has buffers, which are not saved with the "
+            "trained parameters; use one without batch norm."
         )
     linear_probe(model)
     device, dtype = parameter_dtype(encoder.patches)

@@ -16,7 +16,7 @@ from zia_core.families import parameter_dtype
 
 
 class VisualPrompt(nn.Module):
-    """The prompts in front of one block; lives at `<block>.visual_prompt`.
+    """The prompts of one block; at `<block>.visual_prompt`.
 
     Parameters (float32 or more):
         prompt: [K, C].
@@ -41,14 +41,14 @@ class VisualPrompt(nn.Module):
         self.start, self.replaces = encoder.prefix_tokens, replaces
 
     def install(self, block: nn.Module) -> None:
-        """Hook a block; bound methods, so that deepcopy rebinds them to the copy."""
+        """Hook a block, with a bound method, which deepcopy rebinds to the copy."""
         block.add_module("visual_prompt", self)
         block.register_forward_pre_hook(self.insert)
 
     def insert(self, block: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Before the block: [B, N, C] -> [CLS; prompts; patches], [B, N + K, C].
+        """Pre-hook of the block: [B, N, C] -> [CLS; prompts; patches], [B, N + K, C].
 
-        In the deep variant the outputs of the lower block's prompts give way to this block's.
+        With `replaces`, the prompts take the place of the lower block's prompt outputs.
         """
         hidden_BNC: Tensor = args[0]
         prompt_BKC = self.prompt.to(hidden_BNC.dtype).expand(len(hidden_BNC), -1, -1)
@@ -57,7 +57,7 @@ class VisualPrompt(nn.Module):
         return (torch.cat(parts, dim=1), *args[1:])
 
     def remove(self, norm: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
-        """Behind the last block: the head pools what it would have pooled without prompts."""
+        """Pre-hook of the final norm: remove the prompts, so that pooling does not see them."""
         hidden_BNC = args[0]
         patches = self.start + len(self.prompt)
         return (torch.cat([hidden_BNC[:, : self.start], hidden_BNC[:, patches:]], dim=1),)
@@ -65,20 +65,20 @@ class VisualPrompt(nn.Module):
 
 @changes_model
 def vpt(model: Model, prompt_length: int = 50, *, deep: bool, dropout: float = 0.1) -> Model:
-    """Prompts between CLS and patches: in front of the first block, or (deep) of every block.
+    """Prompts between CLS and patches, before the first block or (deep) before every block.
 
-    Trained are the prompts and the task head. It does not start at the pretrained model. 50 prompts
-    in a ViT-B/16 are 38,400 parameters shallow and 460,800 deep (the paper's section 3.2: 0.038M
-    and 0.46M).
+    Trains the prompts and the task head. It does not start at the pretrained model. 50 prompts in a
+    ViT-B/16 are 38,400 parameters shallow and 460,800 deep (the paper's section 3.2: 0.038M and
+    0.46M).
 
     Args:
         model: a timm or transformers ViT with a task head.
         prompt_length: K; the paper chooses it per task, between 1 and 200.
         deep: VPT-deep instead of VPT-shallow.
-        dropout: on the prompts, a mask per sample.
+        dropout: of the prompts, with a mask per sample.
 
     Raises:
-        ZiaError: no ViT, or no task head.
+        ZiaError: not a ViT, or no task head.
     """
     encoder = image_encoder(model)
     linear_probe(model)

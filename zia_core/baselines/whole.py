@@ -1,4 +1,4 @@
-"""Methods that add nothing to the model: all of it, none of it, or its head alone."""
+"""Train all of a model, none of it, or only its head."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from zia_core.head import train_head
 
 
 def frozen(model: Model) -> Model:
-    """The pretrained model: nothing is trained."""
+    """The pretrained model, with nothing trained."""
     model.requires_grad_(False)
     return model
 
 
 def full(model: Model) -> Model:
-    """Full fine-tuning: every parameter is trained."""
+    """Full fine-tuning."""
     model.requires_grad_(True)
     return model
 
 
 @changes_model
 def linear_probe(model: Model) -> Model:
-    """The task head alone, on the frozen backbone's features.
+    """Train only the task head.
 
     Raises:
         ZiaError: the model has no task head.
@@ -32,5 +32,5 @@ def linear_probe(model: Model) -> Model:
 
 
 def tuned_parameters(model: nn.Module) -> int:
-    """How many parameters are trained."""
+    """The number of trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

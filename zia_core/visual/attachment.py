@@ -1,4 +1,4 @@
-"""Put a visual projection beside zero-init attention, and show images to the model."""
+"""Attach a visual projection and show images to the model."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from zia_core.wrappers import refuse_sharing, unwrapped
 
 @changes_model
 def attach_visual(model: Model, config: VisualConfig) -> Model:
-    """Add a projection of image features to a model that has zero-init attention.
+    """Add a projection of image features to a model with zero-init attention, in place.
 
-    Its parameters are the model's, `visual_projection...`, so state dict, optimiser, adapter files
-    and data-parallel training need nothing special. They are float32 (float64 on a float64
-    backbone) and drawn from torch's global generator. Whatever they are, at zero gates the model's
-    outputs are bitwise the backbone's.
+    Its parameters belong to the model, as `visual_projection...`, so the state dict, optimiser,
+    adapter files and data-parallel training need nothing special. They are float32 (float64 on a
+    float64 backbone) and drawn from torch's global generator. At zero gates the model's outputs are
+    bitwise the backbone's in any case.
 
     Args:
         model: after `attach`, with hidden prompts.
-        config: the named choices.
+        config: of the projection.
 
     Returns:
         The same model; show it images with `with images(model, features, has_image):`.
 
     Raises:
         ZiaError: no zero-init attention, no hidden prompts, a projection already, or a backbone
-            with a part of that name.
+            with a `visual_projection` of its own.
     """
     layers, bare = zero_init_layers(model), unwrapped(model)
     name = type(bare).__name__
@@ -64,33 +64,31 @@ def attach_visual(model: Model, config: VisualConfig) -> Model:
 
 
 def visual_projection(model: nn.Module) -> VisualProjection | None:
-    """The projection of a model, wrapped (by DistributedDataParallel, say) or bare, or None."""
+    """The projection of a bare or wrapped model, or None."""
     return next((m for m in model.modules() if isinstance(m, VisualProjection)), None)
 
 
 @contextmanager
 def images(model: Model, features: Tensor, has_image: Tensor | None = None) -> Iterator[Model]:
-    """Within the block, the model sees an image with every sample of the batch that has one.
+    """Show the model an image with each sample that has one, within the block.
 
-    The projection is computed once, on entry, for all layers, and for all tokens that are generated
-    inside. With gradient checkpointing the backward pass must run inside the block too. Other
-    threads do not see it: enter it in the one that calls the model, where `generate` runs in one of
-    its own.
+    The projection is computed once, on entry, for all layers and all tokens generated inside. With
+    gradient checkpointing, run the backward pass inside the block too. Other threads are not
+    affected, so if `generate` runs in its own thread, enter the block there.
 
-    A sample without an image gets exactly the output that the same adapter gives without this
-    block: bitwise, in float32, for a batch of the same shape. With ``global`` the keys of the
-    prompts are shared over the batch (models without key norm and soft-cap; with them, and with
-    ``queries``, every layer makes K keys and values for each sample, and a batch with
-    `has_image` takes the prompt term twice).
+    A sample without an image gets its output without this block: bitwise in float32, for a batch of
+    the same shape. With ``global``, prompt keys are shared over the batch, unless the model has a
+    key norm or soft-cap. Then, and with ``queries``, every layer computes K keys and values per
+    sample, and a batch with `has_image` computes the prompt term twice.
 
     Args:
-        model: after `attach_visual`; a wrapper around it will do.
-        features: [B, F] for ``global`` (the depths' global features side by side), [B, N, E] for
-            ``queries``. One row a sample of the batch; under beam search, one a beam.
+        model: after `attach_visual`, bare or wrapped.
+        features: [B, F] for ``global`` (the depths' global features concatenated), [B, N, E] for
+            ``queries``. One row per sample, or per beam in beam search.
         has_image: bool [B]; rows of `features` without an image are not read. None: all have one.
 
     Raises:
-        ZiaError: no visual projection, features of another shape, or `has_image` is no bool [B].
+        ZiaError: no visual projection, or `features` or `has_image` has the wrong shape or dtype.
     """
     projection = visual_projection(model)
     if projection is None:
@@ -102,7 +100,7 @@ def images(model: Model, features: Tensor, has_image: Tensor | None = None) -> I
     ):
         raise ZiaError(
             f"has_image is {has_image.dtype} of the shape {tuple(has_image.shape)} and there are "
-            f"features of {len(features)} samples; give one bool a sample."
+            f"features of {len(features)} samples; give one bool per sample."
         )
     with condition(model, projection.vectors(features, has_image), has_image):
         yield model

@@ -1,4 +1,4 @@
-"""The named choices of image-conditioned prompts."""
+"""Configuration of image-conditioned prompts."""
 
 from __future__ import annotations
 
@@ -13,28 +13,27 @@ POSITIVE = ("encoder_width", "bottleneck", "query_width", "blocks", "heads", "ml
 
 @dataclass(frozen=True)
 class VisualConfig:
-    """How the features of a frozen image encoder reach the prompts.
+    """Configuration of `attach_visual`: the path from frozen image features to the prompts.
 
-    The paper gives neither depths nor widths nor the activation; the defaults of ``global`` are
-    ours (a bottleneck of 64 is what the paper's 0.6M would be at six depths of width 768), those of
+    The paper gives no depths, widths or activation. The defaults of ``global`` are ours (the
+    paper's 0.6M parameters would be a bottleneck of 64 at six depths of width 768); those of
     ``queries`` are the released caption demo's, with heads and MLP ratio of the later release.
 
     Attributes:
-        encoder_width: channels of one feature vector of the encoder.
-        projection: ``global``: as printed, eqs 9-10. Global features of several depths,
-            concatenated on the channel axis, through a bottleneck MLP; one vector for all prompts
-            of all layers. ``queries``: after the released code. K learned query tokens and all
-            tokens through transformer blocks; a vector for each of the K prompts. It departs in
-            what it takes: there the tokens pass CLIP's own projection behind the last norm (1,024
-            to 768 channels for ViT-L/14), here they are whatever the encoder's layer gives.
-        depths: the encoder's layers whose features are used, counted from 1, -1 the last.
-            ``queries`` takes the tokens of one.
+        encoder_width: E, channels of the encoder's features.
+        projection: ``global``: eqs 9-10. Global features of several depths are concatenated and
+            pass a bottleneck MLP; one vector for all prompts of all layers. ``queries``: the
+            released code. K learned query tokens and all image tokens pass transformer blocks; one
+            vector per prompt. Unlike there, tokens are used as the encoder's layer returns them,
+            without CLIP's output projection (1,024 to 768 channels for ViT-L/14).
+        depths: the encoder's layers to use, counted from 1 up or from -1 down. ``queries`` takes
+            one.
         bottleneck: hidden width of the MLP (``global``).
-        activation: its activation (``global``); that of the blocks is GELU.
+        activation: of the MLP (``global``); the blocks use GELU.
         query_width: width of the blocks (``queries``).
-        blocks: how many (``queries``).
-        heads: their attention heads (``queries``).
-        mlp_ratio: hidden width of their MLP over `query_width` (``queries``).
+        blocks: number of blocks (``queries``).
+        heads: attention heads per block (``queries``).
+        mlp_ratio: hidden width of the blocks' MLPs over `query_width` (``queries``).
     """
 
     encoder_width: int
@@ -80,12 +79,12 @@ class VisualConfig:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """All choices as JSON values, those at their default included."""
+        """All fields as JSON values, defaults included."""
         return asdict(self) | {"depths": list(self.depths)}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> VisualConfig:
-        """The inverse of `to_json`. An unknown name is refused: it may change the method."""
+        """The inverse of `to_json`. Unknown names are refused: they may change the method."""
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(record) - known):
             raise ZiaError(

@@ -1,4 +1,4 @@
-"""From the features of an image to vectors on the prompts: the two projections.
+"""The two projections from image features to vectors on the prompts.
 
 Shape suffixes: B batch, N tokens of an image, K prompts, M encoder depths, E encoder width, W width
 of the blocks, C width of the backbone, F = M * E, H heads, D head width.
@@ -17,30 +17,32 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "si
 
 
 class VisualProjection(nn.Module):
-    """Features of images to vectors on prompts; lives at `<model>.visual_projection`."""
+    """Maps image features to vectors on the prompts; at `<model>.visual_projection`."""
 
     def __init__(self, config: VisualConfig) -> None:
         super().__init__()
         self.config = config
 
     def expected(self) -> str:
-        """The shape of the features, for a message."""
+        """A description of the expected features, for messages."""
         raise NotImplementedError
 
     def fits(self, features: Tensor) -> bool:
-        """Whether the features have the shape that the projection takes."""
+        """Whether the features have the expected shape."""
         raise NotImplementedError
 
     def vectors(self, features: Tensor, has_image: Tensor | None) -> Tensor:
-        """Vectors on the prompts, [B, C] or [B, K, C]; those without an image are of no meaning.
+        """Vectors on the prompts, [B, C] or [B, K, C]; rows without an image are meaningless.
 
-        They are computed all the same: where `condition` leaves them out, every parameter still
-        gets a gradient, if of zeros, and data-parallel training waits for the gradient of every
-        parameter on every rank.
+        They are computed anyway, so that every parameter has a gradient, possibly zero, on every
+        rank: data-parallel training waits for all of them.
 
         Args:
             features: of any floating dtype; rows without an image are not read.
             has_image: bool [B]; None: all have one.
+
+        Raises:
+            ZiaError: features of another shape.
         """
         if not self.fits(features):
             raise ZiaError(
@@ -49,14 +51,14 @@ class VisualProjection(nn.Module):
             )
         features = features.to(next(self.parameters()).dtype)
         if has_image is not None:
-            # Whatever is there: zero times a NaN would be a NaN in the gradients.
+            # Multiplying by zero would leave NaNs.
             rows = has_image.view(-1, *[1] * (features.ndim - 1))
             features = torch.where(rows, features, torch.zeros_like(features))
         return self(features)
 
 
 class GlobalProjection(VisualProjection):
-    """Eqs 9-10: I_p = Projection(Concat({I_m})), one vector a sample.
+    """Eqs 9-10: I_p = Projection(Concat({I_m})), one vector per sample.
 
     Parameters: down [bottleneck, F] and up [C, bottleneck], each with a bias. At six depths of
     width 768, bottleneck 64 and C = 4096 these are 561,216.
@@ -69,7 +71,7 @@ class GlobalProjection(VisualProjection):
         self.up = nn.Linear(config.bottleneck, width)
 
     def expected(self) -> str:
-        """[B, F], the depths' features side by side."""
+        """[B, F], the depths' features concatenated."""
         depths, width = len(self.config.depths), self.config.encoder_width
         return f"[B, {depths * width}], {depths} global features of width {width} side by side"
 
@@ -83,11 +85,10 @@ class GlobalProjection(VisualProjection):
 
 
 class QueryProjection(VisualProjection):
-    """K queries and all tokens through transformer blocks, K vectors a sample.
+    """K queries and all image tokens through transformer blocks: K vectors per sample.
 
-    The released code's, but for CLIP's own projection of the tokens, which it has in front. Linear
-    and LayerNorm to the blocks' width, blocks, and of their first K outputs Linear and LayerNorm to
-    the backbone's width.
+    As in the released code, without CLIP's output projection: Linear and LayerNorm to the blocks'
+    width, the blocks, then Linear and LayerNorm of their first K outputs to the backbone's width.
     """
 
     def __init__(self, config: VisualConfig, width: int, prompt_length: int) -> None:
@@ -119,7 +120,7 @@ class QueryProjection(VisualProjection):
 
 
 class Block(nn.Module):
-    """A pre-norm transformer block without masks or dropout, as timm's ViTs have it."""
+    """A pre-norm transformer block without masks or dropout, as in timm's ViTs."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: int) -> None:
         super().__init__()
