@@ -133,7 +133,7 @@ def in_process(specs: Sequence[RunSpec], runs_root: Path, *, retry_failed: bool 
     """
     if not specs:
         say("nothing is planned for this profile yet")
-    specs = with_requirements(specs)
+    specs = plan.with_requirements(specs)
     code = Unchanged()
     not_done: list[str] = []
     for number, spec in enumerate(specs, start=1):
@@ -163,35 +163,13 @@ def _do(run: PlannedRun, runs_root: Path, retry_failed: bool, code: Unchanged) -
         return Outcome("done", "done before")
     if run.state == "failed" and not retry_failed:
         return Outcome("failed", f"{run.reason} (before; --retry failed runs it again)")
-    if missing := unfinished_requirement(run.spec, runs_root):
+    if missing := plan.unfinished_requirement(run.spec, runs_root):
         return Outcome("waiting", missing)
     if run.state == "running":
         tell("another process has it; watching for up to a minute whether it works")
     code.check()
     with terminal.progress() as show:
         return run_one(run.spec, runs_root, lambda fields: show(**fields))
-
-
-def with_requirements(specs: Sequence[RunSpec]) -> list[RunSpec]:
-    """Return each run once, behind those that it requires."""
-    ordered: dict[str, RunSpec] = {}
-    for spec in specs:
-        for needed in [*registry.get(spec.experiment).requires(spec), spec]:
-            ordered.setdefault(needed.identity, needed)
-    return list(ordered.values())
-
-
-def unfinished_requirement(spec: RunSpec, runs_root: Path) -> str:
-    """Say which required run is not done and how to go on; nothing if all are."""
-    for needed in registry.get(spec.experiment).requires(spec):
-        state = plan.inspect(needed, runs_root).state
-        folder = runs_root / needed.experiment / needed.folder_name
-        if state != "done" and not (state == "failed" and stored.has_diverged(folder)):
-            return (
-                f"it needs the run {needed.experiment}/{needed.folder_name}, which is {state}: "
-                "get that done first"
-            )
-    return ""
 
 
 def report(outcome: Outcome, folder: Path) -> None:

@@ -51,7 +51,7 @@ class Overview:
         self._open, self._left = [], 0.0
         for folder in open_:
             try:
-                state = status_table.current_state(folder) if folder.exists() else "missing"
+                state = stored.current_state(folder) if folder.exists() else "missing"
             except ZiaError:
                 state = "corrupt"
             self.counts[state] += 1

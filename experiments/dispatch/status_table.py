@@ -5,27 +5,18 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from experiments.dispatch.active_jobs import Oversight
 from experiments.harness import stored
-from experiments.harness.ownership import is_held
-from experiments.harness.stored import StoredRun
+from experiments.harness.stored import StoredRun, current_state
 from experiments.io import terminal
 from experiments.io.output import one_line
 from zia_core.errors import ZiaError
 
-if TYPE_CHECKING:
-    from experiments.dispatch.active_jobs import Oversight
-
 IDENTITY_SHOWN = 8  # digits: enough to find the folder by
 REFRESH_S = 2.0
 COLUMNS = ("run", "id", "state", "step", "loss", "ETA", "host")
-
-
-def current_state(path: Path) -> str:
-    """The state in status.json, or "interrupted" where it says running but nobody works on it."""
-    state = str(stored.read_status(path)["state"])
-    return "interrupted" if state == "running" and not is_held(path) else state
 
 
 def run_name(method: str, task: str, seed: int) -> str:
@@ -38,8 +29,6 @@ def show(runs: Path, *, watch: bool) -> None:
 
     Raises ZiaError, after the table, if a run folder is corrupt.
     """
-    from experiments.dispatch.active_jobs import Oversight
-
     output = terminal.console()
     if watch:
         if not output.is_terminal:
@@ -54,8 +43,6 @@ def show(runs: Path, *, watch: bool) -> None:
 def _redraw(runs: Path) -> None:
     from rich.live import Live
 
-    from experiments.dispatch.active_jobs import Oversight
-
     try:
         oversight = Oversight(runs)
         with Live(console=terminal.console(), screen=True, auto_refresh=False) as live:
@@ -66,7 +53,7 @@ def _redraw(runs: Path) -> None:
         return
 
 
-def _tables(runs: Path, oversight: "Oversight") -> tuple[Any, list[str]]:
+def _tables(runs: Path, oversight: Oversight) -> tuple[Any, list[str]]:
     """One table for each experiment and profile, and a sentence for each corrupt folder."""
     from rich.console import Group
 

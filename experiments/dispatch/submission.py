@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Self, TypedDict
 
 from experiments.dispatch.code_snapshot import SNAPSHOTS, Code, take
-from experiments.dispatch.in_process import with_requirements
 from experiments.harness import plan, schema
 from experiments.harness.ownership import Ownership, Watch
 from experiments.harness.process_identity import Process
@@ -65,7 +64,7 @@ class Request:
 
     def specs(self) -> list[RunSpec]:
         """All planned runs, and those that they require."""
-        return with_requirements(plan.planned(self.experiment, self.profile, self.device))
+        return plan.with_requirements(plan.planned(self.experiment, self.profile, self.device))
 
 
 @dataclass(frozen=True)

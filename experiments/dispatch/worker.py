@@ -113,7 +113,7 @@ class Worker:
 
         ChangedCodeError where the code is edited meanwhile: no further run is begun.
         """
-        for spec in in_process.with_requirements(specs):
+        for spec in plan.with_requirements(specs):
             required = registry.get(spec.experiment).requires(spec)
             self._open[spec.identity] = spec
             self._needs[spec.identity] = [needed.identity for needed in required]

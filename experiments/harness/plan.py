@@ -1,11 +1,10 @@
 """What there is to do: the runs of a profile, and which of them are done, missing or failed."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from experiments.dispatch.status_table import current_state
 from experiments.harness import registry, stored
 from experiments.harness.experiment import Estimate
 from experiments.harness.registry import InvalidChoiceError, check_choice
@@ -21,7 +20,7 @@ class PlannedRun:
     """A run of a plan, and what its folder says."""
 
     spec: RunSpec
-    state: str  # as `current_state`, or "missing", or "invalid": called done without its result
+    state: str  # of `stored.current_state`, or "missing", or "invalid": done without its result
     reason: str
     estimate: Estimate
 
@@ -114,10 +113,32 @@ def inspect(spec: RunSpec, runs_root: Path) -> PlannedRun:
     folder = runs_root / spec.experiment / spec.folder_name
     state, reason = "missing", ""
     if folder.exists():
-        state, reason = current_state(folder), stored.read_status(folder)["reason"] or ""
+        state, reason = stored.current_state(folder), stored.read_status(folder)["reason"] or ""
         if state == "done" and not stored.is_done(folder, experiment.result_fields):
             state = "invalid"
     return PlannedRun(spec, state, reason, experiment.estimate(spec))
+
+
+def with_requirements(specs: Sequence[RunSpec]) -> list[RunSpec]:
+    """Return each run once, after those that it requires."""
+    ordered: dict[str, RunSpec] = {}
+    for spec in specs:
+        for needed in [*registry.get(spec.experiment).requires(spec), spec]:
+            ordered.setdefault(needed.identity, needed)
+    return list(ordered.values())
+
+
+def unfinished_requirement(spec: RunSpec, runs_root: Path) -> str:
+    """Say which required run is not done and how to go on; nothing if all are."""
+    for needed in registry.get(spec.experiment).requires(spec):
+        state = inspect(needed, runs_root).state
+        folder = runs_root / needed.experiment / needed.folder_name
+        if state != "done" and not (state == "failed" and stored.has_diverged(folder)):
+            return (
+                f"it needs the run {needed.experiment}/{needed.folder_name}, which is {state}: "
+                "get that done first"
+            )
+    return ""
 
 
 def choose(

@@ -7,7 +7,6 @@ absolute paths become relative to `$ZIA_DATA`, to the home folder (`~`), or lose
 `scrub`). Each copy has a seal of its own bytes.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -169,10 +168,3 @@ def _repeats(mine: dict[str, Any] | None, old: dict[str, Any] | None) -> bool:
     both = mine.keys() & old.keys()
     told = bool(both - {"step"}) or mine.keys() == old.keys()
     return told and all(mine[key] == old[key] for key in both)
-
-
-if __name__ == "__main__":  # what `zia publish` was called before
-    from experiments.cli import main
-
-    sys.argv.insert(1, "publish")
-    main.main()

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from experiments.harness import schema, seal
+from experiments.harness.ownership import is_held
 from experiments.io.files import read_json, read_line, read_lines, sha256_file
 from zia_core.errors import ZiaError
 from zia_core.validation import Record, conform, conform_fields, records
@@ -192,6 +193,12 @@ def read_status(path: Path) -> Record:
     except ZiaError as error:
         raise ZiaError(f"{error}, as the status of a run has it: restore or delete it") from error
     return Record(status | {"reason": status.get("reason")}, file)
+
+
+def current_state(path: Path) -> str:
+    """The state in status.json, or "interrupted" where it says running but nobody works on it."""
+    state = str(read_status(path)["state"])
+    return "interrupted" if state == "running" and not is_held(path) else state
 
 
 def check_result(result: Mapping[str, Any], required: Mapping[str, Any], where: Path) -> None:

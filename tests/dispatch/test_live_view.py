@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.dispatch import live_view, status_table
+from experiments.dispatch import live_view
 from experiments.dispatch.live_view import Overview
+from experiments.harness import stored
 
 
 def test_the_eta_starts_from_the_plan_and_follows_what_is_seen(
@@ -14,7 +15,7 @@ def test_the_eta_starts_from_the_plan_and_follows_what_is_seen(
 ) -> None:
     now, states = [0.0], dict.fromkeys(("a", "b", "c", "d"), "running")
     monkeypatch.setattr(live_view.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(status_table, "current_state", lambda folder: states[folder.name])
+    monkeypatch.setattr(stored, "current_state", lambda folder: states[folder.name])
     for name in states:
         (tmp_path / name).mkdir()
     overview = Overview(list(states), tmp_path, dict.fromkeys(states, 600.0), workers=2)

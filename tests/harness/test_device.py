@@ -63,7 +63,7 @@ def placed(settings: object) -> set[str]:
 
 @pytest.mark.parametrize(("experiment", "profile"), PROFILES)
 def test_on_a_cpu_nothing_of_a_plan_is_left_to_a_gpu(experiment: str, profile: str) -> None:
-    specs = in_process.with_requirements(plan.planned(experiment, profile, "cpu"))
+    specs = plan.with_requirements(plan.planned(experiment, profile, "cpu"))
     assert {place for spec in specs for place in placed(spec.settings)} == {"cpu"}
     # Runs on a CPU that were planned as such keep their identity, and with it their folder.
     planned = registry.get(experiment).plan(profile, "cpu")
