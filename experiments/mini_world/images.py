@@ -1,6 +1,6 @@
 """Image-classification tasks of the kinds that VTAB has: natural, specialized, structured.
 
-Digits are scikit-learn's real ones, written by the converter of `vtab_vit`; the others are drawn.
+Digits are scikit-learn's real ones, written by `images.digits`; the others are drawn.
 Each example is drawn from a stream of its own, so none of one list is in another.
 """
 
@@ -105,7 +105,7 @@ def _orientation(dice: Dice) -> "Drawn":
     return canvas.pixels(dice, NOISE), label
 
 
-# By the names of `vtab_vit.tasks.MINI`.
+# By the names of `image_tasks.MINI`.
 DRAWN: Mapping[str, Callable[[Dice], "Drawn"]] = {
     "mini_shapes": _shapes,
     "mini_creatures": _creatures,

@@ -6,9 +6,13 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from experiments.images.digits import INSTALLED, digits
+from experiments.images.task_writing import Encoded, Lists, png, write_task
+from experiments.images.tasks import Task
 from experiments.io.files import check_output, write_errors
+from experiments.mini_world import image_tasks
 from experiments.mini_world.captions import Thing, captions, draw_scene
 from experiments.mini_world.creatures import SPLITS, Split
 from experiments.mini_world.dice import Dice
@@ -18,10 +22,6 @@ from experiments.mini_world.instructions import instructions
 from experiments.mini_world.passages import squad
 from experiments.mini_world.scenes import draw_picture
 from zia_core.errors import ZiaError
-
-if TYPE_CHECKING:
-    from experiments.vtab_vit.sources import Lists
-    from experiments.vtab_vit.tasks import Task
 
 VERSION = 3  # raised when a byte of the world can change
 SCENES: dict[Split, int] = {"train": 400, "val": 50, "test": 100}
@@ -57,8 +57,6 @@ def _alpaca(folder: Path) -> None:
 
 
 def _scienceqa(folder: Path) -> None:
-    from experiments.vtab_vit.sources import png
-
     found = problems()
     _write_json(folder / "problems.json", {pid: each.record for pid, each in found.items()})
     splits: dict[str, list[str]] = {split: [] for split in SPLITS}
@@ -71,8 +69,6 @@ def _scienceqa(folder: Path) -> None:
 
 
 def _coco(folder: Path) -> None:
-    from experiments.vtab_vit.sources import png
-
     seen: dict[frozenset[Thing], Split] = {}
     files: dict[str, dict[str, list[Any]]] = {}
     number = 0
@@ -108,16 +104,11 @@ def _squad(folder: Path) -> None:
 
 
 def _vtab(folder: Path) -> None:
-    from experiments.vtab_vit.convert import write_task
-    from experiments.vtab_vit.tasks import MINI
-
-    for task in MINI:
+    for task in image_tasks.MINI:
         write_task(task, _digits(task) if task.name == DIGITS else _drawn(task), folder)
 
 
-def _drawn(task: "Task") -> "Lists":
-    from experiments.vtab_vit.sources import Encoded, Lists, png
-
+def _drawn(task: Task) -> Lists:
     def encoded(split: Split, n: int) -> list[Encoded]:
         return [
             Encoded(f"{split}/{i:04d}.png", label, png(image))
@@ -127,10 +118,8 @@ def _drawn(task: "Task") -> "Lists":
     return Lists(encoded("train", task.train), encoded("val", task.val), encoded("test", task.test))
 
 
-def _digits(task: "Task") -> "Lists":
+def _digits(task: Task) -> Lists:
     """scikit-learn's, the first of the test images."""
-    from experiments.vtab_vit.sources import INSTALLED, digits
-
     lists = digits(Path(INSTALLED), task)
     return replace(lists, test=lists.test[: task.test])
 

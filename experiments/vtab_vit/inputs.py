@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.harness.spec import RunSpec
 from experiments.images.protocols import Protocol
+from experiments.images.task_folder import Example
 from experiments.training.optimisation import autocast
-from experiments.vtab_vit.data import Example
 from experiments.vtab_vit.loaded import KEPT_FEATURE_BYTES, LoadedTask
 from experiments.vtab_vit.methods import WITHOUT_TRUNK
 from experiments.vtab_vit.settings import Settings

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.images.protocols import Protocol
-from experiments.vtab_vit.data import (
+from experiments.images.task_folder import (
     LISTS,
     Contents,
     Example,
@@ -15,8 +15,8 @@ from experiments.vtab_vit.data import (
     load_task,
     task_folder,
 )
+from experiments.images.tasks import Task
 from experiments.vtab_vit.pixels import pixels
-from experiments.vtab_vit.tasks import Task
 
 if TYPE_CHECKING:
     from torch import Tensor

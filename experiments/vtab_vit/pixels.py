@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from experiments.images.protocols import Protocol
-from experiments.vtab_vit.data import Example, read_image
+from experiments.images.task_folder import Example, read_image
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,6 +5,7 @@ from typing import Any
 
 from experiments.backbones import vision_models
 from experiments.harness.spec import RunSpec
+from experiments.mini_world import image_tasks
 from experiments.training.recipe import Recipe
 from experiments.vtab_vit import subsets, tasks
 from experiments.vtab_vit.methods import METHODS, candidates
@@ -47,7 +48,7 @@ REDUCED: dict[str, Any] = {
 # vpt-shallow, which the paper's tables do not have. To take minutes: 125 steps of 8 images, which
 # train further than 70 of 16; the four blocks below the two adapted ones are computed once; and
 # rates are chosen on one task for all, the one whose val200 told rates apart best [ours].
-MINI_TASKS = tuple(task.name for task in tasks.MINI if task.group != "mini-other")
+MINI_TASKS = tuple(task.name for task in image_tasks.MINI if task.group != "mini-other")
 MINI: dict[str, Any] = {
     "resolution": 32,
     "num_layers": 2,

@@ -11,12 +11,12 @@ from experiments.harness.experiment import NeedsData
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
 from experiments.images import protocols
+from experiments.images.task_folder import Example, TaskData
 from experiments.io.files import canonical_json
 from experiments.training import result
 from experiments.training.optimisation import train_settings
 from experiments.training.prompt_share import EXAMPLES, write_prompt_share
 from experiments.vtab_vit import methods, selection, subsets, tasks
-from experiments.vtab_vit.data import Example, TaskData
 from experiments.vtab_vit.inputs import Inputs
 from experiments.vtab_vit.loaded import loaded
 from experiments.vtab_vit.settings import Settings

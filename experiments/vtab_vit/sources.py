@@ -5,49 +5,26 @@ first images of its training part in the order of a hash of their names, so that
 on the order of the files nor on a random generator.
 """
 
-import csv
 import gzip
-import hashlib
-import importlib.util
-import io
 import math
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.data.files import parse_json, read_text
+from experiments.images.digits import digits, hash_order
 from experiments.images.jpeg_arrays import JpegArrays, read_jpeg_arrays
+from experiments.images.task_writing import Encoded, Lists, png
+from experiments.images.tasks import Task
 from experiments.io.safe_names import is_plain
-from experiments.vtab_vit.tasks import Task
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-INSTALLED = "scikit-learn"  # as the source of the digits: the file of the installed package
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """An image file that is not written yet; `name` is its path below `images/`."""
-
-    name: str
-    label: int
-    content: bytes
-
-
-@dataclass(frozen=True)
-class Lists:
-    """The three parts of a task."""
-
-    train: list[Encoded]
-    val: list[Encoded]
-    test: list[Encoded]
 
 
 def caltech101(folder: Path, task: Task) -> Lists:
@@ -79,32 +56,6 @@ def cifar10(folder: Path, task: Task) -> Lists:
     )
 
 
-def digits(file: Path, task: Task) -> Lists:
-    """scikit-learn's `digits.csv.gz`: 64 values from 0 to 16 and a label a line.
-
-    The values are spread over 0 to 255. The images that are in neither list are the test set.
-    """
-    path = _installed_digits() if str(file) == INSTALLED else file
-    import numpy as np
-
-    rows = list(csv.reader(read_text(path).splitlines()))
-    for number, row in enumerate(rows, start=1):
-        if len(row) != 65 or not all(value.removesuffix(".0").isdecimal() for value in row):
-            raise ZiaError(f"{path}, line {number} is not 64 values and a label: fetch it again")
-    table = np.array(rows, dtype=np.float64)
-    if table[:, :64].max() > 16:
-        raise ZiaError(f"{path} holds values above 16, so it is not the digits: fetch it again")
-    images = np.rint(table[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)
-    every = [
-        Encoded(f"{i:04d}.png", int(label), png(image))
-        for i, (image, label) in enumerate(zip(images, table[:, 64], strict=True))
-    ]
-    ordered = [every[i] for i in _hash_order("digits", len(every))]
-    known = task.train + task.val
-    rest = sorted(ordered[known:], key=lambda encoded: encoded.name)
-    return Lists(ordered[: task.train], ordered[task.train : known], rest)
-
-
 def fashion_mnist(folder: Path, task: Task) -> Lists:
     """The four idx files of Fashion-MNIST (or MNIST), as its authors and Debian ship them."""
     parts = []
@@ -120,7 +71,7 @@ def fashion_mnist(folder: Path, task: Task) -> Lists:
         part, images, labels = parts[which]
         return [Encoded(f"{part}/{i:05d}.png", int(labels[i]), png(images[i])) for i in indices]
 
-    order = _hash_order("fashion_mnist/train", len(parts[0][1]))
+    order = hash_order("fashion_mnist/train", len(parts[0][1]))
     return Lists(
         encoded(0, order[: task.train]),
         encoded(0, order[task.train : task.train + task.val]),
@@ -193,25 +144,3 @@ def _zip_errors(path: Path) -> Iterator[None]:
         raise ZiaError(f"{path} lacks an image that is listed: {error.args[0]}") from error
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise ZiaError(f"cannot read the images in {path} ({error}): fetch it again") from error
-
-
-def _installed_digits() -> Path:
-    spec = importlib.util.find_spec("sklearn")  # found, not imported: that would take a second
-    if spec is None or spec.origin is None:
-        raise ZiaError(f"{INSTALLED} is not installed: install it, or give its digits.csv.gz")
-    return Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
-
-
-def _hash_order(prefix: str, n: int) -> list[int]:
-    """Return range(n) by the SHA-256 of "PREFIX/INDEX"."""
-    return sorted(range(n), key=lambda i: hashlib.sha256(f"{prefix}/{i}".encode()).digest())
-
-
-def png(image: "NDArray[np.uint8]") -> bytes:
-    """The file of an image [H, W] or [H, W, 3]."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    # Not compressed: the bytes, and so the fingerprint, are the same whatever zlib Pillow has.
-    Image.fromarray(image).save(buffer, "PNG", compress_level=0)
-    return buffer.getvalue()

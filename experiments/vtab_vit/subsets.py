@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 
-from experiments.vtab_vit.data import Example
+from experiments.images.task_folder import Example
 from zia_core.errors import ZiaError
 
 FULL, REDUCED = "full", "reduced-2000"

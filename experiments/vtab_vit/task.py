@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from experiments.vtab_vit.data import Example
+from experiments.images.task_folder import Example
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.images.protocols import PROTOCOLS, get
-from experiments.vtab_vit.data import load_task
+from experiments.images.task_folder import load_task
 from experiments.vtab_vit.pixels import pixels
 from tests.vtab_vit.folders import TINY, grey, png, write_tiny
 from zia_core.errors import ZiaError

@@ -13,11 +13,11 @@ from PIL import Image
 from experiments.coco_caption import convert as coco_convert
 from experiments.coco_caption.data import load_captions
 from experiments.dispatch.submission import Submission
+from experiments.images.task_folder import load_task
+from experiments.images.task_writing import Encoded, Lists, write_task
 from experiments.io.safe_names import inside, is_file_name, is_plain
 from experiments.scienceqa.data import load_problems
-from experiments.vtab_vit.convert import write_task
-from experiments.vtab_vit.data import load_task
-from experiments.vtab_vit.sources import Encoded, Lists, dtd10
+from experiments.vtab_vit.sources import dtd10
 from tests.coco_caption.world import write_coco, write_flickr8k
 from tests.vtab_vit.folders import TINY, grey, write_tiny
 from zia_core.errors import ZiaError

@@ -29,6 +29,7 @@ from experiments.dispatch.in_process import run_one
 from experiments.harness import registry, stored, verify
 from experiments.harness.spec import RunSpec
 from experiments.language.methods import METHODS
+from experiments.mini_world import image_tasks
 from experiments.mini_world.documents import Library
 from experiments.mini_world.provided import data_of
 from experiments.mini_world.tokenizer import train_tokenizer
@@ -39,7 +40,6 @@ from experiments.scienceqa import plan as scienceqa
 from experiments.scienceqa import subsets as problem_subsets
 from experiments.squad_roberta import plan as squad_roberta
 from experiments.vtab_vit import plan as vtab_vit
-from experiments.vtab_vit import tasks
 from tests.zia_core.reads import reads_of_steps
 from zia_core.errors import ZiaError
 
@@ -106,7 +106,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("ZIA_WEIGHTS", str(weights))
         patch.delenv(DATA_VARIABLE, raising=False)
         patch.setattr("datasets.config.HF_DATASETS_CACHE", folder / "cache")
-        patch.setattr(tasks, "MINI", [task for task in tasks.MINI if task.name == "mini_count"])
+        count = [task for task in image_tasks.MINI if task.name == "mini_count"]
+        patch.setattr(image_tasks, "MINI", count)
         yield folder
 
 

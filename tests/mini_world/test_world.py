@@ -13,15 +13,15 @@ from PIL import Image
 from experiments.alpaca_llama.data import load_alpaca
 from experiments.coco_caption.data import load_captions
 from experiments.data.files import DATA_VARIABLE
+from experiments.images.task_folder import contents, load_task
 from experiments.mini_world.creatures import SPLITS, known, strangers
 from experiments.mini_world.drawing import PALETTE
 from experiments.mini_world.exams import problems
+from experiments.mini_world.image_tasks import MINI
 from experiments.mini_world.instructions import instructions
 from experiments.mini_world.world import SCENES, write_world
 from experiments.scienceqa.data import load_problems
 from experiments.squad_roberta.data import load_squad
-from experiments.vtab_vit.data import contents, load_task
-from experiments.vtab_vit.tasks import MINI
 from zia_core.errors import ZiaError
 
 # Of all paths and bytes. Where it has to change, world.VERSION has to as well.

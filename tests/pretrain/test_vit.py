@@ -15,6 +15,9 @@ from experiments.harness.folder import RunFolder
 from experiments.harness.stored import load
 from experiments.images.jpeg_arrays import read_jpeg_arrays
 from experiments.images.protocols import get
+from experiments.images.task_folder import load_task, read_image
+from experiments.images.task_writing import write_task
+from experiments.images.tasks import Task
 from experiments.pretrain.vit.experiment import EXPERIMENT
 from experiments.pretrain.vit.run import RESULT_FIELDS, pretraining, run
 from experiments.pretrain.vit.task import (
@@ -25,10 +28,7 @@ from experiments.pretrain.vit.task import (
     guesses,
     normalised,
 )
-from experiments.vtab_vit.convert import write_task
-from experiments.vtab_vit.data import load_task, read_image
 from experiments.vtab_vit.sources import cifar10
-from experiments.vtab_vit.tasks import Task
 from zia_core import ZeroInitConfig, attach
 from zia_core.engine import Interrupted
 from zia_core.errors import ZiaError

@@ -9,11 +9,12 @@ import pytest
 from experiments.harness import registry
 from experiments.harness.experiment import Estimate, Experiment
 from experiments.harness.spec import RunSpec
+from experiments.mini_world.image_tasks import MINI
 from experiments.report.document import Document, markdown
 from experiments.report.runs import read_runs
 from experiments.report.tables import stacked, vtab
 from experiments.report.tables.stacked import build
-from experiments.vtab_vit.tasks import MINI, VTAB_1K
+from experiments.vtab_vit.tasks import VTAB_1K
 from tests.report.run_folders import ENVIRONMENT, lines_of, section, write_vtab
 
 GROUPS, TASKS = vtab.TABLES

@@ -4,7 +4,7 @@ import struct
 import zlib
 from pathlib import Path
 
-from experiments.vtab_vit.tasks import Task
+from experiments.images.tasks import Task
 
 TINY = Task("tiny", "Tiny", "small", classes=3, test=3, train=4, val=2)
 

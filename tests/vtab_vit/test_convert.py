@@ -14,18 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.vtab_vit.convert import write_task
-from experiments.vtab_vit.data import TaskData, contents, load_task, read_image
-from experiments.vtab_vit.sources import (
-    SOURCES,
-    Encoded,
-    Lists,
-    caltech101,
-    cifar10,
-    digits,
-    dtd10,
-    fashion_mnist,
-)
+from experiments.images.digits import digits
+from experiments.images.task_folder import TaskData, contents, load_task, read_image
+from experiments.images.task_writing import Encoded, Lists, write_task
+from experiments.vtab_vit.sources import SOURCES, caltech101, cifar10, dtd10, fashion_mnist
 from experiments.vtab_vit.tasks import get
 from tests.vtab_vit.folders import TINY, grey
 from zia_core.errors import ZiaError
@@ -90,7 +82,7 @@ def test_a_killed_conversion_leaves_no_task(tmp_path: Path, repository: Path) ->
     code = (
         "import os, signal\n"
         "from pathlib import Path\n"
-        "from experiments.vtab_vit.convert import write_task\n"
+        "from experiments.images.task_writing import write_task\n"
         "from tests.vtab_vit.test_convert import lists\n"
         "from tests.vtab_vit.folders import TINY\n"
         "os.sync = lambda: os.kill(os.getpid(), signal.SIGKILL)\n"

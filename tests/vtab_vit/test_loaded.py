@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from experiments.images import protocols
+from experiments.images.task_folder import contents, load_task
 from experiments.vtab_vit import loaded as module
-from experiments.vtab_vit.data import contents, load_task
 from experiments.vtab_vit.loaded import loaded
 from experiments.vtab_vit.pixels import pixels
 from experiments.vtab_vit.subsets import test_images as chosen_images

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from experiments.backbones import vision_models
 from experiments.harness import stored
 from experiments.images import protocols
+from experiments.images.tasks import Task
 from experiments.vtab_vit import loaded, tasks
 from experiments.vtab_vit.pixels import pixels
-from experiments.vtab_vit.tasks import Task
 from tests.vtab_vit import world
 from tests.vtab_vit.folders import png
 from tests.vtab_vit.world import done, given

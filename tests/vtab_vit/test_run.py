@@ -14,8 +14,8 @@ from experiments.dispatch.in_process import in_process, run_one
 from experiments.harness import stored, verify
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
+from experiments.images.task_folder import Example, read_image
 from experiments.vtab_vit import inputs, loaded, methods, pixels, tasks
-from experiments.vtab_vit.data import Example, read_image
 from experiments.vtab_vit.run import RESULT_FIELDS, run
 from experiments.vtab_vit.selection import select_runs
 from tests.vtab_vit import world

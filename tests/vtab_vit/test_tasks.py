@@ -2,7 +2,8 @@ from collections import Counter
 
 import pytest
 
-from experiments.vtab_vit.tasks import MINI, SMALL, TASKS, VTAB_1K, get
+from experiments.mini_world.image_tasks import MINI
+from experiments.vtab_vit.tasks import SMALL, TASKS, VTAB_1K, get
 from zia_core.errors import ZiaError
 
 

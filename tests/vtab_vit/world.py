@@ -12,8 +12,8 @@ from experiments.backbones.small_vit import ViTShape
 from experiments.dispatch.in_process import run_one
 from experiments.harness import stored
 from experiments.harness.spec import RunSpec
+from experiments.images.tasks import Task
 from experiments.vtab_vit import plan, tasks
-from experiments.vtab_vit.tasks import Task
 from tests.vtab_vit.folders import png
 
 TASK = Task("tiny", "Tiny", "small", classes=3, test=9, train=16, val=8)

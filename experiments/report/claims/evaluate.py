@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
 
+from experiments.images.tasks import VTAB_GROUPS, Task
 from experiments.report import formats
 from experiments.report.claims import Arithmetic, Claim, Comparison, statistics
 from experiments.report.claims.statistics import FAILS, HOLDS, INCONCLUSIVE, NO_RUNS
@@ -11,7 +12,7 @@ from experiments.report.measured import Measured, measure
 from experiments.report.paper import paper_table
 from experiments.report.pixel_control import counts
 from experiments.report.rows import MIXED, Column, Row, Section
-from experiments.vtab_vit.tasks import TASKS, VTAB_GROUPS, Task
+from experiments.vtab_vit.tasks import TASKS
 
 OFFICIAL = "official"  # all three groups of VTAB
 

@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 from math import isnan
 
 from experiments.images import protocols
+from experiments.images.tasks import Task
+from experiments.mini_world.image_tasks import MINI
 from experiments.report import formats
 from experiments.report.pixel_control import CONTROL
 from experiments.report.rows import NOT_TRAINED, Column, Row, Section
 from experiments.report.runs import Run
 from experiments.report.tables.definition import Block, Table
-from experiments.vtab_vit.tasks import MINI, SMALL, TASKS, Task
+from experiments.vtab_vit.tasks import SMALL, TASKS
 
 EXPERIMENT = "vtab_vit"
 ROWS = (

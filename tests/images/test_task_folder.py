@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.vtab_vit.data import contents, load_task, read_image
+from experiments.images.task_folder import contents, load_task, read_image
 from tests.vtab_vit.folders import TINY, grey, png, write_list, write_tiny
 from zia_core.errors import ZiaError
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Literal
 
 from experiments.data.files import DATA_VARIABLE, read_text
 from experiments.images.image_files import opened, read_rgb
+from experiments.images.tasks import Task
 from experiments.io.safe_names import inside
-from experiments.vtab_vit.tasks import Task
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
