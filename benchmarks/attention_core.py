@@ -21,7 +21,7 @@ from benchmarks.measure import Part, interleaved, part, record, synchronizer
 from benchmarks.models import LlamaShape, open_gates, random_llama, reference_concatenation
 from zia_core import ZeroInitConfig, attach, baselines
 from zia_core.families import projection
-from zia_core.forms import Form, prompt_form
+from zia_core.kernel_choice import Form, prompt_form
 from zia_core.layer import ZeroInit
 from zia_core.memory import bytes_kept_for_backward
 

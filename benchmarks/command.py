@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 from benchmarks import BENCHMARKS
 from experiments.harness.registry import check_choice
 from zia_core.errors import ZiaError
-from zia_core.json_text import loads
+from zia_core.strict_json import loads
 from zia_core.validation import conform
 
 

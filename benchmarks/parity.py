@@ -27,7 +27,7 @@ from benchmarks.measure import Part, part, record
 from benchmarks.models import LlamaShape, random_llama, reference_concatenation
 from zia_core import ZeroInitConfig, attach, zero_init_layers
 from zia_core.families import projection
-from zia_core.forms import prompt_form
+from zia_core.kernel_choice import prompt_form
 
 ROUNDS = 1  # nothing is timed
 KERNELS = {

@@ -20,11 +20,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from zia_core.attachment import Model, attach, zero_init_layers
-from zia_core.changes import changes_model
 from zia_core.config import ZeroInitConfig
 from zia_core.errors import ZiaError
 from zia_core.families import attention_layers
-from zia_core.head import by_name, find_heads, poolers, train_parts, trained_head, unread_poolers
+from zia_core.head import by_name, find_heads, poolers, train_parts, trained_head, unmarked_poolers
 from zia_core.identity import (
     added_parameters,
     backbone_identity,
@@ -34,7 +33,8 @@ from zia_core.identity import (
     scattered,
     weights_identity,
 )
-from zia_core.json_text import loads
+from zia_core.rollback import all_or_nothing
+from zia_core.strict_json import loads
 from zia_core.visual.attachment import attach_visual, visual_projection
 from zia_core.visual.config import VisualConfig
 from zia_core.wrappers import own_parameters, unwrapped
@@ -107,7 +107,7 @@ def save_adapter(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
     return path
 
 
-@changes_model
+@all_or_nothing
 def load_adapter(
     model: Model, source: str | os.PathLike[str], *, other_backbone: bool = False
 ) -> Model:
@@ -205,7 +205,7 @@ def _held(model: nn.Module) -> dict[str, nn.Parameter]:
             f"{type(unwrapped(model)).__name__} has no zero-init attention; call attach() first."
         )
     own, added = own_parameters(model), added_parameters(model)
-    new = by_name(model, [*find_heads(model), *unread_poolers(model)])
+    new = by_name(model, [*find_heads(model), *unmarked_poolers(model)])
     held = {
         name: parameter
         for name, parameter in own.items()

@@ -11,19 +11,20 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from zia_core.calls import Kept, calling
-from zia_core.changes import changes_model, refuse_unplaced
+from zia_core.call_state import PromptCache, within_call
 from zia_core.config import ZeroInitConfig
 from zia_core.errors import ZiaError
 from zia_core.families import Layer, attention_layers, geometry, parameter_dtype
 from zia_core.layer import Condition, ZeroInit
+from zia_core.offloading import refuse_offloaded
+from zia_core.rollback import all_or_nothing
 from zia_core.visual.projections import VisualProjection
 from zia_core.wrappers import refuse_sharing, unwrapped
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
-@changes_model
+@all_or_nothing
 def attach(model: Model, config: ZeroInitConfig | None = None) -> Model:
     """Freeze a backbone and add prompts and gates to its topmost layers, in place.
 
@@ -53,7 +54,7 @@ def attach(model: Model, config: ZeroInitConfig | None = None) -> Model:
             f"num_layers={config.num_layers} but {type(bare).__name__} has {len(layers)} "
             f"attention layers; ask for at most {len(layers)}."
         )
-    refuse_unplaced(bare, "Zero-init attention cannot be attached to")
+    refuse_offloaded(bare, "Zero-init attention cannot be attached to")
     hooks = [_hook(config, found) for found in layers[-config.num_layers :]]
     was_trainable = [name for name, p in bare.named_parameters() if p.requires_grad]
     model.requires_grad_(False)
@@ -67,7 +68,7 @@ def attach(model: Model, config: ZeroInitConfig | None = None) -> Model:
     return model
 
 
-@changes_model
+@all_or_nothing
 def detach(model: Model) -> Model:
     """Remove prompts, gates and hooks; restores the backbone bitwise, with its trainable flags."""
     adapted = [m for m in model.modules() if isinstance(getattr(m, "zero_init", None), ZeroInit)]
@@ -98,10 +99,14 @@ def frozen_prompts(model: Model) -> Iterator[Model]:
 
     `generate` does this on its own; use it around a loop of evaluation passes.
     """
-    calls = {layer: layer.call for layer in zero_init_layers(model)}
+    states = {layer: layer.state for layer in zero_init_layers(model)}
     # Nested blocks share the outermost cache.
-    with calling(
-        {layer: replace(call, kept=Kept()) for layer, call in calls.items() if call.kept is None}
+    with within_call(
+        {
+            layer: replace(state, cache=PromptCache())
+            for layer, state in states.items()
+            if state.cache is None
+        }
     ):
         yield model
 
@@ -113,7 +118,7 @@ def condition(
     """Add per-sample vectors to the prompts of all L layers within the block (eqs 9-10).
 
     On exit the previous condition is restored, so blocks nest. It applies to this thread or asyncio
-    task only (see `zia_core.calls`). With gradient checkpointing, run the backward pass inside the
+    task only (`zia_core.call_state`). With gradient checkpointing, run the backward pass inside the
     block too.
 
     Args:
@@ -151,7 +156,7 @@ def condition(
                 f"vectors of {len(vectors)} samples; give one bool per sample."
             )
         given = Condition(vectors, present)
-    with calling({layer: replace(layer.call, condition=given) for layer in layers}):
+    with within_call({layer: replace(layer.state, condition=given) for layer in layers}):
         yield model
 
 
@@ -167,7 +172,7 @@ def _hook(config: ZeroInitConfig, found: Layer) -> Any:
 
         hook = TransformersZeroInit(config, shape, device, dtype)
     hook.check(found.attention)
-    hook.frozen_for_good = any(p.is_inference() for p in found.attention.parameters())
+    hook.untrainable = any(p.is_inference() for p in found.attention.parameters())
     return hook
 
 

@@ -28,8 +28,8 @@ class PromptKV:
             joint softmax [G, K, D], since they then pass through the backbone's own attention.
         value: the same shape, multiplied by a(g) unless `strength` is set.
         shift: what a condition adds to every prompt's gated value, [B, H, 1, D], or None.
-        plain: the unconditioned prompts, for samples without a condition, or None.
-        conditioned: bool [B, 1, 1, 1], which samples have a condition; None if `plain` is None.
+        unconditioned: the unconditioned prompts, for samples without a condition, or None.
+        conditioned: bool [B, 1, 1, 1], which samples have a condition; None if `unconditioned` is.
         strength: a(g), [H] or [1], for the fused kernel, which takes keys and values per key-value
             head: [G, K, D] or [B, G, K, D].
     """
@@ -37,7 +37,7 @@ class PromptKV:
     key: Tensor
     value: Tensor
     shift: Tensor | None = None
-    plain: PromptKV | None = None
+    unconditioned: PromptKV | None = None
     conditioned: Tensor | None = None
     strength: Tensor | None = None
 
@@ -86,10 +86,10 @@ def prompt_term(
         # the output.
         total = weights_BHTK.sum(-1, keepdim=True) if dropout > 0.0 else 1.0
         term_BHTD = term_BHTD + total * prompts.shift
-    if prompts.plain is not None and prompts.conditioned is not None:
+    if prompts.unconditioned is not None and prompts.conditioned is not None:
         # Per-sample keys round differently from shared ones. Unconditioned samples take the shared
         # ones, so that their output is bitwise that of a batch without a condition.
-        plain_BHTD = prompt_term(q_BHTD, prompts.plain, scale, softcap, dropout)
+        plain_BHTD = prompt_term(q_BHTD, prompts.unconditioned, scale, softcap, dropout)
         term_BHTD = torch.where(prompts.conditioned, term_BHTD, plain_BHTD)
     return term_BHTD
 

@@ -42,7 +42,7 @@ def repeated_blocks(model: nn.Module) -> list[nn.Module]:
 
 
 @contextmanager
-def blocks_run(model: nn.Module, *, compiled: bool, checkpointed: bool) -> Iterator[None]:
+def run_blocks(model: nn.Module, *, compiled: bool, checkpointed: bool) -> Iterator[None]:
     """Run the model's blocks compiled or checkpointed in forward passes that need gradients.
 
     Evaluation runs as usual. Module names and the state dict do not change.

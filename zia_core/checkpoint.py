@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from zia_core.errors import ZiaError
-from zia_core.json_text import loads
+from zia_core.strict_json import loads
 
 JSON: TypeAlias = "Mapping[str, JSON] | Sequence[JSON] | str | int | float | bool | None"
 

@@ -22,13 +22,14 @@ from torch.nn import Parameter
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from zia_core.batching import steps_per_epoch
-from zia_core.blocks import blocks_run
+from zia_core.blocks import run_blocks
+from zia_core.device_copies import read_together
 from zia_core.errors import ZiaError
-from zia_core.feed import Feed
 from zia_core.gradients import StepPlan, accumulate_gradients, autocast, plan_step
 from zia_core.memory import peak_memory_bytes, reset_peak_memory
 from zia_core.observe import gate_strengths
 from zia_core.optim import learning_rate, parameter_groups
+from zia_core.prefetch import Prefetcher
 from zia_core.ranks import LostRankError, Ranks, checkpoint_of_first, drop_absent
 from zia_core.rng import derived_seed, isolated_rng, seed_everything
 from zia_core.training import (
@@ -40,7 +41,6 @@ from zia_core.training import (
     TrainTask,
 )
 from zia_core.training_state import restore_training, training_tensors
-from zia_core.transfer import read_together
 
 __all__ = [
     "Interrupted",
@@ -78,7 +78,7 @@ def train(
     was_training = model.training
     model.train()
     try:
-        with blocks_run(
+        with run_blocks(
             model, compiled=settings.compile, checkpointed=settings.checkpoint_activations
         ):
             return _Training(model, task, settings, journal).run()
@@ -103,7 +103,7 @@ class _Training:
             eps=settings.eps,
             fused=True if self.device.type == "cuda" else None,
         )
-        self.feed = Feed(task, self.device)
+        self.prefetcher = Prefetcher(task, self.device)
         self.plans: dict[int, StepPlan] = {}
         self.so_far = TrainSummary()
 
@@ -157,7 +157,9 @@ class _Training:
             minimum=settings.min_lr,
         )
         with ranks.failing_together():
-            found = accumulate_gradients(self.model, task, settings, plan, self.feed, self._where)
+            found = accumulate_gradients(
+                self.model, task, settings, plan, self.prefetcher, self._where
+            )
             self._begin_next_step()
         present = ranks.add_gradients(self.parameters)
         norm = get_total_norm(p.grad for p in self.parameters.values() if p.grad is not None)
@@ -234,7 +236,7 @@ class _Training:
         step = self.so_far.steps + 1
         if step < self.settings.total_steps:
             for members in self._plan(step).micro_batches[:1]:
-                self.feed.ahead(members, of_next_step=True)
+                self.prefetcher.prefetch(members, of_next_step=True)
 
     def _over_all_ranks(
         self, plan: StepPlan, sums: Sequence[float], labels: int

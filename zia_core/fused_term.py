@@ -3,7 +3,7 @@
     out = text + a(g) * softmax(q K_p^T * scale) V_p
 
 The backward pass saves only queries, prompts and gates, which exist anyway. Importing this module
-imports Triton; `zia_core.forms` decides when it is used.
+imports Triton; `zia_core.kernel_choice` decides when it is used.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import triton
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from zia_core import term_kernels
+from zia_core import triton_kernels
 
 PARTS = 512  # programs of the backward pass, about four per multiprocessor of a large GPU
 _BLOCK, _ROWS = 128, 16  # of `combine`
@@ -103,7 +103,7 @@ def _forward(
     out = text.new_empty((B, T, H, D), dtype=torch.promote_types(text.dtype, query.dtype))
     blocks = _blocks(query.dtype, T, K, D)
     with _device_of(query):
-        term_kernels.forward[(B * H, triton.cdiv(T, blocks.BLOCK_T))](
+        triton_kernels.forward[(B * H, triton.cdiv(T, blocks.BLOCK_T))](
             out,
             text,
             query,
@@ -155,7 +155,7 @@ def _backward(
     pieces = triton.cdiv(K * D, _BLOCK)
     d_strength = strength.new_empty((own * pieces, H), dtype=torch.float32)
     with _device_of(query):
-        term_kernels.backward[(B * H, stretches, blocks.NUM_D)](
+        triton_kernels.backward[(B * H, stretches, blocks.NUM_D)](
             d_query,
             key_part,
             value_part,
@@ -182,7 +182,7 @@ def _backward(
             QUERY=query_grad,
             **blocks._asdict(),
         )
-        term_kernels.combine[(pieces, G, own)](
+        triton_kernels.combine[(pieces, G, own)](
             d_key,
             d_value,
             d_strength,

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from zia_core.batching import examples_of_step, fixed_micro_batches, token_micro_batches
 from zia_core.errors import ZiaError
-from zia_core.feed import Feed
 from zia_core.padding import padding_known
+from zia_core.prefetch import Prefetcher
 from zia_core.ranks import Ranks
 from zia_core.training import TrainSettings, TrainTask
 
@@ -60,7 +60,7 @@ def accumulate_gradients(
     task: TrainTask,
     settings: TrainSettings,
     plan: StepPlan,
-    feed: Feed,
+    prefetcher: Prefetcher,
     where: Callable[[Sequence[int]], str],
 ) -> Losses:
     """Accumulate the gradients of this rank's share of a step, without waiting for the device.
@@ -74,9 +74,9 @@ def accumulate_gradients(
         raise ZiaError(f"no label to learn from at {where(plan.indices)}")
     found = Losses()
     for position, members in enumerate(plan.micro_batches):
-        fed = feed.take(members)
-        with autocast(settings), padding_known(fed.paddings):
-            loss, labels = task.loss(model, fed.batch)
+        made = prefetcher.take(members)
+        with autocast(settings), padding_known(made.paddings):
+            loss, labels = task.loss(model, made.batch)
         # Without labels, the sum is 0 and so is the mean.
         by_label = settings.loss_reduction == "step_labels"
         own = sum(task.labels(index) for index in members)
@@ -87,7 +87,7 @@ def accumulate_gradients(
         else:
             found.counted += labels
         for following in plan.micro_batches[position + 1 : position + 2]:
-            feed.ahead(following)
+            prefetcher.prefetch(following)
     return found
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from torch import nn
 
 from zia_core.attachment import Model
-from zia_core.changes import changes_model
 from zia_core.errors import ZiaError
 from zia_core.precision import compute_in_float32
+from zia_core.rollback import all_or_nothing
 from zia_core.wrappers import own_parameters, unwrapped
 
 # Heads of transformers' classification and question-answering models.
@@ -72,7 +72,7 @@ def poolers(model: nn.Module) -> list[nn.Module]:
     ]
 
 
-def unread_poolers(model: nn.Module) -> list[nn.Module]:
+def unmarked_poolers(model: nn.Module) -> list[nn.Module]:
     """Poolers that are not marked as read from the checkpoint.
 
     transformers' `from_pretrained` marks what it reads. Models of timm or built from a config have
@@ -81,9 +81,9 @@ def unread_poolers(model: nn.Module) -> list[nn.Module]:
     return [part for part in poolers(model) if not any(map(_is_read, part.parameters()))]
 
 
-def fresh_parts(model: nn.Module) -> list[nn.Module]:
+def fresh_poolers(model: nn.Module) -> list[nn.Module]:
     """Poolers known to be missing from the checkpoint, and therefore random."""
-    return unread_poolers(model) if any(map(_is_read, model.parameters())) else []
+    return unmarked_poolers(model) if any(map(_is_read, model.parameters())) else []
 
 
 def head_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -92,12 +92,12 @@ def head_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     Raises:
         ZiaError: the model has no task head.
     """
-    return by_name(model, [*task_heads(model), *fresh_parts(model)])
+    return by_name(model, [*task_heads(model), *fresh_poolers(model)])
 
 
 def trained_head(model: nn.Module) -> dict[str, nn.Parameter]:
     """The trainable ones of `head_parameters`; empty if there is no head."""
-    own = by_name(model, [*find_heads(model), *fresh_parts(model)])
+    own = by_name(model, [*find_heads(model), *fresh_poolers(model)])
     return {name: parameter for name, parameter in own.items() if parameter.requires_grad}
 
 
@@ -107,7 +107,7 @@ def by_name(model: nn.Module, parts: Iterable[nn.Module]) -> dict[str, nn.Parame
     return {name: p for name, p in own_parameters(model).items() if id(p) in own}
 
 
-@changes_model
+@all_or_nothing
 def train_head(model: Model) -> Model:
     """Make the head trainable, in place: `train_head(attach(model, config))`.
 
@@ -117,7 +117,7 @@ def train_head(model: Model) -> Model:
     Raises:
         ZiaError: the model has no task head.
     """
-    train_parts([*task_heads(model), *fresh_parts(model)])
+    train_parts([*task_heads(model), *fresh_poolers(model)])
     return model
 
 

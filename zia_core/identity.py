@@ -20,11 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zia_core.changes import unplaced
 from zia_core.errors import ZiaError
 from zia_core.families import attention_layers, geometry
 from zia_core.head import find_heads
 from zia_core.layer import ZeroInit
+from zia_core.offloading import offloaded
 from zia_core.visual.attachment import visual_projection
 from zia_core.wrappers import bare_class, own_parameters, unwrapped
 
@@ -42,7 +42,7 @@ def backbone_shape(model: nn.Module) -> dict[str, Any]:
     model = unwrapped(model)
     layers = attention_layers(model)
     if away := [name for name, weight in own_parameters(model).items() if weight.is_meta]:
-        raise ZiaError(unplaced(model, away[0], "An adapter cannot be saved from or loaded on"))
+        raise ZiaError(offloaded(model, away[0], "An adapter cannot be saved from or loaded on"))
     shape = geometry(layers[-1])
     return {
         "class": bare_class(model).__name__,

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from zia_core import forms
+from zia_core import kernel_choice
 from zia_core.attention import PromptKV, add_to_one_query, prompt_term
-from zia_core.calls import Call, call_of
+from zia_core.call_state import CallState, call_state
 from zia_core.config import ZeroInitConfig
 from zia_core.errors import ZiaError
 
@@ -76,7 +76,7 @@ class ZeroInit(nn.Module):
         length, kv_width = config.prompt_length, geometry.kv_heads * geometry.head_dim
         hidden = config.prompt_source == "hidden"
         shape = (length, geometry.width) if hidden else (2, length, kv_width)
-        self.frozen_for_good = False  # True if the backbone's weights are inference tensors
+        self.untrainable = False  # True if the backbone's weights are inference tensors
         self.prompt = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         nn.init.normal_(self.prompt, std=config.prompt_std)
         if config.softmax == "separate":
@@ -85,17 +85,17 @@ class ZeroInit(nn.Module):
             self.gate = nn.Parameter(start)
 
     @property
-    def call(self) -> Call:
+    def state(self) -> CallState:
         """The state set by enclosing blocks: `condition`, `frozen_prompts`, `observed`.
 
         It belongs to this thread or task, and is not an attribute: other calls run concurrently.
         """
-        return call_of(self)
+        return call_state(self)
 
     @property
     def condition(self) -> Condition | None:
         """The condition of the current call."""
-        return self.call.condition
+        return self.state.condition
 
     def strength(self) -> Tensor:
         """a(g): [H] or [1]."""
@@ -108,10 +108,10 @@ class ZeroInit(nn.Module):
         """
         if self.config.softmax == "joint":
             return False
-        if q.shape[-2] == 1 and not torch.is_grad_enabled() and forms.is_automatic():
+        if q.shape[-2] == 1 and not torch.is_grad_enabled() and kernel_choice.is_automatic():
             return False
         sizes = self.config.prompt_length, self.geometry.head_dim
-        return forms.is_fused(q, *sizes, dropout, observed=self.call.observer is not None)
+        return kernel_choice.is_fused(q, *sizes, dropout, observed=self.state.observer is not None)
 
     def both_terms(
         self,
@@ -136,7 +136,7 @@ class ZeroInit(nn.Module):
         if q_BHTD.is_cuda and self._is_simple(text_BTHD, q_BHTD, prompts, softcap, dropout):
             return add_to_one_query(text_BTHD, q_BHTD, prompts, scale)
         term_BTHD = prompt_term(q_BHTD, prompts, scale, softcap, dropout).transpose(1, 2)
-        if (observer := self.call.observer) is not None:
+        if (observer := self.state.observer) is not None:
             observer(text_BTHD, term_BTHD)
         if overwrite and not torch.is_grad_enabled() and text_BTHD.dtype == term_BTHD.dtype:
             return text_BTHD.add_(term_BTHD)
@@ -148,15 +148,15 @@ class ZeroInit(nn.Module):
         """Whether this is an ordinary step of generation, which `add_to_one_query` supports."""
         return (
             q.shape[-2] == 1
-            and forms.is_automatic()
+            and kernel_choice.is_automatic()
             and prompts.key.ndim == 4
             and prompts.shift is None
-            and prompts.plain is None
+            and prompts.unconditioned is None
             and softcap is None
             and dropout == 0.0
             and text.dtype == q.dtype
             and not torch.is_grad_enabled()
-            and self.call.observer is None
+            and self.state.observer is None
         )
 
     def forward(
@@ -185,22 +185,22 @@ class ZeroInit(nn.Module):
             ZiaError: the condition has another batch size, or the backbone is made of inference
                 tensors and autograd is on.
         """
-        if self.frozen_for_good and torch.is_grad_enabled() and self.prompt.requires_grad:
+        if self.untrainable and torch.is_grad_enabled() and self.prompt.requires_grad:
             raise ZiaError(
                 "The backbone was made inside torch.inference_mode, so nothing can be trained "
                 "through it; make it outside, or run this inside torch.no_grad()."
             )
-        call = self.call
-        self._check_batch(call.condition, batch)
-        if call.kept is None or torch.is_grad_enabled():
-            return self._dropped(self._compute(call.condition, project, dtype, fused), batch)
+        state = self.state
+        self._check_batch(state.condition, batch)
+        if state.cache is None or torch.is_grad_enabled():
+            return self._dropped(self._compute(state.condition, project, dtype, fused), batch)
         # An optimiser step or load in the meantime changes the version counters.
-        made_from = (dtype, fused, call.condition, *map(_version, self.parameters()))
-        kept = call.kept.prompts
-        if kept is None or kept[0] != made_from:
-            kept = (made_from, {1: self._compute(call.condition, project, dtype, fused)})
-            call.kept.prompts = kept
-        by_samples = kept[1]
+        made_from = (dtype, fused, state.condition, *map(_version, self.parameters()))
+        cached = state.cache.prompts
+        if cached is None or cached[0] != made_from:
+            cached = (made_from, {1: self._compute(state.condition, project, dtype, fused)})
+            state.cache.prompts = cached
+        by_samples = cached[1]
         if samples not in by_samples:
             by_samples[samples] = self._copied(by_samples[1], samples)
         return self._dropped(by_samples[samples], batch)
@@ -281,7 +281,7 @@ class ZeroInit(nn.Module):
             own, plain = (
                 self._finished(*pair, fused) for pair in ((own_key, own_value), (key, value))
             )
-            return PromptKV(own.key, own.value, plain=plain, conditioned=present)
+            return PromptKV(own.key, own.value, unconditioned=plain, conditioned=present)
         # The joint softmax copies prompts for every sample anyway, and the kernel computes samples
         # identically whether prompts are shared or not.
         own_key, own_value = (

@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from zia_core.calls import calling
+from zia_core.call_state import within_call
 from zia_core.errors import ZiaError
 from zia_core.layer import ZeroInit
 
@@ -74,8 +74,8 @@ def observed(model: nn.Module) -> Iterator[dict[int, TermNorms]]:
         if layer.config.softmax == "separate"
     }
     found = {number: TermNorms() for number in layers}
-    calls = {
-        layer: replace(layer.call, observer=found[number].add) for number, layer in layers.items()
+    states = {
+        layer: replace(layer.state, observer=found[number].add) for number, layer in layers.items()
     }
-    with calling(calls), torch.no_grad():
+    with within_call(states), torch.no_grad():
         yield found

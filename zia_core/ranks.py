@@ -19,9 +19,9 @@ from torch import Tensor, distributed
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.nn import Parameter
 
+from zia_core.device_copies import on_device
 from zia_core.errors import ZiaError
 from zia_core.training import NonFiniteLoss
-from zia_core.transfer import on_device
 
 Item = TypeVar("Item")
 

@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from zia_core.blocks import blocks_run
+from zia_core.blocks import run_blocks
 from zia_core.errors import ZiaError
 
 
@@ -68,7 +68,7 @@ def step_memory(
     for parameter in trained:  # gradients exist from the second micro-batch on
         parameter.grad = torch.empty_like(parameter)
     live = _Live([*held, *(p.grad for p in trained if p.grad is not None)])
-    run = blocks_run(model, compiled=False, checkpointed=checkpoint_activations)
+    run = run_blocks(model, compiled=False, checkpointed=checkpoint_activations)
     try:
         with run, live, _fused_attention():
             result = loss()

@@ -101,7 +101,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     from zia_core.baselines import tuned_parameters
     from zia_core.engine import Interrupted, train
     from zia_core.rng import derived_seed
-    from zia_core.trained import pack_trained
+    from zia_core.trained_weights import pack_trained
 
     settings: Settings = spec.settings
     if settings.device == "cpu":
@@ -229,7 +229,7 @@ def generate(path: Path, prompts: Sequence[str], device: str) -> Iterator[Answer
     import torch
 
     from zia_core.adapters import backbone_identity
-    from zia_core.trained import load_trained
+    from zia_core.trained_weights import load_trained
 
     run = stored.with_adapter(path)
     spec = RunSpec.from_json(run.config, Settings)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zia_core.errors import ZiaError
-from zia_core.json_text import loads
+from zia_core.strict_json import loads
 
 DATA_VARIABLE = "ZIA_DATA"
 

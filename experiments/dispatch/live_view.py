@@ -12,7 +12,7 @@ from experiments.harness import stored
 from experiments.io import terminal
 from experiments.io.output import tell
 from zia_core.errors import ZiaError
-from zia_core.json_text import loads
+from zia_core.strict_json import loads
 
 COLUMNS = ("run", "node", "step", "loss", "memory", "ETA")
 REFRESH_S = 1.0

@@ -21,7 +21,7 @@ from experiments.images.encoders import Encoder
 from experiments.images.image_files import READING, read_rgb
 from experiments.io.files import canonical_json, replacing, sha256_file, write_json_atomic
 from zia_core.errors import ZiaError
-from zia_core.json_text import loads
+from zia_core.strict_json import loads
 
 if TYPE_CHECKING:
     from torch import Tensor

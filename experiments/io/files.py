@@ -16,7 +16,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from zia_core.errors import ZiaError
-from zia_core.json_text import loads
+from zia_core.strict_json import loads
 
 # Disk full, quota reached, file too large for the system.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

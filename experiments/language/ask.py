@@ -35,7 +35,7 @@ def about_image(
     import torch
 
     from zia_core.adapters import backbone_identity
-    from zia_core.trained import load_trained
+    from zia_core.trained_weights import load_trained
 
     spec = RunSpec.from_json(stored.load_sealed(path).config, settings_type)
     settings: ImageTextSettings = spec.settings

@@ -115,7 +115,7 @@ def trained(
     from zia_core.adapters import backbone_identity
     from zia_core.engine import train
     from zia_core.rng import derived_seed
-    from zia_core.trained import pack_trained
+    from zia_core.trained_weights import pack_trained
 
     settings: ImageTextSettings = spec.settings
     if settings.device == "cpu":

@@ -40,7 +40,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
 
     from zia_core.adapters import backbone_identity
     from zia_core.engine import Interrupted, train
-    from zia_core.trained import pack_trained
+    from zia_core.trained_weights import pack_trained
 
     settings: Settings = spec.settings
     if settings.device == "cpu":

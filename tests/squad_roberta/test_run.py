@@ -27,7 +27,7 @@ from experiments.training.selection import select_runs
 from tests.squad_roberta import tiny
 from zia_core.adapters import backbone_identity, load_adapter
 from zia_core.rng import derived_seed
-from zia_core.trained import load_trained
+from zia_core.trained_weights import load_trained
 
 HEAD = 2 * tiny.WIDTH + 2
 

@@ -14,7 +14,7 @@ from torch.optim.optimizer import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import zia_core.engine
-from zia_core.feed import Feed
+from zia_core.prefetch import Prefetcher
 
 _ASKING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero", "equal")
 
@@ -57,7 +57,7 @@ def reads_of_steps() -> Iterator[Reads]:
     """
     reads = Reads()
     training = zia_core.engine._Training
-    together, step, fed = zia_core.engine.read_together, training._step, Feed._fed
+    together, step, make = zia_core.engine.read_together, training._step, Prefetcher._make
 
     def counted(*args: Any) -> Any:
         reads.together += 1
@@ -70,7 +70,7 @@ def reads_of_steps() -> Iterator[Reads]:
 
     def made(self: Any, members: Any) -> Any:
         with reads.paused():
-            return fed(self, members)
+            return make(self, members)
 
     def begin(*_: object) -> None:
         reads.pauses += 1
@@ -82,7 +82,7 @@ def reads_of_steps() -> Iterator[Reads]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zia_core.engine, "read_together", counted)
         patch.setattr(training, "_step", watched)
-        patch.setattr(Feed, "_fed", made)
+        patch.setattr(Prefetcher, "_make", made)
         try:
             yield reads
         finally:

@@ -13,7 +13,7 @@ from zia_core import ZeroInitConfig, ZiaError, attach, load_adapter, save_adapte
 from zia_core.adapters import backbone_identity, packed, unpacked
 from zia_core.baselines import bitfit
 from zia_core.head import head_parameters, train_head, trained_head
-from zia_core.trained import load_trained, pack_trained
+from zia_core.trained_weights import load_trained, pack_trained
 
 
 @pytest.mark.parametrize("family", ["llama-gqa", "bert", "timm"])

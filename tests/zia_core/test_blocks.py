@@ -22,7 +22,7 @@ from tests.zia_core.toy_training import (
 )
 from tests.zia_core.visual_reference import seeing
 from zia_core import ZeroInitConfig, attach
-from zia_core.blocks import blocks_run, repeated_blocks
+from zia_core.blocks import repeated_blocks, run_blocks
 from zia_core.engine import train
 from zia_core.errors import ZiaError
 from zia_core.losses import causal_lm_loss, label_index
@@ -85,7 +85,7 @@ def test_checkpointed_blocks_keep_their_inputs_alone() -> None:
         return causal_lm_loss(model, **batch)[0]
 
     plain = bytes_kept_for_backward(loss, model.parameters())
-    with blocks_run(model, compiled=False, checkpointed=True):
+    with run_blocks(model, compiled=False, checkpointed=True):
         assert bytes_kept_for_backward(loss, model.parameters()) < plain / 2
 
 
@@ -124,7 +124,7 @@ def test_graphs_do_not_grow_with_the_layers_or_the_shapes(graphs: list[Any], lay
     """A layer that gets no gradient, one that gives one, one that passes one on."""
     bare = toy_model(layers=layers)
     model = attach(bare, ZeroInitConfig(prompt_length=3, num_layers=layers - 1, gate_init=0.5))
-    with blocks_run(model, compiled=True, checkpointed=False):
+    with run_blocks(model, compiled=True, checkpointed=False):
         for shape in ((3, 40), (5, 56)):  # of no other size in the model
             ids = torch.randint(0, 64, shape)
             mask = torch.ones_like(ids)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tests.zia_core.backbones import adapted, build, inputs, open_gates, output
 from zia_core import ZeroInitConfig, ZiaError, attach, condition, frozen_prompts, zero_init_layers
 from zia_core.attention import PromptKV, add_to_one_query, prompt_term
-from zia_core.forms import prompt_form
+from zia_core.kernel_choice import prompt_form
 from zia_core.observe import observed
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -53,14 +53,14 @@ def test_prompts_are_projected_once_per_generation() -> None:
     model.generate(inputs("llama-gqa")["input_ids"], max_new_tokens=4, do_sample=False)
     handle.remove()
     assert sum(len(shape) == 2 for shape in calls) == 1  # prompts [K, C]; tokens are [B, T, C]
-    assert all(layer.call.kept is None for layer in zero_init_layers(model))
+    assert all(layer.state.cache is None for layer in zero_init_layers(model))
 
 
 def test_a_failing_generation_leaves_no_cache() -> None:
     model = adapted("llama-gqa")
     with pytest.raises(IndexError):
         model.generate(torch.tensor([[10**6]]), max_new_tokens=2)
-    assert all(layer.call.kept is None for layer in zero_init_layers(model))
+    assert all(layer.state.cache is None for layer in zero_init_layers(model))
 
 
 @torch.no_grad()
@@ -86,7 +86,7 @@ def test_kept_copies_for_a_batch_give_the_same_bits(dtype: torch.dtype) -> None:
         with frozen_prompts(model):
             found = [model(input_ids=ids).logits for _ in range(2)]
             layer = zero_init_layers(model)[0]
-            kept = layer.call.kept
+            kept = layer.state.cache
             assert kept is not None
             assert kept.prompts is not None
             shared, copied = kept.prompts[1].values()

@@ -68,7 +68,7 @@ def test_nothing_is_observed_behind_the_block_or_after_an_error() -> None:
     seen = norms[1].share()
     output(model, inputs("llama-gqa"))
     assert norms[1].share() == seen
-    assert all(layer.call.observer is None for layer in zero_init_layers(model))
+    assert all(layer.state.observer is None for layer in zero_init_layers(model))
 
 
 def test_a_block_without_a_pass_is_refused() -> None:

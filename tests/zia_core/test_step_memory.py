@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import LlamaConfig, LlamaForCausalLM, RobertaConfig, RobertaModel
 
 from zia_core import ZeroInitConfig, attach
-from zia_core.blocks import blocks_run
+from zia_core.blocks import run_blocks
 from zia_core.errors import ZiaError
 from zia_core.losses import causal_lm_loss, label_index
 from zia_core.padding import Padding, padding_known
@@ -125,7 +125,7 @@ def test_the_prediction_is_what_a_step_takes(case: str) -> None:
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
 
     def step() -> None:
-        with blocks_run(model, compiled=False, checkpointed=checkpointed):
+        with run_blocks(model, compiled=False, checkpointed=checkpointed):
             for _ in range(2):
                 loss("cpu", model).backward()
         optimizer.step()

@@ -180,7 +180,7 @@ def test_generation_with_images(family: str, projection: str) -> None:
     blind = model.generate(ids, attention_mask=mask, **options)
     assert torch.equal(blind[1], cached[1])
     assert not torch.equal(blind, cached)
-    assert all(layer.condition is None and layer.call.kept is None for layer in layers_of(model))
+    assert all(layer.condition is None and layer.state.cache is None for layer in layers_of(model))
 
 
 def uncached(model: nn.Module, ids: Tensor) -> Tensor:

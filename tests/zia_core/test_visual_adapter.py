@@ -25,7 +25,7 @@ from zia_core import (
     visual_projection,
 )
 from zia_core.adapters import backbone_identity
-from zia_core.trained import load_trained, pack_trained
+from zia_core.trained_weights import load_trained, pack_trained
 
 PROJECTIONS = list(CONFIGS)
 

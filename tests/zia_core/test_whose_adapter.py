@@ -31,7 +31,7 @@ from zia_core import (
 )
 from zia_core.adapters import about_adapter, backbone_identity, packed, unpacked
 from zia_core.head import trained_head
-from zia_core.trained import pack_trained
+from zia_core.trained_weights import pack_trained
 
 CONFIG = ZeroInitConfig(prompt_length=3, num_layers=2)
 PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)

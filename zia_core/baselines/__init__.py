@@ -7,6 +7,7 @@ classifier or question-answering model) is trained too, as in all tables that co
 
 from zia_core.baselines.adaption_prompt import adaption_prompt
 from zia_core.baselines.bitfit import bitfit
+from zia_core.baselines.fine_tuning import frozen, full, linear_probe, tuned_parameters
 from zia_core.baselines.houlsby import houlsby
 from zia_core.baselines.lora import lora
 from zia_core.baselines.lora_encoder import lora_encoder
@@ -14,7 +15,6 @@ from zia_core.baselines.p_tuning_v2 import p_tuning_v2, prefix_dropout
 from zia_core.baselines.prompt_tuning import prompt_tuning
 from zia_core.baselines.side_tuning import side_tuning
 from zia_core.baselines.vpt import vpt
-from zia_core.baselines.whole import frozen, full, linear_probe, tuned_parameters
 from zia_core.head import head_parameters, train_head
 
 __all__ = [

@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import nn
 
-from zia_core.changes import changes_model
 from zia_core.errors import ZiaError
+from zia_core.rollback import all_or_nothing
 
 
-@changes_model
+@all_or_nothing
 def adaption_prompt(model: nn.Module, prompt_length: int = 10, num_layers: int = 30) -> Any:
     """PEFT's port of LLaMA-Adapter: one scalar gate per layer, without tanh.
 

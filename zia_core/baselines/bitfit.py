@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from zia_core.attachment import Model
-from zia_core.baselines.whole import linear_probe
-from zia_core.changes import changes_model
+from zia_core.baselines.fine_tuning import linear_probe
 from zia_core.precision import refuse_half
+from zia_core.rollback import all_or_nothing
 
 
-@changes_model
+@all_or_nothing
 def bitfit(model: Model) -> Model:
     """Train every bias (of linear layers, norms, patch projection) and the task head.
 

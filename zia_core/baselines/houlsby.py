@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from zia_core.attachment import Model
 from zia_core.baselines.encoders import blocks, sublayer_outputs
-from zia_core.baselines.whole import linear_probe
-from zia_core.changes import changes_model
+from zia_core.baselines.fine_tuning import linear_probe
 from zia_core.errors import ZiaError
 from zia_core.families import parameter_dtype
 from zia_core.precision import compute_in_float32
+from zia_core.rollback import all_or_nothing
 
 _INIT_STD = 0.01  # the paper: 1e-2, truncated at two standard deviations
 
@@ -43,7 +43,7 @@ class Bottleneck(nn.Module):
         return self(output)
 
 
-@changes_model
+@all_or_nothing
 def houlsby(model: Model, bottleneck: int = 64, *, train_norms: bool = True) -> Model:
     """Two adapters per block, on the outputs of attention and MLP before the skip connections.
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import nn
 
-from zia_core.changes import changes_model
 from zia_core.errors import ZiaError
+from zia_core.rollback import all_or_nothing
 
 
-@changes_model
+@all_or_nothing
 def lora(
     model: nn.Module,
     rank: int = 8,

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from zia_core.attachment import Model
-from zia_core.baselines.whole import linear_probe
-from zia_core.changes import changes_model
+from zia_core.baselines.fine_tuning import linear_probe
 from zia_core.errors import ZiaError
 from zia_core.families import Layer, attention_layers, parameter_dtype
 from zia_core.head import task_head, train_head
+from zia_core.rollback import all_or_nothing
 
 
 class LowRank(nn.Module):
@@ -65,7 +65,7 @@ class FusedLora(nn.Module):
         return torch.cat([query, key, value], dim=-1)
 
 
-@changes_model
+@all_or_nothing
 def lora_encoder(model: Model, rank: int = 8, alpha: int = 16, dropout: float = 0.0) -> Model:
     """Train LoRA on q and v of every layer of a ViT, BERT or RoBERTa, and the task head.
 

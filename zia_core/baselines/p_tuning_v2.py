@@ -8,11 +8,11 @@ from torch import nn
 
 from zia_core.attachment import Model, attach, zero_init_layers
 from zia_core.attention import PromptKV
-from zia_core.changes import changes_model
 from zia_core.config import ZeroInitConfig
 from zia_core.errors import ZiaError
 from zia_core.families import attention_layers
 from zia_core.head import task_head, train_head
+from zia_core.rollback import all_or_nothing
 
 
 class PrefixDropout(nn.Dropout):
@@ -30,7 +30,7 @@ class PrefixDropout(nn.Dropout):
         return replace(prompts, key=key, value=value)
 
 
-@changes_model
+@all_or_nothing
 def p_tuning_v2(model: Model, prompt_length: int = 16, dropout: float = 0.1) -> Model:
     """A prefix of K keys and values in every layer, with one softmax over prefix and words.
 
@@ -58,7 +58,7 @@ def p_tuning_v2(model: Model, prompt_length: int = 16, dropout: float = 0.1) -> 
     return train_head(prefix_dropout(attach(model, config), dropout))
 
 
-@changes_model
+@all_or_nothing
 def prefix_dropout(model: Model, dropout: float) -> Model:
     """P-tuning v2's prefix dropout; also for zero-init attention with `key_value` prompts.
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from zia_core.attachment import Model
-from zia_core.baselines.whole import linear_probe
-from zia_core.changes import changes_model
+from zia_core.baselines.fine_tuning import linear_probe
 from zia_core.errors import ZiaError
 from zia_core.families import parameter_dtype
+from zia_core.rollback import all_or_nothing
 
 
 class SoftPrompt(nn.Module):
@@ -68,7 +68,7 @@ class SoftPrompt(nn.Module):
         return output
 
 
-@changes_model
+@all_or_nothing
 def prompt_tuning(model: Model, prompt_length: int = 20) -> Model:
     """Train K input embeddings and the task head.
 

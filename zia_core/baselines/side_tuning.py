@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from zia_core.attachment import Model
 from zia_core.baselines.encoders import image_encoder
-from zia_core.baselines.whole import linear_probe
-from zia_core.changes import changes_model
+from zia_core.baselines.fine_tuning import linear_probe
 from zia_core.errors import ZiaError
 from zia_core.families import parameter_dtype
 from zia_core.head import task_head
+from zia_core.rollback import all_or_nothing
 
 _CHANNELS = (32, 64, 128, 256)
 # The images of running forward passes in this thread or task; others may share the model.
@@ -55,7 +55,7 @@ class SideTuning(nn.Module):
         return (share * args[0] + (1.0 - share) * side, *args[1:])
 
 
-@changes_model
+@all_or_nothing
 def side_tuning(model: Model, network: nn.Module | None = None) -> Model:
     """A small network beside the frozen backbone; the head sees a learned blend of both.
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from zia_core.attachment import Model
 from zia_core.baselines.encoders import ImageEncoder, image_encoder
-from zia_core.baselines.whole import linear_probe
-from zia_core.changes import changes_model
+from zia_core.baselines.fine_tuning import linear_probe
 from zia_core.families import parameter_dtype
+from zia_core.rollback import all_or_nothing
 
 
 class VisualPrompt(nn.Module):
@@ -63,7 +63,7 @@ class VisualPrompt(nn.Module):
         return (torch.cat([hidden_BNC[:, : self.start], hidden_BNC[:, patches:]], dim=1),)
 
 
-@changes_model
+@all_or_nothing
 def vpt(model: Model, prompt_length: int = 50, *, deep: bool, dropout: float = 0.1) -> Model:
     """Prompts between CLS and patches, before the first block or (deep) before every block.
 

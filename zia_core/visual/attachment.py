@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from zia_core.attachment import Model, condition, zero_init_layers
-from zia_core.changes import changes_model
 from zia_core.errors import ZiaError
+from zia_core.rollback import all_or_nothing
 from zia_core.visual.config import VisualConfig
 from zia_core.visual.projections import GlobalProjection, QueryProjection, VisualProjection
 from zia_core.wrappers import refuse_sharing, unwrapped
 
 
-@changes_model
+@all_or_nothing
 def attach_visual(model: Model, config: VisualConfig) -> Model:
     """Add a projection of image features to a model with zero-init attention, in place.
 

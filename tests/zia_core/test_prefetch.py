@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from tests.zia_core.toy_training import ToyTask
-from zia_core import feed as module
-from zia_core.feed import Feed
+from zia_core import prefetch as module
 from zia_core.padding import Padding
+from zia_core.prefetch import Prefetcher
 
 
 class Watched(ToyTask):
@@ -53,39 +53,39 @@ CUDA = torch.device("cuda")
 
 def test_a_batch_is_made_once_and_waited_for_by_the_stream(gpu: Stream) -> None:
     task = Watched()
-    feed = Feed(task, CUDA)
-    feed.ahead([1, 2])
-    fed = feed.take([1, 2])
+    prefetcher = Prefetcher(task, CUDA)
+    prefetcher.prefetch([1, 2])
+    made = prefetcher.take([1, 2])
     assert (task.made, gpu.waited) == ([[1, 2]], 1)
-    assert torch.equal(fed.batch["input_ids"], ToyTask().batch([1, 2])["input_ids"])
-    assert list(fed.paddings.values()) == [Padding.LAST]
-    assert list(feed.take([3]).paddings.values()) == [Padding.NONE]
-    feed.ahead([4])  # and then another one is asked for
-    assert len(feed.take([5, 6]).batch["input_ids"]) == 2
+    assert torch.equal(made.batch["input_ids"], ToyTask().batch([1, 2])["input_ids"])
+    assert list(made.paddings.values()) == [Padding.LAST]
+    assert list(prefetcher.take([3]).paddings.values()) == [Padding.NONE]
+    prefetcher.prefetch([4])  # and then another one is asked for
+    assert len(prefetcher.take([5, 6]).batch["input_ids"]) == 2
 
 
 def test_on_a_cpu_nothing_is_made_ahead() -> None:
     task: Any = Watched()
-    feed = Feed(task, torch.device("cpu"))
-    feed.ahead([1, 2])
+    prefetcher = Prefetcher(task, torch.device("cpu"))
+    prefetcher.prefetch([1, 2])
     assert task.made == []
 
 
 def test_what_a_checkpoint_would_keep_does_not_move(gpu: Stream) -> None:
     """A random batch of the next step is drawn behind the checkpoint, as without copying ahead."""
     task = Watched(random=True)
-    feed, before = Feed(task, CUDA), torch.get_rng_state()
-    feed.ahead([1, 2], of_next_step=True)
+    prefetcher, before = Prefetcher(task, CUDA), torch.get_rng_state()
+    prefetcher.prefetch([1, 2], of_next_step=True)
     assert torch.equal(torch.get_rng_state(), before)
-    feed.take([1, 2])
-    feed.ahead([3], of_next_step=True)  # not even tried again
+    prefetcher.take([1, 2])
+    prefetcher.prefetch([3], of_next_step=True)  # not even tried again
     assert task.made == [[1, 2], [1, 2]]
-    feed.ahead([3])  # within a step the order of what is drawn is the same
+    prefetcher.prefetch([3])  # within a step the order of what is drawn is the same
     assert task.made[-1] == [3]
 
 
 def test_a_torn_record_is_told_of_in_its_turn(gpu: Stream) -> None:
-    feed = Feed(Watched(torn=True), CUDA)
-    feed.ahead([1])
+    prefetcher = Prefetcher(Watched(torn=True), CUDA)
+    prefetcher.prefetch([1])
     with pytest.raises(ValueError, match="a torn record"):
-        feed.take([1])
+        prefetcher.take([1])

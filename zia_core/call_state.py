@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False)
-class Kept:
+class PromptCache:
     """A layer's prompts within one block of `frozen_prompts`.
 
     Attributes:
@@ -35,46 +35,46 @@ class Kept:
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class CallState:
     """What the enclosing blocks set for one layer.
 
     Attributes:
         condition: by `zia_core.condition`.
-        kept: by `frozen_prompts`.
+        cache: by `frozen_prompts`.
         observer: by `zia_core.observe.observed`.
     """
 
     condition: Condition | None = None
-    kept: Kept | None = None
+    cache: PromptCache | None = None
     observer: Observer | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class _Calls:
-    """The calls of all layers of all models in one context."""
+class _States:
+    """The states of all layers of all models in one context."""
 
-    of: Mapping[ZeroInit, Call] = field(default_factory=dict)
+    of: Mapping[ZeroInit, CallState] = field(default_factory=dict)
 
 
-_NOTHING = Call()
-_CALLS: ContextVar[_Calls | None] = ContextVar("zero_init_calls", default=None)
+_DEFAULT = CallState()
+_STATES: ContextVar[_States | None] = ContextVar("zero_init_calls", default=None)
 _ever_called = False  # whether any block was entered in this process
-_open: dict[int, _Calls] = {}  # by thread, the innermost open block
+_open: dict[int, _States] = {}  # by thread, the innermost open block
 
 
-def call_of(layer: ZeroInit) -> Call:
+def call_state(layer: ZeroInit) -> CallState:
     """The state of a layer in the current call."""
     # Dynamo of torch 2.11 cannot read context variables; training without blocks is one graph.
     if not _ever_called:
-        return _NOTHING
-    calls = _CALLS.get()
-    if calls is None and not torch.compiler.is_compiling():
-        calls = _of_backward()
-    return _NOTHING if calls is None else calls.of.get(layer, _NOTHING)
+        return _DEFAULT
+    states = _STATES.get()
+    if states is None and not torch.compiler.is_compiling():
+        states = _states_of_backward()
+    return _DEFAULT if states is None else states.of.get(layer, _DEFAULT)
 
 
 @contextmanager
-def calling(calls: Mapping[ZeroInit, Call]) -> Iterator[None]:
+def within_call(states: Mapping[ZeroInit, CallState]) -> Iterator[None]:
     """Set the state of layers within the block, in this context only.
 
     Raises:
@@ -82,10 +82,10 @@ def calling(calls: Mapping[ZeroInit, Call]) -> Iterator[None]:
     """
     global _ever_called
     _ever_called = True
-    before = _CALLS.get()
+    before = _STATES.get()
     around = {} if before is None else before.of
-    within = _Calls({**around, **calls})
-    token = _CALLS.set(within)
+    within = _States({**around, **states})
+    token = _STATES.set(within)
     thread = threading.get_ident()
     outer, _open[thread] = _open.get(thread), within
     finished = False
@@ -98,7 +98,7 @@ def calling(calls: Mapping[ZeroInit, Call]) -> Iterator[None]:
         else:
             _open[thread] = outer
         try:
-            _CALLS.reset(token)
+            _STATES.reset(token)
         except ValueError as error:
             # A server resumed a generator in another thread, where the block has no effect. An
             # exception already being raised is more informative.
@@ -110,8 +110,8 @@ def calling(calls: Mapping[ZeroInit, Call]) -> Iterator[None]:
                 ) from error
 
 
-def _of_backward() -> _Calls | None:
-    """The calls that hold for a forward pass repeated by gradient checkpointing.
+def _states_of_backward() -> _States | None:
+    """The states that hold for a forward pass repeated by gradient checkpointing.
 
     On a GPU it runs in an autograd thread, which has no context of its own. Newer versions of torch
     store the context of the thread that called `backward` there; for torch 2.11, take that of the
@@ -124,7 +124,7 @@ def _of_backward() -> _Calls | None:
         return None
     if torch._C._is_key_in_tls("context"):
         context: Any = torch._C._get_obj_in_tls("context")
-        return context.get(_CALLS) if context is not None else None
+        return context.get(_STATES) if context is not None else None
     if not isinstance(threading.current_thread(), threading._DummyThread):
         return None  # a Python thread, which has its own context
     threads = list(_open.values())

@@ -9,14 +9,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 import torch
 from torch import nn
 
-from zia_core.errors import ZiaError
-
 P = ParamSpec("P")
 M = TypeVar("M", bound=nn.Module)
 R = TypeVar("R")
 
 
-def changes_model(change: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M, P], R]:
+def all_or_nothing(change: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M, P], R]:
     """Decorator for functions that modify a model: restore the model if they raise.
 
     Inference mode is disabled inside: inference tensors could not be trained, and have no version
@@ -25,7 +23,7 @@ def changes_model(change: Callable[Concatenate[M, P], R]) -> Callable[Concatenat
 
     @functools.wraps(change)
     def whole(model: M, *args: P.args, **kwargs: P.kwargs) -> R:
-        before = _Before(model)
+        before = _Snapshot(model)
         try:
             with torch.inference_mode(False), torch.set_grad_enabled(torch.is_grad_enabled()):
                 return change(model, *args, **kwargs)
@@ -36,32 +34,8 @@ def changes_model(change: Callable[Concatenate[M, P], R]) -> Callable[Concatenat
     return cast(Callable[Concatenate[M, P], R], whole)
 
 
-def refuse_unplaced(model: nn.Module, what: str) -> None:
-    """Refuse a model with offloaded weights. One entirely on `meta` is accepted.
-
-    Args:
-        model: the model to change or read.
-        what: the start of the message: "... cannot be attached to".
-
-    Raises:
-        ZiaError: some, but not all, of its parameters are on `meta`.
-    """
-    away = [name for name, parameter in model.named_parameters() if parameter.is_meta]
-    if away and len(away) < sum(1 for _ in model.parameters()):
-        raise ZiaError(unplaced(model, away[0], what))
-
-
-def unplaced(model: nn.Module, name: str, what: str) -> str:
-    """The message for a weight that is on `meta`."""
-    return (
-        f"{what} {type(model).__name__}: its weight {name} is on meta; load the model without "
-        "offloading (device_map={'': 0} or 'cpu'), or take accelerate's hooks off first "
-        "(accelerate.hooks.remove_hook_from_submodules(model))."
-    )
-
-
-class _Before:
-    """A snapshot of what a change can replace: attributes, hooks, modules, flags and values."""
+class _Snapshot:
+    """Everything that a change can replace: attributes, hooks, modules, flags and values."""
 
     def __init__(self, model: nn.Module) -> None:
         self._modules = [(module, _contents(module.__dict__)) for module in model.modules()]

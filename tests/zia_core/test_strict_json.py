@@ -2,7 +2,7 @@
 
 import pytest
 
-from zia_core.json_text import MOST_DEPTH, MOST_DIGITS, loads
+from zia_core.strict_json import MOST_DEPTH, MOST_DIGITS, loads
 
 
 @pytest.mark.parametrize(

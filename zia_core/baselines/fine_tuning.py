@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from zia_core.attachment import Model
-from zia_core.changes import changes_model
 from zia_core.head import train_head
+from zia_core.rollback import all_or_nothing
 
 
 def frozen(model: Model) -> Model:
@@ -21,7 +21,7 @@ def full(model: Model) -> Model:
     return model
 
 
-@changes_model
+@all_or_nothing
 def linear_probe(model: Model) -> Model:
     """Train only the task head.
 
