@@ -23,6 +23,7 @@ from zia_core.attachment import Model, attach, zero_init_layers
 from zia_core.config import ZeroInitConfig
 from zia_core.errors import ZiaError
 from zia_core.families import attention_layers
+from zia_core.files import write_atomic, write_errors
 from zia_core.head import by_name, find_heads, poolers, train_parts, trained_head, unmarked_poolers
 from zia_core.identity import (
     added_parameters,
@@ -89,21 +90,10 @@ def save_adapter(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
     if frozen := sorted(name for name, parameter in held.items() if not parameter.requires_grad):
         about["frozen"] = frozen
     contents = packed(adapter_state_dict(model), about)
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    path = target / FILE
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise ZiaError(
-            f"Cannot write {path}: {error.strerror}; free space or choose another folder."
-        ) from error
+    path = Path(folder, FILE)
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, contents)
     return path
 
 

@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, TypeAlias
 
 from safetensors import SafetensorError, safe_open
@@ -17,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from zia_core.errors import ZiaError
+from zia_core.files import cannot_write, replacing
 from zia_core.strict_json import loads
 
 JSON: TypeAlias = "Mapping[str, JSON] | Sequence[JSON] | str | int | float | bool | None"
@@ -28,41 +28,39 @@ _NO_DIGEST = b"0" * 64
 _BLOCK = 1 << 20
 
 
-def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, JSON]) -> None:
+def write_checkpoint(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    state: Mapping[str, JSON],
+    *,
+    staging: Path | None = None,
+) -> None:
     """Replace `path` by a checkpoint, atomically and durably.
 
-    The file is written in a temporary folder `<name>.<random>.tmp` beside `path`, flushed, then
-    renamed. A killed process leaves the previous file intact, and perhaps that folder. `state` must
-    be JSON without NaN.
+    Args:
+        path: the file, in a folder that exists.
+        tensors: stored as they are.
+        state: must be JSON without NaN.
+        staging: folder for the temporary file, on the same file system; `path`'s own by default.
 
     Raises:
-        ZiaError: the file could not be written (disk full, no permission). The previous file stays
-            and the temporary folder is removed.
+        ZiaError: the file could not be written (disk full, no permission); the old one stays.
     """
     header = {"sha256": _NO_DIGEST.decode(), "state": json.dumps(state, allow_nan=False)}
-    try:
-        with TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.", suffix=".tmp") as folder:
-            temporary = Path(folder, path.name)
-            # save_file makes the file readable by its owner only: keep the mode that the umask
-            # asks for.
-            temporary.touch()
-            mode = temporary.stat().st_mode
+    with replacing(path, staging=staging) as temporary:
+        # save_file makes the file readable by its owner only: keep the mode that the umask grants.
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        try:
             save_file({k: t.detach().contiguous() for k, t in tensors.items()}, temporary, header)
-            temporary.chmod(mode)
-            with temporary.open("r+b") as file:
-                digest_at = _digest_position(file)
-                digest = _digest(file, digest_at)
-                file.seek(digest_at)
-                file.write(digest)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        _sync_folder(path.parent)
-    except (OSError, SafetensorError) as error:
-        raise ZiaError(
-            f"could not write the checkpoint {path}: {error}; make room there or choose another "
-            "folder, the previous checkpoint is unchanged"
-        ) from error
+        except SafetensorError as error:  # with the OSError as text
+            raise cannot_write(path, str(error), no_room=True) from error
+        temporary.chmod(mode)
+        with temporary.open("r+b") as file:
+            digest_at = _digest_position(file)
+            digest = _digest(file, digest_at)
+            file.seek(digest_at)
+            file.write(digest)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -107,12 +105,3 @@ def _digest(file: BinaryIO, digest_at: int) -> bytes:
     while block := file.read(_BLOCK):
         sha256.update(block)
     return sha256.hexdigest().encode()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in the folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from experiments.harness.ownership import Ownership
 from experiments.harness.stored import CHECKPOINT, METRICS, TIMING, checkpoints
-from experiments.io.files import AppendLog, replacing, write_errors
+from experiments.io.files import AppendLog, write_errors
 from zia_core.errors import ZiaError
 from zia_core.validation import conform
 
@@ -72,11 +72,7 @@ class RunJournal:
             }
             with write_errors(path):
                 path.parent.mkdir(exist_ok=True)
-            with replacing(path, staging=self._ownership.staging) as temporary:
-                try:
-                    write_checkpoint(temporary, tensors, place)
-                except ZiaError as error:  # which names the temporary file
-                    raise ZiaError(str(error).replace(str(temporary), str(path))) from error
+            write_checkpoint(path, tensors, place, staging=self._ownership.staging)
             # One of a later step is damaged, or the run would have begun from it.
             kept = [other for other in self.checkpoints() if other <= path][-CHECKPOINTS_KEPT:]
             for other in self.checkpoints():

@@ -1,25 +1,34 @@
-"""Files that survive a crash: whole files replaced atomically, and logs of JSON lines.
+"""JSON files that are replaced atomically, and logs of JSON lines.
 
-A file is on disk either in its old or in its new form, never half-written: temporary file, fsync,
-rename, fsync of the folder. Every failure to read or write is a `ZiaError` that names the file.
+Every failure to read or write is a `ZiaError` that names the file. Atomic replacement itself is in
+`zia_core.files` and only re-exported here.
 """
 
-import errno
 import hashlib
 import json
 import os
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
 from zia_core.errors import ZiaError
+from zia_core.files import NO_ROOM, replacing, sha256_file, write_atomic, write_errors
 from zia_core.strict_json import loads
 
-# Disk full, quota reached, file too large for the system.
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+__all__ = [
+    "AppendLog",
+    "canonical_json",
+    "check_output",
+    "read_json",
+    "read_line",
+    "read_lines",
+    "replacing",
+    "sha256_file",
+    "write_atomic",
+    "write_errors",
+    "write_json_atomic",
+]
 
 
 def canonical_json(value: object) -> str:
@@ -51,60 +60,10 @@ def write_json_atomic(path: Path, value: object, *, staging: Path | None = None)
     write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n", staging=staging)
 
 
-def write_atomic(path: Path, data: bytes | str, *, staging: Path | None = None) -> None:
-    """Replace `path` by `data` in one step that lasts; on failure the old file stays.
-
-    The temporary file lies in `staging` (same file system; default: the folder of `path`).
-    """
-    with replacing(path, staging=staging) as temporary:
-        # Half of a surrogate pair, which a name or a record may hold, is written out.
-        whole = data.encode(errors="backslashreplace") if isinstance(data, str) else data
-        temporary.write_bytes(whole)
-
-
-@contextmanager
-def replacing(path: Path, *, staging: Path | None = None) -> Iterator[Path]:
-    """Give the path of a temporary file to write; it becomes `path` when the block succeeds.
-
-    The mode of the new file is what the umask grants. A block that fails leaves nothing behind;
-    where it could not write the file, that is the sentence which names `path`.
-    """
-    # The name of the target is kept, since writers look at the suffix (".safetensors").
-    temporary = (staging or path.parent) / f".{secrets.token_hex(6)}.{path.name}"
-    try:
-        with write_errors(path, through=temporary):
-            yield temporary
-        with write_errors(path):
-            fsync(temporary)
-            temporary.replace(path)
-            fsync(path.parent)
-    finally:
-        with suppress(OSError):  # on a disk that became read-only: its reason is told already
-            temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def write_errors(path: Path, *, through: Path | None = None) -> Iterator[None]:
-    """Turn an OSError into the sentence that names `path` (full disk, no permission, ...).
-
-    Where the block writes `through` a temporary file, an error that names another one is not meant.
-    """
-    try:
-        yield
-    except OSError as error:
-        if through is not None and error.filename not in (None, str(through)):
-            raise
-        advice = ": make room there and try again" if error.errno in NO_ROOM else ""
-        raise ZiaError(
-            f"cannot write {path}: {error.strerror or error}; what was there before is unchanged"
-            f"{advice}"
-        ) from error
-
-
 def check_output(folder: Path) -> None:
-    """Raise ZiaError unless files can be written into `folder`, or it can be made; nothing is.
+    """Raise ZiaError unless `folder` is writable or could be created; changes nothing.
 
-    Asked before the work begins: nobody wants to hear of it when all runs are done.
+    Called before long work whose result goes there.
     """
     whole = folder.absolute()
     there = next(path for path in (whole, *whole.parents) if os.path.lexists(path))
@@ -118,37 +77,19 @@ def check_output(folder: Path) -> None:
         ) from error
 
 
-def fsync(path: Path) -> None:
-    """Make the file or folder `path` durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sha256_file(path: Path) -> str:
-    """Return the SHA-256 of the bytes of `path` as 64 hex digits."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ZiaError(f"cannot read {path}: {error.strerror}") from error
-
-
 class AppendLog:
-    """JSON lines appended by one writer through a descriptor that it never opens again.
+    """JSON lines appended by a single writer through one descriptor.
 
-    The log is a new file, moved over `path`: whoever held the old one (a stopped process that was
-    overtaken) writes into a file without a name.
+    The log is a new file moved over `path`, so a stale process that still holds the old file writes
+    to a file without a name.
     """
 
     def __init__(self, path: Path, kept: bytes, *, staging: Path) -> None:
-        """Replace `path` by the lines in `kept`, to be continued."""
+        """Replace `path` by the lines in `kept`; `append` continues them."""
         self.path = path
         with replacing(path, staging=staging) as temporary, write_errors(path):
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
-            # Opened before the rename: by name it could already be a successor's file.
+            # Opened before the rename: afterwards, the name may belong to a successor's file.
             self._descriptor = os.open(temporary, flags, 0o666)
             self.size = 0
             self._digest = hashlib.sha256()
@@ -191,7 +132,7 @@ class AppendLog:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a log; a last line without its end (a killed writer) is left out.
+    """Return the records of a log, without a last line that a killed writer left incomplete.
 
     ZiaError names the line that is not a JSON object.
     """
@@ -203,7 +144,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         raise ZiaError(f"cannot read {path}: {error.strerror}") from error
     lines = content.split(b"\n")[:-1]
     records: list[dict[str, Any]] = []
-    with suppress(ValueError):  # all at once, which takes a quarter of the time
+    with suppress(ValueError):  # parsing all lines at once is four times faster
         records = loads(b"[" + b",".join(lines) + b"]")
     if len(records) != len(lines) or not all(isinstance(record, dict) for record in records):
         records = [read_line(line, path, number) for number, line in enumerate(lines, start=1)]
@@ -211,7 +152,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def read_line(line: str | bytes, path: Path, number: int) -> dict[str, Any]:
-    """Return the JSON object in a line of `path`; ZiaError names the line that holds none."""
+    """Return the JSON object in a line of `path`; ZiaError names the line if there is none."""
     try:
         record = loads(line)
     except ValueError as error:

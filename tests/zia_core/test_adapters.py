@@ -91,7 +91,7 @@ def test_a_full_disk_leaves_the_previous_adapter(tmp_path: Path) -> None:
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
     try:
-        with pytest.raises(ZiaError, match=r"Cannot write .*adapter\.safetensors"):
+        with pytest.raises(ZiaError, match=r"cannot write .*adapter\.safetensors"):
             save_adapter(open_gates(adapted("llama-gqa"), seed=2), tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
