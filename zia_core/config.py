@@ -3,15 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from math import isfinite
-from typing import Any, Literal, get_args, get_type_hints
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self, get_type_hints
 
 from zia_core.errors import ZiaError
+from zia_core.validation import conform
+
+
+class Config:
+    """Base of frozen dataclasses whose fields are checked against their annotations.
+
+    Integers must be positive.
+    """
+
+    def __post_init__(self) -> None:
+        for name, annotation in get_type_hints(type(self)).items():
+            where, value = f"{type(self).__name__}.{name}", getattr(self, name)
+            conform(annotation, value, where)
+            if annotation is int and value < 1:
+                raise ZiaError(f"{where} must be at least 1, not {value}")
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values, defaults included."""
+        return asdict(self)  # type: ignore[call-overload]  # subclasses are dataclasses
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`. Unknown names are refused: they may change the method."""
+        known = get_type_hints(cls)
+        if unknown := sorted(record.keys() - known):
+            raise ZiaError(
+                f"{cls.__name__} has no {', '.join(unknown)}; its fields are "
+                f"{', '.join(sorted(known))}"
+            )
+        return cls(**record)
 
 
 @dataclass(frozen=True)
-class ZeroInitConfig:
+class ZeroInitConfig(Config):
     """Configuration of `attach`. The defaults are those of the paper's training code.
 
     Attributes:
@@ -39,36 +68,3 @@ class ZeroInitConfig:
     gate_activation: Literal["tanh", "identity"] = "tanh"
     gate_init: float = 0.0
     prompt_std: float = 1.0
-
-    def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for field in fields(self):
-            value, hint = getattr(self, field.name), hints[field.name]
-            choices = get_args(hint)
-            if choices and value not in choices:
-                raise ZiaError(
-                    f"ZeroInitConfig.{field.name} is {value!r}; choose one of {', '.join(choices)}."
-                )
-            if hint is int and (type(value) is not int or value < 1):
-                raise ZiaError(
-                    f"ZeroInitConfig.{field.name} is {value!r}; it must be a whole number >= 1."
-                )
-            if hint is float and not (isinstance(value, int | float) and isfinite(value)):
-                raise ZiaError(
-                    f"ZeroInitConfig.{field.name} is {value!r}; it must be a finite number."
-                )
-
-    def to_json(self) -> dict[str, Any]:
-        """All fields as JSON values, defaults included."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> ZeroInitConfig:
-        """The inverse of `to_json`. Unknown names are refused: they may change the method."""
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(record) - known):
-            raise ZiaError(
-                f"Unknown zero-init setting {', '.join(unknown)}; "
-                f"known are {', '.join(sorted(known))}."
-            )
-        return cls(**record)

@@ -81,7 +81,7 @@ def test_unsupported_models_say_what_is_missing() -> None:
     [("softmax", "both"), ("prompt_length", 0), ("num_layers", 1.5), ("gate_init", float("nan"))],
 )
 def test_wrong_settings_are_named(setting: str, value: object) -> None:
-    with pytest.raises(ZiaError, match=f"ZeroInitConfig.{setting} is"):
+    with pytest.raises(ZiaError, match=f"ZeroInitConfig.{setting} must be"):
         ZeroInitConfig(**{setting: value})
 
 

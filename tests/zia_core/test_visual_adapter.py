@@ -194,10 +194,10 @@ def test_a_backbone_with_a_part_of_that_name_keeps_it() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"encoder_width": 0}, "encoder_width is 0"),
-        ({"bottleneck": 1.5}, "bottleneck is 1.5"),
-        ({"projection": "mean"}, "choose one of global, queries"),
-        ({"activation": "tanh"}, "choose one of gelu, relu, silu"),
+        ({"encoder_width": 0}, "encoder_width must be at least 1, not 0"),
+        ({"bottleneck": 1.5}, "bottleneck must be a whole number, not 1.5"),
+        ({"projection": "mean"}, "must be one of global, queries"),
+        ({"activation": "tanh"}, "must be one of gelu, relu, silu"),
         ({"depths": (1, 1)}, "name different layers"),
         ({"depths": (0,)}, "from 1 up or from -1 down"),
         ({"depths": ()}, "name different layers"),
@@ -212,5 +212,5 @@ def test_wrong_settings_are_named(change: dict[str, object], sentence: str) -> N
 
 def test_config_as_json() -> None:
     assert VisualConfig.from_json(GLOBAL.to_json()) == GLOBAL
-    with pytest.raises(ZiaError, match="Unknown visual setting dropout"):
+    with pytest.raises(ZiaError, match="VisualConfig has no dropout"):
         VisualConfig.from_json({"encoder_width": 1, "dropout": 0.1})

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args, get_type_hints
+from dataclasses import dataclass
+from typing import Any, Literal
 
+from zia_core.config import Config
 from zia_core.errors import ZiaError
-
-POSITIVE = ("encoder_width", "bottleneck", "query_width", "blocks", "heads", "mlp_ratio")
 
 
 @dataclass(frozen=True)
-class VisualConfig:
+class VisualConfig(Config):
     """Configuration of `attach_visual`: the path from frozen image features to the prompts.
 
     The paper gives no depths, widths or activation. The defaults of ``global`` are ours (the
@@ -47,22 +45,9 @@ class VisualConfig:
     mlp_ratio: int = 4
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for field in fields(self):
-            value, choices = getattr(self, field.name), get_args(hints[field.name])
-            if field.name in POSITIVE and (type(value) is not int or value < 1):
-                raise ZiaError(
-                    f"VisualConfig.{field.name} is {value!r}; it must be a whole number >= 1."
-                )
-            if field.name in ("projection", "activation") and value not in choices:
-                raise ZiaError(
-                    f"VisualConfig.{field.name} is {value!r}; choose one of {', '.join(choices)}."
-                )
-        if not isinstance(self.depths, list | tuple):
-            raise ZiaError(f"VisualConfig.depths is {self.depths!r}; it must be a list of layers.")
+        super().__post_init__()
         object.__setattr__(self, "depths", tuple(self.depths))
-        whole = all(type(depth) is int and depth != 0 for depth in self.depths)
-        if not self.depths or not whole or len(set(self.depths)) < len(self.depths):
+        if not self.depths or 0 in self.depths or len(set(self.depths)) < len(self.depths):
             raise ZiaError(
                 f"VisualConfig.depths is {self.depths!r}; name different layers, from 1 up or from "
                 "-1 down."
@@ -80,15 +65,4 @@ class VisualConfig:
 
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON values, defaults included."""
-        return asdict(self) | {"depths": list(self.depths)}
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> VisualConfig:
-        """The inverse of `to_json`. Unknown names are refused: they may change the method."""
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(record) - known):
-            raise ZiaError(
-                f"Unknown visual setting {', '.join(unknown)}; known are "
-                f"{', '.join(sorted(known))}."
-            )
-        return cls(**record)
+        return super().to_json() | {"depths": list(self.depths)}
