@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from zia_core.call_state import PromptCache, within_call
+from zia_core.call_state import Condition, PromptCache, within_call
 from zia_core.config import ZeroInitConfig
 from zia_core.errors import ZiaError
 from zia_core.families import Layer, attention_layers, geometry, parameter_dtype
-from zia_core.layer import Condition, ZeroInit
+from zia_core.layer import ZeroInit
 from zia_core.offloading import refuse_offloaded
 from zia_core.rollback import all_or_nothing
 from zia_core.visual.projections import VisualProjection

@@ -7,19 +7,41 @@ caches and observers. To pass them to a new thread, start it with `contextvars.c
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
+from zia_core.attention import PromptKV
 from zia_core.errors import ZiaError
 
-if TYPE_CHECKING:
-    from zia_core.attention import PromptKV
-    from zia_core.layer import Condition, Observer, ZeroInit
+# Called with both terms of a forward pass, words and prompts, [B, T, H, D] each.
+Observer = Callable[[Tensor, Tensor], None]
+
+
+@dataclass(frozen=True, eq=False)  # compared by identity: tensors have no truth value
+class Condition:
+    """Vectors added to the prompts of each sample.
+
+    Attributes:
+        vectors: [B, C], one for all K prompts of a sample (I of eq. 9), or [B, K, C].
+        present: bool [B], which samples have them; None for all. Other rows are not used.
+    """
+
+    vectors: Tensor
+    present: Tensor | None = None
+
+    def to(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        """The vectors [B, 1 or K, C], and `present` as [B, 1, 1, 1]."""
+        vectors, present = self.vectors.to(dtype), self.present
+        return (
+            vectors if vectors.ndim == 3 else vectors[:, None, :],
+            None if present is None else present[:, None, None, None],
+        )
 
 
 @dataclass(eq=False)
@@ -53,7 +75,7 @@ class CallState:
 class _States:
     """The states of all layers of all models in one context."""
 
-    of: Mapping[ZeroInit, CallState] = field(default_factory=dict)
+    of: Mapping[nn.Module, CallState] = field(default_factory=dict)
 
 
 _DEFAULT = CallState()
@@ -62,7 +84,7 @@ _ever_called = False  # whether any block was entered in this process
 _open: dict[int, _States] = {}  # by thread, the innermost open block
 
 
-def call_state(layer: ZeroInit) -> CallState:
+def call_state(layer: nn.Module) -> CallState:
     """The state of a layer in the current call."""
     # Dynamo of torch 2.11 cannot read context variables; training without blocks is one graph.
     if not _ever_called:
@@ -74,7 +96,7 @@ def call_state(layer: ZeroInit) -> CallState:
 
 
 @contextmanager
-def within_call(states: Mapping[ZeroInit, CallState]) -> Iterator[None]:
+def within_call(states: Mapping[nn.Module, CallState]) -> Iterator[None]:
     """Set the state of layers within the block, in this context only.
 
     Raises:

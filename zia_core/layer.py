@@ -10,14 +10,12 @@ from torch import Tensor, nn
 
 from zia_core import kernel_choice
 from zia_core.attention import PromptKV, add_to_one_query, prompt_term
-from zia_core.call_state import CallState, call_state
+from zia_core.call_state import CallState, Condition, call_state
 from zia_core.config import ZeroInitConfig
 from zia_core.errors import ZiaError
 
 # Hidden prompts [..., K, C] -> their keys and values [..., G, K, D], by the layer's frozen weights.
 Projection = Callable[[Tensor], tuple[Tensor, Tensor]]
-# Called with both terms of a forward pass, words and prompts, [B, T, H, D] each.
-Observer = Callable[[Tensor, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -37,27 +35,6 @@ class Geometry:
     kv_heads: int
     head_dim: int
     linear_scores: bool
-
-
-@dataclass(frozen=True, eq=False)  # compared by identity: tensors have no truth value
-class Condition:
-    """Vectors added to the prompts of each sample.
-
-    Attributes:
-        vectors: [B, C], one for all K prompts of a sample (I of eq. 9), or [B, K, C].
-        present: bool [B], which samples have them; None for all. Other rows are not used.
-    """
-
-    vectors: Tensor
-    present: Tensor | None = None
-
-    def to(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-        """The vectors [B, 1 or K, C], and `present` as [B, 1, 1, 1]."""
-        vectors, present = self.vectors.to(dtype), self.present
-        return (
-            vectors if vectors.ndim == 3 else vectors[:, None, :],
-            None if present is None else present[:, None, None, None],
-        )
 
 
 class ZeroInit(nn.Module):

@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from zia_core.call_state import within_call
+from zia_core.call_state import CallState, within_call
 from zia_core.errors import ZiaError
 from zia_core.layer import ZeroInit
 
@@ -74,7 +74,7 @@ def observed(model: nn.Module) -> Iterator[dict[int, TermNorms]]:
         if layer.config.softmax == "separate"
     }
     found = {number: TermNorms() for number in layers}
-    states = {
+    states: dict[nn.Module, CallState] = {
         layer: replace(layer.state, observer=found[number].add) for number, layer in layers.items()
     }
     with within_call(states), torch.no_grad():
