@@ -23,6 +23,7 @@ from benchmarks.toys.nothing.experiment import Settings, spec
 from experiments.cli.options import PUBLISHED
 from experiments.dispatch import in_process
 from experiments.harness import plan, registry, seal, stored
+from experiments.harness.archive import Archive, ArchivedRun
 from experiments.harness.provenance import PROJECT
 from experiments.harness.spec import RunSpec
 from experiments.io.files import read_json, write_json_atomic
@@ -89,7 +90,7 @@ def _published_runs() -> Part:
     figures: dict[str, dict[str, float]] = {}
     for run in map(stored.load_sealed, _published()):
         name = f"{run.config['profile']}: zero-init on {run.config['backbone']}"
-        seconds = sum(record["seconds"] for record in run.timing())
+        seconds = run.result["train_seconds"]
         if name not in figures or seconds < figures[name]["training seconds"]:
             figures[name] = {"steps": run.result["steps"], "training seconds": seconds}
     return part({}, next(iter(figures)), figures=figures)
@@ -119,7 +120,7 @@ def _many_runs(shape: Shape, root: Path, rounds: int) -> Part:
     specs = [spec(seed, Settings()) for seed in range(shape.runs)]
     in_process.run_one(specs[0], root / "first")
     _copies(root / "first" / specs[0].experiment / specs[0].folder_name, specs, root / "done")
-    source = _published()[0]
+    source = stored.unpack(_published()[0], root / "evidence")
     settings = registry.get("alpaca_llama").settings
     run = RunSpec.from_json(read_json(source / stored.CONFIG), settings)
     _copies(source, [replace(run, seed=seed) for seed in range(shape.runs)], root / "published")
@@ -141,11 +142,21 @@ def _many_runs(shape: Shape, root: Path, rounds: int) -> Part:
     return part(interleaved(calls, min(rounds, 3), warmup=1), missing, work={"runs": shape.runs})
 
 
-def _published() -> list[Path]:
-    """Folders of zero-init's published runs on instructions, at least one."""
-    found = sorted((PROJECT / PUBLISHED / "alpaca_llama").glob("zero-init-instruct-*"))
+def _published() -> list[ArchivedRun]:
+    """Zero-init's published runs on instructions, at least one."""
+    return published_runs("alpaca_llama", "zero-init-instruct-")
+
+
+def published_runs(experiment: str, beginning: str) -> list[ArchivedRun]:
+    """The published runs of an experiment whose names begin so, at least one."""
+    found = [
+        run
+        for path in stored.archives_of(PROJECT / PUBLISHED)
+        for run in Archive(path).runs
+        if stored.run_name(run).startswith(f"{experiment}/{beginning}")
+    ]
     if not found:
-        raise ZiaError(f"{PROJECT / PUBLISHED} lacks alpaca_llama's zero-init run: fetch it again")
+        raise ZiaError(f"{PROJECT / PUBLISHED} has no run {experiment}/{beginning}...: fetch it")
     return found
 
 

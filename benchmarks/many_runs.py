@@ -23,16 +23,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks import command
-from benchmarks.harness import toy_is_known
+from benchmarks.harness import published_runs, toy_is_known
 from benchmarks.measure import Part, part, record
 from benchmarks.toys.nothing.experiment import Settings, spec
-from experiments.cli.options import PUBLISHED
 from experiments.dispatch import in_process, status_table
 from experiments.dispatch.stop_signals import StopSignals
 from experiments.dispatch.worker import Worker, name_of
 from experiments.harness import plan, publish, registry, seal, stored, verify
 from experiments.harness.ownership import Ownership
-from experiments.harness.provenance import PROJECT
 from experiments.harness.spec import RunSpec
 from experiments.io.files import read_json
 from experiments.report.claims.document import write_claims
@@ -83,7 +81,7 @@ def _costs(root: Path, number: int, rounds: int) -> dict[str, dict[str, float]]:
     specs = [spec(seed, TRAINED) for seed in range(number)]
     in_process.run_one(specs[0], root / "first")
     _copies([root / "first" / name_of(specs[0])], specs, root / "toys")
-    sources = [_published(method) for method in METHODS]
+    sources = [_published(method, root / "evidence") for method in METHODS]
     settings = registry.get("alpaca_llama").settings
     runs = [RunSpec.from_json(read_json(source / stored.CONFIG), settings) for source in sources]
     seeds = [replace(runs[seed % len(runs)], seed=seed // len(runs)) for seed in range(number)]
@@ -186,11 +184,10 @@ def _children_s() -> float:
     return times.children_user + times.children_system
 
 
-def _published(method: str) -> Path:
-    found = sorted((PROJECT / PUBLISHED / "alpaca_llama").glob(f"{method}-instruct-pocket-*-s0-*"))
-    if not found:
-        raise ZiaError(f"{PROJECT / PUBLISHED} lacks alpaca_llama's {method} run: fetch it again")
-    return found[0]
+def _published(method: str, runs: Path) -> Path:
+    """The folder of a published run of mini, unpacked to `runs`."""
+    [run] = published_runs("alpaca_llama", f"{method}-instruct-pocket-llama-mini-s0-")
+    return stored.unpack(run, runs)
 
 
 def _copies(sources: Sequence[Path], specs: Sequence[RunSpec], runs: Path, hosts: int = 1) -> None:

@@ -8,7 +8,6 @@ import math
 import types
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from zia_core.errors import ZiaError
@@ -77,7 +76,7 @@ def _conform_record(kind: Any, value: dict[str, Any], where: str) -> dict[str, A
 class Record(dict[str, Any]):
     """A JSON object from a file: a field that it does not have is a sentence, and no KeyError."""
 
-    def __init__(self, fields: Mapping[str, Any], path: Path, line: int | None = None) -> None:
+    def __init__(self, fields: Mapping[str, Any], path: object, line: int | None = None) -> None:
         super().__init__(fields)
         self._place = path, line
 
@@ -92,7 +91,7 @@ class Record(dict[str, Any]):
 
 
 def records(
-    lines: Iterable[Mapping[str, Any]], kinds: Mapping[str, Any], path: Path
+    lines: Iterable[Mapping[str, Any]], kinds: Mapping[str, Any], path: object
 ) -> list[Record]:
     """Return the lines of `path`; those of their fields that `kinds` names are of these types.
 

@@ -75,7 +75,9 @@ def _tables(runs: Path, oversight: Oversight) -> tuple[Any, list[str]]:
 
 
 def _abandoned(runs: list[StoredRun]) -> Iterator[str]:
-    states = Counter(current_state(run.path) for run in runs if run.state not in ("done", "failed"))
+    states = Counter(
+        current_state(run.folder) for run in runs if run.state not in ("done", "failed")
+    )
     if states and "running" not in states:
         yield (
             f"nobody works on {states.total()} runs that are not finished: `zia reproduce` goes on "
@@ -89,7 +91,7 @@ def _title(run: StoredRun) -> str:
 
 def _row(run: StoredRun) -> list[str]:
     progress, attempts = run.status["progress"], run.status["attempts"]
-    state = current_state(run.path)
+    state = current_state(run.folder)
     return [
         run_name(run.config["method"], run.config["task"], run.config["seed"]),
         run.path.name.rpartition("-")[2][:IDENTITY_SHOWN],

@@ -1,19 +1,25 @@
-"""Turns finished runs into evidence that can be committed: small, scrubbed, sealed.
+"""Publish finished runs: scrubbed, sealed, in archives small enough to be committed.
 
-`zia publish RUNS_DIR DEST` copies every finished run to DEST, if `zia verify` finds nothing wrong
-with any of them. Only the files in `EVIDENCE` are taken, and over no link: no weights, checkpoints
-or owner files, and nothing that others have put there. Hosts become host-1, host-2, ... and
+`zia publish RUNS DEST` adds every finished run to `DEST/<experiment>-<profile>.zip`, if
+`zia verify` finds nothing wrong with any of them. Only the files in `EVIDENCE` are taken, and none
+through a link: weights, checkpoints, owner files and per-step timings (whose sum is in result.json)
+stay behind, and so does anything that others have put there. Hosts become host-1, host-2, ... and
 absolute paths become relative to `$ZIA_DATA`, to the home folder (`~`), or lose their folders (see
-`scrub`). Each copy has a seal of its own bytes.
+`scrub`).
 """
 
+import fcntl
+import gzip
+import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from experiments.harness import seal, stored
+from experiments.harness import archive, seal, stored
+from experiments.harness.archive import Archive, ArchivedRun
 from experiments.harness.scrub import Scrubber
 from experiments.harness.spec import RunSpec
 from experiments.harness.stored import StoredRun
@@ -21,70 +27,75 @@ from experiments.harness.verify import verify_run
 from experiments.io.files import (
     canonical_json,
     check_output,
+    indented_json,
     read_json,
     read_lines,
-    write_atomic,
-    write_json_atomic,
+    write_errors,
 )
 from experiments.io.safe_names import inside
 from zia_core.errors import ZiaError
 
 SHOWN = 5  # runs that differ from the published ones
-# A prediction is our output beside an id; the data set's own texts stay with the data set.
+# A prediction is our output beside an id; the texts of a data set are not ours to publish.
 REFERENCE_KEYS = frozenset({"reference", "references", "answer", "answers", "target", "targets"})
-# What a run's evidence may consist of; whatever else lies in its folder stays there.
-EVIDENCE = (
-    stored.CONFIG,
-    stored.ENVIRONMENT,
-    stored.STATUS,
-    stored.RESULT,
-    stored.METRICS,
-    stored.TIMING,
-    stored.PREDICTIONS,
-    stored.ANSWERS,
-    stored.PROMPT_SHARE,
-    stored.CARD,
+# The files of a run that are published.
+EVIDENCE = frozenset(
+    {
+        *(stored.CONFIG, stored.ENVIRONMENT, stored.STATUS, stored.RESULT, stored.METRICS),
+        *(stored.PREDICTIONS, stored.ANSWERS, stored.PROMPT_SHARE, stored.CARD),
+    }
 )
-AS_THEY_ARE = (stored.CONFIG, stored.PREDICTIONS, stored.ANSWERS)
+UNSCRUBBED = frozenset({stored.CONFIG, stored.ANSWERS})
+LOCK = ".publishing.lock"
+UNFINISHED = re.compile(rf"\.[0-9a-f]{{12}}\..+\{archive.SUFFIX}")
 
 
-def publish(runs_root: Path, destination: Path) -> list[Path]:
-    """Copy every finished run under `runs_root` to `destination`; return the new folders.
+def publish(runs_root: Path, destination: Path) -> list[ArchivedRun]:
+    """Add every finished run under `runs_root` to the archives in `destination`; return the new.
 
-    A run that is there already is left as it is: evidence is not rewritten.
-    Raises ZiaError, before anything is copied, if a run is not whole or holds something that may
-    not be published.
+    Runs that are there already stay as they are: evidence is not rewritten, and an archive without
+    new runs is not touched. Others may publish to the same folder meanwhile.
+    Raises ZiaError, before anything is written, if a run is not whole or holds something that may
+    not be published, or if an archive is damaged.
     """
     finished = [run for run in stored.states(runs_root) if run.state == "done"]
     scrubber = Scrubber()
     for run in finished:
         scrubber.collect([run.environment, run.status])
-    copies = [(run, destination / run.path.relative_to(runs_root)) for run in finished]
-    new = [(run, copy) for run, copy in copies if not copy.exists()]
     check_output(destination)
-    for run, _ in new:
-        check_publishable(run, runs_root)
-    return [scrub(run, copy, scrubber) for run, copy in new]
+    with _locked(destination):
+        there = stored.every_run(destination)
+        added: dict[Path, list[StoredRun]] = defaultdict(list)
+        for run in (run for run in finished if run.name not in there):
+            check_publishable(run, runs_root)
+            added[archive_path(run, destination)].append(run)
+        contents = {path: _contents(path, runs, scrubber) for path, runs in added.items()}
+        for path, runs in added.items():
+            archive.write(path, runs[0].experiment, runs[0].config["profile"], contents[path])
+        return [ArchivedRun(Archive(path), run.path.name) for path in added for run in added[path]]
 
 
-def scrub(run: StoredRun, destination: Path, scrubber: Scrubber) -> Path:
-    """Copy the evidence of one finished run to the folder `destination`, scrubbed, and seal it."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".publishing-", dir=destination.parent) as temporary:
-        copy = Path(temporary, "run")
-        copy.mkdir()
-        for name in sorted((seal.read(run.path) or {}).keys() & set(EVIDENCE)):
-            source, target = inside(run.path, name, seal.SEAL), copy / name
-            if name in AS_THEY_ARE:
-                write_atomic(target, source.read_bytes())
-            elif source.suffix == ".json":
-                write_json_atomic(target, scrubber.scrub(read_json(source)))
-            else:
-                lines = [canonical_json(scrubber.scrub(line)) for line in read_lines(source)]
-                write_atomic(target, "".join(f"{line}\n" for line in lines))
-        seal.write(copy)
-        copy.rename(destination)
-    return destination
+def archive_path(run: StoredRun, destination: Path) -> Path:
+    """The archive that `run` belongs to."""
+    name = archive.file_name(run.experiment, run.config["profile"])
+    return inside(destination, name, run.path / stored.CONFIG)
+
+
+def scrubbed(run: StoredRun, scrubber: Scrubber) -> dict[str, bytes]:
+    """The evidence of a finished run, by file name: scrubbed and sealed."""
+    files: dict[str, bytes] = {}
+    for name in sorted((seal.read(run.path) or {}).keys() & EVIDENCE):
+        source = inside(run.folder, name, seal.SEAL)
+        if name in UNSCRUBBED:
+            files[name] = source.read_bytes()
+        elif name == stored.PREDICTIONS:
+            files[stored.ARCHIVED_PREDICTIONS] = gzip.decompress(source.read_bytes())
+        elif source.suffix == ".json":
+            files[name] = indented_json(scrubber.scrub(read_json(source))).encode()
+        else:
+            lines = [canonical_json(scrubber.scrub(line)) for line in read_lines(source)]
+            files[name] = "".join(f"{line}\n" for line in lines).encode()
+    return files | {seal.SEAL: indented_json(seal.of_contents(files)).encode()}
 
 
 def check_publishable(run: StoredRun, runs_root: Path) -> None:
@@ -93,16 +104,16 @@ def check_publishable(run: StoredRun, runs_root: Path) -> None:
     They may not if the predictions contain reference texts, or if the config holds an absolute
     path: scrubbing that would change the run's identity.
     """
-    inside(runs_root, run.path.relative_to(runs_root).as_posix(), "the folder of runs")
+    inside(runs_root, run.name, "the folder of runs")
     for finding in verify_run(run.path):
         if finding.outcome in ("failed", "not sealed"):
             raise ZiaError(f"{run.path} is not published ({finding.check}): {finding.detail}")
     if Scrubber().paths_out(run.config) != run.config:
         raise ZiaError(
-            f"{run.path / stored.CONFIG} contains an absolute path; a path is no part of a run's "
-            "identity, so take it out of the settings"
+            f"{run.path / stored.CONFIG} contains an absolute path, which would be part of the "
+            "run's identity: take it out of the settings"
         )
-    if not (run.path / stored.PREDICTIONS).exists():
+    if not run.has_predictions:
         return
     for record in run.predictions():
         if found := REFERENCE_KEYS & record.keys():
@@ -113,11 +124,10 @@ def check_publishable(run: StoredRun, runs_root: Path) -> None:
 
 
 def compare(specs: Sequence[RunSpec], runs_root: Path, published: Path) -> Iterator[str]:
-    """Say how many finished runs give the numbers of their evidence in `published`.
+    """Say how many finished runs have the numbers of their evidence in `published`.
 
-    Where one does not, it says from which step on; of many, of the first few. metrics.jsonl holds
-    nothing that depends on the clock, so the same code on the same kind of machine repeats it to
-    the last digit.
+    Of the first few that differ, say from which step on. metrics.jsonl does not depend on the
+    clock, so the same code on the same kind of machine repeats it to the last digit.
     """
     found = list(_differences(specs, runs_root, published))
     different = [sentence for sentence in found if sentence is not None]
@@ -132,15 +142,16 @@ def compare(specs: Sequence[RunSpec], runs_root: Path, published: Path) -> Itera
 def _differences(
     specs: Sequence[RunSpec], runs_root: Path, published: Path
 ) -> Iterator[str | None]:
-    """What is different about each finished run that has evidence; None where nothing is."""
+    """How each finished run that has evidence differs from it; None where it does not."""
+    evidence = stored.every_run(published)
     for spec in specs:
-        name = Path(spec.experiment, spec.folder_name)
-        ours, theirs = runs_root / name, published / name
-        if not theirs.exists() or stored.read_status(ours)["state"] != "done":
+        name = f"{spec.experiment}/{spec.folder_name}"
+        ours, theirs = runs_root / name, evidence.get(name)
+        if theirs is None or stored.read_status(ours)["state"] != "done":
             continue
         try:
-            for folder in (ours, theirs):
-                seal.check(folder, seal.read(folder) or {}, tensors=False)
+            for run in (ours, theirs):
+                seal.check(run, seal.read(run) or {}, tensors=False)
         except ZiaError as error:
             yield f"{name}: {error}"
             continue
@@ -162,9 +173,32 @@ def _differences(
 
 
 def _repeats(mine: dict[str, Any] | None, old: dict[str, Any] | None) -> bool:
-    """Whether two records say the same; what only one of the two codes records is no difference."""
+    """Whether two records say the same; a key that only one of them has is not a difference."""
     if mine is None or old is None:
         return False
     both = mine.keys() & old.keys()
     told = bool(both - {"step"}) or mine.keys() == old.keys()
     return told and all(mine[key] == old[key] for key in both)
+
+
+def _contents(
+    path: Path, runs: Sequence[StoredRun], scrubber: Scrubber
+) -> dict[str, dict[str, bytes]]:
+    """The runs that the archive at `path` has already, and `runs`."""
+    there = Archive(path).runs if path.exists() else []
+    kept = {run.name: run.contents() for run in there}
+    return kept | {run.path.name: scrubbed(run, scrubber) for run in runs}
+
+
+@contextmanager
+def _locked(destination: Path) -> Iterator[None]:
+    """Wait until nobody else publishes to `destination`, and keep others out."""
+    with write_errors(destination):
+        destination.mkdir(parents=True, exist_ok=True)
+        lock = (destination / LOCK).open("w")
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for path in destination.iterdir():
+            if UNFINISHED.fullmatch(path.name):  # somebody was killed while writing it
+                path.unlink(missing_ok=True)
+        yield

@@ -1,4 +1,4 @@
-"""Checks run folders by what is in them: nothing is trusted that can be computed again."""
+"""Check stored runs by what is in them: whatever can be computed again is."""
 
 import math
 from collections import Counter
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from experiments.harness import registry, seal, stored
+from experiments.harness.archive import Archive, ArchivedRun, FilePath, RunPath
 from experiments.harness.experiment import Experiment, NeedsData
 from experiments.harness.ownership import OWNER
 from experiments.harness.spec import RunSpec
@@ -17,15 +18,15 @@ from zia_core.errors import ZiaError
 
 # A metric is recomputed by the same code from the same texts; only the order of a sum may differ.
 RELATIVE_TOLERANCE = 1e-9
-# A folder with one of these is a run, also if the others have gone.
+# A folder with one of these is a run, even if the others are gone.
 TELLING = (stored.CONFIG, stored.STATUS, seal.SEAL)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check of one run folder."""
+    """The outcome of one check of one run."""
 
-    folder: Path
+    run: str  # "<experiment>/<run>"
     check: str
     outcome: Literal["ok", "failed", "needs data", "not sealed", "absent"]
     detail: str = ""
@@ -36,7 +37,7 @@ class NotSealedError(ZiaError):
 
 
 class AbsentError(ZiaError):
-    """The file is left out of published runs, so it cannot be checked."""
+    """Published runs come without the file, so it cannot be checked."""
 
 
 OUTCOMES: dict[type[Exception], Literal["needs data", "not sealed", "absent"]] = {
@@ -46,157 +47,176 @@ OUTCOMES: dict[type[Exception], Literal["needs data", "not sealed", "absent"]] =
 }
 
 
-def verify(path: Path, *, sealing: bool = False) -> list[Finding]:
-    """Check the run folder `path`, or every run folder below it; ZiaError if there is none.
+def verify(path: RunPath, *, sealing: bool = False) -> list[Finding]:
+    """Check one run, an archive, or all runs and archives in a folder; ZiaError if there is none.
 
-    `sealing`: a finished run without a seal gets one if nothing else is wrong with it.
+    `path`: a run folder, an archive, a run in an archive (`ARCHIVE.zip/RUN`), or a folder of them.
+    `sealing`: give finished runs without a seal one if nothing else is wrong with them.
     """
-    folders = [path] if any((path / name).exists() for name in TELLING) else _runs_below(path)
-    if not folders:
-        raise ZiaError(f"there is no run in {path}: it holds no <experiment>/<run>/config.json")
-    return [finding for folder in folders for finding in _verified(folder, sealing)]
+    runs = list(_runs_in(path))
+    if not runs:
+        raise ZiaError(
+            f"there is no run in {path}: it holds no <experiment>/<run>/config.json and no archive"
+        )
+    return [finding for run in runs for finding in _verified(run, sealing)]
 
 
-def _runs_below(path: Path) -> list[Path]:
-    found = {file.parent for name in TELLING for file in path.glob(f"*/*/{name}")}
-    return sorted(each for each in found if not stored.is_hidden(each))
+def _runs_in(path: RunPath) -> Iterator[RunPath]:
+    if isinstance(path, ArchivedRun):
+        yield path
+    elif stored.is_archive(path.parent):
+        yield from (run for run in Archive(path.parent).runs if run.name == path.name)
+    elif any((path / name).exists() for name in TELLING):
+        yield path
+    else:
+        found = {file.parent for name in TELLING for file in path.glob(f"*/*/{name}")}
+        yield from sorted(each for each in found if not stored.is_hidden(each))
+        for archived in stored.archives_of(path):
+            yield from Archive(archived).runs
 
 
-def _verified(folder: Path, sealing: bool) -> list[Finding]:
-    findings = list(verify_run(folder))
+def _verified(run: RunPath, sealing: bool) -> list[Finding]:
+    findings = list(verify_run(run))
     outcomes = {finding.outcome for finding in findings}
     if not sealing or "not sealed" not in outcomes or "failed" in outcomes:
         return findings
-    seal.write(folder)
-    return list(verify_run(folder))
+    if not isinstance(run, Path):
+        return findings
+    seal.write(run)
+    return list(verify_run(run))
 
 
-def verify_run(folder: Path) -> Iterator[Finding]:
-    """Run every check that the state of the run allows; the files named are in `folder`."""
-    checks: list[tuple[str, Callable[[Path], str]]] = [
+def verify_run(run: RunPath) -> Iterator[Finding]:
+    """Run every check that the state of the run allows."""
+    name = stored.run_name(run.resolve() if isinstance(run, Path) else run)
+    checks: list[tuple[str, Callable[[RunPath], str]]] = [
         ("identity", check_identity),
         ("status", check_status),
         ("log", check_log),
         ("seal", check_seal),
     ]
-    if (folder / "result.json").exists():
+    if (run / stored.RESULT).exists():
         checks += [
             ("result", check_result),
             ("adapter", check_adapter),
             ("metrics", check_metrics),
         ]
-    for name, check in checks:
+    for title, check in checks:
         try:
-            yield Finding(folder, name, "ok", check(folder))
+            yield Finding(name, title, "ok", check(run))
         except (NeedsData, ZiaError) as error:
-            yield Finding(folder, name, OUTCOMES.get(type(error), "failed"), str(error))
+            yield Finding(name, title, OUTCOMES.get(type(error), "failed"), str(error))
 
 
 def report(findings: Sequence[Finding]) -> str:
-    """The name of each run, below it a line for each check, and at the end the totals."""
+    """Each run's name with a line for each check below it, and the totals at the end."""
     lines = []
-    for folder, checks in groupby(findings, key=lambda finding: finding.folder):
-        lines.append(f"{folder.resolve().parent.name}/{folder.resolve().name}")
+    for run, checks in groupby(findings, key=lambda finding: finding.run):
+        lines.append(run)
         lines += [f"  {check.check:<10}{check.outcome:<12}{check.detail}" for check in checks]
     counts = Counter(finding.outcome for finding in findings)
     totals = ", ".join(f"{n} {outcome}" for outcome, n in counts.items())
     return "\n".join([*lines, f"checks: {totals}"])
 
 
-def check_identity(folder: Path) -> str:
-    """The identity computed from config.json is the one in the folder's name."""
-    spec = RunSpec.from_json(read_json(folder / "config.json"), _experiment(folder).settings)
-    if (spec.experiment, spec.folder_name) != (folder.resolve().parent.name, folder.resolve().name):
+def check_identity(run: RunPath) -> str:
+    """The identity computed from config.json is the one in the run's name."""
+    spec = RunSpec.from_json(read_json(run / stored.CONFIG), _experiment(run).settings)
+    described = f"{spec.experiment}/{spec.folder_name}"
+    if described != stored.run_name(run.resolve() if isinstance(run, Path) else run):
         raise ZiaError(
-            f"{folder / 'config.json'} describes the run {spec.experiment}/{spec.folder_name}, "
-            "which is not this folder's name"
+            f"{run / stored.CONFIG} describes the run {described}, which is not this folder's name"
         )
     return spec.identity
 
 
-def check_status(folder: Path) -> str:
+def check_status(run: RunPath) -> str:
     """The state is a known one, and `done` is backed by a result."""
-    state = str(stored.read_status(folder)["state"])
-    if (state == "done") != (folder / "result.json").exists():
+    state = str(stored.read_status(run)["state"])
+    if (state == "done") != (run / stored.RESULT).exists():
         absent = "no result.json" if state == "done" else "a result.json"
-        raise ZiaError(f"{folder / 'status.json'}: the state is {state}, but there is {absent}")
+        raise ZiaError(f"{run / stored.STATUS}: the state is {state}, but there is {absent}")
     return state
 
 
-def check_log(folder: Path) -> str:
-    """Training steps in metrics.jsonl are 1, 2, ... without a gap; no line goes back in steps."""
-    path = folder / "metrics.jsonl"
-    records = stored.metrics(folder)
+def check_log(run: RunPath) -> str:
+    """Training steps in metrics.jsonl are 1, 2, ... without a gap; steps never decrease."""
+    path, timing = run / stored.METRICS, run / stored.TIMING
+    records = stored.metrics(run)
     _whole_steps(path, records)
     trained = [record["step"] for record in records if "eval" not in record]
     if trained != list(range(1, len(trained) + 1)):
         gap = next(i for i, step in enumerate(trained, start=1) if step != i)
         raise ZiaError(f"{path}: step {gap} is missing or not in its place")
-    status = stored.read_status(folder)
+    status = stored.read_status(run)
     if status["state"] == "done":
-        for name in (path, folder / "timing.jsonl"):
-            if not name.exists():
-                raise ZiaError(f"{name} is missing")
+        sealed = seal.read(run)
+        # Published runs come without timings, whose sum is in result.json.
+        published = sealed is not None and stored.TIMING not in sealed
+        for file in (path,) if published else (path, timing):
+            if not file.exists():
+                raise ZiaError(f"{file} is missing")
     total = status["progress"].get("total", len(trained))
     if status["state"] == "done" and len(trained) != total:
         raise ZiaError(f"{path} has {len(trained)} steps, but the finished run has {total}")
-    _whole_steps(folder / "timing.jsonl", stored.timing(folder))
+    if timing.exists():
+        _whole_steps(timing, stored.timing(run))
     return f"{len(trained)} steps"
 
 
-def check_seal(folder: Path) -> str:
+def check_seal(run: RunPath) -> str:
     """The files of a finished run are those that were sealed, to the byte.
 
-    Others are named; in published runs there may be none.
+    Further files are named; published runs may have none.
     """
-    run = stored.load_sealed(folder, tensors=True)
-    if run.state != "done":
+    if stored.load_sealed(run, tensors=True).state != "done":
         return "comes when the run is done"
-    sealed = seal.read(folder)
+    sealed = seal.read(run)
     if sealed is None:
         raise NotSealedError(f"done before there were seals; {seal.HOW}")
-    others = [name for name in seal.listing(folder) if name not in sealed]
-    if others and not (folder / OWNER).exists():  # published: nobody works there
-        raise ZiaError(f"{folder / others[0]} is not listed in {seal.SEAL}: take it away")
+    others = [name for name in seal.listing(run) if name not in sealed]
+    if others and not (run / OWNER).exists():  # published: nobody works there
+        raise ZiaError(f"{run / others[0]} is not listed in {seal.SEAL}: take it away")
     return "; not of the run: ".join([f"{len(sealed)} files", *filter(None, [", ".join(others)])])
 
 
-def check_adapter(folder: Path) -> str:
+def check_adapter(run: RunPath) -> str:
     """The adapter is the one that result.json describes, and its numbers are finite."""
-    path = folder / stored.ADAPTER
-    if path.exists():
-        stored.with_adapter(folder)
-        return f"{_finite_tensors(path)} tensors"
-    recorded = read_json(folder / "result.json").get("adapter_sha256")
+    path = run / stored.ADAPTER
+    if isinstance(run, Path) and (run / stored.ADAPTER).exists():
+        stored.with_adapter(run)
+        return f"{_finite_tensors(run / stored.ADAPTER)} tensors"
+    recorded = read_json(run / stored.RESULT).get("adapter_sha256")
     if recorded is None:
         return "none was made"
-    if (folder / OWNER).exists():  # the run was made here, so it had one
+    if (run / OWNER).exists():  # the run was made here, so it had one
         raise ZiaError(f"{path} is missing")
     raise AbsentError(f"published without {stored.ADAPTER}, whose SHA-256 was {recorded}")
 
 
-def check_result(folder: Path) -> str:
+def check_result(run: RunPath) -> str:
     """result.json has every field that the experiment promises, each of its type."""
-    path = folder / "result.json"
-    fields = _experiment(folder).result_fields
+    path = run / stored.RESULT
+    fields = _experiment(run).result_fields
     stored.check_result(read_json(path), fields, path)
     return f"{len(fields)} fields"
 
 
-def check_metrics(folder: Path) -> str:
-    """What `rescore` computes from the predictions is what result.json says."""
-    rescore = _experiment(folder).rescore
+def check_metrics(run: RunPath) -> str:
+    """The metrics in result.json are those that `rescore` computes from the predictions."""
+    rescore = _experiment(run).rescore
     if rescore is None:
         return "not from predictions"
-    result = read_json(folder / "result.json")
-    if not (folder / stored.PREDICTIONS).exists():  # else one might say that data are missing
-        raise ZiaError(f"{folder / stored.PREDICTIONS} is missing")
+    result = read_json(run / stored.RESULT)
+    predictions = stored.predictions_path(run)
+    if not predictions.exists():  # before anybody says that data are missing
+        raise ZiaError(f"{predictions} is missing")
     try:
-        computed = rescore(folder)
+        with stored.as_folder(run) as folder:
+            computed = rescore(folder)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ZiaError(
-            f"{folder / stored.PREDICTIONS} is not what the run wrote: "
-            f"{type(error).__name__}: {error}"
+            f"{predictions} is not what the run wrote: {type(error).__name__}: {error}"
         ) from error
     for name, value in computed.items():
         claimed = result.get(name)
@@ -204,13 +224,13 @@ def check_metrics(folder: Path) -> str:
             claimed, value, rel_tol=RELATIVE_TOLERANCE
         ):
             raise ZiaError(
-                f"{folder / 'result.json'}: {name} is {claimed}, but the predictions give {value}"
+                f"{run / stored.RESULT}: {name} is {claimed}, but the predictions give {value}"
             )
     return ", ".join(computed)
 
 
 def _finite_tensors(path: Path) -> int:
-    """How many tensors the adapter has; ZiaError if one of their numbers is none."""
+    """How many tensors the adapter has; ZiaError if one has a number that is not finite."""
     import torch
 
     from zia_core.adapters import unpacked
@@ -222,11 +242,11 @@ def _finite_tensors(path: Path) -> int:
     return len(tensors)
 
 
-def _experiment(folder: Path) -> Experiment:
-    return registry.get(str(read_json(folder / "config.json").get("experiment")))
+def _experiment(run: RunPath) -> Experiment:
+    return registry.get(str(read_json(run / stored.CONFIG).get("experiment")))
 
 
-def _whole_steps(path: Path, records: Sequence[dict[str, Any]]) -> None:
+def _whole_steps(path: FilePath, records: Sequence[dict[str, Any]]) -> None:
     """Every line has a whole `step`, and the steps never decrease."""
     last = 0
     for number, record in enumerate(records, start=1):

@@ -10,7 +10,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, Protocol
 
 from zia_core.errors import ZiaError
 from zia_core.files import NO_ROOM, replacing, sha256_file, write_atomic, write_errors
@@ -18,8 +18,10 @@ from zia_core.strict_json import loads
 
 __all__ = [
     "AppendLog",
+    "Readable",
     "canonical_json",
     "check_output",
+    "indented_json",
     "read_json",
     "read_line",
     "read_lines",
@@ -39,7 +41,20 @@ def canonical_json(value: object) -> str:
         raise ZiaError(f"cannot be stored as JSON ({error}): {value!r:.200}") from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
+class Readable(Protocol):
+    """A file that can be read whole: a `Path`, or a file in an archive."""
+
+    def read_bytes(self) -> bytes:
+        """Its content."""
+
+
+def indented_json(value: object) -> str:
+    """Return `value` as JSON for people; ZiaError for what JSON lacks, NaN and infinity too."""
+    canonical_json(value)
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
+
+
+def read_json(path: Readable) -> dict[str, Any]:
     """Return the JSON object in the file `path`; ZiaError if it is missing or not an object."""
     try:
         value = loads(path.read_bytes())
@@ -56,8 +71,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json_atomic(path: Path, value: object, *, staging: Path | None = None) -> None:
     """Replace `path` by indented JSON; ZiaError for NaN, infinity or a type that JSON lacks."""
-    canonical_json(value)
-    write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n", staging=staging)
+    write_atomic(path, indented_json(value), staging=staging)
 
 
 def check_output(folder: Path) -> None:
@@ -131,7 +145,7 @@ class AppendLog:
         os.close(self._descriptor)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Readable) -> list[dict[str, Any]]:
     """Return the records of a log, without a last line that a killed writer left incomplete.
 
     ZiaError names the line that is not a JSON object.
@@ -151,7 +165,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def read_line(line: str | bytes, path: Path, number: int) -> dict[str, Any]:
+def read_line(line: str | bytes, path: object, number: int) -> dict[str, Any]:
     """Return the JSON object in a line of `path`; ZiaError names the line if there is none."""
     try:
         record = loads(line)

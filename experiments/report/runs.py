@@ -1,4 +1,4 @@
-"""Run folders as records, in an order that follows from their contents."""
+"""Read stored runs as records, in an order that depends on their contents alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from experiments.harness import schema, seal, stored
+from experiments.harness import archive, schema, seal, stored
+from experiments.harness.archive import Archive, RunPath
 from experiments.harness.stored import RESULT, StoredRun
 from experiments.io.files import canonical_json
 from experiments.io.output import say
@@ -53,16 +54,16 @@ class Run:
 
 @dataclass
 class Runs:
-    """What lies in some folders of runs: the readable runs by folder, and the damaged ones."""
+    """The readable runs under some roots by `<experiment>/<run>`, and the damaged ones."""
 
     roots: Sequence[Path] = ()
     keep_going: bool = False
     found: dict[str, StoredRun] = field(default_factory=dict)
-    damaged: dict[str, str] = field(default_factory=dict)  # "<experiment>/<run>": a sentence
+    damaged: dict[str, str] = field(default_factory=dict)  # name: a sentence
 
     def of(self, experiment: str) -> list[StoredRun]:
         """Return the readable runs of one experiment."""
-        return [run for run in self.found.values() if run.path.parent.name == experiment]
+        return [run for run in self.found.values() if run.experiment == experiment]
 
     def one(self, run: Run) -> StoredRun:
         """Return the folder of a run with all of its files."""
@@ -76,39 +77,51 @@ class Runs:
             if name.split("/")[0] == experiment
         )
 
-    def give_up(self, path: Path, error: ZiaError) -> None:
-        """Leave the run in `path` out, marked; raise `error` unless asked to keep going."""
+    def give_up(self, name: str, error: ZiaError) -> None:
+        """Leave the run `name` out, marked; raise `error` unless asked to keep going."""
         if not self.keep_going:
             raise error
         sentence = str(error)
         for root in self.roots:  # so that the same runs elsewhere give the same bytes
             sentence = sentence.replace(f"{root}/", "")
-        self.found.pop(_name(path), None)
-        self.damaged[_name(path)] = sentence
+        self.found.pop(name, None)
+        self.damaged[name] = sentence
 
 
 def read_runs(roots: Sequence[Path], *, keep_going: bool = False) -> Runs:
-    """Read every run folder under `roots`; a run that is in several is taken from the first.
+    """Read every run under `roots`: folders of run folders, of archives, or single archives.
 
-    ZiaError names a file that is damaged, or not as it was when the run was done; with `keep_going`
-    its run is left out and marked. Runs that are older than seals are taken, with a remark.
+    A run that is under several roots is taken from the first. ZiaError names a file that is
+    damaged, or has changed since the run was done; with `keep_going` its run is left out and
+    marked. Runs that are older than seals are taken, with a remark.
     """
     runs = Runs(roots, keep_going)
     for root in roots:
         unsealed = 0
-        for path in stored.folders(root):
-            if _name(path) in runs.found or _name(path) in runs.damaged:
+        for name, path in _paths(root, runs).items():
+            if name in runs.found or name in runs.damaged:
                 continue
             try:
                 run = stored.load_sealed(path)
             except ZiaError as error:
-                runs.give_up(path, error)
+                runs.give_up(name, error)
                 continue
-            runs.found[_name(path)] = run
+            runs.found[name] = run
             unsealed += run.state == "done" and not run.is_sealed
         if unsealed:
             _remark(f"finished runs in {root} that are not sealed: {unsealed}; {seal.HOW}")
     return runs
+
+
+def _paths(root: Path, runs: Runs) -> dict[str, RunPath]:
+    """The runs under `root`, by name; an archive without a readable index is given up."""
+    found: list[RunPath] = list(stored.folders(root))
+    for path in stored.archives_of(root):
+        try:
+            found += Archive(path).runs
+        except ZiaError as error:
+            runs.give_up(f"{archive.experiment_of(path)}/{path.name}", error)
+    return stored.by_name(found)
 
 
 @cache  # once, though a command may read its runs for several documents
@@ -137,7 +150,7 @@ def select(
         try:
             run = _run(stored_run, measured, newer)
         except ZiaError as error:
-            runs.give_up(stored_run.path, error)
+            runs.give_up(stored_run.name, error)
             continue
         # Without that setting it is of an experiment that tries none, or of before it did.
         tried = run.settings.get("phase", "final") != "final"
@@ -147,16 +160,12 @@ def select(
     return sorted(found, key=_order)
 
 
-def _name(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}"
-
-
 def _run(run: StoredRun, measured: Mapping[str, Any], newer: Mapping[str, Any]) -> Run:
     identity = conform_fields(schema.CONFIG, run.config, str(run.path / "config.json"))
-    if identity["experiment"] != run.path.parent.name:
+    if identity["experiment"] != run.experiment:
         raise ZiaError(
             f"{run.path / 'config.json'}: experiment {identity['experiment']!r:.60} is not that of "
-            f"its folder, {run.path.parent.name}: restore it"
+            f"its folder, {run.experiment}: restore it"
         )
     result = {}
     if run.state == "done":

@@ -88,7 +88,7 @@ def test_copies_are_whole_runs_of_their_own(tmp_path: Path) -> None:
         in_process.run_one(specs[0], tmp_path / "first")
         many_runs._copies([tmp_path / "first" / many_runs.name_of(specs[0])], specs, tmp_path / "r")
         findings = verify.verify(tmp_path / "r")
-    assert {finding.folder.name for finding in findings} == {one.folder_name for one in specs}
+    assert {finding.run for finding in findings} == {many_runs.name_of(one) for one in specs}
     assert {finding.outcome for finding in findings if finding.check != "adapter"} == {"ok"}
 
 

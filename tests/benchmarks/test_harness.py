@@ -7,13 +7,11 @@ import pytest
 
 from benchmarks import goals, harness
 from experiments.cli.options import PUBLISHED
-from experiments.harness import stored
+from experiments.harness import archive, stored
 from zia_core.errors import ZiaError
 
 
-def publish(root: Path, name: str, profile: str, backbone: str, seconds: list[float]) -> None:
-    folder = root / PUBLISHED / "alpaca_llama" / name
-    folder.mkdir(parents=True)
+def run(profile: str, backbone: str, steps: int, seconds: float) -> dict[str, bytes]:
     config = {
         "experiment": "alpaca_llama",
         "version": 1,
@@ -25,23 +23,29 @@ def publish(root: Path, name: str, profile: str, backbone: str, seconds: list[fl
         "seed": 0,
         "settings": {},
     }
-    (folder / stored.CONFIG).write_text(json.dumps(config))
-    (folder / stored.RESULT).write_text(json.dumps({"steps": len(seconds)}))
-    lines = [json.dumps({"step": i, "seconds": took}) for i, took in enumerate(seconds)]
-    (folder / stored.TIMING).write_text("".join(f"{line}\n" for line in lines))
+    result = {"steps": steps, "train_seconds": seconds}
+    return {
+        stored.CONFIG: json.dumps(config).encode(),
+        stored.RESULT: json.dumps(result).encode(),
+    }
 
 
 def test_each_profile_and_backbone_gives_its_shortest_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(harness, "PROJECT", tmp_path)
-    with pytest.raises(ZiaError, match="lacks alpaca_llama's zero-init run"):
+    with pytest.raises(ZiaError, match="has no run alpaca_llama/zero-init-instruct-"):
         harness._published_runs()
-    publish(tmp_path, "zero-init-instruct-a-mini-s0", "mini", "pocket", [1.0, 2.0, 3.0])
-    publish(tmp_path, "zero-init-instruct-a-mini-s1", "mini", "pocket", [1.0, 1.0, 3.0])
-    publish(tmp_path, "zero-init-instruct-b-small-s0", "small", "smol", [50.0, 50.0])
-    publish(tmp_path, "zero-init-lm-a-mini-s0", "mini", "pocket", [0.1])
-    publish(tmp_path, "lora-instruct-a-mini-s0", "mini", "pocket", [0.1])
+    (tmp_path / PUBLISHED).mkdir(parents=True)
+    runs = {
+        "zero-init-instruct-a-mini-s0": run("mini", "pocket", 3, 6.0),
+        "zero-init-instruct-a-mini-s1": run("mini", "pocket", 3, 5.0),
+        "zero-init-lm-a-mini-s0": run("mini", "pocket", 1, 0.1),
+        "lora-instruct-a-mini-s0": run("mini", "pocket", 1, 0.1),
+    }
+    archive.write(tmp_path / PUBLISHED / "alpaca_llama-mini.zip", "alpaca_llama", "mini", runs)
+    runs = {"zero-init-instruct-b-small-s0": run("small", "smol", 2, 100.0)}
+    archive.write(tmp_path / PUBLISHED / "alpaca_llama-small.zip", "alpaca_llama", "small", runs)
     assert harness._published_runs()["figures"] == {
         "mini: zero-init on pocket": {"steps": 3, "training seconds": 5.0},
         "small: zero-init on smol": {"steps": 2, "training seconds": 100.0},

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from experiments.cli import main
-from experiments.harness import registry, stored
+from experiments.harness import archive, registry, stored
 from tests.harness import toy
 from zia_core.errors import ZiaError
 
@@ -198,9 +198,10 @@ def test_generate_shows_both_answers(zia: Zia) -> None:
 
 def test_reproduce_does_what_is_missing_and_compares_with_the_evidence(zia: Zia) -> None:
     zia("run toy")
-    evidence = Path("results/published/toy") / toy.spec(seed=1).folder_name
-    evidence.mkdir(parents=True)
-    (evidence / stored.METRICS).write_text('{"step":0,"eval":{"score":0.5}}\n')
+    evidence = {stored.METRICS: b'{"step":0,"eval":{"score":0.5}}\n'}
+    path = Path("results/published/toy-mini.zip")
+    path.parent.mkdir()
+    archive.write(path, "toy", "mini", {toy.spec(seed=1).folder_name: evidence})
     code, out, _ = zia("reproduce --executor inprocess")
     assert code == 0
     assert out.count("done before") == 1
@@ -227,7 +228,8 @@ def test_reproduce_without_runs_shows_the_published_results(
 
 def test_debug_shows_where_an_error_comes_from(zia: Zia, monkeypatch: pytest.MonkeyPatch) -> None:
     assert zia("verify nowhere").err == (
-        "zia: there is no run in nowhere: it holds no <experiment>/<run>/config.json\n"
+        "zia: there is no run in nowhere: it holds no <experiment>/<run>/config.json and no "
+        "archive\n"
     )
     monkeypatch.setattr(sys, "argv", ["zia", "verify", "nowhere", "--debug"])
     with pytest.raises(ZiaError):

@@ -2,7 +2,6 @@
 
 import ast
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments.harness import stored
+from experiments.harness.archive import Archive
 from experiments.harness.provenance import PROJECT
 
 # What has to be fetched where this machine has it not: every place that asks the hub.
@@ -114,13 +115,9 @@ def test_where_nobody_listens_nobody_is_asked_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("hub", [503], indirect=True)
 def test_verify_asks_once_for_all_runs(hub: Hub, tmp_path: Path) -> None:
-    published = PROJECT / "results" / "published"
-    runs = [
-        *published.glob("alpaca_llama/zero-init-*smollm2*"),
-        *published.glob("squad_*/*minilm*"),
-    ]
-    for run in runs[:5]:
-        shutil.copytree(run, tmp_path / "runs" / run.parent.name / run.name)
+    for name in ("alpaca_llama-small", "squad_roberta-small"):
+        for run in Archive(PROJECT / "results" / "published" / f"{name}.zip").runs[:3]:
+            stored.unpack(run, tmp_path / "runs")
     code = (
         "import sys\nfrom experiments.cli.main import main\n"
         f"sys.argv = ['zia', 'verify', {str(tmp_path / 'runs')!r}]\nmain()"

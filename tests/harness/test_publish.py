@@ -58,11 +58,11 @@ def folder(root: Path) -> Path:
 
 def test_no_host_home_or_absolute_path_survives(runs: Path, tmp_path: Path) -> None:
     (published,) = publish(runs, tmp_path / "published")
-    assert published == folder(tmp_path / "published")
-    texts = "".join(path.read_text() for path in published.glob("*.json*") if path.suffix != ".gz")
+    assert str(published) == f"{tmp_path}/published/toy-mini.zip/{toy.spec().folder_name}"
+    texts = b"".join(published.contents().values()).decode()
     for secret in (HOST, OTHER_HOST, "somebody", "/scratch", "/home", "C:"):
         assert secret not in texts
-    environment = json.loads((published / stored.ENVIRONMENT).read_text())
+    environment = json.loads((published / stored.ENVIRONMENT).read_bytes())
     assert environment["host"] == "host-1"
     assert list(environment["data"]) == ["$ZIA_DATA/alpaca/alpaca_data.json"]
     assert environment["read_from"] == ["~/models/w.gguf", "w.safetensors"]
@@ -76,20 +76,26 @@ def test_no_host_home_or_absolute_path_survives(runs: Path, tmp_path: Path) -> N
 
 def test_weights_and_owners_stay_and_the_numbers_come_along(runs: Path, tmp_path: Path) -> None:
     (published,) = publish(runs, tmp_path / "published")
-    names = (stored.CONFIG, stored.METRICS, stored.PREDICTIONS, stored.RESULT)
+    names = (stored.CONFIG, stored.METRICS, stored.RESULT)
     for name in names:
         assert (published / name).read_bytes() == (folder(runs) / name).read_bytes()
-    others = {stored.ENVIRONMENT, stored.STATUS, stored.TIMING, SEAL}
-    assert {path.name for path in published.iterdir()} == {*names, *others}
+    assert stored.load(published).predictions() == stored.load(folder(runs)).predictions()
+    others = {stored.ENVIRONMENT, stored.STATUS, stored.ARCHIVED_PREDICTIONS, SEAL}
+    assert set(published.files) == {*names, *others}
     assert {finding.outcome for finding in verify(published)} == {"ok", "needs data"}
 
 
 def test_evidence_is_not_rewritten(runs: Path, tmp_path: Path) -> None:
     (published,) = publish(runs, tmp_path / "published")
+    before = published.archive.path.stat(), published.archive.path.read_bytes()
     (folder(runs) / stored.RESULT).write_text("{}")
-    before = (published / stored.RESULT).read_bytes()
     assert publish(runs, tmp_path / "published") == []
-    assert (published / stored.RESULT).read_bytes() == before
+    after = published.archive.path.stat(), published.archive.path.read_bytes()
+    assert (after[0].st_ino, after[0].st_mtime_ns, after[1]) == (
+        before[0].st_ino,
+        before[0].st_mtime_ns,
+        before[1],
+    )
 
 
 def test_reference_texts_are_not_published(runs: Path, tmp_path: Path) -> None:
@@ -98,7 +104,7 @@ def test_reference_texts_are_not_published(runs: Path, tmp_path: Path) -> None:
     seal.write(folder(runs))
     with pytest.raises(ZiaError, match=r"reference texts .key 'reference'"):
         publish(runs, tmp_path / "published")
-    assert not list(tmp_path.glob("published/*/*"))
+    assert not list(tmp_path.glob("published/*.zip"))
 
 
 def test_a_path_in_the_identity_is_not_published(tmp_path: Path) -> None:
@@ -154,7 +160,7 @@ def test_what_verify_would_fail_is_not_published(
         check = r"\w+"
     with pytest.raises(ZiaError, match=rf"{folder(runs).name} is not published \({check}\): "):
         publish(runs, tmp_path / "published")
-    assert not list(tmp_path.glob("published/*/*"))
+    assert not list(tmp_path.glob("published/*.zip"))
 
 
 def test_nothing_is_published_but_what_is_of_the_run(runs: Path, tmp_path: Path) -> None:
@@ -164,12 +170,10 @@ def test_nothing_is_published_but_what_is_of_the_run(runs: Path, tmp_path: Path)
         path.write_text("{}\n")
     (folder(runs) / "linked.json").symlink_to(tmp_path / "secret.json")
     (published,) = publish(runs, tmp_path / "published")
-    names = {path.name for path in published.iterdir()}
-    assert names == {
+    assert set(published.files) == {
         stored.CONFIG, stored.ENVIRONMENT, stored.STATUS, stored.RESULT, stored.METRICS,
-        stored.TIMING, stored.PREDICTIONS, SEAL,
+        stored.ARCHIVED_PREDICTIONS, SEAL,
     }  # fmt: skip
-    assert not any(path.is_symlink() for path in published.iterdir())
 
 
 def test_a_run_that_is_a_link_is_not_published(runs: Path, tmp_path: Path) -> None:
@@ -177,7 +181,7 @@ def test_a_run_that_is_a_link_is_not_published(runs: Path, tmp_path: Path) -> No
     folder(runs).symlink_to(elsewhere)
     with pytest.raises(ZiaError, match=r"is a link: put the file itself there"):
         publish(runs, tmp_path / "published")
-    assert not list(tmp_path.glob("published/*/*"))
+    assert not list(tmp_path.glob("published/*.zip"))
 
 
 def test_compare_finds_the_first_step_that_differs(runs: Path, tmp_path: Path) -> None:
@@ -226,7 +230,8 @@ def test_it_is_a_command(
     monkeypatch.setattr("sys.argv", ["zia", "publish", str(runs), str(tmp_path / "published")])
     with pytest.raises(SystemExit, match="0"):
         main.main()
-    assert capsys.readouterr().out.strip() == str(folder(tmp_path / "published"))
+    published = f"{tmp_path}/published/toy-mini.zip/{toy.spec().folder_name}"
+    assert capsys.readouterr().out.strip() == published
     monkeypatch.setattr("sys.argv", ["zia", "publish", str(runs)])
     with pytest.raises(SystemExit, match="2"):
         main.main()

@@ -12,6 +12,7 @@ import torch
 
 from experiments.dispatch.in_process import run_one
 from experiments.harness import registry, seal, stored
+from experiments.harness.archive import RunPath
 from experiments.harness.folder import RunFolder
 from experiments.harness.publish import publish
 from experiments.harness.spec import RunSpec
@@ -44,11 +45,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "runs" / "toy" / toy.spec().folder_name
 
 
-def outcomes(path: Path) -> dict[str, str]:
+def outcomes(path: RunPath) -> dict[str, str]:
     return {finding.check: finding.outcome for finding in verify(path)}
 
 
-def details(path: Path) -> str:
+def details(path: RunPath) -> str:
     return "\n".join(finding.detail for finding in verify(path) if finding.outcome == "failed")
 
 
@@ -128,8 +129,9 @@ def test_what_is_not_sealed_is_not_of_the_run(run: Path, tmp_path: Path) -> None
     found = {finding.check: finding for finding in verify(run)}["seal"]
     assert found.outcome == "ok"
     assert found.detail == "9 files; not of the run: backbone/more.json, linked"
-    (published / "linked").symlink_to("/etc")
-    assert "linked is not listed in files.json: take it away" in details(published)
+    copy = stored.unpack(published, tmp_path)
+    (copy / "linked").symlink_to("/etc")
+    assert "linked is not listed in files.json: take it away" in details(copy)
 
 
 @pytest.mark.parametrize("name", [".nfs0001", "backbone/.DS_Store", "Icon\r", "a\\b", "a\u3000b"])
@@ -152,11 +154,12 @@ def test_nothing_stands_in_for_what_a_run_does_not_have(run: Path, name: str) ->
 
 def test_a_published_run_takes_its_own_adapter_back_and_no_other(run: Path, tmp_path: Path) -> None:
     (published,) = publish(tmp_path / "runs", tmp_path / "published")
-    shutil.copy(run / stored.ADAPTER, published)
-    assert stored.with_adapter(published).state == "done"
-    flip(published / stored.ADAPTER)
+    copy = stored.unpack(published, tmp_path)
+    shutil.copy(run / stored.ADAPTER, copy)
+    assert stored.with_adapter(copy).state == "done"
+    flip(copy / stored.ADAPTER)
     with pytest.raises(ZiaError, match=r"is not the adapter that result\.json describes"):
-        stored.with_adapter(published)
+        stored.with_adapter(copy)
 
 
 def test_a_run_without_an_adapter_takes_none(tmp_path: Path, run: Path) -> None:
@@ -229,7 +232,7 @@ def test_a_published_run_says_that_its_adapter_is_not_there(run: Path, tmp_path:
     assert adapter.outcome == "absent"
     assert adapter.detail == f"published without adapter.safetensors, whose SHA-256 was {digest}"
     with pytest.raises(ZiaError, match=r"no adapter\.safetensors, which published runs come"):
-        stored.with_adapter(published)
+        stored.with_adapter(stored.unpack(published, tmp_path))
 
 
 @pytest.mark.parametrize("lost", [seal.SEAL, stored.STATUS])

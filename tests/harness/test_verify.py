@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from experiments.dispatch.in_process import run_one
-from experiments.harness import registry, stored
+from experiments.harness import archive, registry, stored
+from experiments.harness.archive import RunPath
 from experiments.harness.publish import publish
 from experiments.harness.verify import report, verify
 from tests.harness import toy
@@ -22,7 +23,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "runs" / "toy" / toy.spec().folder_name
 
 
-def outcomes(path: Path) -> dict[str, str]:
+def outcomes(path: RunPath) -> dict[str, str]:
     return {finding.check: finding.outcome for finding in verify(path)}
 
 
@@ -116,21 +117,35 @@ def test_a_renamed_folder_is_named(run: Path) -> None:
     assert outcomes(moved)["identity"] == "failed"
 
 
+def add(files: dict[str, bytes]) -> None:
+    files["more.json"] = b"{}"
+
+
 @pytest.mark.parametrize(
-    "tamper",
+    ("tamper", "check", "said"),
     [
-        lambda path: (path / "timing.jsonl").write_bytes(b""),
-        lambda path: (path / "timing.jsonl").unlink(),
-        lambda path: (path / "more.json").write_text("{}"),
+        (lambda files: files.update({"result.json": b"{}"}), "seal", "result.json was changed sin"),
+        (lambda files: files.pop("environment.json"), "seal", "environment.json is missing"),
+        (lambda files: files.pop("files.json"), "seal", "files.json, the run's seal, is missing"),
+        (add, "seal", "more.json is not listed in files.json: take it away"),
+        (lambda files: files.update({"predictions.jsonl": b"[]\n"}), "seal", "was changed since"),
+        (lambda files: files.pop("metrics.jsonl"), "log", "metrics.jsonl is missing"),
     ],
 )
 def test_published_files_are_exactly_those_that_were_published(
-    run: Path, tmp_path: Path, tamper: Callable[[Path], object]
+    run: Path, tmp_path: Path, tamper: Callable[[dict[str, bytes]], object], check: str, said: str
 ) -> None:
+    """Also in an archive that is whole, by its checksums."""
     (published,) = publish(run.parent.parent, tmp_path / "published")
-    assert outcomes(published)["seal"] == "ok"
-    tamper(published)
-    assert outcomes(published)["seal"] == "failed"
+    assert set(outcomes(published).values()) <= {"ok", "needs data", "absent"}
+    files = published.contents()
+    tamper(files)
+    path = published.archive.path
+    archive.write(path, "toy", "mini", {published.name: files})
+    for named in (path, path.parent, Path(str(published))):
+        failed = {f.check: f.detail for f in verify(named) if f.outcome == "failed"}
+        assert said in failed[check]
+        assert failed[check].startswith(f"{path}/{published.name}/")
 
 
 def test_an_experiment_may_keep_no_predictions(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

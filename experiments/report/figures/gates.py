@@ -36,7 +36,7 @@ def draw(runs: Runs) -> Iterator[Drawn]:
                     try:
                         recorded = _recorded(runs.one(run))
                     except ZiaError as error:
-                        runs.give_up(runs.one(run).path, error)
+                        runs.give_up(runs.one(run).name, error)
                         continue
                     if recorded:
                         title = f"{subtitle(section)}\n{title_of(task)}, seed {run.seed}"
@@ -75,8 +75,8 @@ def _of_adapter(run: StoredRun) -> "tuple[list[int], np.ndarray]":
 
     from zia_core.adapters import unpacked
 
-    with_adapter(run.path)  # is it the one that was trained?
-    about, tensors = unpacked(run.path / ADAPTER)
+    with_adapter(run.folder)  # is it the one that was trained?
+    about, tensors = unpacked(run.folder / ADAPTER)
     tanh = about.get("config", {}).get("gate_activation") == "tanh"
     found = {}
     for name, tensor in tensors.items():

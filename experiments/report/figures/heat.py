@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from math import isfinite
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zia_core.errors import ZiaError
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 TICKS = 8  # at most so many on an axis
 
 
-def by_layer(found: Any, where: Path) -> "tuple[list[int], np.ndarray]":
+def by_layer(found: Any, where: object) -> "tuple[list[int], np.ndarray]":
     """Return layer numbers from the bottom and the numbers [layers, heads] of {layer: [head]}.
 
     ZiaError names the file `where` if it holds anything else.

@@ -59,7 +59,7 @@ def _curve(runs: Runs, row: Row) -> tuple[list[float], list[float]] | None:
         try:
             steps = [(one["epoch"], one["loss"]) for one in run.metrics() if "loss" in one]
         except ZiaError as error:
-            runs.give_up(run.path, error)
+            runs.give_up(run.name, error)
             continue
         if steps:
             seeds.append(by_epoch(steps))

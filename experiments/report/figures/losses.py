@@ -112,7 +112,7 @@ def _mean_curve(runs: Runs, row: Row) -> "tuple[np.ndarray, np.ndarray] | None":
         try:
             losses = [record["loss"] for record in run.metrics() if "loss" in record]
         except ZiaError as error:
-            runs.give_up(run.path, error)
+            runs.give_up(run.name, error)
             continue
         if losses:
             seeds.append(losses)

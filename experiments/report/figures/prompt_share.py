@@ -1,9 +1,9 @@
 """The share of the prompt term, |a(g) A_p V_p| / |A_w V_w|, by layer and head."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from experiments.harness.archive import FilePath
 from experiments.io.files import read_json
 from experiments.report.figures import style
 from experiments.report.figures.gates import finished
@@ -31,20 +31,21 @@ def draw(runs: Runs) -> Iterator[Drawn]:
         for section in final_sections(runs, experiment):
             for task in tasks(section):
                 for run in finished(section, task):
-                    path = runs.one(run).path / NAME
+                    stored = runs.one(run)
+                    path = stored.path / NAME
                     if not path.exists():
                         continue
                     title = f"{subtitle(section)}\n{title_of(task)}, seed {run.seed}"
                     try:
                         figure = _figure(title, path)
                     except ZiaError as error:
-                        runs.give_up(path.parent, error)
+                        runs.give_up(stored.name, error)
                         continue
                     yield Drawn(stem("prompt-share", experiment, section, task), figure)
                     break
 
 
-def _figure(title: str, path: Path) -> "Figure":
+def _figure(title: str, path: FilePath) -> "Figure":
     recorded = read_json(path)
     layers, shares = by_layer(recorded.get("share"), path)
     figure, panel = style.new(height=height(layers))

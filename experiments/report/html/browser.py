@@ -55,7 +55,7 @@ def _seen(value: Any) -> Any:
 def browse(runs: Runs) -> Browser:
     """Read every run; one whose log is damaged is given up as `runs` says."""
     browser = Browser()
-    for experiment in sorted({stored.path.parent.name for stored in runs.found.values()}):
+    for experiment in sorted({stored.experiment for stored in runs.found.values()}):
         score = SCORES.get(experiment)
         fields = {score.field: float | None} if score else {}
         for run in select(runs, experiment, fields, trials=True):
@@ -63,7 +63,7 @@ def browse(runs: Runs) -> Browser:
             try:
                 curves = dict(_curves(stored.metrics()))
             except ZiaError as error:
-                runs.give_up(stored.path, error)
+                runs.give_up(stored.name, error)
                 continue
             value = run.result.get(score.field) if score else None
             browser.lines.append(

@@ -9,7 +9,6 @@ from typing import Any
 
 from experiments.alpaca_llama.instructions import own_instructions
 from experiments.coco_caption.data import load_captions
-from experiments.harness.stored import PREDICTIONS
 from experiments.mini_world.provided import PROFILE, data_of
 from experiments.report.figures.shared import subtitle
 from experiments.report.figures.style import ordered
@@ -126,13 +125,13 @@ def _written(
     order = ordered({row.method for row in section.rows})
     for row in sorted(section.rows, key=lambda row: order.index(row.method)):
         for run in row.done[:1]:
-            path = runs.one(run).path
-            if not (path / PREDICTIONS).exists():
+            stored = runs.one(run)
+            if not stored.has_predictions:
                 continue
             try:
-                records = runs.one(run).predictions()
+                records = stored.predictions()
             except ZiaError as error:
-                runs.give_up(path, error)
+                runs.give_up(stored.name, error)
                 continue
             yield f"{section.label(row)}, seed {run.seed}", _texts(records, wanted)
 
