@@ -20,7 +20,6 @@ from typing import Any
 from benchmarks import command
 from benchmarks.measure import Part, interleaved, part, record
 from benchmarks.toys.nothing.experiment import Settings, spec
-from experiments.cli.options import PUBLISHED
 from experiments.dispatch import in_process
 from experiments.harness import plan, registry, seal, stored
 from experiments.harness.archive import Archive, ArchivedRun
@@ -33,6 +32,7 @@ from zia_core.errors import ZiaError
 ROUNDS = 7
 EMPTY = "a run without steps"
 TABLES = "all tables"
+PUBLISHED = PROJECT / "results/published"
 PUBLISHED_RUNS = "published runs, for comparison"
 
 
@@ -151,12 +151,12 @@ def published_runs(experiment: str, beginning: str) -> list[ArchivedRun]:
     """The published runs of an experiment whose names begin so, at least one."""
     found = [
         run
-        for path in stored.archives_of(PROJECT / PUBLISHED)
+        for path in stored.archives_of(PUBLISHED)
         for run in Archive(path).runs
         if stored.run_name(run).startswith(f"{experiment}/{beginning}")
     ]
     if not found:
-        raise ZiaError(f"{PROJECT / PUBLISHED} has no run {experiment}/{beginning}...: fetch it")
+        raise ZiaError(f"{PUBLISHED} has no run {experiment}/{beginning}...: fetch it")
     return found
 
 
