@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from experiments.metrics.intervals import t_interval
 from experiments.metrics.pairwise.files import parse_scores
-from experiments.metrics.pairwise.interval import t_interval, t_quantile
 from experiments.metrics.pairwise.scorer import Scores, both_orders, totals
 
 
@@ -173,10 +173,11 @@ def test_a_broken_line_and_a_repeated_file_are_named(
     assert (code, "a.jsonl, line 4 is not valid JSON" in err) == (1, True)
 
 
-def test_the_t_quantile_is_that_of_the_tables() -> None:
-    table = {1: 12.7062, 2: 4.30265, 4: 2.77645, 79: 1.99045}
-    assert {n: t_quantile(0.975, n) for n in table} == pytest.approx(table, abs=1e-4)
-    assert t_interval([1.0, 3.0]) == pytest.approx((2, 2 - 12.7062, 2 + 12.7062), abs=1e-4)
+def test_the_t_interval_is_that_of_the_tables() -> None:
+    assert t_interval([1.0, 3.0]) == pytest.approx((2 - 12.7062, 2 + 12.7062), abs=1e-4)
+    assert t_interval([1.0, 2.0, 3.0]) == pytest.approx(
+        (2 - 4.30265 / 3**0.5, 2 + 4.30265 / 3**0.5), abs=1e-4
+    )
     with pytest.raises(ValueError, match="at least two values"):
         t_interval([1.0])
 

@@ -6,9 +6,10 @@ seen both orders.
 """
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import NamedTuple
 
-from experiments.metrics.pairwise.interval import t_interval
+from experiments.metrics.intervals import t_interval
 
 
 class Scores(NamedTuple):
@@ -40,15 +41,17 @@ def both_orders(pairs: Sequence[tuple[Scores, Scores]]) -> dict[str, float | Non
     ]
     leads = [(_lead(first), _lead(second)) for first, second in pairs]
     biases = [(first + second) / 2 for first, second in leads]
-    interval = t_interval(biases) if len(biases) > 1 else (biases[0], None, None)
+    low, high = t_interval(biases) if len(biases) > 1 else (None, None)
     return (
         {"questions": len(pairs)}
         | _sums_and_wins(merged)
         # The lead is that of whoever was first: the same sign in both orders is another winner.
         | {"flipped": sum(first * second > 0 for first, second in leads)}
-        | dict(
-            zip(("position_bias", "position_bias_low", "position_bias_high"), interval, strict=True)
-        )
+        | {
+            "position_bias": fmean(biases),
+            "position_bias_low": low,
+            "position_bias_high": high,
+        }
     )
 
 
