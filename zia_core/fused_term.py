@@ -98,7 +98,7 @@ def _forward(
     scale: float,
     softcap: float | None,
 ) -> Tensor:
-    (B, H, T, D), (G, K, _) = query.shape, key.shape[-3:]
+    (B, H, T, D), K = query.shape, key.shape[-2]
     text, query, key, value = map(_rows, (text, query, key, value))
     out = text.new_empty((B, T, H, D), dtype=torch.promote_types(text.dtype, query.dtype))
     blocks = _blocks(query.dtype, T, K, D)
@@ -106,22 +106,9 @@ def _forward(
         triton_kernels.forward[(B * H, triton.cdiv(T, blocks.BLOCK_T))](
             out,
             text,
-            query,
-            key,
-            value,
-            strength,
-            T,
             *text.stride()[:3],
-            *query.stride()[:3],
-            *_strides(key),
-            *_strides(value),
-            _step(strength),
-            scale,
-            softcap or 0.0,
-            heads=H,
-            group=H // G,
-            K=K,
-            D=D,
+            *_inputs(query, key, value, strength, scale, softcap),
+            **_sizes(query, key),
             CAPPED=softcap is not None,
             **blocks._asdict(),
         )
@@ -160,24 +147,11 @@ def _backward(
             key_part,
             value_part,
             grad,
-            query,
-            rows_key,
-            rows_value,
-            strength,
-            T,
             stretch,
             *grad.stride()[:3],
-            *query.stride()[:3],
             *d_query.stride()[:3],
-            *_strides(rows_key),
-            *_strides(rows_value),
-            _step(strength),
-            scale,
-            softcap or 0.0,
-            heads=H,
-            group=H // G,
-            K=K,
-            D=D,
+            *_inputs(query, rows_key, rows_value, strength, scale, softcap),
+            **_sizes(query, key),
             CAPPED=softcap is not None,
             QUERY=query_grad,
             **blocks._asdict(),
@@ -193,10 +167,7 @@ def _backward(
             B * stretches // own,
             *_strides(rows_value),
             _step(strength),
-            heads=H,
-            group=H // G,
-            K=K,
-            D=D,
+            **_sizes(query, key),
             BLOCK=_BLOCK,
             ROWS=_ROWS,
         )
@@ -221,6 +192,25 @@ def _blocks(dtype: torch.dtype, T: int, K: int, D: int, *, backward: bool = Fals
     return _Blocks(
         block_t, block_k, block_d, num_d, 8 if block_k > 32 else 4, 2 if num_d == 1 else 1
     )
+
+
+def _inputs(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    strength: Tensor,
+    scale: float,
+    softcap: float | None,
+) -> tuple[Any, ...]:
+    """The inputs that forward and backward kernel take, in their order: tensors, T, strides."""
+    strides = *query.stride()[:3], *_strides(key), *_strides(value), _step(strength)
+    return query, key, value, strength, query.shape[2], *strides, scale, softcap or 0.0
+
+
+def _sizes(query: Tensor, key: Tensor) -> dict[str, int]:
+    """The sizes for which all kernels are compiled."""
+    (H, _, D), (G, K, _) = query.shape[1:], key.shape[-3:]
+    return {"heads": H, "group": H // G, "K": K, "D": D}
 
 
 def _rows(x: Tensor) -> Tensor:

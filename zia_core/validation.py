@@ -1,7 +1,7 @@
-"""Values checked against the annotation of a field: settings, configs, results, stored records.
+"""Check values against field annotations: settings, configs, results, stored records.
 
 Annotations may be int, float, bool, str, dict, list, Literal, tuple[X, ...], tuple[X, Y], list[X],
-dict[str, X], X | Y | None of these, and a TypedDict, whose further keys are not looked at.
+dict[str, X], unions of these and None, or a TypedDict, whose extra keys are not checked.
 """
 
 import math
@@ -14,10 +14,13 @@ from zia_core.errors import ZiaError
 
 
 def conform(annotation: Any, value: object, where: str) -> Any:
-    """Return `value` in the one form of its annotation: floats as float, lists as tuples.
+    """Return `value` in the canonical form of its annotation.
 
-    So 1 and 1.0 are one value of a float field. A bool is no number, NaN and infinity are refused;
-    the ZiaError begins with `where`.
+    A number in a float field becomes a float, a list in a tuple field a tuple.
+
+    Raises:
+        ZiaError: another type; a bool is not a number, and NaN and infinity are refused. The
+            message starts with `where`.
     """
     kind = _without_none(annotation)
     if annotation is Any or (value is None and kind is not annotation):
@@ -62,7 +65,7 @@ def conform(annotation: Any, value: object, where: str) -> Any:
 def _is_finite(value: float) -> bool:
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number that no float can hold
+    except OverflowError:  # an integer too large for a float
         return False
 
 
@@ -74,7 +77,7 @@ def _conform_record(kind: Any, value: dict[str, Any], where: str) -> dict[str, A
 
 
 class Record(dict[str, Any]):
-    """A JSON object from a file: a field that it does not have is a sentence, and no KeyError."""
+    """A JSON object from a file; a missing field raises a ZiaError that names the file."""
 
     def __init__(self, fields: Mapping[str, Any], path: object, line: int | None = None) -> None:
         super().__init__(fields)
@@ -93,9 +96,12 @@ class Record(dict[str, Any]):
 def records(
     lines: Iterable[Mapping[str, Any]], kinds: Mapping[str, Any], path: object
 ) -> list[Record]:
-    """Return the lines of `path`; those of their fields that `kinds` names are of these types.
+    """Return the lines of `path` as records, after checking the fields named in `kinds`.
 
-    Values stay as they are. ZiaError names the line.
+    Values are not converted.
+
+    Raises:
+        ZiaError: a field has another type; names the line.
     """
     found = [Record(fields, path, number) for number, fields in enumerate(lines, start=1)]
     for record in found:
@@ -106,9 +112,12 @@ def records(
 
 
 def parse(annotation: Any, text: str, where: str) -> Any:
-    """Return the value that `text` (of `--set key=value`) means for a field so annotated.
+    """Parse the text of `--set key=value` for a field with this annotation.
 
-    Tuples are separated by commas; "none" is None where the field allows it.
+    Tuple items are separated by commas; "none" is None if the field allows it.
+
+    Raises:
+        ZiaError: the text is not of this type; the message starts with `where`.
     """
     kind = _without_none(annotation)
     if kind is not annotation and text.lower() == "none":
@@ -135,7 +144,11 @@ def parse(annotation: Any, text: str, where: str) -> Any:
 def conform_fields(
     annotations: Mapping[str, Any], values: Mapping[str, object], where: str
 ) -> dict[str, Any]:
-    """Return the values of all annotated fields, each in its one form; extra keys are dropped."""
+    """Return the values of all annotated fields in canonical form; extra keys are dropped.
+
+    Raises:
+        ZiaError: a field is missing or has another type; the message starts with `where`.
+    """
     missing = [name for name in annotations if name not in values]
     if missing:
         raise ZiaError(f"{where} lacks {', '.join(missing)}")
@@ -155,7 +168,7 @@ NAMES = {
 
 
 def describe(annotation: Any) -> str:
-    """Return the annotation as a phrase of an error message: "a number or none"."""
+    """Describe an annotation for an error message: "a finite number or none"."""
     kind = _without_none(annotation)
     if kind is not annotation:
         return f"{describe(kind)} or none"
