@@ -19,7 +19,7 @@ from experiments.mini_world.tokenizer import train_tokenizer
 from experiments.pretrain.llama.experiment import EXPERIMENT
 from experiments.pretrain.llama.recall import Asked, measure, skills
 from experiments.pretrain.llama.rows import token_rows
-from experiments.pretrain.llama.run import RESULT_FIELDS, pretraining, requires, run
+from experiments.pretrain.llama.run import RECIPE, pretraining, requires, run
 from experiments.pretrain.llama.task import STAGES, Pretraining, Settings, build
 from zia_core.engine import Interrupted
 from zia_core.errors import ZiaError
@@ -46,7 +46,7 @@ CALM: dict[str, Any] = {"peak_lr": 1e-4}
 def attempt(runs: Path, stop_at: int | None = None, stage: str = "library") -> RunFolder:
     """Do a tiny run, or stop it after a step."""
     spec = pretraining(stage, 3, TINY)
-    folder = RunFolder.claim(runs, spec, RESULT_FIELDS)
+    folder = RunFolder.claim(runs, spec, RECIPE.result_fields)
     assert folder is not None
 
     def watch(fields: dict[str, Any]) -> None:
@@ -150,7 +150,7 @@ def test_a_stage_goes_on_from_the_one_before(
 
 def test_a_stage_without_the_one_before_is_refused(tmp_path: Path) -> None:
     spec = pretraining("drills", 3, TINY)
-    folder = RunFolder.claim(tmp_path, spec, RESULT_FIELDS)
+    folder = RunFolder.claim(tmp_path, spec, RECIPE.result_fields)
     assert folder is not None
     with folder, pytest.raises(ZiaError, match="is not done: do it first"):
         run(spec, folder)

@@ -11,7 +11,7 @@ from experiments.harness.folder import RunFolder
 from experiments.images import encoders
 from experiments.mini_world.captions import COLOURS, GROUNDS, SHAPES, draw_scene
 from experiments.mini_world.dice import Dice
-from experiments.pretrain.pocket_vit.run import RESULT_FIELDS, pretraining, run
+from experiments.pretrain.pocket_vit.run import RECIPE, run
 from experiments.pretrain.pocket_vit.task import (
     OUTPUTS,
     Pictures,
@@ -39,8 +39,8 @@ TINY = Settings(
 
 def attempt(runs: Path, stop_at: int | None = None) -> RunFolder:
     """Do the tiny run, or stop it after a step."""
-    spec = pretraining(3, TINY)
-    folder = RunFolder.claim(runs, spec, RESULT_FIELDS)
+    spec = RECIPE.spec(3, TINY)
+    folder = RunFolder.claim(runs, spec, RECIPE.result_fields)
     assert folder is not None
 
     def watch(fields: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from experiments.io.files import sha256_file
 from experiments.mini_world.tokenizer import SPECIAL, train_tokenizer
 from experiments.pretrain.roberta.masks import FACTS, IGNORED, WORDS, corrupted, fact_tokens
 from experiments.pretrain.roberta.recall import MASK, Masked, measure, skills
-from experiments.pretrain.roberta.run import RESULT_FIELDS, pretraining, run
+from experiments.pretrain.roberta.run import RECIPE, run
 from experiments.pretrain.roberta.task import Pretraining, Settings, build
 from experiments.squad_roberta.windows import frame_of
 from zia_core.engine import Interrupted
@@ -32,8 +32,8 @@ TINY = Settings(
 
 def attempt(runs: Path, stop_at: int | None = None) -> RunFolder:
     """Do the tiny run, or stop it after a step."""
-    spec = pretraining(3, TINY)
-    folder = RunFolder.claim(runs, spec, RESULT_FIELDS)
+    spec = RECIPE.spec(3, TINY)
+    folder = RunFolder.claim(runs, spec, RECIPE.result_fields)
     assert folder is not None
 
     def watch(fields: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from experiments.images.task_folder import load_task, read_image
 from experiments.images.task_writing import write_task
 from experiments.images.tasks import Task
 from experiments.pretrain.vit.experiment import EXPERIMENT
-from experiments.pretrain.vit.run import RESULT_FIELDS, pretraining, run
+from experiments.pretrain.vit.run import RECIPE, run
 from experiments.pretrain.vit.task import (
     Pretraining,
     Settings,
@@ -73,8 +73,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def attempt(runs: Path, stop_at: int | None = None) -> RunFolder:
     """Do the tiny run, or stop it after a step."""
-    spec = pretraining(3, TINY)
-    folder = RunFolder.claim(runs, spec, RESULT_FIELDS)
+    spec = RECIPE.spec(3, TINY)
+    folder = RunFolder.claim(runs, spec, RECIPE.result_fields)
     assert folder is not None
 
     def watch(fields: dict[str, Any]) -> None:
@@ -141,8 +141,8 @@ def test_missing_files_say_where_they_belong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ZIA_DATA", str(tmp_path))
-    spec = pretraining(3, TINY)
-    folder = RunFolder.claim(tmp_path / "runs", spec, RESULT_FIELDS)
+    spec = RECIPE.spec(3, TINY)
+    folder = RunFolder.claim(tmp_path / "runs", spec, RECIPE.result_fields)
     assert folder is not None
     with folder, pytest.raises(ZiaError, match=r"put cifar10_train_jpeg\.npz into the folder cif"):
         run(spec, folder)

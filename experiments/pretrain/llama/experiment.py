@@ -1,9 +1,11 @@
-"""The experiment `pretrain_llama`: not in the paper, but what stands in for LLaMA in `mini`."""
+"""The experiment `pretrain_llama`: the stand-in for LLaMA in the profile `mini`."""
 
-from experiments.harness.experiment import Estimate, Experiment
+from dataclasses import replace
+
+from experiments.harness.experiment import Estimate
 from experiments.harness.spec import RunSpec
-from experiments.pretrain.llama import run
-from experiments.pretrain.llama.task import Settings
+from experiments.pretrain.llama.run import RECIPE, pretraining, requires, run
+from experiments.pretrain.llama.task import STAGES, Settings
 
 HOURS = {
     "library": 0.15,
@@ -16,27 +18,24 @@ HOURS = {
 
 
 def plan(profile: str, device: str) -> list[RunSpec]:
-    """The runs of the stages, the last of which has the weights; on a GPU they are other runs."""
+    """The runs of all stages, the last of which makes the weights; on a GPU they are other runs."""
     settings = Settings(device="cuda" if device == "cuda" else "cpu")
-    return [run.pretraining(stage, settings=settings) for stage in run.TASKS]
+    return [pretraining(stage, settings=settings) for stage in STAGES]
 
 
 def estimate(spec: RunSpec) -> Estimate:
-    """What a stage costs."""
+    """The cost of a stage."""
     return Estimate(HOURS[spec.task], 1.2, "measured, 1 core")
 
 
-EXPERIMENT = Experiment(
-    name=run.NAME,
-    version=run.VERSION,
-    title="a pocket LLaMA from scratch on the generated world, the backbone of the profile mini",
-    settings=Settings,
-    tasks=run.TASKS,
-    methods=("full",),
-    profiles=(run.PROFILE,),
-    result_fields=run.RESULT_FIELDS,
+EXPERIMENT = replace(
+    RECIPE.as_experiment(
+        "a pocket LLaMA from scratch on the generated world, the backbone of the profile mini",
+        run,
+        Estimate(sum(HOURS.values()), 1.2, "measured, 1 core"),
+    ),
+    tasks=tuple(STAGES),
     plan=plan,
-    run=run.run,
     estimate=estimate,
-    requires=run.requires,
+    requires=requires,
 )

@@ -1,31 +1,10 @@
-"""The experiment `pretrain_roberta`: not in the paper, but what stands in for RoBERTa in `mini`."""
+"""The experiment `pretrain_roberta`: the stand-in for RoBERTa in the profile `mini`."""
 
-from experiments.harness.experiment import Estimate, Experiment
-from experiments.harness.spec import RunSpec
-from experiments.pretrain.roberta import run
-from experiments.pretrain.roberta.task import Settings
+from experiments.harness.experiment import Estimate
+from experiments.pretrain.roberta.run import RECIPE, run
 
-
-def plan(profile: str, device: str) -> list[RunSpec]:
-    """The one run whose weights are released; on a GPU it is another run."""
-    return [run.pretraining(settings=Settings(device="cuda" if device == "cuda" else "cpu"))]
-
-
-def estimate(spec: RunSpec) -> Estimate:
-    """What the run costs."""
-    return Estimate(0.9, 2.1, "measured, 1 core, shared")
-
-
-EXPERIMENT = Experiment(
-    name=run.NAME,
-    version=run.VERSION,
-    title="a pocket RoBERTa from scratch on the generated world, the backbone of the profile mini",
-    settings=Settings,
-    tasks=(run.TASK,),
-    methods=("full",),
-    profiles=(run.PROFILE,),
-    result_fields=run.RESULT_FIELDS,
-    plan=plan,
-    run=run.run,
-    estimate=estimate,
+EXPERIMENT = RECIPE.as_experiment(
+    "a pocket RoBERTa from scratch on the generated world, the backbone of the profile mini",
+    run,
+    Estimate(0.9, 2.1, "measured, 1 core, shared"),
 )
