@@ -2,6 +2,7 @@
 
 from experiments.alpaca_llama import plan
 from experiments.alpaca_llama.estimate import estimate
+from experiments.alpaca_llama.report_info import REPORT
 from experiments.alpaca_llama.run import RESULT_FIELDS, generate, rescore, run
 from experiments.alpaca_llama.settings import Settings
 from experiments.harness.experiment import Experiment
@@ -22,4 +23,5 @@ EXPERIMENT = Experiment(
     rescore=rescore_with_data(rescore),
     generate=generate,
     requires=plan.requires,
+    report=REPORT,
 )

@@ -3,6 +3,7 @@
 from experiments.coco_caption import plan
 from experiments.coco_caption.data import TASKS
 from experiments.coco_caption.estimate import estimate
+from experiments.coco_caption.report_info import REPORT
 from experiments.coco_caption.run import RESULT_FIELDS, generate_image, rescore, run
 from experiments.coco_caption.settings import Settings
 from experiments.harness.experiment import Experiment
@@ -24,4 +25,5 @@ EXPERIMENT = Experiment(
     rescore=rescore_with_data(rescore),
     generate_image=generate_image,
     requires=plan.requires,
+    report=REPORT,
 )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.harness.folder import RunFolder
+from experiments.harness.report_info import ReportInfo
 from experiments.harness.spec import RunSpec
 
 
@@ -53,6 +54,7 @@ class Experiment:
     `generate(path, prompts, device)` answers prompts with the finished run in `path`, with and
     without its adapter; no prompts: the experiment's own. None where there is nothing to generate.
     `generate_image(path, image, prompts, device)` does the same about an image file.
+    `report` is what tables, figures and claims have to know; without it they leave the runs out.
     """
 
     name: str
@@ -70,3 +72,4 @@ class Experiment:
     generate: Callable[[Path, Sequence[str], str], Iterable[Answer]] | None = None
     generate_image: Callable[[Path, Path, Sequence[str], str], Iterable[Answer]] | None = None
     requires: Callable[[RunSpec], list[RunSpec]] = _nothing
+    report: ReportInfo | None = None

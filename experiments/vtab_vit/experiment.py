@@ -5,6 +5,7 @@ from experiments.mini_world.provided import rescore_with_data, run_with_data
 from experiments.vtab_vit import plan
 from experiments.vtab_vit.estimate import estimate
 from experiments.vtab_vit.methods import METHODS
+from experiments.vtab_vit.report_info import REPORT
 from experiments.vtab_vit.run import RESULT_FIELDS, rescore, run
 from experiments.vtab_vit.selection import select_runs
 from experiments.vtab_vit.settings import Settings
@@ -24,4 +25,5 @@ EXPERIMENT = Experiment(
     estimate=estimate,
     rescore=rescore_with_data(rescore),
     requires=select_runs,
+    report=REPORT,
 )

@@ -1,0 +1,32 @@
+"""What the report has to know of `scienceqa`: its score, and the lines of its ablation tables."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.backbones import language_models
+from experiments.harness.report_info import ReportInfo, Score
+from experiments.scienceqa import table_lines
+from experiments.scienceqa.plan import ABLATION, OWN, TASK
+
+
+def _is_final(task: str, settings: Mapping[str, Any]) -> bool:
+    """Ablations are scored on the validation questions, all else on the test questions."""
+    return settings.get("evaluated_on") == ("val" if task == ABLATION else "test")
+
+
+def _depth(backbone: str) -> int | None:
+    known = language_models.BACKBONES.get(backbone)
+    return known.layers if known else None
+
+
+REPORT = ReportInfo(
+    score=Score("acc_average", "accuracy (%)", tasks=(TASK, OWN)),
+    is_final=_is_final,
+    lines={
+        "same-inputs": table_lines.with_same_inputs,
+        "layers": table_lines.by_layers,
+        "initialisation": table_lines.by_initialisation,
+        "epochs": table_lines.by_epochs,
+    },
+    depth=_depth,
+)

@@ -1,0 +1,49 @@
+"""What the report has to know of `vtab_vit`: its task groups, and which of our own tasks count."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from experiments.harness.report_info import Control, ReportInfo, Score, TaskGroup
+from experiments.images import protocols
+from experiments.vtab_vit.tasks import MINI, SMALL, TASKS, VTAB_1K, VTAB_GROUPS, Task
+
+
+def _names(tasks: Iterable[Task]) -> tuple[str, ...]:
+    return tuple(task.name for task in tasks)
+
+
+def _inputs(settings: Mapping[str, Any]) -> str | None:
+    if "protocol" not in settings or "resolution" not in settings:
+        return None
+    return protocols.get(settings["protocol"], settings["resolution"]).describe()
+
+
+GENERATED = "generated tasks, none of VTAB's"
+GROUPS = {
+    **{name: TaskGroup(_names(t for t in VTAB_1K if t.group == name)) for name in VTAB_GROUPS},
+    "vtab": TaskGroup(_names(VTAB_1K)),
+    "small": TaskGroup(_names(SMALL), if_they_count=True),
+    "mini": TaskGroup(_names(MINI), remark=GENERATED),
+    # In the profile `mini`, what stands in for these groups.
+    **{
+        f"mini-{name}": TaskGroup(
+            _names(task for task in MINI if task.group == f"mini-{name}"), remark=GENERATED
+        )
+        for name in VTAB_GROUPS
+    },
+    "mini-vtab": TaskGroup(
+        _names(task for task in MINI if task.group != "mini-other"), remark=GENERATED
+    ),
+    "mini-small": TaskGroup(_names(MINI), if_they_count=True, remark=GENERATED),
+}
+REPORT = ReportInfo(
+    score=Score("accuracy", "top-1 accuracy (%)", scale=100),
+    is_final=lambda task, settings: settings.get("phase") == "final",
+    task_titles={task.name: task.title for task in TASKS.values()},
+    short_titles={task.name: task.title.removesuffix(", 96 px") for task in TASKS.values()},
+    groups=GROUPS,
+    drawn_together=(*VTAB_GROUPS, "small", "mini"),
+    averaged=("vtab", "small", "mini"),
+    control=Control("linear", "pixel-probe", tasks=_names(SMALL + MINI)),
+    inputs=_inputs,
+)
