@@ -33,7 +33,7 @@ from experiments.harness import plan, publish, registry, seal, stored, verify
 from experiments.harness.ownership import Ownership
 from experiments.harness.spec import RunSpec
 from experiments.io.files import read_json
-from experiments.report.claims.document import write_claims
+from experiments.report.claims.write import write_claims
 from experiments.report.tables.write import write_tables
 from zia_core.errors import ZiaError
 

@@ -195,7 +195,7 @@ def figures(runs: Runs = RUNS, out: Out = FIGURES, keep_going: KeepGoing = False
 @app.command()
 def claims(runs: Runs = RUNS, out: Out = TABLES, keep_going: KeepGoing = False) -> None:
     """Test the paper's claims against run folders."""
-    from experiments.report.claims.document import write_claims
+    from experiments.report.claims.write import write_claims
 
     path, lines = write_claims([runs], out, keep_going=keep_going)
     for line in (*lines, path):

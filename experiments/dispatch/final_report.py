@@ -25,7 +25,7 @@ def check(out: Path) -> None:
 
 def make(runs: Path, out: Path) -> Iterator[str]:
     """Write everything under `out`; yield what was written and what was left out."""
-    from experiments.report.claims.document import write_claims
+    from experiments.report.claims.write import write_claims
     from experiments.report.figures.write import write_figures
     from experiments.report.html.report import write_report
     from experiments.report.tables import write

@@ -56,7 +56,8 @@ class TrainedRule:
 
     fields: tuple[str, ...]  # of result.json, which `holds` reads
     holds: Callable[[Mapping[str, float | None]], bool]
-    otherwise: str  # what a table says of runs for which it does not hold
+    unmet: str  # what is the matter with runs for which it does not hold
+    details: str = ""
 
 
 def _training_loss_fell(result: Mapping[str, float | None]) -> bool:
@@ -77,13 +78,13 @@ def _number(result: Mapping[str, float | None], name: str) -> float:
 TRAINING_LOSS = TrainedRule(
     ("train_loss_first", "train_loss_last"),
     _training_loss_fell,
-    "not trained: the training loss of a seed did not fall by 20 % (mean of the last tenth of the "
-    "steps against the first).",
+    "the training loss of a seed did not fall by 20 %",
+    "mean of the last tenth of the steps against the first",
 )
 VALIDATION_LOSS = TrainedRule(
     ("val_loss_start", "val_loss", "tuned_parameters"),
     _validation_loss_fell,
-    "not trained: the validation loss of a seed did not fall.",
+    "the validation loss of a seed did not fall",
 )
 
 
@@ -103,6 +104,7 @@ class Control:
     method: str
     baseline: str  # does not use the backbone
     tasks: tuple[str, ...]  # that are controlled
+    sentence: str  # the rule, for readers
 
 
 @dataclass(frozen=True)
@@ -133,8 +135,8 @@ class ReportInfo:
 
     `is_final(task, settings)` says of a run's settings whether its result is reported. `lines` are
     called by tables that name them, and by claims, in this order. `inputs(settings)` describes how
-    a run's inputs were made, in one line. `depth(backbone)` is its number of blocks, None for an
-    unknown one.
+    a run's inputs were made, in a sentence without its full stop. `depth(backbone)` is its number
+    of blocks, None for an unknown one.
     """
 
     score: Score

@@ -7,8 +7,8 @@ from typing import Any
 from experiments.io.output import plain
 from experiments.report import formats
 
-# A column of text is aligned to the left in LaTeX, a column of numbers to the right.
-TEXT = ("method", "setting", "epochs", "layers", "in the paper", "pair", "", "state", "counts")
+# Columns of text besides the first of a grid; numbers are aligned to the right in LaTeX.
+TEXT = ("in the paper", "", "state")
 
 
 @dataclass(frozen=True)

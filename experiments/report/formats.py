@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from math import isnan, nan
 
+from experiments.harness.registry import check_choice
+
 NOTHING = "-"  # not measured, or not in the paper
 
 # Unit, its seconds, and the number of seconds from which it is used.
@@ -49,6 +51,17 @@ def duration(mean: float, std: float) -> str:
         return NOTHING
     unit, seconds = next((unit, size) for unit, size, start in TIME_UNITS if mean >= start)
     return _spread(mean / seconds, std / seconds, ".2f", f" {unit}")
+
+
+FORMATS = {form.__name__: form for form in (number, count, rate, storage, memory, duration)}
+
+
+def named(name: str | int, where: str) -> Callable[[float, float], str]:
+    """Return the format of that name, or with so many decimals."""
+    if isinstance(name, int):
+        return decimals(name)
+    check_choice("format", name, FORMATS, of=where)
+    return FORMATS[name]
 
 
 def difference(value: float, form: Callable[[float, float], str]) -> str:

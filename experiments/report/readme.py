@@ -13,9 +13,8 @@ from pathlib import Path
 
 from experiments.harness.registry import check_choice
 from experiments.io.files import check_output, write_atomic
-from experiments.report import formats
-from experiments.report.claims import statistics
-from experiments.report.claims.document import findings_of
+from experiments.report import formats, statistics
+from experiments.report.claims.write import findings_of
 from experiments.report.document import Document
 from experiments.report.runs import PROFILE_ORDER, Runs, read_runs
 from experiments.report.tables import write

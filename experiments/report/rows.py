@@ -6,6 +6,7 @@ from math import isnan, nan
 from statistics import mean, stdev
 from typing import Any
 
+from experiments.harness.report_info import TRAINING_LOSS, TrainedRule
 from experiments.io.files import canonical_json
 from experiments.report import formats
 from experiments.report.runs import Run
@@ -14,10 +15,6 @@ from experiments.report.runs import Run
 # are never in one row.
 SECTION = ("profile", "backbone", "data", "version", "task")
 SECTION_OF_TASKS = ("profile", "backbone", "data", "version")
-NOT_TRAINED = (
-    "not trained: the training loss of a seed did not fall by 20 % (mean of the last tenth of the "
-    "steps against the first)."
-)
 MIXED = "different data or weights"  # of the seeds of one task: they have no common value
 
 
@@ -33,21 +30,7 @@ class Column:
     scale: float = 1.0  # of the result's field, to the unit of the column
     tasks: tuple[str, ...] = ()  # the mean over these tasks, seed by seed; empty: any task
     compared: bool = False  # whether ours minus the paper's says anything
-
-
-def training_fell(run: Run) -> bool:
-    """Whether the training loss fell by 20 %: the last tenth's mean at most 0.8 of the first's.
-
-    A run without training has none.
-    """
-    first = run.value("train_loss_first")
-    return isnan(first) or run.value("train_loss_last") <= 0.8 * first
-
-
-def validation_fell(run: Run) -> bool:
-    """Whether the validation loss fell at all; a method that trains nothing need not."""
-    fell = run.value("val_loss") < run.value("val_loss_start")
-    return fell or run.value("tuned_parameters") == 0
+    if_there: bool = False  # shown where a run has it: older runs do not
 
 
 @dataclass(frozen=True)
@@ -56,7 +39,7 @@ class Row:
 
     method: str  # or what the line of the runs is called
     runs: tuple[Run, ...]
-    fell: Callable[[Run], bool] = training_fell
+    trained: TrainedRule = TRAINING_LOSS
     # The settings in its label, for example those that tell it from a similar row.
     variant: dict[str, str] = field(default_factory=dict)
 
@@ -114,7 +97,8 @@ class Row:
             return "failed" if "failed" in {run.state for run in self.runs} else "not finished"
         if self.mixed:
             return MIXED
-        return "done" if all(map(self.fell, self.done)) else "not trained"
+        trained = all(self.trained.holds(run.result) for run in self.done)
+        return "done" if trained else "not trained"
 
     def measured(self, column: Column) -> str:
         """Return mean ± standard deviation over the seeds as text."""
@@ -145,9 +129,14 @@ class Section:
         """The rows that have runs."""
         return [row for row in self.rows if row.runs]
 
+    @property
+    def runs(self) -> list[Run]:
+        """All runs."""
+        return [run for row in self.rows for run in row.runs]
+
     def varying(self) -> list[str]:
         """Return the settings in which the runs differ."""
-        runs = [run.settings for row in self.begun for run in row.runs]
+        runs = [run.settings for run in self.runs]
         names = sorted({name for settings in runs for name in settings})
         return [n for n in names if len({setting_text(settings, n) for settings in runs}) > 1]
 
@@ -167,7 +156,7 @@ def sections(
     runs: Sequence[Run],
     methods: Sequence[str],
     by: Sequence[str] = SECTION,
-    fell: Callable[[Run], bool] = training_fell,
+    trained: TrainedRule = TRAINING_LOSS,
     shown: Sequence[str] = (),
 ) -> list[Section]:
     """Return the runs, in their order, sorted into tables and rows.
@@ -180,21 +169,21 @@ def sections(
     for run in runs:
         groups.setdefault(tuple(getattr(run, name) for name in by), []).append(run)
     return [
-        Section(dict(zip(by, key, strict=True)), list(_rows(group, methods, fell, shown)))
+        Section(dict(zip(by, key, strict=True)), list(_rows(group, methods, trained, shown)))
         for key, group in groups.items()
-    ] or [Section({}, list(_rows((), methods, fell, shown)))]
+    ] or [Section({}, list(_rows((), methods, trained, shown)))]
 
 
 def _rows(
     runs: Sequence[Run],
     methods: Sequence[str],
-    fell: Callable[[Run], bool],
+    trained: TrainedRule,
     shown: Sequence[str],
 ) -> Iterator[Row]:
     for method in [*methods, *sorted({run.heading for run in runs} - set(methods))]:
         of_method = [run for run in runs if run.heading == method]
         if not of_method:
-            yield Row(method, (), fell)
+            yield Row(method, (), trained)
             continue
         names = sorted({*_variants(of_method), *shown})
         variants: dict[str, list[Run]] = {}
@@ -203,7 +192,7 @@ def _rows(
             variants.setdefault(canonical_json(texts), []).append(run)
         for _, group in sorted(variants.items()):
             texts = {name: setting_text(group[0].settings, name) for name in names}
-            yield Row(method, tuple(group), fell, texts)
+            yield Row(method, tuple(group), trained, texts)
 
 
 def _variants(runs: Sequence[Run]) -> set[str]:

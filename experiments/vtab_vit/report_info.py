@@ -5,7 +5,9 @@ from typing import Any
 
 from experiments.harness.report_info import Control, ReportInfo, Score, TaskGroup
 from experiments.images import protocols
-from experiments.vtab_vit.tasks import MINI, SMALL, TASKS, VTAB_1K, VTAB_GROUPS, Task
+from experiments.images.tasks import VTAB_GROUPS, Task
+from experiments.mini_world.image_tasks import MINI
+from experiments.vtab_vit.tasks import SMALL, TASKS, VTAB_1K
 
 
 def _names(tasks: Iterable[Task]) -> tuple[str, ...]:
@@ -15,7 +17,8 @@ def _names(tasks: Iterable[Task]) -> tuple[str, ...]:
 def _inputs(settings: Mapping[str, Any]) -> str | None:
     if "protocol" not in settings or "resolution" not in settings:
         return None
-    return protocols.get(settings["protocol"], settings["resolution"]).describe()
+    protocol = protocols.get(settings["protocol"], settings["resolution"])
+    return f"Protocol {protocol.describe()}"
 
 
 GENERATED = "generated tasks, none of VTAB's"
@@ -44,6 +47,11 @@ REPORT = ReportInfo(
     groups=GROUPS,
     drawn_together=(*VTAB_GROUPS, "small", "mini"),
     averaged=("vtab", "small", "mini"),
-    control=Control("linear", "pixel-probe", tasks=_names(SMALL + MINI)),
+    control=Control(
+        method="linear",
+        baseline="pixel-probe",
+        tasks=_names(SMALL + MINI),
+        sentence="A task of our own counts only where a linear probe beats one on the pixels.",
+    ),
     inputs=_inputs,
 )

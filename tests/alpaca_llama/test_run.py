@@ -17,7 +17,7 @@ from experiments.dispatch.in_process import run_one
 from experiments.harness import seal, stored, verify
 from experiments.report.document import markdown
 from experiments.report.runs import read_runs
-from experiments.report.tables import efficiency
+from experiments.report.tables.write import document
 from tests.alpaca_llama import world
 from zia_core import ZiaError, load_adapter, zero_init_layers
 
@@ -156,7 +156,7 @@ def test_another_backbone_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_table(root: Path) -> None:
     for method in ("zero-init", "lora", "frozen"):
         done(root, method)
-    table = markdown(efficiency.document(read_runs([root / "runs"])))
+    table = markdown(document("efficiency", read_runs([root / "runs"])))
     line = next(line for line in table.splitlines() if line.startswith("| zero-init"))
     assert "1.2M" in line
     assert "200" in line  # 2 layers of 3 prompts of width 32 and 4 gates

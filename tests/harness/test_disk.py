@@ -14,7 +14,7 @@ from experiments.harness import publish, stored
 from experiments.harness.folder import RunFolder
 from experiments.io.files import check_output, replacing
 from experiments.mini_world.world import write_world
-from experiments.report.claims.document import write_claims
+from experiments.report.claims.write import write_claims
 from experiments.report.figures.write import write_figures
 from experiments.report.html.report import write_report
 from experiments.report.tables.write import write_tables

@@ -1,19 +1,15 @@
 """ScienceQA's ablations: which run is which line of which table."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from experiments.harness import registry
 from experiments.report.document import markdown
-from experiments.report.runs import Run, read_runs
-from experiments.report.tables import ablation_rows, ablations
-from experiments.report.tables.definition import Table
-from experiments.report.tables.stacked import build
+from experiments.report.runs import read_runs
+from experiments.report.tables.write import document
 from tests.report.run_folders import lines_of, write_ablations, write_scienceqa
 
-LAYERS, INITIALISATION, OVERFITTING = ablations.TABLES
+LAYERS, INITIALISATION, OVERFITTING = TABLES = "layers", "initialisation", "overfitting"
 ACCURACIES = {
     "10 layers": 41.0,
     "20 layers": 45.0,
@@ -25,13 +21,11 @@ ACCURACIES = {
 }
 
 
-def text(root: Path, table: Table) -> str:
-    return markdown(build(table, read_runs([root])))
+def text(root: Path, table: str) -> str:
+    return markdown(document(table, read_runs([root])))
 
 
-@pytest.fixture(autouse=True)
-def no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "experiments", lambda: {})
+pytestmark = pytest.mark.usefixtures("no_plan")
 
 
 def test_one_run_is_in_three_tables(tmp_path: Path) -> None:
@@ -104,69 +98,5 @@ def test_other_tasks_and_test_questions_are_in_no_ablation(tmp_path: Path) -> No
     write_scienceqa(
         tmp_path, "zero-init-text", "ablation", 0, 70.0, settings={"evaluated_on": "test"}
     )
-    for table in ablations.TABLES:
+    for table in TABLES:
         assert text(tmp_path, table) == text(tmp_path / "nothing", table)
-
-
-def runs_of(*kinds: tuple[str, int, float], backbone: str = "llama-7b") -> list[Run]:
-    return [
-        Run(
-            experiment="scienceqa", version=1, task="ablation", method=method, backbone=backbone,
-            data="full", profile="paper", seed=0,
-            settings={"num_layers": layers, "epochs": epochs, "evaluated_on": "val"},
-            state="done", reason="", hardware="", folder="", result={},
-        )
-        for method, layers, epochs in kinds
-    ]  # fmt: skip
-
-
-def test_the_reference_epochs_are_those_of_most_lines_or_the_middle_of_three() -> None:
-    some = runs_of(("zero-init", 10, 30.0), ("zero-init", 30, 30.0), ("zero-init", 30, 60.0))
-    assert [run.line for run in ablation_rows.by_epochs(some)] == [
-        "zero-init, as for 30 epochs", "zero-init, as for 60 epochs",
-    ]  # fmt: skip
-    three = runs_of(*(("zero-init", 30, epochs) for epochs in (6.0, 1.5, 3.0)))
-    assert [run.line for run in ablation_rows.by_epochs(three)] == [
-        "zero-init, as for 60 epochs", "zero-init, as for 15 epochs", "zero-init, as for 30 epochs",
-    ]  # fmt: skip
-
-
-def test_while_the_reference_cannot_be_told_no_line_is_called_after_the_paper() -> None:
-    [alone] = ablation_rows.by_epochs(runs_of(("zero-init", 30, 15.0)))
-    assert alone.line == "zero-init, other epochs"
-    tied = [("zero-init", layers, epochs) for layers in (10, 30) for epochs in (15.0, 30.0)]
-    assert {run.line for run in ablation_rows.by_epochs(runs_of(*tied))} == {
-        "zero-init, other epochs"
-    }
-    for view in (ablation_rows.by_initialisation, ablation_rows.by_layers):
-        assert view(runs_of(("zero-init", 30, 15.0))) == []
-
-
-def test_numbers_that_are_none_of_the_paper_s_have_lines_of_their_own() -> None:
-    kinds = [("zero-init", layers, 30.0) for layers in (10, 30, 17)] + [("zero-init", 30, 45.0)]
-    by_layers = [run.line for run in ablation_rows.by_layers(runs_of(*kinds))]
-    assert by_layers[-1] == "zero-init, other layers"
-    assert len(by_layers) == 3  # that of 45 epochs is in another table
-    assert ablation_rows.by_epochs(runs_of(*kinds))[-1].line == "zero-init, other epochs"
-    unknown = ablation_rows.by_layers(runs_of(*kinds, backbone="mine"))
-    assert {run.line for run in unknown} == {"zero-init, other layers"}
-
-
-def test_sections_have_references_of_their_own(tmp_path: Path) -> None:
-    paper = runs_of(("zero-init", 10, 30.0), ("zero-init", 30, 30.0))
-    small = runs_of(("zero-init", 9, 3.0), ("zero-init", 28, 3.0),
-                    backbone="smollm2-135m-instruct")  # fmt: skip
-    lines = [run.line for run in ablation_rows.by_layers(paper + small)]
-    assert lines == ["zero-init, as 10 of 32 layers", "zero-init, as 30 of 32 layers"] * 2
-
-
-def test_a_claim_sees_each_ablation_as_lines_and_other_tasks_as_they_are() -> None:
-    first, second = runs_of(("zero-init", 30, 30.0), ("random-init", 30, 30.0))
-    test, val = ({**first.settings, "evaluated_on": name} for name in ("test", "val"))
-    kept = replace(first, task="qcm-a", method="lora", settings=test)
-    dropped = [replace(kept, settings=val), replace(first, settings=test)]
-    runs = ablation_rows.lines([kept, first, second, *dropped])
-    assert [run.heading for run in runs] == [
-        "lora", "zero-init, as 30 of 32 layers", "zero-init", "random-init",
-        "zero-init, as for 30 epochs",
-    ]  # fmt: skip

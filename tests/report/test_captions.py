@@ -5,24 +5,19 @@ from typing import Any
 
 import pytest
 
-from experiments.harness import registry
 from experiments.report.document import markdown
 from experiments.report.runs import read_runs
-from experiments.report.tables import captions
-from experiments.report.tables.definition import Table
-from experiments.report.tables.stacked import build
+from experiments.report.tables.write import document
 from tests.report.run_folders import lines_of, write_run
 
-COCO, FLICKR = captions.TABLES
+COCO, FLICKR = "coco", "flickr8k"
 
 
-def text(root: Path, table: Table) -> str:
-    return markdown(build(table, read_runs([root])))
+def text(root: Path, table: str) -> str:
+    return markdown(document(table, read_runs([root])))
 
 
-@pytest.fixture(autouse=True)
-def no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "experiments", lambda: {})
+pytestmark = pytest.mark.usefixtures("no_plan")
 
 
 def write(root: Path, method: str, task: str, seed: int, cider: float, **result: Any) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from experiments.mini_world.image_tasks import MINI
-from experiments.report.claims import Arithmetic, read_claims, statistics
-from experiments.report.claims.document import findings, write_claims
+from experiments.report import statistics
+from experiments.report.claims.definition import Arithmetic, read_claims
+from experiments.report.claims.write import findings, write_claims
 from experiments.report.document import markdown
 from experiments.vtab_vit.tasks import VTAB_1K
 from tests.report.run_folders import ENVIRONMENT, write_run, write_squad, write_vtab

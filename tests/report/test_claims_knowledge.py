@@ -7,7 +7,7 @@ import pytest
 from experiments.report import formats
 from experiments.report.document import markdown
 from experiments.report.runs import read_runs
-from experiments.report.tables import efficiency
+from experiments.report.tables.write import document
 from tests.report.run_folders import lines_of, write_run
 from tests.report.test_claims import NOISE, verdicts
 
@@ -68,12 +68,12 @@ def test_the_efficiency_table_has_it_where_a_run_measured_it(tmp_path: Path) -> 
     write_losses(tmp_path, "frozen", 0.7, seeds=1)
     write_losses(tmp_path, "lora", None, seeds=1)
     write_losses(tmp_path / "older", "lora", None, seeds=1)
-    table = markdown(efficiency.document(read_runs([tmp_path])))
+    table = markdown(document("efficiency", read_runs([tmp_path])))
     [header] = lines_of(table, "method")[1:]
     place = header.index("loss on other text")
     values = {line[0]: line[place] for line in lines_of(table, "frozen") if len(line) > place}
     assert values == {"frozen": "0.680"}
     assert lines_of(table, "lora")[1][place] == formats.NOTHING
     assert "Loss on other text: after training" in table
-    older = markdown(efficiency.document(read_runs([tmp_path / "older"])))
+    older = markdown(document("efficiency", read_runs([tmp_path / "older"])))
     assert "other text" not in older

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.report.claims import read_claims
-from experiments.report.claims.document import findings
+from experiments.report.claims.definition import read_claims
+from experiments.report.claims.write import findings
 from tests.report.run_folders import VAL_LOSSES, write_ablations, write_scienceqa
 
 AS_PAPER = {

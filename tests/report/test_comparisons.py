@@ -4,20 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from experiments.harness import registry
 from experiments.report.document import markdown
 from experiments.report.runs import read_runs
-from experiments.report.tables.comparisons import DOCUMENTS, document
+from experiments.report.tables.write import document
 from tests.report.run_folders import lines_of, write_squad, write_vtab
 
-
-@pytest.fixture(autouse=True)
-def no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "experiments", lambda: {})
+pytestmark = pytest.mark.usefixtures("no_plan")
 
 
 def text(root: Path, name: str = "zero_init_vtab_vit") -> str:
-    return markdown(document(DOCUMENTS[name], read_runs([root])))
+    return markdown(document(name, read_runs([root])))
 
 
 def write(root: Path, method: str, accuracies: list[float], task: str = "cifar10") -> None:

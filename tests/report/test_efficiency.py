@@ -6,21 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from experiments.report import document
+from experiments.report.document import Document, markdown
 from experiments.report.runs import read_runs
-from experiments.report.tables import efficiency
 from experiments.report.tables.cells import cells_csv
-from experiments.report.tables.write import write_tables
+from experiments.report.tables.write import document, write_tables
 from tests.report.run_folders import ENVIRONMENT, lines_of, section, write_run
 from zia_core.errors import ZiaError
 
 
-def made(*roots: Path) -> document.Document:
-    return efficiency.document(read_runs(roots))
+def made(*roots: Path) -> Document:
+    return document("efficiency", read_runs(roots))
 
 
 def table(*roots: Path) -> str:
-    return document.markdown(made(*roots))
+    return markdown(made(*roots))
 
 
 def test_without_runs_the_paper_stands_beside_missing_cells(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.report.figures import gates, losses, pareto, prompt_share, style, vtab_tasks
+from experiments.report.figures import gates, losses, pareto, prompt_share, style, task_bars
 from experiments.report.figures.shared import Drawn
 from experiments.report.figures.write import write_figures
 from experiments.report.runs import Runs, read_runs
@@ -81,7 +81,7 @@ def test_the_same_runs_give_the_same_bytes_in_another_process(tmp_path: Path) ->
 
 def test_bars_have_a_point_for_every_seed(tmp_path: Path) -> None:
     write_vtab(tmp_path, "zero-init", "dtd10_96", 0, 30, result={"train_loss_last": 2.2})
-    [drawn] = vtab_tasks.draw(runs_in(tmp_path))
+    [drawn] = task_bars.draw(runs_in(tmp_path))
     panels = [panel for panel in drawn.figure.axes if panel.get_visible()]
     assert [panel.get_title(loc="left") for panel in panels] == [
         "DTD, 10 classes", "CIFAR-10", "digits 8x8",
@@ -108,7 +108,7 @@ def test_the_tasks_of_mini_stand_in_one_figure(tmp_path: Path) -> None:
         for method in ("zero-init", "lora"):
             write_vtab(tmp_path, method, task, 0, 50, **backbone)
     runs = read_runs([tmp_path])
-    [drawn] = vtab_tasks.draw(runs)
+    [drawn] = task_bars.draw(runs)
     assert drawn.name == "tasks-vtab_vit-mini-pocket-vit-full-v1-mini"
     shown = [p.get_title(loc="left") for p in drawn.figure.axes if p.get_visible()]
     assert shown == ["digits 8x8", "land", "count"]
@@ -121,7 +121,7 @@ def test_the_tasks_of_mini_stand_in_one_figure(tmp_path: Path) -> None:
 
 def test_official_tasks_show_the_paper_s_value_too(tmp_path: Path) -> None:
     write_vtab(tmp_path, "zero-init", "cifar", 0, 80, profile="paper")
-    [drawn] = vtab_tasks.draw(read_runs([tmp_path]))
+    [drawn] = task_bars.draw(read_runs([tmp_path]))
     assert 82.2 in [line.get_xdata()[0] for line in drawn.figure.axes[0].lines]
 
 

@@ -1,6 +1,5 @@
 """`report.html` as bytes: what is in it, what cannot be in it, and that it is always the same."""
 
-import base64
 import json
 import os
 import random
@@ -17,11 +16,12 @@ import pytest
 from PIL import Image
 
 from experiments.alpaca_llama.instructions import own_instructions
+from experiments.harness.report_info import Asked
 from experiments.mini_world import provided
 from experiments.report.document import markdown
 from experiments.report.html.browser import browse
 from experiments.report.html.report import page_of, write_report
-from experiments.report.html.samples import Asked, captions, generations
+from experiments.report.html.samples import samples
 from experiments.report.html.text import code
 from experiments.report.html.trace import trace
 from experiments.report.runs import Runs, read_runs
@@ -214,12 +214,11 @@ def test_only_generated_images_are_shown(tmp_path: Path, monkeypatch: pytest.Mon
             {"set": "val-loss", "id": 11, "loss": 1.0, "labels": 2},
             {"set": "test", "id": 14, "caption": f"A {profile} picture."},
         ])  # fmt: skip
-    mini, small = captions(read_runs([tmp_path / "runs"]))
+    mini, small = samples(read_runs([tmp_path / "runs"]))
     [shown], [other] = mini.samples, small.samples
     assert shown.asked.text == "image 14"
     assert shown.answers == (("zero-init, seed 0", "A mini picture."),)
-    content = base64.b64decode(shown.asked.picture.removeprefix("data:image/png;base64,"))
-    assert Image.open(BytesIO(content)).size == first.size
+    assert Image.open(BytesIO(shown.asked.png)).size == first.size
     assert other.asked == Asked("image 14")
     assert shown.asked.reference
     text = page_of(read_runs([tmp_path / "runs"]))
@@ -236,7 +235,7 @@ def test_answers_to_the_world_s_instructions_stand_below_them(tmp_path: Path) ->
             {"set": "nine", "id": "list", "decoding": "greedy", "output": "Not shown."},
             {"set": "language", "id": asked[2].id, "loss": 1.0, "labels": 2},
         ])  # fmt: skip
-    [part] = generations(read_runs([tmp_path]))
+    [part] = samples(read_runs([tmp_path]))
     [shown] = part.samples
     assert shown.asked == Asked(asked[1].instruction, asked[1].input, asked[1].reference or "?")
     assert [text for _, text in shown.answers] == ["By zero-init.", "By lora."]

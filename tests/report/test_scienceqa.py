@@ -4,24 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from experiments.harness import registry
 from experiments.report.document import markdown
 from experiments.report.runs import read_runs
-from experiments.report.tables import scienceqa
-from experiments.report.tables.definition import Table
-from experiments.report.tables.stacked import build
+from experiments.report.tables.write import document
 from tests.report.run_folders import CLASSES, lines_of, write_scienceqa
 
-MAIN, OWN = scienceqa.TABLES
+MAIN, OWN = "scienceqa", "own_split"
 
 
-def text(root: Path, table: Table = MAIN) -> str:
-    return markdown(build(table, read_runs([root])))
+def text(root: Path, table: str = MAIN) -> str:
+    return markdown(document(table, read_runs([root])))
 
 
-@pytest.fixture(autouse=True)
-def no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "experiments", lambda: {})
+pytestmark = pytest.mark.usefixtures("no_plan")
 
 
 def test_every_class_stands_beside_the_paper_s(tmp_path: Path) -> None:
@@ -97,7 +92,7 @@ def test_the_own_split_is_a_table_of_its_own_with_what_the_image_adds(tmp_path: 
 
 def test_pairs_are_cells_with_the_runs_of_both(tmp_path: Path) -> None:
     write_pair(tmp_path, "qcm-a")
-    cells = build(MAIN, read_runs([tmp_path])).cells
+    cells = document(MAIN, read_runs([tmp_path])).cells
     [cell] = [c for c in cells if c.row == "zero-init minus zero-init-text" and c.column == "Avg"]
     assert (cell.mean, cell.n, cell.state, len(cell.runs)) == (2.0, 5, "ahead", 10)
 

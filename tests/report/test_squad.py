@@ -2,14 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments.harness import registry
 from experiments.report.document import markdown
 from experiments.report.runs import read_runs
-from experiments.report.tables import squad
-from experiments.report.tables.stacked import build
+from experiments.report.tables.write import document
 from tests.report.run_folders import lines_of, write_squad
 
-[TABLE] = squad.TABLES
+TABLE = "squad"
 V2 = {
     "has_answer_exact": 40.0,
     "has_answer_f1": 50.0,
@@ -19,12 +17,10 @@ V2 = {
 
 
 def text(root: Path) -> str:
-    return markdown(build(TABLE, read_runs([root])))
+    return markdown(document(TABLE, read_runs([root])))
 
 
-@pytest.fixture(autouse=True)
-def no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "experiments", lambda: {})
+pytestmark = pytest.mark.usefixtures("no_plan")
 
 
 def test_both_versions_stand_in_one_row_beside_the_paper(tmp_path: Path) -> None:
@@ -60,7 +56,7 @@ def test_without_v2_there_is_no_block_of_v2(tmp_path: Path) -> None:
 def test_parameters_are_not_averaged_over_versions(tmp_path: Path) -> None:
     for task, parameters in (("squad-v1.1", 788_482), ("squad-v2.0", 395_266)):
         write_squad(tmp_path, "zero-init", task, 0, 50.0, result={"tuned_parameters": parameters})
-    made = build(TABLE, read_runs([tmp_path])).cells
+    made = document(TABLE, read_runs([tmp_path])).cells
     cells = {cell.column: cell.mean for cell in made if cell.method == "zero-init"}
     assert cells["1.1 tuned parameters"] == 788_482
     assert cells["2.0 tuned parameters"] == 395_266

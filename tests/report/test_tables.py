@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from experiments.harness import registry
 from experiments.harness.registry import InvalidChoiceError
 from experiments.report.document import Document, Grid, Part
 from experiments.report.tables import latex
@@ -171,9 +170,8 @@ def test_bytes_depend_on_neither_order_nor_locale_nor_time_zone(
     ],
 )
 def test_a_damaged_run_stops_or_is_left_out_and_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, content: str, sentence: str
+    tmp_path: Path, no_plan: None, file: str, content: str, sentence: str
 ) -> None:
-    monkeypatch.setattr(registry, "experiments", lambda: {})  # nothing is planned
     write_vtab(tmp_path / "runs", "full", "cifar10", 0, 60)
     run = write_vtab(tmp_path / "runs", "full", "cifar10", 1, 90)
     (run / file).write_text(content)

@@ -12,27 +12,24 @@ from experiments.harness.spec import RunSpec
 from experiments.mini_world.image_tasks import MINI
 from experiments.report.document import Document, markdown
 from experiments.report.runs import read_runs
-from experiments.report.tables import stacked, vtab
-from experiments.report.tables.stacked import build
+from experiments.report.tables.write import document
+from experiments.vtab_vit.report_info import REPORT
 from experiments.vtab_vit.tasks import VTAB_1K
 from tests.report.run_folders import ENVIRONMENT, lines_of, section, write_vtab
 
-GROUPS, TASKS = vtab.TABLES
+GROUPS, TASKS = "vtab_groups", "vtab_tasks"
 NATURAL = [task.name for task in VTAB_1K if task.group == "natural"]
 
 
-def made(root: Path, table: stacked.Table = TASKS) -> Document:
-    return build(table, read_runs([root]))
+def made(root: Path, table: str = TASKS) -> Document:
+    return document(table, read_runs([root]))
 
 
-def text(root: Path, table: stacked.Table = TASKS) -> str:
+def text(root: Path, table: str = TASKS) -> str:
     return markdown(made(root, table))
 
 
-@pytest.fixture(autouse=True)
-def no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is planned is the experiment's matter; here nothing is, unless a test says so."""
-    monkeypatch.setattr(registry, "experiments", lambda: {})
+pytestmark = pytest.mark.usefixtures("no_plan")
 
 
 def test_without_runs_the_19_tasks_are_the_paper_s_and_missing(tmp_path: Path) -> None:
@@ -183,6 +180,7 @@ def test_partial_rows_say_how_many_seeds_are_planned(
         name="vtab_vit", version=1, title="", settings=Settings, tasks=(), methods=(),
         profiles=("small",), result_fields={}, plan=lambda profile, device: plan,
         run=lambda spec, folder: None, estimate=lambda spec: Estimate(None, None, ""),
+        report=REPORT,
     )  # fmt: skip
     monkeypatch.setattr(registry, "experiments", lambda: {"vtab_vit": experiment})
     for seed in range(3):

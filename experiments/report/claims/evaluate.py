@@ -4,17 +4,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
 
-from experiments.images.tasks import VTAB_GROUPS, Task
-from experiments.report import formats
-from experiments.report.claims import Arithmetic, Claim, Comparison, statistics
-from experiments.report.claims.statistics import FAILS, HOLDS, INCONCLUSIVE, NO_RUNS
+from experiments.harness.report_info import ReportInfo
+from experiments.report import formats, statistics
+from experiments.report.claims.definition import Arithmetic, Claim, Comparison
+from experiments.report.control import counts
 from experiments.report.measured import Measured, measure
 from experiments.report.paper import paper_table
-from experiments.report.pixel_control import counts
 from experiments.report.rows import MIXED, Column, Row, Section
-from experiments.vtab_vit.tasks import TASKS
-
-OFFICIAL = "official"  # all three groups of VTAB
+from experiments.report.statistics import FAILS, HOLDS, INCONCLUSIVE, NO_RUNS
 
 
 @dataclass(frozen=True)
@@ -30,9 +27,9 @@ def computed(claim: Claim) -> Finding:
     return _together([_arithmetic(part) for part in claim.parts if isinstance(part, Arithmetic)])
 
 
-def tested(claim: Claim, section: Section) -> Finding:
+def tested(claim: Claim, section: Section, info: ReportInfo) -> Finding:
     """Return the verdict on a claim from the runs of one profile, backbone, data and version."""
-    return _together([_compare(p, section) for p in claim.parts if isinstance(p, Comparison)])
+    return _together([_compare(p, section, info) for p in claim.parts if isinstance(p, Comparison)])
 
 
 def _together(findings: Sequence[Finding]) -> Finding:
@@ -55,10 +52,10 @@ def _arithmetic(part: Arithmetic) -> Finding:
     return Finding(HOLDS if holds else FAILS, f"{part.label}: {counted}; printed {cell.printed}")
 
 
-def _compare(part: Comparison, section: Section) -> Finding:
-    tasks = _tasks(part, section)
-    if any(name in TASKS and TASKS[name].group.startswith("mini-") for name in tasks):
-        part = replace(part, label=f"{part.label} (generated tasks, none of VTAB's)")
+def _compare(part: Comparison, section: Section, info: ReportInfo) -> Finding:
+    tasks, remarks = _tasks(part, section, info)
+    if remarks:
+        part = replace(part, label=f"{part.label} ({'; '.join(remarks)})")
     rows = [_rows(section, method, tasks) for method in (part.ours, part.other)]
     missing = [m for m, found in zip((part.ours, part.other), rows, strict=True) if not found]
     if missing:
@@ -160,28 +157,23 @@ def _rows(section: Section, method: str, tasks: Sequence[str]) -> list[Row]:
     return [row for row in section.rows if row.method == method and row.of(tasks).done]
 
 
-def _tasks(part: Comparison, section: Section) -> tuple[str, ...]:
-    """The tasks of a part, its groups written out."""
+def _tasks(
+    part: Comparison, section: Section, info: ReportInfo
+) -> tuple[tuple[str, ...], list[str]]:
+    """The tasks of a part, its groups written out, and what is to be said of them."""
     found: list[str] = []
+    remarks: dict[str, None] = {}
     for name in part.tasks:
-        if name == "@small":
-            found += [task for task in TASKS if _counts(part, section, task)]
-        elif name.startswith("@"):
-            found += [each.name for each in TASKS.values() if _is_of(name[1:], each, section)]
+        if name.startswith("@"):
+            group = info.group(name[1:], section.key["profile"])
+            tasks = [t for t in group.tasks if not group.if_they_count or _counts(section, t, info)]
+            found += tasks
+            remarks |= dict.fromkeys([group.remark] if tasks and group.remark else [])
         else:
             found.append(name)
-    return tuple(found) or ("none",)  # no task, rather than all
+    return tuple(found) or ("none",), list(remarks)  # no task, rather than all
 
 
-def _is_of(group: str, task: Task, section: Section) -> bool:
-    """Whether a task is of a group of VTAB's, or of all three; in `mini` what stands in for it."""
-    groups: tuple[str, ...] = VTAB_GROUPS if group == OFFICIAL else (group,)
-    if section.key["profile"] == "mini":
-        groups = tuple(f"mini-{name}" for name in groups)
-    return task.group in groups
-
-
-def _counts(part: Comparison, section: Section, name: str) -> bool:
-    """Whether a small task has runs, and a linear probe on the backbone beats one on pixels."""
-    column = Column("accuracy", "", "", formats.number, tasks=(name,))
-    return not TASKS[name].official and counts(section, column) is True
+def _counts(section: Section, task: str, info: ReportInfo) -> bool:
+    column = Column(info.score.field, "", "", formats.number, tasks=(task,))
+    return info.control is not None and counts(section, column, info.control) is True

@@ -1,13 +1,14 @@
-"""What the figures of ScienceQA's ablations have in common."""
+"""What the figures of ablations share: the sections of their table, and how points look."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from experiments.report.figures import style
 from experiments.report.measured import Measured
-from experiments.report.rows import Section
+from experiments.report.rows import Column, Section
 from experiments.report.runs import Runs
-from experiments.report.tables.ablations import TABLES
+from experiments.report.tables.definition import Table
+from experiments.report.tables.read import tables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,10 +18,26 @@ GREEDY = style.look("zero-init")
 LIKELIHOOD = style.Look("#0072B2", "^", "-.")
 
 
-def sections_of(runs: Runs, name: str) -> list[Section]:
-    """Return the sections of the table `name`, with its lines as rows in the table's order."""
-    [table] = [table for table in TABLES if table.name == name]
-    return [section for section in table.sections(runs) if section.key]
+def sections_of(runs: Runs, figure: str) -> Iterator[tuple[Table, Section]]:
+    """Yield each section, with runs, of the tables that have this figure."""
+    for table in tables():
+        if table.figure == figure:
+            yield from ((table, section) for section in table.sections(runs) if section.key)
+
+
+def paper_rows(table: Table) -> list[float]:
+    """Return those rows of the paper's that are numbers, as of layers or epochs."""
+    return [float(row) for row in (table.paper.rows() if table.paper else []) if row.isdecimal()]
+
+
+def printed(table: Table, column: Column) -> list[tuple[float, float]]:
+    """Return the paper's numbers in a column, each after the number that its row is."""
+    cells = table.paper.cells if table.paper else ()
+    found: dict[float, float] = {}
+    for cell in cells:  # the number to compare with comes first
+        if cell.column == column.title and cell.row.isdecimal() and cell.value is not None:
+            found.setdefault(float(cell.row), cell.value)
+    return list(found.items())
 
 
 def points(

@@ -4,15 +4,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from experiments.harness.stored import ADAPTER, METRICS, StoredRun, with_adapter
+from experiments.report.described import described, scored_sections, tasks_of
 from experiments.report.figures import style
 from experiments.report.figures.heat import by_layer, heat_map, height, ticks
 from experiments.report.figures.shared import (
-    SCORES,
     Drawn,
-    final_sections,
     stem,
     subtitle,
-    tasks,
     title_of,
 )
 from experiments.report.rows import Section
@@ -29,9 +27,9 @@ OVER_TRAINING = 3  # evaluations from which on there is something to see
 
 def draw(runs: Runs) -> Iterator[Drawn]:
     """Yield a heat map for each section and task: the first seed that has its gates here."""
-    for experiment in SCORES:
-        for section in final_sections(runs, experiment):
-            for task in tasks(section):
+    for experiment, info in described().items():
+        for section in scored_sections(runs, experiment, info):
+            for task in tasks_of(section, info):
                 for run in finished(section, task):
                     try:
                         recorded = _recorded(runs.one(run))
@@ -39,7 +37,7 @@ def draw(runs: Runs) -> Iterator[Drawn]:
                         runs.give_up(runs.one(run).name, error)
                         continue
                     if recorded:
-                        title = f"{subtitle(section)}\n{title_of(task)}, seed {run.seed}"
+                        title = f"{subtitle(section)}\n{title_of(task, info)}, seed {run.seed}"
                         name = stem("gates", experiment, section, task)
                         yield Drawn(name, _figure(title, recorded))
                         break

@@ -9,7 +9,6 @@ from experiments.report.figures import ablations, losses, style
 from experiments.report.figures.shared import Drawn, stem, subtitle
 from experiments.report.rows import Row, Section
 from experiments.report.runs import Runs
-from experiments.scienceqa.plan import NAME
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
@@ -20,14 +19,14 @@ POINTS = 30  # of a curve, or so: the paper's has one an epoch
 
 def draw(runs: Runs) -> Iterator[Drawn]:
     """Yield a figure for each section in which one of the two has a finished run with its log."""
-    for section in ablations.sections_of(runs, "initialisation"):
+    for table, section in ablations.sections_of(runs, "initialisation"):
         curves = {
             section.label(row).removesuffix(" †"): (row.method, curve)
             for row in section.begun
             if (curve := _curve(runs, row))
         }
         if curves:
-            name = stem("initialisation", NAME, section)
+            name = stem("initialisation", table.experiment, section)
             yield Drawn(name, _figure(section, curves))
 
 

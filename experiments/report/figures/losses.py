@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from experiments.harness.report_info import ReportInfo
+from experiments.report.described import described, scored_sections
 from experiments.report.figures import style
 from experiments.report.figures.shared import (
-    SCORES,
     Drawn,
-    final_sections,
     flat,
     grid,
     groups,
@@ -32,10 +32,10 @@ BINS = 40  # points of a curve: each is the mean of so many steps
 def draw(runs: Runs) -> Iterator[Drawn]:
     """Yield the curves of every section, a panel a task, and those of the paper."""
     yield Drawn(PAPER, _paper())
-    for experiment in SCORES:
-        for section in final_sections(runs, experiment):
-            for group, together in groups(section).items():
-                figure = _figure(runs, section, together)
+    for experiment, info in described().items():
+        for section in scored_sections(runs, experiment, info):
+            for group, together in groups(section, info).items():
+                figure = _figure(runs, section, info, together)
                 if figure is not None:
                     yield Drawn(stem("losses", experiment, section, *group), figure)
 
@@ -61,7 +61,9 @@ def draw_paper(panel: "Axes") -> None:
         panel.plot(epochs, losses, line, color=colour, marker=marker, markersize=2.5, label=row)
 
 
-def _figure(runs: Runs, section: Section, together: Sequence[str]) -> "Figure | None":
+def _figure(
+    runs: Runs, section: Section, info: ReportInfo, together: Sequence[str]
+) -> "Figure | None":
     curves = {
         task: {
             section.label(row).removesuffix(" †"): (row.method, curve)
@@ -93,7 +95,7 @@ def _figure(runs: Runs, section: Section, together: Sequence[str]) -> "Figure | 
         if place >= len(curves) - across:
             panel.set_xlabel("step")
         if len(curves) > 1:
-            panel.set_title(title_of(task), loc="left", pad=2)
+            panel.set_title(title_of(task, info), loc="left", pad=2)
     for panel in shown[len(curves) :]:
         panel.set_visible(False)
     figure.suptitle(subtitle(section), fontsize=7.5)

@@ -6,45 +6,44 @@ from typing import TYPE_CHECKING
 from experiments.report.figures import ablations, style
 from experiments.report.figures.shared import Drawn, stem, subtitle
 from experiments.report.measured import measure
-from experiments.report.paper import paper_table
 from experiments.report.rows import Row, Section
 from experiments.report.runs import Runs
-from experiments.report.tables.ablations import ACCURACY, LIKELIHOOD, TRAINING, VALIDATION
-from experiments.scienceqa.plan import ABLATED_EPOCHS, NAME
+from experiments.report.tables.definition import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 CURVES = (  # panel, column, look, what it is
-    (0, TRAINING, style.Look("#009E73", "v", "--"), "training loss"),
-    (0, VALIDATION, style.Look("#CC79A7", "D"), "validation loss"),
-    (1, ACCURACY, ablations.GREEDY, "accuracy"),
-    (1, LIKELIHOOD, ablations.LIKELIHOOD, "accuracy by likelihood"),
+    (0, "training loss", style.Look("#009E73", "v", "--"), "training loss"),
+    (0, "validation loss", style.Look("#CC79A7", "D"), "validation loss"),
+    (1, "validation accuracy", ablations.GREEDY, "accuracy"),
+    (1, "likelihood accuracy", ablations.LIKELIHOOD, "accuracy by likelihood"),
 )
 
 
 def draw(runs: Runs) -> Iterator[Drawn]:
     """Yield a figure for each section with finished runs: the paper's numbers left, ours right."""
-    for section in ablations.sections_of(runs, "overfitting"):
+    for table, section in ablations.sections_of(runs, "overfitting"):
         rows = sorted((row for row in section.begun if row.done), key=lambda row: _epochs(row))
         if rows:
-            yield Drawn(stem("overfitting", NAME, section), _figure(section, rows))
+            yield Drawn(
+                stem("overfitting", table.experiment, section), _figure(table, section, rows)
+            )
 
 
 def _epochs(row: Row) -> float:
     return float(row.settings["epochs"])
 
 
-def _figure(section: Section, rows: list[Row]) -> "Figure":
+def _figure(table: Table, section: Section, rows: list[Row]) -> "Figure":
     figure, panels = style.new(height=3.4, nrows=2, ncols=2, sharex="col")
-    table = paper_table("overfitting")
-    for place, column, look, label in CURVES:
+    for place, title, look, label in CURVES:
+        column = table.column(title)
         left, right = panels[place]
-        printed = [table.find(str(epochs), column.title) for epochs in ABLATED_EPOCHS]
-        if all(printed):
+        if printed := ablations.printed(table, column):
             left.plot(
-                ABLATED_EPOCHS, [cells[0].value for cells in printed], look.line,
+                *zip(*printed, strict=True), look.line,
                 color=look.colour, marker=look.marker, markersize=4,
             )  # fmt: skip
         found = [measure(row, column) for row in rows]
@@ -55,7 +54,7 @@ def _figure(section: Section, rows: list[Row]) -> "Figure":
     panels[1][0].set_ylabel("validation accuracy (%)")
     panels[0][0].set_title("the paper, LLaMA-7B", fontsize=7.5)
     panels[0][1].set_title("ours", fontsize=7.5)
-    _ticks(panels[1][0], list(ABLATED_EPOCHS))
+    _ticks(panels[1][0], ablations.paper_rows(table))
     _ticks(panels[1][1], sorted({_epochs(row) for row in rows}))
     figure.suptitle(subtitle(section), fontsize=7.5)
     above, below = (panel.get_legend_handles_labels() for panel in panels[:, 1])

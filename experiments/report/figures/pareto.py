@@ -3,73 +3,69 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from experiments.harness.report_info import ReportInfo
+from experiments.report.control import counts
+from experiments.report.described import described, scored_sections, tasks_of
 from experiments.report.figures import style
 from experiments.report.figures.shared import (
-    SCORES,
     Drawn,
-    Score,
-    final_sections,
     stem,
     subtitle,
-    tasks,
     title_of,
 )
 from experiments.report.measured import Measured, measure
-from experiments.report.pixel_control import counts
 from experiments.report.rows import Column, Row, Section
 from experiments.report.runs import Runs
-from experiments.vtab_vit.tasks import TASKS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # A loss beyond so many times the frozen backbone's would press all others together.
 OFF_SCALE = 1.5
-NOT_A_METHOD = ("pixel-probe",)  # a control: it does not use the backbone
 
 
 def draw(runs: Runs) -> Iterator[Drawn]:
-    """Yield a figure for each section: over the mean of the VTAB tasks, or for each other task."""
-    for experiment in SCORES:
-        for section in final_sections(runs, experiment):
-            for name, found in _panels(experiment, section):
-                left_out = [task for task in found if _does_not_count(experiment, section, task)]
+    """Yield a figure for each section: and each mean of tasks, or task."""
+    for experiment, info in described().items():
+        for section in scored_sections(runs, experiment, info):
+            for name, found in _panels(section, info).items():
+                left_out = [task for task in found if _does_not_count(section, task, info)]
                 together = [task for task in found if task not in left_out]
-                figure = together and _figure(SCORES[experiment], section, together, left_out)
+                figure = together and _figure(info, section, together, left_out)
                 if figure:
                     yield Drawn(stem("parameters", experiment, section, name), figure)
 
 
-def _panels(experiment: str, section: Section) -> Iterator[tuple[str, list[str]]]:
-    if experiment != "vtab_vit":
-        for task in tasks(section):
-            yield task, [task]
-        return
+def _panels(section: Section, info: ReportInfo) -> dict[str, list[str]]:
+    """The tasks that have one score together, by the name of their group or their own."""
     found: dict[str, list[str]] = {}
-    for task in tasks(section):
-        name = "vtab" if TASKS[task].official else TASKS[task].group.split("-")[0]
-        found.setdefault(name, []).append(task)
-    yield from found.items()
+    for task in tasks_of(section, info):
+        names = [name for name in info.averaged if task in info.groups[name].tasks]
+        found.setdefault((names or [task])[0], []).append(task)
+    return found
 
 
-def _does_not_count(experiment: str, section: Section, task: str) -> bool:
-    """Whether a probe on the pixels is as good as one on the backbone, as far as that is known."""
-    if experiment != "vtab_vit" or TASKS[task].official:
+def _does_not_count(section: Section, task: str, info: ReportInfo) -> bool:
+    """Whether a task fails the experiment's control, as far as that is known."""
+    control = info.control
+    if control is None or task not in control.tasks:
         return False
-    column = Column(SCORES[experiment].field, task, "", lambda m, s: "", tasks=(task,))
-    return counts(section, column) is False
+    column = Column(info.score.field, task, "", lambda m, s: "", tasks=(task,))
+    return counts(section, column, control) is False
 
 
 def _figure(
-    score: Score, section: Section, together: Sequence[str], left_out: Sequence[str]
+    info: ReportInfo, section: Section, together: Sequence[str], left_out: Sequence[str]
 ) -> "Figure | None":
+    score = info.score
+    baseline = info.control.baseline if info.control else ""  # not a method: no backbone
     mean = Column(score.field, "", "", lambda m, s: "", scale=score.scale, tasks=tuple(together))
     tuned = Column("tuned_parameters", "", "", lambda m, s: "", tasks=tuple(together))
     points: list[tuple[Row, float, Measured]] = []
     frozen: tuple[str, float] | None = None  # a method without parameters
     for row in _in_order(section):
         one, size = measure(row, mean), measure(row, tuned)
-        if one.mean is None or size.mean is None or row.method in NOT_A_METHOD:
+        if one.mean is None or size.mean is None or row.method == baseline:
             continue
         if size.mean == 0:
             frozen = (row.method, one.mean)
@@ -101,9 +97,9 @@ def _figure(
     if frozen:
         panel.axhline(frozen[1], color="#777777", linestyle=":", linewidth=1, label=frozen[0])
     panel.set_xlabel("tuned parameters, head included")
-    what = title_of(together[0]) if len(together) == 1 else f"mean of {len(together)} tasks"
+    what = title_of(together[0], info) if len(together) == 1 else f"mean of {len(together)} tasks"
     if left_out:
-        what += f"; not {', '.join(map(title_of, left_out))}: does not count"
+        what += f"; not {', '.join(title_of(task, info) for task in left_out)}: does not count"
     panel.set_ylabel(score.title)
     panel.set_title(f"{subtitle(section)}\n{what}", fontsize=7.5)
     panel.grid(axis="y", linewidth=0.4, color="#DDDDDD")

@@ -4,21 +4,19 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from experiments.harness.archive import FilePath
+from experiments.harness.stored import PROMPT_SHARE
 from experiments.io.files import read_json
+from experiments.report.described import described, scored_sections, tasks_of
 from experiments.report.figures import style
 from experiments.report.figures.gates import finished
 from experiments.report.figures.heat import by_layer, heat_map, height, ticks
 from experiments.report.figures.shared import (
-    SCORES,
     Drawn,
-    final_sections,
     stem,
     subtitle,
-    tasks,
     title_of,
 )
 from experiments.report.runs import Runs
-from experiments.training.prompt_share import NAME
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
@@ -27,15 +25,15 @@ if TYPE_CHECKING:
 
 def draw(runs: Runs) -> Iterator[Drawn]:
     """Yield a heat map for each section and task: the first seed that recorded the share."""
-    for experiment in SCORES:
-        for section in final_sections(runs, experiment):
-            for task in tasks(section):
+    for experiment, info in described().items():
+        for section in scored_sections(runs, experiment, info):
+            for task in tasks_of(section, info):
                 for run in finished(section, task):
                     stored = runs.one(run)
-                    path = stored.path / NAME
+                    path = stored.path / PROMPT_SHARE
                     if not path.exists():
                         continue
-                    title = f"{subtitle(section)}\n{title_of(task)}, seed {run.seed}"
+                    title = f"{subtitle(section)}\n{title_of(task, info)}, seed {run.seed}"
                     try:
                         figure = _figure(title, path)
                     except ZiaError as error:

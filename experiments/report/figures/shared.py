@@ -1,48 +1,16 @@
-"""What the figures of runs have in common: sections of final runs, and their names."""
+"""What figures of runs share: their names, titles and panels."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from experiments.report.rows import (
-    SECTION_OF_TASKS,
-    Section,
-    sections,
-    training_fell,
-    validation_fell,
-)
-from experiments.report.runs import Runs, select
+from experiments.harness.report_info import ReportInfo
+from experiments.report.described import tasks_of
+from experiments.report.rows import Section
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-@dataclass(frozen=True)
-class Score:
-    """What a run of an experiment is judged by."""
-
-    field: str
-    title: str  # with its unit
-    scale: float = 1.0
-    higher_is_better: bool = True
-    only: "dict[str, object] | None" = None  # settings of the runs that are judged
-    tasks: tuple[str, ...] = ()  # those that are judged; empty: all
-
-
-SCORES = {
-    "alpaca_llama": Score("val_loss", "validation loss (nats a token)", higher_is_better=False),
-    "vtab_vit": Score("accuracy", "top-1 accuracy (%)", 100, only={"phase": "final"}),
-    "squad_roberta": Score("f1", "F1 (%)", only={"phase": "final"}),
-    # Its ablations have figures of their own.
-    "scienceqa": Score(
-        "acc_average",
-        "accuracy (%)",
-        only={"evaluated_on": "test"},
-        tasks=("qcm-a", "own-split"),
-    ),
-    "coco_caption": Score("CIDEr", "CIDEr (x 100)", 100),
-}
 
 
 @dataclass(frozen=True)
@@ -53,45 +21,21 @@ class Drawn:
     figure: "Figure"
 
 
-def final_sections(runs: Runs, experiment: str) -> list[Section]:
-    """Return the runs that count, by profile, backbone, data and version."""
-    score = SCORES[experiment]
-    losses = ("train_loss_first", "train_loss_last")
-    ends = ("val_loss_start", "val_loss") if experiment == "alpaca_llama" else losses
-    fields: dict[str, Any] = dict.fromkeys((score.field, "tuned_parameters", *ends), float | None)
-    found = select(runs, experiment, fields, score.only)
-    found = [run for run in found if not score.tasks or run.task in score.tasks]
-    fell = validation_fell if experiment == "alpaca_llama" else training_fell
-    return [s for s in sections(found, (), SECTION_OF_TASKS, fell) if s.key]
+def groups(section: Section, info: ReportInfo) -> dict[tuple[str, ...], list[str]]:
+    """Return the tasks of a section that are drawn in one figure, by the name of their group.
 
-
-def tasks(section: Section) -> list[str]:
-    """Return the tasks that have runs, in the order of the experiment's list."""
-    seen = {task for row in section.rows for task in {run.task for run in row.runs}}
-    from experiments.vtab_vit.tasks import TASKS
-
-    return [task for task in TASKS if task in seen] + sorted(seen - set(TASKS))
-
-
-def groups(section: Section) -> dict[tuple[str, ...], list[str]]:
-    """Return the tasks of a section that stand in one figure: those of one group of VTAB, or all.
-
-    The key is the name of the group, if there is one; the few tasks of `mini` stand together.
+    Tasks without a group have one figure, without a name.
     """
-    from experiments.vtab_vit.tasks import TASKS
-
     found: dict[tuple[str, ...], list[str]] = {}
-    for task in tasks(section):
-        group = (TASKS[task].group.split("-")[0],) if task in TASKS else ()
-        found.setdefault(group, []).append(task)
+    for task in tasks_of(section, info):
+        names = [name for name in info.drawn_together if task in info.groups[name].tasks]
+        found.setdefault(tuple(names[:1]), []).append(task)
     return found
 
 
-def title_of(task: str) -> str:
-    """Return the task as tables name it, less what is too long for half a column."""
-    from experiments.vtab_vit.tasks import TASKS
-
-    return TASKS[task].title.removesuffix(", 96 px") if task in TASKS else task
+def title_of(task: str, info: ReportInfo) -> str:
+    """Return the title of a task, in half a column."""
+    return info.short_titles.get(task, task)
 
 
 def stem(kind: str, experiment: str, section: Section, *more: str) -> str:

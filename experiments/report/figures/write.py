@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from experiments.harness.stored import PROMPT_SHARE
 from experiments.io.files import check_output, write_atomic
 from experiments.report.figures import (
     gates,
@@ -14,11 +15,10 @@ from experiments.report.figures import (
     pareto,
     prompt_share,
     style,
-    vtab_tasks,
+    task_bars,
 )
 from experiments.report.figures.shared import Drawn
 from experiments.report.runs import Runs, read_runs
-from experiments.training.prompt_share import NAME as PROMPT_SHARE
 
 
 class Kind(NamedTuple):
@@ -30,7 +30,7 @@ class Kind(NamedTuple):
 
 
 KINDS = (
-    Kind("accuracy by VTAB task", vtab_tasks.draw, "finished runs of vtab_vit"),
+    Kind("accuracy by VTAB task", task_bars.draw, "finished runs of vtab_vit"),
     Kind("score against tuned parameters", pareto.draw, "finished runs of two methods"),
     Kind("training loss", losses.draw, "finished runs with a metrics.jsonl"),
     Kind(

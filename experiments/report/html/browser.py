@@ -9,7 +9,7 @@ from typing import Any
 from experiments.harness.stored import StoredRun
 from experiments.io.output import plain
 from experiments.report import formats
-from experiments.report.figures.shared import SCORES
+from experiments.report.described import described
 from experiments.report.runs import Run, Runs, select
 from zia_core.errors import ZiaError
 
@@ -55,8 +55,9 @@ def _seen(value: Any) -> Any:
 def browse(runs: Runs) -> Browser:
     """Read every run; one whose log is damaged is given up as `runs` says."""
     browser = Browser()
+    infos = described()
     for experiment in sorted({stored.experiment for stored in runs.found.values()}):
-        score = SCORES.get(experiment)
+        score = infos[experiment].score if experiment in infos else None
         fields = {score.field: float | None} if score else {}
         for run in select(runs, experiment, fields, trials=True):
             stored = runs.one(run)

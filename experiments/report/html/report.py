@@ -13,7 +13,7 @@ from pathlib import Path
 
 from experiments.io.files import check_output, write_atomic
 from experiments.io.output import plain
-from experiments.report.claims.document import findings_of
+from experiments.report.claims.write import findings_of
 from experiments.report.document import Document
 from experiments.report.figures import style
 from experiments.report.figures.shared import Drawn
@@ -21,7 +21,7 @@ from experiments.report.figures.write import Kind, by_kind
 from experiments.report.html import text
 from experiments.report.html.browser import browse
 from experiments.report.html.provenance import origins
-from experiments.report.html.samples import captions, generations
+from experiments.report.html.samples import samples
 from experiments.report.html.trace import trace
 from experiments.report.runs import Runs, read_runs
 from experiments.report.tables import write
@@ -67,7 +67,7 @@ def page_of(runs: Runs) -> str:
     """Return the page of these runs."""
     # What reads most of a run folder comes first: it finds what is damaged before anything is told.
     browser = browse(runs)
-    written = {"answers": generations(runs), "captions": captions(runs)}
+    written = samples(runs)
     figures = _figures(runs)
     claims = findings_of(runs)
     documents = write.made_of(runs)

@@ -20,7 +20,7 @@ def environment(templates: Path) -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    engine.filters |= {"one_line": one_line, "code": code, "slug": slug}
+    engine.filters |= {form.__name__: form for form in (one_line, code, data_address, slug)}
     return engine
 
 

@@ -11,7 +11,7 @@ from A and B; D from memory.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from experiments.io.files import read_json
 from zia_core.errors import ZiaError
@@ -64,20 +64,25 @@ def names() -> list[str]:
     return sorted(path.stem for path in Path(__file__).parent.glob("*.json"))
 
 
-def paper_table(name: str) -> PaperTable:
-    """Return the table in `<name>.json`; ZiaError if there is none or a cell is not well formed."""
-    path = Path(__file__).with_name(f"{name}.json")
-    stored = conform_fields(
+def paper_table(stored: str | dict[str, Any], where: str = "") -> PaperTable:
+    """Return the table in `<name>.json`, or in an object of that form from the file `where`.
+
+    ZiaError if there is none or a cell is not well formed.
+    """
+    if isinstance(stored, str):
+        path = Path(__file__).with_name(f"{stored}.json")
+        stored, where = read_json(path), str(path)
+    table = conform_fields(
         {"title": str, "conditions": str, "defaults": dict, "cells": list},
-        {"defaults": {}} | read_json(path),
-        str(path),
+        {"defaults": {}} | stored,
+        where,
     )
     kinds = get_type_hints(PaperCell)
-    defaults = stored.pop("defaults")
+    defaults = table.pop("defaults")
     cells = []
-    for number, cell in enumerate(stored.pop("cells")):
-        where = f"{path}, cell {number}"
+    for number, cell in enumerate(table.pop("cells")):
+        place = f"{where}, cell {number}"
         if not isinstance(cell, dict):
-            raise ZiaError(f"{where} must be a JSON object with {', '.join(kinds)}")
-        cells.append(PaperCell(**conform_fields(kinds, defaults | cell, where)))
-    return PaperTable(**stored, cells=tuple(cells))
+            raise ZiaError(f"{place} must be a JSON object with {', '.join(kinds)}")
+        cells.append(PaperCell(**conform_fields(kinds, defaults | cell, place)))
+    return PaperTable(**table, cells=tuple(cells))

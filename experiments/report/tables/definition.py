@@ -1,11 +1,15 @@
-"""What a table of methods shows, as data."""
+"""What a table shows, as data; `read` makes it of a file."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
-from experiments.report.rows import SECTION_OF_TASKS, Column, Row, Section, sections, training_fell
-from experiments.report.runs import Run, Runs, select
+from experiments.harness.report_info import ReportInfo
+from experiments.report.described import final_runs, lines
+from experiments.report.paper import PaperTable
+from experiments.report.rows import SECTION_OF_TASKS, Column, Row, Section, sections
+from experiments.report.runs import Run, Runs
+
+Rows = tuple[tuple[str | None, str | None], ...]
 
 
 @dataclass(frozen=True)
@@ -15,54 +19,71 @@ class Block:
     columns: tuple[Column, ...]
     caption: str = ""
     paper: bool = True  # whether the paper has these columns
-    # The tasks count only where the first method's mean is above the second's.
-    control: tuple[str, str] | None = None
+    counts: bool = False  # whether the last line says which tasks count
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a table shows. `rows` names our method (None: we have none) and the paper's row."""
+    """What a table shows; the fields are those of its file."""
 
     name: str
-    experiment: str | None  # None: the table reads no runs
-    paper: str | None  # the file of the paper's numbers; None: the paper has no such table
-    rows: tuple[tuple[str | None, str | None], ...]
+    order: int
+    layout: str
+    experiment: str  # empty: the paper's numbers stand alone
+    info: ReportInfo  # of the experiment
+    paper: PaperTable | None
+    title: str
+    intro: str
+    line_title: str
+    lines: str | None
+    figure: str | None
+    tasks: tuple[str, ...]
+    shown_settings: tuple[str, ...]
+    rows: Rows
     blocks: tuple[Block, ...]
-    title: str = ""  # of a table that the paper does not have
-    intro: str = ""
-    lines: str = "method"  # what a line is
-    tasks: tuple[str, ...] = ()  # whose runs are read; empty: of all tasks
-    only: Mapping[str, object] = field(default_factory=dict)  # settings that a run must have
-    # Which of these runs are shown, each with the name of its line if that is not its method.
-    arranged: "Callable[[Sequence[Run]], list[Run]]" = list
-    shown: tuple[str, ...] = ()  # settings in the label of every line of ours
-    fell: Callable[[Run], bool] = training_fell
-    # Further fields that the results must have; those of the columns and of `fell` are added.
-    measured: Mapping[str, Any] = field(default_factory=dict)
-    # Fields that are read where they are there: results of older runs do not have them.
-    newer: Mapping[str, Any] = field(default_factory=dict)
-    notes: "Callable[[Section], Iterator[str]] | None" = None
-    about_row: "Callable[[Row], str] | None" = None
-    # Lines whose paired difference is shown, the first minus the second, in the columns `paired`.
-    pairs: tuple[tuple[str, str], ...] = ()
-    paired: tuple[Column, ...] = ()
+    reads: tuple[str, ...]
+    reads_if_there: tuple[str, ...]
+    notes: tuple[Callable[[Section, ReportInfo], Iterable[str]], ...]
+    row_note: Callable[[Row, ReportInfo], str] | None
+    pairs: tuple[tuple[str, str], ...]
+    paired: tuple[Column, ...]
+    ours: str  # of a comparison: the method that the others are compared with
 
     @property
     def methods(self) -> list[str]:
         """Our lines that are there even without runs."""
         return [method for method, _ in self.rows if method is not None]
 
-    def fields(self) -> dict[str, Any]:
-        """Return every field of result.json that the table reads, with its type."""
-        columns = [column for block in self.blocks for column in block.columns]
-        read = {column.field: float | None for column in columns if column.field}
-        ends = {"train_loss_first": float | None, "train_loss_last": float | None}
-        return read | ends | dict(self.measured)
+    @property
+    def columns(self) -> list[Column]:
+        """The columns of all blocks."""
+        return [column for block in self.blocks for column in block.columns]
 
-    def sections(self, runs: Runs) -> list[Section]:
+    def column(self, title: str) -> Column:
+        """Return the column of that title."""
+        return next(column for column in self.columns if column.title == title)
+
+    def runs(self, runs: Runs) -> list[Run]:
         """Return the runs that the table shows; ZiaError names one with a damaged file."""
-        found: list[Run] = []
-        if self.experiment:
-            found = select(runs, self.experiment, self.fields(), self.only, newer=self.newer)
+        if not self.experiment:
+            return []
+        fields = [c.field for c in self.columns if c.field and not c.if_there]
+        if_there = [c.field for c in self.columns if c.if_there]
+        found = final_runs(
+            runs,
+            self.experiment,
+            self.info,
+            (*fields, *self.reads),
+            (*if_there, *self.reads_if_there),
+        )
         found = [run for run in found if not self.tasks or run.task in self.tasks]
-        return sections(self.arranged(found), self.methods, SECTION_OF_TASKS, self.fell, self.shown)
+        return lines(self.info, self.lines, found) if self.lines else found
+
+    def sections(self, runs: Runs, by: tuple[str, ...] = SECTION_OF_TASKS) -> list[Section]:
+        """Return these runs as rows of the table, a section for what may stand together."""
+        return sections(self.runs(runs), self.methods, by, self.info.trained, self.shown_settings)
+
+    def notes_on(self, section: Section) -> Iterator[str]:
+        """Yield the table's notes on a section."""
+        for note in self.notes:
+            yield from note(section, self.info)

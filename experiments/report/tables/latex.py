@@ -56,7 +56,7 @@ def _table(
     caption = ". ".join(
         text.rstrip(".:") for text in (document.title, part.title, grid.caption) if text
     )
-    columns = "".join("l" if name in TEXT else "r" for name in grid.header)
+    columns = "l" + "".join("l" if name in TEXT else "r" for name in grid.header[1:])
     yield r"\begin{table}"
     yield r"\centering"
     yield rf"\caption{{{escaped(caption)}.}}"

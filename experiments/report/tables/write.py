@@ -1,44 +1,27 @@
 """All tables, from run folders alone."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
+from experiments.harness.registry import check_choice
 from experiments.io.files import check_output, write_atomic
 from experiments.report.document import Document, markdown
 from experiments.report.runs import Runs, read_runs
-from experiments.report.tables import (
-    ablations,
-    captions,
-    comparisons,
-    efficiency,
-    paper_only,
-    scienceqa,
-    squad,
-    stacked,
-    vtab,
-)
+from experiments.report.tables import comparison, methods, side_by_side
 from experiments.report.tables.cells import cells_csv
 from experiments.report.tables.cells import explain as explain_cells
+from experiments.report.tables.definition import Table
 from experiments.report.tables.latex import latex
+from experiments.report.tables.read import tables
 
 CELLS = "cells.csv"
 
 
-def _tables() -> dict[str, Callable[[Runs], Document]]:
-    described = [
-        *vtab.TABLES,
-        *squad.TABLES,
-        *scienceqa.TABLES,
-        *captions.TABLES,
-        *ablations.TABLES,
-        *map(paper_only.paper_only, paper_only.NAMES),
-    ]
-    stack = {table.name: partial(stacked.build, table) for table in described}
-    pairs = {
-        name: partial(comparisons.document, table) for name, table in comparisons.DOCUMENTS.items()
-    }
-    return {"efficiency": efficiency.document, **stack, **pairs}
+LAYOUTS: dict[str, Callable[[Table, Runs], Document]] = {
+    "methods": methods.document,
+    "side_by_side": side_by_side.document,
+    "comparison": comparison.document,
+}
 
 
 def documents(roots: Sequence[Path], *, keep_going: bool = False) -> list[Document]:
@@ -50,9 +33,16 @@ def documents(roots: Sequence[Path], *, keep_going: bool = False) -> list[Docume
     return made_of(read_runs(roots, keep_going=keep_going))
 
 
+def document(name: str, runs: Runs) -> Document:
+    """Return one table; InvalidChoiceError lists them."""
+    known = {table.name: table for table in tables()}
+    check_choice("table", name, known)
+    return LAYOUTS[known[name].layout](known[name], runs)
+
+
 def made_of(runs: Runs) -> list[Document]:
     """Return every table of runs that are read already."""
-    return [make(runs) for make in _tables().values()]
+    return [LAYOUTS[table.layout](table, runs) for table in tables()]
 
 
 def write_tables(roots: Sequence[Path], out: Path, *, keep_going: bool = False) -> list[Path]:

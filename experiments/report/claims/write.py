@@ -1,41 +1,19 @@
 """`claims.md`: every claim with its verdict, profile by profile."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
+from experiments.harness.report_info import ReportInfo
 from experiments.io.files import check_output, write_atomic
-from experiments.report.claims import Claim, Comparison, read_claims
+from experiments.report.claims.definition import Claim, Comparison, read_claims
 from experiments.report.claims.evaluate import Finding, computed, tested
-from experiments.report.claims.statistics import NO_RUNS
+from experiments.report.described import described, final_runs, lines
 from experiments.report.document import Document, Grid, Part, markdown
-from experiments.report.rows import (
-    SECTION_OF_TASKS,
-    Section,
-    sections,
-    training_fell,
-    validation_fell,
-)
-from experiments.report.runs import PROFILE_ORDER, Run, Runs, read_runs, select
-from experiments.report.tables import ablation_rows
+from experiments.report.rows import SECTION_OF_TASKS, Section, sections
+from experiments.report.runs import PROFILE_ORDER, Run, Runs, read_runs
+from experiments.report.statistics import NO_RUNS
 
 NAME = "claims.md"
-# Settings of the runs that count.
-ONLY: dict[str, dict[str, object]] = {
-    "vtab_vit": {"phase": "final"},
-    "squad_roberta": {"phase": "final"},
-}
-# The rule by which a run counts as trained needs these.
-LOSSES = {
-    "alpaca_llama": ("val_loss_start", "val_loss", "tuned_parameters"),
-    "vtab_vit": ("train_loss_first", "train_loss_last"),
-    "squad_roberta": ("train_loss_first", "train_loss_last"),
-    "scienceqa": ("train_loss_first", "train_loss_last"),
-}
-# Fields that results of older runs do not have.
-NEWER = ("language_loss",)
-# Runs of one task that a claim tells apart by more than their method.
-ARRANGED: dict[str, Callable[[Sequence[Run]], list[Run]]] = {"scienceqa": ablation_rows.lines}
 INTRO = (
     "holds, does not hold: by the 95 % t-interval of paired seed differences, from 5 seeds on; "
     "with fewer, or with the margin inside the interval, inconclusive. Across tasks: the sign "
@@ -53,11 +31,16 @@ def findings(roots: Sequence[Path], *, keep_going: bool = False) -> Document:
 def findings_of(runs: Runs) -> Document:
     """Return every claim with its verdict, of runs that are read already."""
     claims = read_claims()
-    found = {name: _sections(runs, name, claims) for name in _experiments(claims)}
+    infos = {
+        name: info
+        for name, info in described().items()
+        if any(claim.experiment == name for claim in claims)
+    }
+    found = {name: _sections(runs, name, info, claims) for name, info in infos.items()}
     profiles = _profiles(found)
     parts = [_part(ARITHMETIC, [(c, "", computed(c)) for c in claims if c.computed])]
     for profile in profiles:
-        parts.append(_part(profile, list(_of_profile(profile, claims, found))))
+        parts.append(_part(profile, list(_of_profile(profile, claims, infos, found))))
     absent = [profile for profile in PROFILE_ORDER if profile not in profiles]
     return Document(
         name="claims",
@@ -103,15 +86,19 @@ def _part(title: str, rows: list[tuple[Claim, str, Finding]]) -> Part:
 
 
 def _of_profile(
-    profile: str, claims: Sequence[Claim], found: dict[str, list[Section]]
+    profile: str,
+    claims: Sequence[Claim],
+    infos: dict[str, ReportInfo],
+    found: dict[str, list[Section]],
 ) -> Iterator[tuple[Claim, str, Finding]]:
     """A line for each section that says something about the claim, or one that says no runs."""
     for claim in claims:
         if claim.computed:
             continue
-        here = [s for s in found.get(claim.experiment or "", []) if s.key["profile"] == profile]
-        lines = [(claim, _name(section), tested(claim, section)) for section in here]
-        told = [line for line in lines if line[2].verdict != NO_RUNS]
+        name = claim.experiment or ""
+        here = [s for s in found.get(name, []) if s.key["profile"] == profile]
+        tests = [(claim, _name(section), tested(claim, section, infos[name])) for section in here]
+        told = [test for test in tests if test[2].verdict != NO_RUNS]
         yield from told or [(claim, "", Finding(NO_RUNS, ""))]
 
 
@@ -120,19 +107,21 @@ def _name(section: Section) -> str:
     return f"{key['backbone']}, {key['data']}, version {key['version']}"
 
 
-def _experiments(claims: Sequence[Claim]) -> list[str]:
-    return list(dict.fromkeys(claim.experiment for claim in claims if claim.experiment))
-
-
-def _sections(runs: Runs, experiment: str, claims: Sequence[Claim]) -> list[Section]:
+def _sections(
+    runs: Runs, experiment: str, info: ReportInfo, claims: Sequence[Claim]
+) -> list[Section]:
     parts = [part for claim in claims if claim.experiment == experiment for part in claim.parts]
-    fields = {part.field for part in parts if isinstance(part, Comparison)}
-    names: dict[str, Any] = dict.fromkeys(sorted(fields | set(LOSSES[experiment])), float | None)
-    newer = {name: names.pop(name) for name in NEWER if name in names}
-    found = select(runs, experiment, names, ONLY.get(experiment), newer=newer)
-    found = ARRANGED.get(experiment, list)(found)
-    fell = validation_fell if experiment == "alpaca_llama" else training_fell
-    return [s for s in sections(found, (), SECTION_OF_TASKS, fell) if s.key]
+    fields = {part.field: part.if_there for part in parts if isinstance(part, Comparison)}
+    newer = sorted(name for name, if_there in fields.items() if if_there)
+    found = final_runs(runs, experiment, info, sorted(fields), newer)
+    shown = with_lines(info, found)
+    return [s for s in sections(shown, (), SECTION_OF_TASKS, info.trained) if s.key]
+
+
+def with_lines(info: ReportInfo, runs: Sequence[Run]) -> list[Run]:
+    """Return the runs that have a score, and each run again for every table line that it is."""
+    scored = [run for run in runs if not info.score.tasks or run.task in info.score.tasks]
+    return [*scored, *(run for name in info.lines for run in lines(info, name, runs))]
 
 
 def _profiles(found: dict[str, list[Section]]) -> list[str]:

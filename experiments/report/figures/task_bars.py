@@ -1,13 +1,12 @@
-"""VTAB: accuracy by task and method as bars, with every seed as a point."""
+"""Score by task and method as bars, with every seed as a point."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from experiments.report.described import scored_sections
 from experiments.report.figures import style
 from experiments.report.figures.shared import (
-    SCORES,
     Drawn,
-    final_sections,
     flat,
     grid,
     groups,
@@ -16,27 +15,28 @@ from experiments.report.figures.shared import (
     title_of,
 )
 from experiments.report.measured import measure
-from experiments.report.paper import paper_table
 from experiments.report.rows import Column, Section
 from experiments.report.runs import Runs
-from experiments.report.tables.vtab import ROWS
-from experiments.vtab_vit.tasks import TASKS
+from experiments.report.tables.definition import Table
+from experiments.report.tables.read import tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-EXPERIMENT = "vtab_vit"
-SCORE = SCORES[EXPERIMENT]
-
 
 def draw(runs: Runs) -> Iterator[Drawn]:
     """Yield a figure for each group of tasks of each section."""
-    for section in final_sections(runs, EXPERIMENT):
-        for group, together in groups(section).items():
-            yield Drawn(stem("tasks", EXPERIMENT, section, *group), _figure(section, together))
+    for table in tables():
+        if table.figure != "task_bars":
+            continue
+        for section in scored_sections(runs, table.experiment, table.info):
+            for group, together in groups(section, table.info).items():
+                name = stem("tasks", table.experiment, section, *group)
+                yield Drawn(name, _figure(table, section, together))
 
 
-def _figure(section: Section, of_group: list[str]) -> "Figure":
+def _figure(table: Table, section: Section, of_group: list[str]) -> "Figure":
+    info = table.info
     rows = {section.label(row).removesuffix(" †"): row for row in section.rows}
     order = [
         label
@@ -48,17 +48,20 @@ def _figure(section: Section, of_group: list[str]) -> "Figure":
     figure, panels = style.new(
         height=0.55 + down * (0.3 + 0.155 * len(order)), nrows=down, ncols=across, sharey=True
     )
-    paper = paper_table("vtab_tasks")
-    names = {method: name for method, name in ROWS if method and name}
+    paper = table.paper
+    names = dict(table.rows)
     shown = list(flat(panels))
     hatched = beside_paper = False
     for panel, task in zip(shown, of_group, strict=False):
-        panel.set_title(title_of(task), loc="left", pad=2)
-        column = Column(SCORE.field, task, "%", lambda m, s: "", scale=100, tasks=(task,))
+        panel.set_title(title_of(task, info), loc="left", pad=2)
+        column = Column(
+            info.score.field, task, "%", lambda m, s: "", scale=info.score.scale, tasks=(task,)
+        )
         for place, label in enumerate(order):
             row = rows[label]
             one = measure(row, column)
-            printed = paper.find(names.get(row.method), TASKS[task].title)
+            title = info.task_titles.get(task, task)
+            printed = paper.find(names.get(row.method), title) if paper else []
             if printed and printed[0].value is not None:
                 beside_paper = True
                 panel.plot(printed[0].value, place, "|", color="black", markersize=8, zorder=4)
@@ -85,5 +88,5 @@ def _figure(section: Section, of_group: list[str]) -> "Figure":
     marks = "; line: the paper" if beside_paper else ""
     marks += "; hatched: not trained" if hatched else ""
     figure.suptitle(subtitle(section), fontsize=7.5)
-    figure.supxlabel(f"{SCORE.title}; points: seeds{marks}", fontsize=7.5)
+    figure.supxlabel(f"{info.score.title}; points: seeds{marks}", fontsize=7.5)
     return figure

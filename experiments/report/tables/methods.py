@@ -1,23 +1,24 @@
-"""Tables whose lines are methods: the paper's numbers, ours below them, and the difference."""
+"""The layout "methods": the paper's numbers, ours below them, and the difference."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from experiments.report import formats, paired_differences
+from experiments.report import formats
+from experiments.report.control import counts, in_words
 from experiments.report.document import Cell, Document, Grid, Part
 from experiments.report.measured import measure
-from experiments.report.paper import PaperTable, paper_table
-from experiments.report.pixel_control import counts, in_words
+from experiments.report.paper import PaperTable
 from experiments.report.planned_seeds import Plans
 from experiments.report.rows import Column, Row, Section
 from experiments.report.runs import Runs
+from experiments.report.tables import paired
 from experiments.report.tables.definition import Block, Table
 from experiments.report.tables.paper_cells import paper_cells, shown_as, sources
 
 
-def build(table: Table, runs: Runs) -> Document:
+def document(table: Table, runs: Runs) -> Document:
     """Return the table as a function of the run folders alone; ZiaError names a damaged one."""
-    paper = paper_table(table.paper) if table.paper else PaperTable(table.title, "", ())
+    paper = table.paper or PaperTable(table.title, "", ())
     builder = _Builder(table, paper, Plans())
     parts = tuple(builder.parts(table.sections(runs)))
     intro = [f"The paper's numbers: {paper.conditions}."] if table.paper else []
@@ -28,7 +29,7 @@ def build(table: Table, runs: Runs) -> Document:
         parts=parts,
         sources=sources(paper),
         cells=(*paper_cells(paper), *builder.cells),
-        damaged=runs.damaged_of(table.experiment or ""),
+        damaged=runs.damaged_of(table.experiment),
     )
 
 
@@ -59,7 +60,7 @@ class _Builder:
             yield Part(grids, "No runs yet" if shown else "")
         if not rest and not shown:
             missing = tuple((method, "missing") for method in self.table.methods)
-            yield Part((Grid((self.table.lines, "state"), missing),), "No runs yet")
+            yield Part((Grid((self.table.line_title, "state"), missing),), "No runs yet")
 
     def _has_runs(self, section: Section, block: Block) -> bool:
         return any(row.of(column.tasks).runs for row in section.rows for column in block.columns)
@@ -104,16 +105,16 @@ class _Builder:
                 lines.append((label, "ours", *(cell.text for cell in found)))
                 if any(cell.difference is not None for cell in found):
                     lines.append(("", "difference", *map(_difference, block.columns, found)))
-        if block.control:
-            verdicts = [counts(section, column, block.control) for column in block.columns]
+        if block.counts and (control := self.table.info.control):
+            verdicts = [counts(section, column, control) for column in block.columns]
             lines.append(("counts", "", *map(in_words, verdicts)))
-        header = (self.table.lines, "", *(column.title for column in block.columns))
+        header = (self.table.line_title, "", *(column.title for column in block.columns))
         if not block.paper:  # all lines are ours
             header, lines = header[:1] + header[2:], [line[:1] + line[2:] for line in lines]
         return Grid(header, tuple(lines), block.caption)
 
     def _pairs(self, section: Section) -> Iterator[Grid]:
-        found = paired_differences.grid(self.table, section)
+        found = paired.grid(self.table, section)
         if found is not None:
             self.cells += found[1]
             yield found[0]
@@ -129,8 +130,10 @@ class _Builder:
         """Say how the numbers were obtained."""
         if section.reduced:
             yield f"† A reduced run: {section.key['data']}."
-        if self.table.notes:
-            yield from self.table.notes(section)
+        yield from self.table.notes_on(section)
+        trained = self.table.info.trained
+        details = f" ({trained.details})" if trained.details else ""
+        yield f"not trained: {trained.unmet}{details}."
         if section.key["profile"] != "paper":
             yield (
                 "Backbone and data are not the paper's: a difference is one of models and data as "
@@ -139,11 +142,11 @@ class _Builder:
         varying = section.varying()
         first = section.begun[0]
         common = [name for name in sorted(first.settings) if name not in varying]
-        machines = {machine for row in section.begun for machine in row.machines}
+        machines = {run.hardware for run in section.runs}
         yield f"All rows: {first.describe(common)}. On {'; '.join(sorted(machines))}."
         for row in section.begun:
             about = [row.describe(varying)] if varying else []
-            about += [self.table.about_row(row)] if self.table.about_row else []
+            about += [self.table.row_note(row, self.table.info)] if self.table.row_note else []
             about += [
                 f"{run.task} seed {run.seed} failed ({formats.one_line(run.reason)})"
                 for run in row.runs

@@ -1,18 +1,17 @@
-"""Whether a task of our own counts: the backbone's features must beat the bare pixels on it."""
+"""Whether a task counts: the backbone's features must beat the bare inputs on it."""
 
+from experiments.harness.report_info import Control
 from experiments.report.measured import measure
 from experiments.report.rows import Column, Section
 
-CONTROL = ("linear", "pixel-probe")  # the first method's mean must be above the second's
 
-
-def counts(section: Section, column: Column, control: tuple[str, str] = CONTROL) -> bool | None:
+def counts(section: Section, column: Column, control: Control) -> bool | None:
     """Return whether the column's task counts; None while one of the two methods is not done.
 
-    A method whose training loss did not fall is not done: an untrained control is easily beaten.
+    An untrained method is not done either: it is easily beaten.
     """
     means = []
-    for method in control:
+    for method in (control.method, control.baseline):
         rows = [r for r in section.rows if r.method == method and r.of(column.tasks).runs]
         measured = measure(rows[0], column) if len(rows) == 1 else None
         if measured is None or measured.state != "done" or measured.mean is None:

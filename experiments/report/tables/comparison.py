@@ -1,4 +1,4 @@
-"""Where zero-init attention is ahead, level and behind: paired differences to every other method.
+"""The layout "comparison": where one method is ahead, level and behind every other one.
 
 A line is another method, a column a task. The difference is over the seeds that both have; ahead or
 behind needs at least five of them and a 95 % interval that leaves zero out.
@@ -9,29 +9,25 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from experiments.report import formats
-from experiments.report.claims.statistics import ENOUGH
+from experiments.report.control import counts, in_words
 from experiments.report.document import Cell, Document, Grid, Part
-from experiments.report.paired_differences import UNDECIDED, difference
-from experiments.report.pixel_control import counts, in_words
 from experiments.report.rows import Column, Section
 from experiments.report.runs import Runs
-from experiments.report.tables import squad, vtab
+from experiments.report.statistics import ENOUGH
 from experiments.report.tables.definition import Table
-
-OURS = "zero-init"
+from experiments.report.tables.paired import UNDECIDED, difference
 
 
 def document(table: Table, runs: Runs) -> Document:
-    """Return the comparison for one of the tables of methods, from the run folders alone."""
-    assert table.experiment is not None
+    """Return the comparison as a function of the run folders alone."""
     cells: list[Cell] = []
     parts = [_part(table, section, cells) for section in table.sections(runs) if section.begun]
     parts = [part for part in parts if part.grids]
     if not parts:
-        others = tuple((method, "missing") for method in table.methods if method != OURS)
+        others = tuple((method, "missing") for method in table.methods if method != table.ours)
         parts = [Part((Grid(("method", "state"), others),), "No runs to compare yet")]
     return Document(
-        name=f"zero_init_{table.experiment}",
+        name=table.name,
         title=f"Zero-init attention against every other method: {table.experiment}",
         intro=(
             "Percentage points, zero-init minus the method: the mean difference of paired seeds, "
@@ -45,29 +41,26 @@ def document(table: Table, runs: Runs) -> Document:
     )
 
 
-DOCUMENTS = {
-    f"zero_init_{table.experiment}": table
-    for table in (next(t for t in vtab.TABLES if t.name == "vtab_tasks"), *squad.TABLES)
-}
-
-
 def _part(table: Table, section: Section, cells: list[Cell]) -> Part:
-    ours = [row for row in section.begun if row.method == OURS]
+    ours = [row for row in section.begun if row.method == table.ours]
     # Scores, not parameters or losses: what stands against a number of the paper.
-    columns = [c for block in table.blocks for c in block.columns if c.compared]
-    control = {c: block.control for block in table.blocks if block.control for c in block.columns}
-    probes = {pair[1] for pair in control.values()}  # no rivals, they do not use the backbone
-    shown = replace(section, rows=[row for row in section.rows if row.method not in probes])
+    columns = [column for column in table.columns if column.compared]
+    control = table.info.control
+    counted = [c for block in table.blocks if block.counts for c in block.columns]
+    probe = control.baseline if control else ""  # no rival, it does not use the backbone
+    shown = replace(section, rows=[row for row in section.rows if row.method != probe])
     columns = [column for column in columns if any(row.of(column.tasks).runs for row in ours)]
     lines: list[tuple[object, ...]] = []
     if len(ours) == 1:  # with several settings there is no one zero-init to compare
         for other in shown.begun:
-            if other.method == OURS:
+            if other.method == table.ours:
                 continue
             made = [difference(section, ours[0], other, column) for column in columns]
             cells += made
             lines.append((section.label(other), *(cell.text for cell in made)))
-        verdicts = [c not in control or counts(section, c, control[c]) for c in columns]
+        verdicts = [
+            c not in counted or control is None or counts(section, c, control) for c in columns
+        ]
         lines.append(
             (
                 "in short",
@@ -80,9 +73,9 @@ def _part(table: Table, section: Section, cells: list[Cell]) -> Part:
     header = ("method", *(column.title for column in columns))
     grids = (Grid(header, tuple(lines)),) if lines and columns else ()
     key = section.key
-    notes = ["'not trained': the training loss of a seed did not fall by 20 %."]
-    if control:
-        notes.append("A task of our own counts only where a linear probe beats one on the pixels.")
+    notes = [f"'not trained': {table.info.trained.unmet}."]
+    if counted and control:
+        notes.append(control.sentence)
     if varying := shown.varying():
         notes += [f"{shown.label(row)}: {row.describe(varying)}." for row in shown.begun]
     if section.reduced:

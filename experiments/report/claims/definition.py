@@ -1,0 +1,99 @@
+"""The paper's claims as data, `claims.json`: what each says, and what would show it.
+
+A claim has parts; it holds if all of them hold. Kinds of parts, ours being the method `ours` and
+the other one `other`, on the mean of `tasks`:
+
+- difference: ours minus other, seed by seed, lies above (or below) `margin`
+- ratio: ours over other, the same
+- sign: ours is above other on most tasks, by the sign test over them
+- equal: no seed differs at all
+- exact: ours is above (or below) other, in numbers that have no spread
+- arithmetic: what the paper prints follows from the shape of the model, to `margin`
+
+A task may be a group, as `@small`. `ours` and `other` are methods, or lines of a table whose lines
+are not methods.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from experiments.io.files import read_json
+from zia_core.errors import ZiaError
+from zia_core.validation import conform_fields
+
+FILE = Path(__file__).with_name("claims.json")
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """A number of the paper that follows from K, L, C and H."""
+
+    label: str
+    prompt_length: int  # K
+    layers: int  # L
+    width: int  # C
+    heads: int  # H, gates of a layer
+    added: int  # parameters beside prompts and gates
+    bytes: int  # of a parameter, or 0 to count parameters
+    per: float  # what the paper's unit stands for
+    margin: float  # half of the last digit that the paper prints, or so
+    paper: tuple[str, str, str]  # table, row, column
+    which: int  # of the numbers that the paper prints there
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two methods compared in a field of their results."""
+
+    label: str
+    kind: Literal["difference", "ratio", "sign", "equal", "exact"]
+    field: str
+    ours: str
+    other: str
+    direction: Literal["above", "below"]
+    margin: float  # in the unit; negative with "above": how much worse is still as good
+    unit: str
+    tasks: tuple[str, ...]
+    scale: float
+    if_there: bool  # the field: results of older runs do not have it
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim; without parts it cannot be tested yet, and `needs` says what is missing."""
+
+    id: str
+    sentence: str
+    source: str
+    experiment: str | None  # None: computed, or of runs that are not read yet
+    needs: str
+    parts: tuple[Arithmetic | Comparison, ...]
+
+    @property
+    def computed(self) -> bool:
+        """Whether the claim is arithmetic, which needs no runs."""
+        return bool(self.parts) and isinstance(self.parts[0], Arithmetic)
+
+
+def read_claims(path: Path = FILE) -> list[Claim]:
+    """Return all claims in their order; ZiaError names the claim that is not well formed."""
+    kinds = get_type_hints(Claim) | {"parts": list}
+    stored = conform_fields({"claims": list}, read_json(path), str(path))["claims"]
+    claims = []
+    for number, one in enumerate(stored):
+        fields = conform_fields(kinds, one, f"{path}, claim {number}")
+        parts = tuple(_part(part, f"{path}, claim {fields['id']}") for part in fields.pop("parts"))
+        claims.append(Claim(**fields, parts=parts))
+    if len({claim.id for claim in claims}) < len(claims):
+        raise ZiaError(f"{path}: two claims have one id")
+    return claims
+
+
+def _part(stored: dict[str, Any], where: str) -> Arithmetic | Comparison:
+    if stored.get("kind") == "arithmetic":
+        return Arithmetic(
+            **conform_fields(get_type_hints(Arithmetic), {"which": 0} | stored, where)
+        )
+    usual = {"scale": 1.0, "tasks": [], "if_there": False}
+    return Comparison(**conform_fields(get_type_hints(Comparison), usual | stored, where))

@@ -1,0 +1,197 @@
+"""Read tables: `<name>.json`, here or in the folder of tables that an experiment names.
+
+    {
+      "order": 4,                     place among all tables; without it, after them, by name
+      "layout": "methods",            or "side_by_side", "comparison"
+      "experiment": "squad_roberta",  whose runs; without it, the paper's numbers stand alone
+      "paper": "squad",               a file in report/paper, or such an object; or none at all
+      "title": "...",                 of a table that the paper does not have
+      "intro": "...",
+      "line_title": "method",         what a line is
+      "lines": "layers",              lines of the experiment's `ReportInfo`; else, its methods
+      "figure": "layers",             the figure of the same runs
+      "tasks": ["..."],               whose runs; else, those of all tasks
+      "shown_settings": ["epochs"],   settings in the label of every line
+      "rows": [["zero-init", "Zero-init."], ["lora", null]],   our line, and the paper's beside it
+      "blocks": [{"caption": "...", "paper": true, "counts": false, "columns": [...]}],
+      "reads": ["peak_lr"],           fields of result.json besides those of the columns
+      "reads_if_there": ["..."],      the same, where a run has them
+      "notes": ["a text", {"note": "selection", "by": "the validation loss"}],
+      "row_note": "chosen_rates",
+      "pairs": [["lora", "full"]], "paired": ["EM"]   lines compared, in these columns
+    }
+
+A block's `paper` says whether the paper has its columns, `counts` whether a last line says which of
+its tasks count. A column has `field` of result.json (none: the paper's alone), `title`, `unit`,
+`format` (a name, or a number of decimals), `scale`, `tasks` (the mean over them; `@name` is a group
+of the experiment's), `each` (a column for each task, with its title), and the marks of `Column`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from experiments.harness.registry import check_choice
+from experiments.harness.report_info import ReportInfo, Score
+from experiments.io.files import read_json
+from experiments.report import formats
+from experiments.report.described import described
+from experiments.report.paper import PaperTable, paper_table
+from experiments.report.rows import Column
+from experiments.report.tables import notes
+from experiments.report.tables.definition import Block, Rows, Table
+from zia_core.errors import ZiaError
+from zia_core.validation import conform_fields
+
+FOLDER = Path(__file__).parent
+LAST = 1000
+NOBODY = ReportInfo(Score("", ""))  # of a table of the paper's numbers alone
+TABLE: Mapping[str, tuple[Any, Any]] = {  # kind and default of each key
+    "order": (int, LAST),
+    "layout": (Literal["methods", "side_by_side", "comparison"], "methods"),
+    "experiment": (str, ""),
+    "paper": (str | dict | None, None),
+    "title": (str, ""),
+    "intro": (str, ""),
+    "line_title": (str, "method"),
+    "lines": (str | None, None),
+    "figure": (str | None, None),
+    "tasks": (tuple[str, ...], ()),
+    "shown_settings": (tuple[str, ...], ()),
+    "rows": (list | None, None),
+    "blocks": (list | None, None),
+    "reads": (tuple[str, ...], ()),
+    "reads_if_there": (tuple[str, ...], ()),
+    "notes": (list, []),
+    "row_note": (str | None, None),
+    "pairs": (tuple[tuple[str, str], ...], ()),
+    "paired": (tuple[str, ...], ()),
+    "of": (str | None, None),
+    "ours": (str, ""),
+}
+BLOCK: Mapping[str, tuple[Any, Any]] = {
+    "caption": (str, ""),
+    "paper": (bool, True),
+    "counts": (bool, False),
+    "defaults": (dict, {}),  # of its columns
+    "columns": (list, None),
+}
+COLUMN: Mapping[str, tuple[Any, Any]] = {
+    "field": (str, ""),
+    "title": (str, ""),
+    "unit": (str, ""),
+    "format": (str | int, "number"),
+    "scale": (float, 1.0),
+    "tasks": (tuple[str, ...], ()),
+    "each": (bool, False),
+    "compared": (bool, False),
+    "of_machine": (bool, False),
+    "if_there": (bool, False),
+}
+
+
+def tables() -> list[Table]:
+    """Return the tables in their order, without those of experiments that are not registered.
+
+    ZiaError names a file that is not well formed, and two tables of one name.
+    """
+    known = described()
+    folders = [FOLDER, *(info.tables for info in known.values() if info.tables)]
+    files = [path for folder in folders for path in sorted(folder.glob("*.json"))]
+    names = [path.stem for path in files]
+    for path in files:
+        if names.count(path.stem) > 1:
+            raise ZiaError(f"{path}: there is another table {path.stem}: rename one of them")
+    found = [table for path in files if (table := read_table(path, known))]
+    return sorted(found, key=lambda table: (table.order, table.name))
+
+
+def read_table(path: Path, known: Mapping[str, ReportInfo]) -> Table | None:
+    """Return the table in a file; None if its experiment is not `known`."""
+    stored: dict[str, Any] = dict(read_json(path))
+    if "of" in stored:
+        compared = read_json(path.with_name(f"{stored['of']}.json"))
+        stored = {key: value for key, value in compared.items() if key != "figure"} | stored
+    keys = _checked(TABLE, stored, str(path))
+    del keys["of"]
+    info = known.get(keys["experiment"]) if keys["experiment"] else NOBODY
+    if info is None:
+        return None
+    paper = keys["paper"]
+    paper = paper_table(paper, str(path)) if paper is not None else None
+    rows = keys["rows"] if keys["rows"] is not None else [[None, row] for row in _rows(paper)]
+    blocks = keys["blocks"] or [_papers_own(paper)]
+    found = tuple(_block(block, info, str(path)) for block in blocks)
+    by_title = {column.title: column for block in found for column in block.columns}
+    for title in keys["paired"]:
+        check_choice("column", title, by_title, of=str(path))
+    if keys["lines"] is not None:
+        check_choice("lines", keys["lines"], info.lines, of=str(keys["experiment"]))
+    return Table(
+        **keys
+        | {
+            "name": path.stem,
+            "info": info,
+            "paper": paper,
+            "rows": conform_fields({"rows": Rows}, {"rows": rows}, str(path))["rows"],
+            "blocks": found,
+            "notes": tuple(notes.note(note, str(path)) for note in keys["notes"]),
+            "row_note": notes.row_note(keys["row_note"], str(path)),
+            "paired": tuple(by_title[title] for title in keys["paired"]),
+        }
+    )
+
+
+def _rows(paper: PaperTable | None) -> list[str]:
+    return paper.rows() if paper else []
+
+
+def _papers_own(paper: PaperTable | None) -> dict[str, Any]:
+    """The paper's columns, where the table names none."""
+    units = {cell.column: cell.unit for cell in reversed(paper.cells)} if paper else {}
+    titles = paper.columns() if paper else []
+    columns = [
+        {"title": t, "unit": units[t], "format": 2, "compared": units[t] in ("%", "points")}
+        for t in titles
+    ]
+    return {"columns": columns}
+
+
+def _block(stored: Any, info: ReportInfo, where: str) -> Block:
+    block = _checked(BLOCK, stored, f"{where}, a block")
+    defaults = block.pop("defaults")
+    columns = [c for one in block.pop("columns") for c in _columns(defaults | one, info, where)]
+    if block["counts"] and info.control is None:
+        raise ZiaError(f"{where}: a block counts tasks, but the experiment has no control")
+    return Block(tuple(columns), **block)
+
+
+def _columns(stored: Any, info: ReportInfo, where: str) -> Iterator[Column]:
+    column = _checked(COLUMN, stored, f"{where}, a column")
+    tasks: list[str] = []
+    for name in column["tasks"]:
+        if name.startswith("@"):
+            check_choice("group of tasks", name[1:], info.groups, of=where)
+            tasks += info.groups[name[1:]].tasks
+        else:
+            tasks.append(name)
+    each = column.pop("each")
+    column["format"] = formats.named(column["format"], where)
+    whole = Column(**column | {"tasks": tuple(tasks)})
+    if not each:
+        yield whole
+        return
+    for task in tasks:
+        yield replace(whole, title=info.task_titles.get(task, task), tasks=(task,))
+
+
+def _checked(kinds: Mapping[str, tuple[Any, Any]], stored: Any, where: str) -> dict[str, Any]:
+    if not isinstance(stored, dict):
+        raise ZiaError(f"{where} must be a JSON object with {', '.join(kinds)}")
+    for key in stored:
+        check_choice("key", key, kinds, of=where)
+    defaults = {name: default for name, (_, default) in kinds.items()}
+    return conform_fields(
+        {name: kind for name, (kind, _) in kinds.items()}, defaults | stored, where
+    )
