@@ -1,20 +1,12 @@
 """Intervals and tests, and the verdict that follows from them."""
 
 from collections.abc import Sequence
-from math import sqrt
-from statistics import mean, stdev
+
+from experiments.metrics.intervals import t_interval
 
 HOLDS, FAILS, INCONCLUSIVE, NO_RUNS = "holds", "does not hold", "inconclusive", "no runs"
 LEVEL = 0.95
 ENOUGH = 5  # seeds; below that there is no verdict
-
-
-def t_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the 95 % interval of the mean: mean ± t(0.975, n - 1) s / sqrt(n), for n >= 2."""
-    from scipy.stats import t
-
-    half = float(t.ppf((1 + LEVEL) / 2, len(values) - 1)) * stdev(values) / sqrt(len(values))
-    return mean(values) - half, mean(values) + half
 
 
 def verdict(values: Sequence[float], direction: str, margin: float) -> str:

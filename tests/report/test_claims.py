@@ -94,12 +94,6 @@ def test_five_paired_seeds_decide(tmp_path: Path, ours: list[float], verdict: st
     assert evidence.endswith(f"n={len(ours)}")
 
 
-def test_the_interval_is_student_s() -> None:
-    # t(0.975, 4) = 2.776445; s of 1..5 is 1.581139.
-    low, high = statistics.t_interval([1.0, 2.0, 3.0, 4.0, 5.0])
-    assert (low, high) == pytest.approx((3 - 1.963243, 3 + 1.963243), abs=1e-5)
-
-
 def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
     """Seeds that vary by ten points, and a method that is always half a point ahead."""
     small_tasks_count(tmp_path)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from statistics import mean
 
 from experiments.harness.report_info import ReportInfo
+from experiments.metrics.intervals import t_interval
 from experiments.report import formats, statistics
 from experiments.report.claims.definition import Arithmetic, Claim, Comparison
 from experiments.report.control import counts
@@ -111,7 +112,7 @@ def _paired(part: Comparison, ours: dict[int, float], other: dict[int, float]) -
     if part.kind == "ratio":
         text = f"{part.label}: {mean(values):.3f}"
     if len(values) > 1:
-        low, high = statistics.t_interval(values)
+        low, high = t_interval(values)
         text += f", 95 % interval {low:{sign}.3f} to {high:{sign}.3f}"
     if part.margin:
         text += f", wanted {part.direction} {part.margin:g}"

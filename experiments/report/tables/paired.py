@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from statistics import mean
 
+from experiments.metrics.intervals import t_interval
 from experiments.report.document import Cell, Grid
 from experiments.report.measured import Measured, measure
 from experiments.report.rows import Column, Row, Section
-from experiments.report.statistics import ENOUGH, FAILS, HOLDS, t_interval, verdict
+from experiments.report.statistics import ENOUGH, FAILS, HOLDS, verdict
 from experiments.report.tables.definition import Table
 
 WORDS = {HOLDS: "ahead", FAILS: "behind"}
