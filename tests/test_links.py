@@ -16,6 +16,7 @@ LONGEST_README = 150  # lines
 # Made by commands and kept out of git, so a reader does not find them in a clone.
 MADE = ("results/runs/", "results/fresh/", "results/report.html", "weights/", "cluster.toml")
 MODULE = re.compile(r"\b(?:zia_core|experiments|benchmarks)(?:\.\w+)+")
+IMPORT = re.compile(r"^from ((?:zia_core|experiments|benchmarks)[\w.]*) import ([\w, ]+)$", re.M)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,8 @@ def missing_modules(repository: Path, text: str) -> list[str]:
     """Dotted names, in code spans and blocks, that are neither a module nor a name in one."""
     code = [token.content for token in tokens(text) if token.type in ("code_inline", "fence")]
     names = {name for part in code for name in MODULE.findall(part)}
+    imports = [found for part in code for found in IMPORT.findall(part)]
+    names |= {f"{module}.{name}" for module, listed in imports for name in listed.split(", ")}
     return sorted(name for name in names if not exists(repository, name.split(".")))
 
 
@@ -163,4 +166,6 @@ def test_what_is_missing_is_found(repository: Path) -> None:
     text = "`a.py` `b.py` `doc/x.md` `doc/z.md` `results/runs/1/` `zia_core/no/` `other/path`"
     assert missing_paths("doc/x.md", text, tracked) == ["b.py", "doc/z.md", "zia_core/no"]
     text = "`zia_core.attach` `zia_core.no`\n\n```sh\npython -m experiments.cli\nzia_core.no.x\n```"
-    assert missing_modules(repository, text) == ["zia_core.no", "zia_core.no.x"]
+    text += "\n\n```python\nfrom zia_core import attach, detached\nfrom torch import no\n```"
+    missing = ["zia_core.detached", "zia_core.no", "zia_core.no.x"]
+    assert missing_modules(repository, text) == missing
