@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from inspect import signature
 from math import isnan, nan
 from typing import Any
 
@@ -25,7 +26,11 @@ def note(stored: Any, where: str) -> Note:
     name = stored["note"]
     check_choice("note", name, NOTES, of=where)
     arguments = {key: value for key, value in stored.items() if key != "note"}
-    return partial(NOTES[name], **arguments) if arguments else NOTES[name]
+    try:
+        signature(NOTES[name]).bind(None, None, **arguments)
+    except TypeError as error:
+        raise ZiaError(f"{where}: the note {name!r}: {error}") from error
+    return partial(NOTES[name], **arguments)
 
 
 def row_note(name: str | None, where: str) -> Callable[[Row, ReportInfo], str] | None:

@@ -30,6 +30,7 @@ of the experiment's), `each` (a column for each task, with its title), and the m
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from experiments.harness.registry import check_choice
@@ -56,7 +57,7 @@ TABLE: Mapping[str, tuple[Any, Any]] = {  # kind and default of each key
     "intro": (str, ""),
     "line_title": (str, "method"),
     "lines": (str | None, None),
-    "figure": (str | None, None),
+    "figure": (Literal["task_bars", "initialisation", "layers", "overfitting"] | None, None),
     "tasks": (tuple[str, ...], ()),
     "shown_settings": (tuple[str, ...], ()),
     "rows": (list | None, None),
@@ -161,14 +162,16 @@ def _papers_own(paper: PaperTable | None) -> dict[str, Any]:
 def _block(stored: Any, info: ReportInfo, where: str) -> Block:
     block = _checked(BLOCK, stored, f"{where}, a block")
     defaults = block.pop("defaults")
-    columns = [c for one in block.pop("columns") for c in _columns(defaults | one, info, where)]
+    columns = [c for one in block.pop("columns") for c in _columns(one, defaults, info, where)]
     if block["counts"] and info.control is None:
         raise ZiaError(f"{where}: a block counts tasks, but the experiment has no control")
     return Block(tuple(columns), **block)
 
 
-def _columns(stored: Any, info: ReportInfo, where: str) -> Iterator[Column]:
-    column = _checked(COLUMN, stored, f"{where}, a column")
+def _columns(
+    stored: Any, defaults: dict[str, Any], info: ReportInfo, where: str
+) -> Iterator[Column]:
+    column = _checked(COLUMN, stored, f"{where}, a column", defaults)
     tasks: list[str] = []
     for name in column["tasks"]:
         if name.startswith("@"):
@@ -186,12 +189,16 @@ def _columns(stored: Any, info: ReportInfo, where: str) -> Iterator[Column]:
         yield replace(whole, title=info.task_titles.get(task, task), tasks=(task,))
 
 
-def _checked(kinds: Mapping[str, tuple[Any, Any]], stored: Any, where: str) -> dict[str, Any]:
+def _checked(
+    kinds: Mapping[str, tuple[Any, Any]],
+    stored: Any,
+    where: str,
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Any]:
     if not isinstance(stored, dict):
         raise ZiaError(f"{where} must be a JSON object with {', '.join(kinds)}")
-    for key in stored:
+    for key in (*stored, *defaults):
         check_choice("key", key, kinds, of=where)
-    defaults = {name: default for name, (_, default) in kinds.items()}
-    return conform_fields(
-        {name: kind for name, (kind, _) in kinds.items()}, defaults | stored, where
-    )
+    types = {name: kind for name, (kind, _) in kinds.items()}
+    usual = {name: default for name, (_, default) in kinds.items()}
+    return conform_fields(types, {**usual, **defaults, **stored}, where)
