@@ -4,7 +4,7 @@
 
 Counts alone are kept with the project, in the order of the official file, so that the real lengths
 can be benchmarked where there are neither data nor tokenizer. Texts are tokenised as for training
-(`experiments.alpaca_llama.features`), and cut at 512 tokens as there.
+(`experiments.language.tokens`), and cut at 512 tokens as there.
 """
 
 import sys
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.alpaca_llama.data import Record, fingerprint, load_alpaca
-from experiments.alpaca_llama.features import BATCH, prompt_ids, response_ids
-from experiments.alpaca_llama.templates import prompt_text
+from experiments.language.alpaca_prompt import prompt_text
+from experiments.language.tokens import prompt_ids, response_ids
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
@@ -81,14 +81,9 @@ def _damaged(why: str) -> ZiaError:
 
 def count(records: Sequence[Record], tokenizer: Any) -> tuple[list[int], list[int]]:
     """Tokens of each record's prompt and of its response, nothing cut."""
-    prompts: list[int] = []
-    responses: list[int] = []
-    for start in range(0, len(records), BATCH):
-        some = records[start : start + BATCH]
-        texts = [prompt_text(record) for record in some]
-        prompts += map(len, prompt_ids(tokenizer, texts))
-        responses += map(len, response_ids(tokenizer, [record.output for record in some]))
-    return prompts, responses
+    prompts = prompt_ids(tokenizer, [prompt_text(record) for record in records])
+    responses = response_ids(tokenizer, [record.output for record in records])
+    return [len(ids) for ids in prompts], [len(ids) for ids in responses]
 
 
 def main(tokenizer_folder: str) -> None:

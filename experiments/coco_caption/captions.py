@@ -1,15 +1,14 @@
-"""Captions as training examples, and captions that a model writes, with their scores."""
+"""Captions as examples, and the scores of generated captions."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.alpaca_llama.features import prompt_ids, response_ids
-from experiments.alpaca_llama.instructions import Instruction
-from experiments.alpaca_llama.templates import prompt_text
 from experiments.coco_caption.data import Captioned
+from experiments.language.alpaca_prompt import PROMPT_NO_INPUT
 from experiments.language.examples import Example
+from experiments.language.tokens import prompt_ids, response_ids
 from experiments.metrics.coco.ptb import tokenize
 from experiments.metrics.coco.scorer import degenerate, score
 from zia_core.errors import ZiaError
@@ -19,9 +18,9 @@ if TYPE_CHECKING:
 
 PROMPTS = {
     "demo": "Generate caption of this image :",
-    "alpaca": prompt_text(Instruction("caption", "Generate caption for this image")),
+    "alpaca": PROMPT_NO_INPUT.format(instruction="Generate caption for this image"),
 }
-# What follows the prompt: Alpaca's template has no space behind its colon.
+# Between prompt and caption: Alpaca's template has no space after its colon.
 SEPARATOR = {"demo": " ", "alpaca": ""}
 DECODINGS: dict[str, dict[str, Any]] = {
     "greedy": {"do_sample": False},
@@ -32,7 +31,7 @@ SCORES: Mapping[str, Any] = {
     **{f"Bleu_{n}": float for n in range(1, 5)},  # as officially: [0, 1]
     "ROUGE_L": float,
     "CIDEr": float,  # in [0, 10]; a paper's 122.2 is 1.222 here
-    "images": int,  # that were captioned and scored
+    "images": int,  # captioned and scored
     "empty_captions": int,  # of these
 }
 
@@ -42,12 +41,12 @@ def training_examples(
     tokenizer: "PreTrainedTokenizerBase",
     prompt: str,
     max_length: int,
-    rows: Mapping[Path, int],
+    image_row: Callable[[Path], int | None],
 ) -> tuple[list[Example], int]:
-    """One example for every caption of every image, and how many captions were cut.
+    """One example for every caption of every image, and the number of captions that were cut.
 
-    A caption that is too long loses its end, and with it the mark that ends it. ZiaError if the
-    prompt leaves no room for any.
+    A caption that is too long loses its last tokens, EOS included. ZiaError if the prompt leaves no
+    room for a caption.
     """
     (start,) = prompt_ids(tokenizer, [PROMPTS[prompt]])
     texts = [SEPARATOR[prompt] + caption for each in images for caption in each.captions]
@@ -60,14 +59,14 @@ def training_examples(
         )
     responses = response_ids(tokenizer, texts)
     examples = [
-        Example(identity, start, response[:room], rows.get(each.image))
+        Example(identity, start, response[:room], image_row(each.image))
         for identity, each, response in zip(caption_ids(images), owners, responses, strict=True)
     ]
     return examples, sum(len(response) > room for response in responses)
 
 
 def caption_ids(images: Sequence[Captioned]) -> list[str]:
-    """The id of every caption of every image: that of its image, and its place."""
+    """The id of every caption of every image: the image's id and a number."""
     return [f"{each.id}#{place}" for each in images for place in range(len(each.captions))]
 
 
@@ -75,16 +74,15 @@ def asked_examples(
     images: Sequence[Captioned],
     tokenizer: "PreTrainedTokenizerBase",
     prompt: str,
-    rows: Mapping[Path, int],
-) -> Iterator[Example]:
+    image_row: Callable[[Path], int | None],
+) -> list[Example]:
     """One prompt for every image."""
     (start,) = prompt_ids(tokenizer, [PROMPTS[prompt]])
-    for each in images:
-        yield Example(str(each.id), start, [], rows.get(each.image))
+    return [Example(str(each.id), start, [], image_row(each.image)) for each in images]
 
 
 def scores(images: Sequence[Captioned], captions: Mapping[Any, str]) -> dict[str, Any]:
-    """`SCORES` of one caption an image, by its id."""
+    """`SCORES` of the captions by image id."""
     written = [captions[each.id] for each in images]
     candidates = [tokenize(caption) for caption in written]
     references = [[tokenize(text) for text in each.captions] for each in images]

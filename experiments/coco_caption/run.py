@@ -1,4 +1,4 @@
-"""One run: load, train, caption, score, write down."""
+"""One run: load, train, caption, score, write."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,20 +21,25 @@ from experiments.harness import stored
 from experiments.harness.experiment import Answer, NeedsData
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
-from experiments.language import training
-from experiments.language.ask import about_image
+from experiments.language.answers import answers
+from experiments.language.before_and_after import before_and_after
 from experiments.language.examples import Examples
-from experiments.language.generation import answers, mean_loss
-from experiments.language.image_inputs import Seen
+from experiments.language.image_features import RunImages
+from experiments.language.losses import mean_loss
 from experiments.language.predictions import of_set
-from experiments.language.training import Encoded, Trained
+from experiments.language.training import (
+    IMAGE_TEXT_FIELDS,
+    LanguageRun,
+    RunExamples,
+    train_language_model,
+)
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 RESULT_FIELDS: Mapping[str, Any] = {
-    **training.RESULT_FIELDS,  # the validation loss is over all references
+    **IMAGE_TEXT_FIELDS,  # the validation loss is over all references
     **SCORES,
     "cut_train": int,  # training captions that were cut at max_length
 }
@@ -45,27 +50,34 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     settings: Settings = spec.settings
     parts = vars(select(spec.task, spec.data))
     scored = parts[settings.evaluated_on]
-    # Of all splits, so that runs that are scored on different ones share their features.
-    images = [each.image for part in parts.values() for each in part]
 
-    def encoded(tokenizer: "PreTrainedTokenizerBase", shown: Seen) -> Encoded:
+    def encode(tokenizer: "PreTrainedTokenizerBase", images: RunImages) -> RunExamples:
         (train, cut), (val, _) = (
-            training_examples(part, tokenizer, settings.prompt, settings.max_length, shown.rows)
-            for part in (parts["train"], parts["val"])
+            training_examples(
+                parts[part], tokenizer, settings.prompt, settings.max_length, images.row
+            )
+            for part in ("train", "val")
         )
-        asked = list(asked_examples(scored, tokenizer, settings.prompt, shown.rows))
-        features = shown.features
-        return Encoded(
-            Examples(train, features),
-            Examples(val, features),
-            Examples(asked, features),
+        asked = asked_examples(scored, tokenizer, settings.prompt, images.row)
+        return RunExamples(
+            Examples(train, images.features),
+            Examples(val, images.features),
+            Examples(asked, images.features),
             {"cut_train": cut},
         )
 
-    data = images, _fingerprints(spec, parts)
-    done = training.trained(spec, folder, *data, encoded, RESULT_FIELDS, plan.requires)
-    captions = _captioned(done, scored)
-    done.write(
+    trained = train_language_model(
+        spec,
+        folder,
+        {"data": _fingerprints(spec, parts)},
+        encode,
+        RESULT_FIELDS,
+        plan.requires,
+        # Of all splits, so that runs scored on different ones share their features.
+        [each.image for part in parts.values() for each in part],
+    )
+    captions = _captions(trained, scored)
+    trained.write(
         [{"id": identity, "caption": caption} for identity, caption in captions.items()],
         scores(scored, captions),
     )
@@ -76,19 +88,20 @@ def generate_image(
 ) -> Iterator[Answer]:
     """Caption an image, or continue other prompts about it, without and with the adapter."""
     settings: Settings = RunSpec.from_json(stored.load(path).config, Settings).settings
-    return about_image(
+    return before_and_after(
         path,
-        image,
         prompts or [PROMPTS[settings.prompt]],
         device,
         Settings,
+        settings.answered_together,
+        image,
         max_new_tokens=settings.new_tokens,
         **DECODINGS[settings.decoding],
     )
 
 
 def rescore(path: Path) -> dict[str, float]:
-    """Recompute from the predictions what follows from them; the scores need the references."""
+    """Recompute the scores from the predictions and the references."""
     run = stored.load(path)
     spec = RunSpec.from_json(run.config, Settings)
     predictions = run.predictions(
@@ -107,34 +120,35 @@ def rescore(path: Path) -> dict[str, float]:
     written = of_set(predictions, spec.settings.evaluated_on, asked)
     found = scores(scored, {each: p["caption"] for each, p in written.items()})
     val_loss = mean_loss([(p["loss"], p["labels"]) for p in losses.values()])
-    return {"val_loss": val_loss} | _numbers(found)
+    return {"val_loss": val_loss} | {name: float(value) for name, value in found.items()}
 
 
-def _captioned(done: Trained, images: Sequence[Captioned]) -> dict[Any, str]:
-    """The caption of every image, by its id: as in the official results, the first line."""
+def _captions(trained: LanguageRun, images: Sequence[Captioned]) -> dict[Any, str]:
+    """The caption of every image by its id: the first line, as in the official results."""
     import torch
 
     from zia_core.rng import derived_seed
 
-    settings: Settings = done.spec.settings
-    decoding = {"max_new_tokens": settings.new_tokens, **DECODINGS[settings.decoding]}
-    torch.manual_seed(derived_seed(done.spec.seed, "decoding"))
+    settings: Settings = trained.spec.settings
+    torch.manual_seed(derived_seed(trained.spec.seed, "decoding"))
+    texts = answers(
+        trained.model,
+        trained.tokenizer,
+        trained.examples.asked,
+        settings.answered_together,
+        max_new_tokens=settings.new_tokens,
+        **DECODINGS[settings.decoding],
+    )
     captions = {}
-    together = settings.answered_together
-    texts = answers(done.model, done.tokenizer, done.encoded.asked, together, **decoding)
     for each, text in zip(images, texts, strict=True):
-        done.stop_if_requested()
+        trained.stop_if_requested()
         captions[each.id] = text.partition("\n")[0].strip()
     return captions
 
 
 def _fingerprints(spec: RunSpec, parts: Mapping[str, list[Captioned]]) -> dict[str, str]:
-    """Of what the run learns from and is scored on."""
+    """The fingerprints of what the run learns from and is scored on."""
     found = {f"{spec.task}-{name}": fingerprint(parts[name]) for name in ("train", "val")}
     if spec.settings.evaluated_on == "test":
         found[f"{spec.task}-scored"] = fingerprint(parts["test"])
     return found
-
-
-def _numbers(found: dict[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in found.items()}

@@ -1,113 +1,119 @@
-"""Prompts with their responses and, where there is one, an image; and batches of them."""
+"""Tokenised prompts with their responses, with or without images, and batches of them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from experiments.images.feature_cache import FeatureTable
-from experiments.language.token_rows import TokenRows
+from experiments.language.token_rows import TokenRows, padded
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-IGNORED = -100  # the label of a position without loss, as torch and transformers have it
+IGNORED = -100  # the label of a position without loss, as in torch and transformers
 
 
 @dataclass(frozen=True)
 class Example:
-    """One training or evaluation example, tokenised; `image` is a row of the features."""
+    """One example, tokenised; `image` is a row of the features."""
 
     id: str
-    prompt: list[int]
-    response: list[int]  # with its EOS
+    prompt: Sequence[int]
+    response: Sequence[int]  # with its EOS
     image: int | None = None
 
 
 class Examples:
-    """Examples with the features of their images, from which batches are made.
+    """Examples, numbered from 0, with the features of their images.
 
-    Without features, batches have none: so a text-only method does not see the images.
+    Without features a batch has no images, which is how a text-only method does not see them.
     """
 
     def __init__(self, examples: Sequence[Example], features: FeatureTable | None = None) -> None:
-        self._examples, self._features = examples, features
-        self._rows = TokenRows.of([each.prompt + each.response for each in examples])
-        self.multiple = 1  # of tokens, which a batch is padded to
+        self._rows = TokenRows.of([[*each.prompt, *each.response] for each in examples])
+        self._prompt_lengths = [len(each.prompt) for each in examples]
+        self._ids = [each.id for each in examples]
+        self._images, self._features = [each.image for each in examples], features
+        self.multiple = 1  # a batch is padded to a multiple of so many tokens
+
+    @classmethod
+    def of_texts(cls, texts: Sequence[Sequence[int]]) -> Self:
+        """Tokenised texts of which every token but the first is predicted."""
+        return cls([Example(str(i), [], text) for i, text in enumerate(texts)])
 
     def __len__(self) -> int:
-        return len(self._examples)
+        return len(self._rows)
 
     def __getitem__(self, index: int) -> Example:
-        return self._examples[index]
+        prompt, ids = self._prompt_lengths[index], self._rows[index].tolist()
+        return Example(self._ids[index], ids[:prompt], ids[prompt:], self._images[index])
 
     def changed(self, change: Callable[[Example], Example]) -> "Examples":
-        """Other prompts or responses with the same images."""
-        return Examples([change(each) for each in self._examples], self._features)
+        """Examples with other prompts or responses and the same features."""
+        return Examples([change(self[i]) for i in range(len(self))], self._features)
 
     def length(self, index: int) -> int:
-        """Tokens of prompt and response."""
+        """The number of tokens of prompt and response."""
         return self._rows.length(index)
 
     def labels(self, index: int) -> int:
-        """Tokens with a loss: those of the response."""
-        return len(self._examples[index].response)
+        """The number of tokens with a loss: those of the response."""
+        return self._rows.length(index) - self._prompt_lengths[index]
 
     def record_id(self, index: int) -> str:
-        """What the data set calls the example."""
-        return self._examples[index].id
+        """The id of the example in its data set."""
+        return self._ids[index]
 
     def batch(self, indices: Sequence[int]) -> dict[str, "Tensor"]:
-        """Examples padded on the right: input_ids, attention_mask and labels, int64 [B, T] each.
+        """A batch for training or for its loss, padded on the right.
 
-        Labels are not shifted: label t is token t, or -100 for prompt and padding; label_index says
-        where they are, see `zia_core.losses`. With features also those, float32 [B, ...],
-        has_image, bool [B], and image_attention_mask, [B, 1 + T]: the mask behind a token for the
-        image.
+        Returns:
+            input_ids, attention_mask and labels, (B, T) int64 each. Labels are not shifted: label t
+            is token t, or -100 in prompt and padding; label_index is that of `zia_core.losses`.
+            With features also `image_batch`, and image_attention_mask (B, 1 + T), the mask with one
+            more token in front for the image.
         """
         import torch
 
         from zia_core.losses import label_index
 
-        # The id of padding is of no consequence: nothing attends to it and it has no label.
+        # Any id does for padding: nothing attends to it and it has no label.
         ids, mask = self._rows.padded(indices, multiple=self.multiple)
-        prompts = torch.tensor([len(self._examples[index].prompt) for index in indices])[:, None]
+        prompts = torch.tensor([self._prompt_lengths[index] for index in indices])[:, None]
         labels = ids.where(mask.bool() & (torch.arange(ids.shape[1]) >= prompts), IGNORED)
         batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
-        batch |= {"label_index": label_index(labels)} | self.shown(indices)
+        batch |= {"label_index": label_index(labels)} | self.image_batch(indices)
         if "has_image" in batch:
-            batch["image_attention_mask"] = behind_image(batch["has_image"], mask)
+            batch["image_attention_mask"] = with_image_token(batch["has_image"], mask)
         return batch
 
     def prompts(self, indices: Sequence[int], padding: int) -> dict[str, "Tensor"]:
-        """Prompts alone, padded on the left so that all end together; features as in `batch`."""
-        import torch
+        """A batch of prompts for generation, padded on the left so that they end together.
 
-        prompts = [self._examples[index].prompt for index in indices]
-        width = max(map(len, prompts))
-        ids = torch.full((len(prompts), width), padding)
-        mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt) :] = torch.tensor(prompt)
-            mask[row, width - len(prompt) :] = 1
-        return {"input_ids": ids, "attention_mask": mask} | self.shown(indices)
+        Returns:
+            input_ids and attention_mask, (B, T) int64 each; with features also `image_batch`.
+        """
+        prompts = [self._rows[index][: self._prompt_lengths[index]] for index in indices]
+        ids, mask = padded(prompts, padding, "left")
+        return {"input_ids": ids, "attention_mask": mask} | self.image_batch(indices)
 
-    def shown(self, indices: Sequence[int]) -> dict[str, "Tensor"]:
-        """Features and has_image of examples; nothing without features."""
+    def image_batch(self, indices: Sequence[int]) -> dict[str, "Tensor"]:
+        """features (B, ...) float32 and has_image (B,) bool; empty without features."""
         import torch
 
         if self._features is None:
             return {}
-        images = [self._examples[index].image for index in indices]
+        images = [self._images[index] for index in indices]
         features = torch.zeros(len(images), *self._features.shape)
-        seen = [row for row, image in enumerate(images) if image is not None]
-        if seen:
-            features[seen] = self._features.rows([i for i in images if i is not None])
+        present = [row for row, image in enumerate(images) if image is not None]
+        if present:
+            features[present] = self._features.rows([i for i in images if i is not None])
         has_image = torch.tensor([image is not None for image in images])
         return {"features": features, "has_image": has_image}
 
 
-def behind_image(has_image: "Tensor", mask: "Tensor") -> "Tensor":
-    """The mask [B, 1 + T] of texts with a token for the image in front, where there is one."""
+def with_image_token(has_image: "Tensor", mask: "Tensor") -> "Tensor":
+    """The mask (B, 1 + T) of texts with a token in front for the image, where there is one."""
     import torch
 
     return torch.cat([has_image[:, None].to(mask.dtype), mask], dim=1)

@@ -1,18 +1,23 @@
-"""The methods of the experiments with images, and a language model made ready for each.
+"""Prepare a language model for a method; the methods of the experiments with images.
 
-A name that ends in `-text` sees no image: the floor that shows what the image adds.
+A method whose name ends in `-text` sees no images: it shows what the image adds.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from experiments.language.settings import ImageTextSettings
+from experiments.language.settings import ImageTextSettings, LanguageSettings
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from zia_core import VisualConfig
+
 TEXT = "-text"
-# What a method changes besides what is trained.
+PROJECTION = (
+    "visual_projection"  # the name of the projection's module, which `projection_lr` is for
+)
+# The settings that a method changes.
 METHODS: dict[str, dict[str, Any]] = {
     "zero-init": {},
     "zero-init-text": {},
@@ -31,59 +36,76 @@ def sees_images(method: str) -> bool:
 
 
 def prepare(
-    model: "nn.Module", method: str, settings: ImageTextSettings, encoder_width: int | None
+    model: "nn.Module", method: str, settings: LanguageSettings, encoder_width: int | None = None
 ) -> "nn.Module":
     """Return the model with the method's trainable parameters; draws from torch's generator.
 
-    Zero-init and random-init add the projected image to their prompts. LoRA has no prompts: it gets
-    the same projection's vector as one token in front of the words.
+    Zero-init and random-init add the projected image to their prompts. LoRA, which has none, gets
+    the projected image as one token in front of the words.
 
     Args:
-        encoder_width: channels of the encoder's features; None for methods without images.
+        model: a causal language model of transformers.
+        method: of an experiment's table.
+        settings: of the run; `ImageTextSettings` where there are images.
+        encoder_width: channels of the image encoder; None for methods that see no images.
     """
-    from zia_core import VisualConfig, ZeroInitConfig, attach, attach_visual, baselines
-    from zia_core.visual.projections import GlobalProjection
+    from zia_core import ZeroInitConfig, attach, attach_visual, baselines
 
     s = settings
-    visual = None
-    if encoder_width is not None:
-        visual = VisualConfig(
-            encoder_width=encoder_width,
-            projection=s.projection,
-            depths=s.depths if s.projection == "global" else s.depths[-1:],
-            bottleneck=s.bottleneck,
-            activation=s.activation,
-            query_width=s.query_width,
-            blocks=s.blocks,
-            heads=s.query_heads,
-        )
     if method == "frozen":
         return baselines.frozen(model)
+    if method == "full":
+        return baselines.full(model)
+    if method == "adaption-prompt":
+        return baselines.adaption_prompt(model, s.prompt_length, s.num_layers)
     if method.startswith("lora"):
-        if visual is not None and visual.projection != "global":
-            raise ZiaError("LoRA gets an image as one token: set projection=global")
-        width = model.get_input_embeddings().weight.shape[1]  # type: ignore[operator]
         model = baselines.lora(model, s.lora_rank, s.lora_alpha, s.lora_dropout)
-        if visual is not None:
-            parameter = next(p for p in model.parameters() if p.requires_grad)
-            projection = GlobalProjection(visual, width).to(parameter.device)
-            model.add_module("visual_projection", projection)
-        return model
-    attach(
-        model,
-        ZeroInitConfig(
-            prompt_length=s.prompt_length,
-            num_layers=s.num_layers,
-            softmax=s.softmax,
-            gate_activation=s.gate_activation,
-            gate_init=s.gate_init,
-        ),
+        return model if encoder_width is None else _with_projection(model, s, encoder_width)
+    config = ZeroInitConfig(
+        prompt_length=s.prompt_length,
+        num_layers=s.num_layers,
+        softmax=s.softmax,
+        gate_per=s.gate_per,
+        gate_activation=s.gate_activation,
+        gate_init=s.gate_init,
     )
-    return model if visual is None else attach_visual(model, visual)
+    attach(model, config)
+    return model if encoder_width is None else attach_visual(model, _visual(s, encoder_width))
+
+
+def _with_projection(
+    model: "nn.Module", settings: LanguageSettings, encoder_width: int
+) -> "nn.Module":
+    from zia_core.visual.projections import GlobalProjection
+
+    visual = _visual(settings, encoder_width)
+    if visual.projection != "global":
+        raise ZiaError("LoRA gets an image as one token: set projection=global")
+    width = model.get_input_embeddings().weight.shape[1]  # type: ignore[operator]
+    trained = next(p for p in model.parameters() if p.requires_grad)
+    model.add_module(PROJECTION, GlobalProjection(visual, width).to(trained.device))
+    return model
+
+
+def _visual(settings: LanguageSettings, encoder_width: int) -> "VisualConfig":
+    from zia_core import VisualConfig
+
+    assert isinstance(settings, ImageTextSettings)
+    s = settings
+    return VisualConfig(
+        encoder_width=encoder_width,
+        projection=s.projection,
+        depths=s.depths if s.projection == "global" else s.depths[-1:],
+        bottleneck=s.bottleneck,
+        activation=s.activation,
+        query_width=s.query_width,
+        blocks=s.blocks,
+        heads=s.query_heads,
+    )
 
 
 def projection_parameters(model: "nn.Module") -> int:
-    """How many of the trained parameters are the projection's."""
+    """The number of trained parameters of the visual projection."""
     from zia_core import visual_projection
 
     projection = visual_projection(model)

@@ -11,7 +11,7 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from experiments.language.examples import Example, Examples
-from experiments.language.generation import read
+from experiments.language.losses import batch_logits
 from experiments.metrics.scienceqa.scorer import CLASSES, parse_answer, score
 from experiments.scienceqa.data import Problem
 
@@ -58,7 +58,7 @@ def likeliest(
     asked = examples.changed(
         lambda each: Example(
             each.id,
-            each.prompt + (said[each.id] if said else []) + before,
+            [*each.prompt, *(said[each.id] if said else []), *before],
             letter[:1],
             each.image,
         )
@@ -68,7 +68,7 @@ def likeliest(
     for group in token_micro_batches([asked.length(i) for i in range(len(asked))], token_budget):
         batch = {name: value.to(device) for name, value in asked.batch(group).items()}
         with torch.no_grad():
-            logits = read(model, batch, vocabulary)[0].cpu()
+            logits = batch_logits(model, batch, vocabulary)[0].cpu()
         for place, row in zip(group, logits, strict=True):
             yield place, int(row[: options[place]].argmax())
 

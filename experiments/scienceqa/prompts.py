@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from experiments.alpaca_llama.features import prompt_ids, response_ids
 from experiments.language.examples import Example
+from experiments.language.tokens import prompt_ids, response_ids
 from experiments.metrics.scienceqa.scorer import LETTERS
 from experiments.scienceqa.data import Problem
 from zia_core.errors import ZiaError

@@ -1,26 +1,32 @@
-"""One run: load, train, answer, score, write down."""
+"""One run: load, train, answer, score, write."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.alpaca_llama.features import response_ids
 from experiments.data.files import DATA_VARIABLE
 from experiments.harness import stored
 from experiments.harness.experiment import Answer, NeedsData
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
-from experiments.language import training
-from experiments.language.ask import about_image
+from experiments.language.answers import answers
+from experiments.language.before_and_after import before_and_after
 from experiments.language.examples import Examples
-from experiments.language.generation import answers, mean_loss
-from experiments.language.image_inputs import Seen
+from experiments.language.image_features import RunImages
+from experiments.language.losses import mean_loss
 from experiments.language.predictions import of_set
-from experiments.language.training import Encoded, Trained
+from experiments.language.tokens import response_ids
+from experiments.language.training import (
+    IMAGE_TEXT_FIELDS,
+    LanguageRun,
+    RunExamples,
+    train_language_model,
+)
 from experiments.scienceqa import plan
 from experiments.scienceqa.data import Problem, fingerprint
 from experiments.scienceqa.evaluate import SCORES, baselines, likeliest, scores
-from experiments.scienceqa.prompts import encode, explanation, letter_tokens, typed_question
+from experiments.scienceqa.prompts import encode as encode_problems
+from experiments.scienceqa.prompts import explanation, letter_tokens, typed_question
 from experiments.scienceqa.settings import Settings
 from experiments.scienceqa.subsets import select
 from zia_core.errors import ZiaError
@@ -29,7 +35,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 RESULT_FIELDS: Mapping[str, Any] = {
-    **training.RESULT_FIELDS,
+    **IMAGE_TEXT_FIELDS,
     **SCORES,
     "train_loss_epoch": float | None,  # mean over the steps of the last epoch
     "cut_train": int,  # training questions whose context was cut at max_length
@@ -44,20 +50,40 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     parts = _parts(spec)
     scored = parts[settings.evaluated_on]
     for problem in scored:
-        problem.scored()  # a field that is missing is better found before the training
+        problem.scored()  # so that a missing field is found before the training
 
-    def encoded(tokenizer: "PreTrainedTokenizerBase", shown: Seen) -> Encoded:
+    def encode(tokenizer: "PreTrainedTokenizerBase", images: RunImages) -> RunExamples:
         (train, cut_train), (val, _), (asked, cut_scored) = (
-            _examples(part, tokenizer, settings, shown)
+            encode_problems(
+                part,
+                tokenizer,
+                settings.context,
+                settings.max_length,
+                lambda problem: images.row(problem.image),
+                settings.output,
+            )
             for part in (parts["train"], parts["val"], scored)
         )
-        return Encoded(train, val, asked, {"cut_train": cut_train, "cut_scored": cut_scored})
+        return RunExamples(
+            Examples(train, images.features),
+            Examples(val, images.features),
+            Examples(asked, images.features),
+            {"cut_train": cut_train, "cut_scored": cut_scored},
+        )
 
-    data = _images(parts), _fingerprints(spec, parts)
-    done = training.trained(spec, folder, *data, encoded, RESULT_FIELDS, plan.requires)
-    found = _answered(done, scored)
+    trained = train_language_model(
+        spec,
+        folder,
+        {"data": _fingerprints(spec, parts)},
+        encode,
+        RESULT_FIELDS,
+        plan.requires,
+        # Of all splits, so that runs scored on different ones share their features.
+        [p.image for part in parts.values() for p in part if p.image is not None],
+    )
+    found = _answers(trained, scored)
     epoch = last_epoch(stored.metrics(folder.path))
-    done.write(
+    trained.write(
         [{"id": pid, **each} for pid, each in found.items()],
         scores(scored, found) | baselines(parts["train"], scored) | {"train_loss_epoch": epoch},
     )
@@ -74,13 +100,20 @@ def generate_image(
     if not prompts:
         raise ZiaError("nothing is asked: give a question with its options, 'Which?|this|that'")
     asked = [typed_question(text, image) for text in prompts]
-    return about_image(
-        path, image, asked, device, Settings, max_new_tokens=settings.new_tokens, do_sample=False
+    return before_and_after(
+        path,
+        asked,
+        device,
+        Settings,
+        settings.answered_together,
+        image,
+        max_new_tokens=settings.new_tokens,
+        do_sample=False,
     )
 
 
 def rescore(path: Path) -> dict[str, float]:
-    """Recompute from the predictions what follows from them; the scores need ScienceQA's file."""
+    """Recompute the scores from the predictions and ScienceQA's own file."""
     run = stored.load(path)
     spec = RunSpec.from_json(run.config, Settings)
     predictions = run.predictions(
@@ -116,53 +149,38 @@ def _parts(spec: RunSpec) -> dict[str, list[Problem]]:
 
 
 def _fingerprints(spec: RunSpec, parts: Mapping[str, list[Problem]]) -> dict[str, str]:
-    """Of what the run learns from and is scored on."""
+    """The fingerprints of what the run learns from and is scored on."""
     found = {f"scienceqa-{name}": fingerprint(parts[name]) for name in ("train", "val")}
     if spec.settings.evaluated_on == "test":
         found["scienceqa-scored"] = fingerprint(parts["test"])
     return found
 
 
-def _images(parts: Mapping[str, Sequence[Problem]]) -> list[Path]:
-    """Of all splits, so that runs that are scored on different ones share their features."""
-    return [p.image for part in parts.values() for p in part if p.image is not None]
-
-
-def _examples(
-    problems: Sequence[Problem],
-    tokenizer: "PreTrainedTokenizerBase",
-    settings: Settings,
-    shown: Seen,
-) -> tuple[Examples, int]:
-    examples, cut = encode(
-        problems,
-        tokenizer,
-        settings.context,
-        settings.max_length,
-        lambda problem: shown.row(problem.image),
-        settings.output,
-    )
-    return Examples(examples, shown.features), cut
-
-
-def _answered(done: Trained, problems: Sequence[Problem]) -> dict[str, dict[str, Any]]:
+def _answers(trained: LanguageRun, problems: Sequence[Problem]) -> dict[str, dict[str, Any]]:
     """Both answers by pid."""
-    settings: Settings = done.spec.settings
-    asked, letters = done.encoded.asked, letter_tokens(done.tokenizer)
-    options = [len(problem.choices) for problem in problems]
-    decoding: dict[str, Any] = {"max_new_tokens": settings.new_tokens, "do_sample": False}
+    settings: Settings = trained.spec.settings
+    model, tokenizer, asked = trained.model, trained.tokenizer, trained.examples.asked
     written: dict[str, str] = {}
-    texts = answers(done.model, done.tokenizer, asked, settings.answered_together, **decoding)
-    for place, text in enumerate(texts):
-        done.stop_if_requested()
-        written[problems[place].id] = text
+    texts = answers(
+        model,
+        tokenizer,
+        asked,
+        settings.answered_together,
+        max_new_tokens=settings.new_tokens,
+        do_sample=False,
+    )
+    for problem, text in zip(problems, texts, strict=True):
+        trained.stop_if_requested()
+        written[problem.id] = text
     said = None
     if settings.output == "EA":
-        ids = response_ids(done.tokenizer, [explanation(text) for text in written.values()])
+        ids = response_ids(tokenizer, [explanation(text) for text in written.values()])
         said = {pid: tokens[:-1] for pid, tokens in zip(written, ids, strict=True)}  # without EOS
+    options = [len(problem.choices) for problem in problems]
+    likely = likeliest(model, asked, options, letter_tokens(tokenizer), settings.eval_tokens, said)
     found = {}
-    for place, option in likeliest(done.model, asked, options, letters, settings.eval_tokens, said):
-        done.stop_if_requested()
+    for place, option in likely:
+        trained.stop_if_requested()
         pid = problems[place].id
         found[pid] = {"output": written[pid], "likeliest": option}
     return found

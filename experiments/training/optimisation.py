@@ -1,4 +1,4 @@
-"""Settings of an optimisation that every experiment has, and what the engine makes of them."""
+"""The optimisation settings that every experiment has, and the engine's settings from them."""
 
 import math
 from collections.abc import Mapping
@@ -7,20 +7,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    import torch
+
     from zia_core.training import TrainSettings
 
 
 @dataclass(frozen=True)
 class Optimisation:
-    """AdamW on a cosine schedule. An experiment's settings inherit these, with its own defaults.
+    """AdamW on a cosine schedule; an experiment's settings inherit these.
 
-    The defaults are those of the paper's training code where that has them.
+    The defaults are those of the paper's training code, where it has them.
     """
 
     batch_size: int = 64
     epochs: float = 5.0
     warmup_epochs: float = 2.0
-    peak_lr: float | None = None  # None: not given here; the run finds it
+    peak_lr: float | None = None  # None: the run chooses it
     min_lr: float = 0.0
     weight_decay: float | None = 0.02
     decay: Literal["all", "matrices", "none"] = "all"
@@ -48,10 +50,14 @@ def train_settings(
     checkpoints: int = 10,
     rates: Mapping[str, float] | None = None,
 ) -> "TrainSettings":
-    """The engine's settings for a training set of `examples`.
+    """The engine's settings for a training set of so many examples.
 
-    `rates` are as of the engine. Of checkpoints there are about `checkpoints` a run, and at least
-    one in 500 steps.
+    Args:
+        settings: with a peak rate and a weight decay.
+        seed: of the run.
+        examples: of the training set.
+        checkpoints: about how many a run writes; there is one every 500 steps at least.
+        rates: factors of the rate by module, see `TrainSettings`.
     """
     from zia_core.batching import steps_per_epoch
     from zia_core.training import TrainSettings
@@ -87,15 +93,30 @@ def train_settings(
 
 
 def bucket(settings: Optimisation) -> int:
-    """What a training batch's tokens are padded to a multiple of: compiled blocks want few shapes.
+    """The multiple of tokens that training batches are padded to: compiled blocks want few shapes.
 
-    A batch of 512 tokens at most has one of eight widths then; what is padded is masked.
+    Batches of up to 512 tokens then have one of eight widths. Padding is masked.
     """
     return 64 if settings.compile else 1
 
 
+def set_threads(settings: Optimisation) -> None:
+    """Give torch the threads of the settings, if the run is on a CPU."""
+    import torch
+
+    if settings.device == "cpu":
+        torch.set_num_threads(settings.threads)
+
+
+def weights_dtype(settings: Optimisation) -> "torch.dtype":
+    """The precision of the frozen weights; trained ones are float32."""
+    import torch
+
+    return torch.bfloat16 if settings.precision == "bf16" else torch.float32
+
+
 def autocast(settings: Optimisation) -> AbstractContextManager[Any]:
-    """The precision that a model was trained in, for what is computed after the training."""
+    """The precision a model was trained in, for evaluating it."""
     import torch
 
     if settings.precision != "bf16-autocast":

@@ -2,15 +2,10 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments.harness import stored
-from experiments.harness.folder import RunFolder
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from zia_core.training import TrainSummary
+from experiments.training.method_training import TrainedModel
 
 FIELDS: Mapping[str, Any] = {
     "tuned_parameters": int,  # the task head included
@@ -33,18 +28,17 @@ def loss_ends(losses: Sequence[float]) -> tuple[float | None, float | None]:
     return sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth
 
 
-def training_result(
-    model: "nn.Module", summary: "TrainSummary", adapter: bytes, folder: RunFolder
-) -> dict[str, Any]:
-    """`FIELDS` of a trained model; `adapter` is its file, no bytes where nothing was trained."""
+def training_result(trained: TrainedModel) -> dict[str, Any]:
+    """`FIELDS` of a trained model."""
     from zia_core.baselines import tuned_parameters
     from zia_core.head import trained_head
 
-    records = stored.metrics(folder.path)
+    summary, adapter = trained.summary, trained.adapter
+    records = stored.metrics(trained.folder.path)
     first, last = loss_ends([record["loss"] for record in records if "loss" in record])
     return {
-        "tuned_parameters": tuned_parameters(model),
-        "head_parameters": sum(p.numel() for p in trained_head(model).values()),
+        "tuned_parameters": tuned_parameters(trained.model),
+        "head_parameters": sum(p.numel() for p in trained_head(trained.model).values()),
         "adapter_bytes": len(adapter),
         "adapter_sha256": hashlib.sha256(adapter).hexdigest() if adapter else None,
         "steps": summary.steps,

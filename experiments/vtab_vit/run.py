@@ -1,4 +1,4 @@
-"""One run: load, choose, train, score once, write down."""
+"""One run: load, choose, train, score once, write."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,9 +13,10 @@ from experiments.harness.spec import RunSpec
 from experiments.images import protocols
 from experiments.images.task_folder import Example, TaskData
 from experiments.io.files import canonical_json
-from experiments.training import result
-from experiments.training.optimisation import train_settings
+from experiments.training.method_training import train_method
+from experiments.training.optimisation import set_threads
 from experiments.training.prompt_share import EXAMPLES, write_prompt_share
+from experiments.training.result import FIELDS, training_result
 from experiments.vtab_vit import methods, selection, subsets, tasks
 from experiments.vtab_vit.inputs import Inputs
 from experiments.vtab_vit.loaded import loaded
@@ -23,32 +24,25 @@ from experiments.vtab_vit.settings import Settings
 from zia_core.errors import ZiaError
 
 RESULT_FIELDS: dict[str, Any] = {
-    "accuracy": float,  # share of the scored images whose first guess is right
+    "accuracy": float,  # top-1, in [0, 1]
     "correct": int,
-    "images": int,  # that were scored
+    "images": int,  # scored
     "evaluated_on": str,  # "val" in a select run, "test" in a final one
     "peak_lr": float,  # as chosen
     "weight_decay": float,
     "candidates": int,  # that it was chosen from
-    **result.FIELDS,
+    **FIELDS,
 }
 
 
 def run(spec: RunSpec, folder: RunFolder) -> None:
     """Do the run, or what is left of it."""
-    import torch
-
-    from zia_core.adapters import backbone_identity
-    from zia_core.engine import Interrupted, train
-    from zia_core.trained_weights import pack_trained
-
     settings: Settings = spec.settings
-    if settings.device == "cpu":
-        torch.set_num_threads(settings.threads)
+    set_threads(settings)
     protocol = protocols.get(settings.protocol, settings.resolution)
-    bare, weights = vision_models.load(_backbone(spec))
+    backbone, weights = vision_models.load(_backbone(spec))
     task = tasks.get(spec.task)
-    # What the candidates were tried on, where that is another task.
+    # The candidates may have been tried on another task.
     tried_on = [tasks.get(each.task) for each in selection.select_runs(spec)[:1]]
     images = loaded(task, *tried_on)
     fingerprints = {
@@ -63,33 +57,30 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
         }
     )
     rate, decay = selection.chosen(spec, folder, RESULT_FIELDS)
-    identity = backbone_identity(bare)
-    model = methods.prepare(
-        bare.to(settings.device), spec.method, task.classes, settings, spec.seed
-    )
-    inputs = Inputs(images, protocol, model, spec, canonical_json(weights))
-    training = inputs.training(trained_on)
-    optimisation = replace(settings, peak_lr=rate, weight_decay=decay)
-    # One checkpoint at the end, and one every 500 steps: a reduced run takes seconds.
-    engine_settings = train_settings(optimisation, spec.seed, len(training), checkpoints=1)
-    summary = train(model, training, engine_settings, folder)
 
+    def inputs(model: Any) -> Inputs:
+        return Inputs(images, protocol, model, spec, canonical_json(weights))
+
+    trained = train_method(
+        spec,
+        folder,
+        backbone.to(settings.device),
+        lambda model: methods.prepare(model, spec.method, task.classes, settings, spec.seed),
+        lambda model: inputs(model).training(trained_on),
+        replace(settings, peak_lr=rate, weight_decay=decay),
+        checkpoints=1,  # one at the end, and one every 500 steps: a reduced run takes seconds
+    )
     guesses = []
-    for found in inputs.guesses(scored_on):
-        if reason := folder.stop_requested():
-            raise Interrupted(reason, summary.steps)
-        guesses += found
-    seen = images.images(scored_on[:EXAMPLES], protocol)
+    for batch in inputs(trained.model).guesses(scored_on):
+        trained.stop_if_requested()
+        guesses += batch
     write_prompt_share(
         folder,
-        model,
+        trained.model,
         "images that the run is scored on",
-        ({"images": image[None]} for image in seen),
+        ({"images": image[None]} for image in images.images(scored_on[:EXAMPLES], protocol)),
         lambda model, batch: model(batch["images"]),
     )
-    adapter = pack_trained(model, spec.method, identity)
-    with folder.writing(stored.ADAPTER) as path:
-        path.write_bytes(adapter)
     predictions = [
         {"id": example.name, "label": guess}
         for example, guess in zip(scored_on, guesses, strict=True)
@@ -103,13 +94,13 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
             "peak_lr": rate,
             "weight_decay": decay,
             "candidates": max(1, len(selection.select_runs(spec))),
-            **result.training_result(model, summary, adapter, folder),
+            **training_result(trained),
         }
     )
 
 
 def rescore(path: Path) -> dict[str, float]:
-    """Recompute the accuracy from the predictions, beside the lists of the task."""
+    """Recompute the accuracy from the predictions and the task's lists."""
     run = stored.load(path)
     spec = RunSpec.from_json(run.config, Settings)
     task = tasks.get(spec.task)
@@ -137,7 +128,7 @@ def _scores(
 
 
 def _parts(data: TaskData, spec: RunSpec) -> tuple[Sequence[Example], Sequence[Example]]:
-    """What a run is trained on, and what it is scored on."""
+    """The images that a run is trained on, and those it is scored on."""
     if spec.settings.phase == "select":
         return data.train, data.val
     return data.train_val, subsets.test_images(data.test, spec.data)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from experiments.alpaca_llama.instructions import NINE_INSTRUCTIONS, Instruction, load_user_oriented
-from experiments.alpaca_llama.templates import prompt_text
+from experiments.language.alpaca_prompt import prompt_text
 from zia_core.errors import ZiaError
 
 LINE = {

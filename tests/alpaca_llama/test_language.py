@@ -12,10 +12,10 @@ from torch.nn.functional import cross_entropy
 
 from experiments.alpaca_llama import language
 from experiments.alpaca_llama.experiment import EXPERIMENT
-from experiments.alpaca_llama.features import prompt_ids
 from experiments.backbones import language_models
 from experiments.dispatch.in_process import run_one
 from experiments.harness import stored, verify
+from experiments.language.tokens import prompt_ids
 from experiments.mini_world.documents import LANGUAGE_MODEL, LESSONS, Library
 from tests.alpaca_llama import world
 

@@ -8,13 +8,13 @@ import torch
 
 from experiments.alpaca_llama import plan
 from experiments.alpaca_llama.data import load_alpaca
-from experiments.alpaca_llama.evaluate import label_losses
-from experiments.alpaca_llama.features import tokenised
+from experiments.alpaca_llama.examples import encode
 from experiments.alpaca_llama.subsets import select
 from experiments.backbones import language_models
 from experiments.dispatch.in_process import in_process, run_one
 from experiments.harness import stored, verify
 from experiments.harness.spec import RunSpec
+from experiments.language.losses import example_losses
 from tests.alpaca_llama import world
 from zia_core import detach, load_adapter
 
@@ -84,10 +84,11 @@ def test_without_its_adapter_a_trained_model_loses_as_the_backbone(root: Path) -
         language_models.get("smollm2-135m-instruct"), torch.float32, "cpu"
     )
     settings = world.spec("zero-init").settings
-    validation = tokenised(select(load_alpaca(), "full").validation, tokenizer, settings.max_length)
+    records = select(load_alpaca(), "full").validation
+    validation, _ = encode(records, tokenizer, settings.max_length)
     load_adapter(model, trained.path)
-    with_adapter = [loss for loss, _ in label_losses(model, validation, settings.eval_tokens)]
+    with_adapter = [loss for loss, _ in example_losses(model, validation, settings.eval_tokens)]
     assert with_adapter == losses(trained)
     detach(model)
-    without = [loss for loss, _ in label_losses(model, validation, settings.eval_tokens)]
+    without = [loss for loss, _ in example_losses(model, validation, settings.eval_tokens)]
     assert without == losses(frozen)

@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from experiments.alpaca_llama import plan
 from experiments.alpaca_llama.data import Record
 from experiments.harness.spec import RunSpec
-from tests.alpaca_llama.tokenizers_by_hand import byte_level
+from tests.language.tokenizers_by_hand import byte_level
 
 QUICK = {
     "num_layers": 2,

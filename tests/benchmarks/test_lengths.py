@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from benchmarks import lengths
 from experiments.alpaca_llama.data import Record
-from experiments.alpaca_llama.templates import prompt_text
+from experiments.language.alpaca_prompt import prompt_text
 from zia_core.errors import ZiaError
 
 
@@ -95,6 +95,7 @@ def test_records_are_counted_as_for_training() -> None:
 class Words:
     """A tokenizer whose tokens are words."""
 
+    is_fast = True
     bos_token_id, eos_token_id = 1, 2
 
     def __call__(self, texts: list[str], **options: object) -> dict[str, list[list[int]]]:

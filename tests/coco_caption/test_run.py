@@ -20,11 +20,11 @@ from experiments.coco_caption.experiment import EXPERIMENT
 from experiments.coco_caption.settings import Settings
 from experiments.dispatch.in_process import run_one
 from experiments.harness import seal, stored, verify
-from experiments.language import image_inputs
-from experiments.language.training import Trained
+from experiments.language import image_features
 from experiments.metrics.coco.files import score_files
-from tests.alpaca_llama.tokenizers_by_hand import byte_level
+from experiments.training.method_training import TrainedModel
 from tests.coco_caption import world
+from tests.language.tokenizers_by_hand import byte_level
 from zia_core import ZiaError
 from zia_core.engine import Interrupted
 
@@ -106,7 +106,9 @@ def test_resumed_is_uninterrupted(
     changes = {"decoding": "sampled", "new_tokens": 9}
     spec, whole = world.spec("zero-init", **changes), done(root, "zero-init", **changes)
     with monkeypatch.context() as patch:
-        patch.setattr(Trained, "stop_if_requested", mock.Mock(side_effect=Interrupted("test", 2)))
+        patch.setattr(
+            TrainedModel, "stop_if_requested", mock.Mock(side_effect=Interrupted("test", 2))
+        )
         assert run_one(spec, tmp_path).state == "preempted"
     assert run_one(spec, tmp_path).state == "done"
     again = stored.load(tmp_path / spec.experiment / spec.folder_name)
@@ -132,13 +134,13 @@ def test_decodings(root: Path, method: str, decoding: str) -> None:
 def test_several_captions_are_several_examples(root: Path) -> None:
     tokenizer, images = byte_level(), load_captions("flickr8k").val
     rows = {images[1].image: 7}
-    examples, cut = training_examples(images, tokenizer, "demo", 60, rows)
+    examples, cut = training_examples(images, tokenizer, "demo", 60, rows.get)
     assert [example.id for example in examples[:2]] == [f"{images[0].id}#0", f"{images[0].id}#1"]
     assert [example.image for example in examples] == [None, None, 7, 7, None, None]
     text = tokenizer.decode(examples[2].prompt + examples[2].response)
     assert text == f"<s>Generate caption of this image : {images[1].captions[0]}</s>"
     assert cut == 0
-    shorter, cut = training_examples(images, tokenizer, "demo", 44, rows)
+    shorter, cut = training_examples(images, tokenizer, "demo", 44, rows.get)
     assert cut == sum(len(e.prompt) + len(e.response) > 44 for e in examples) > 0
     assert max(len(e.prompt) + len(e.response) for e in shorter) == 44
     prompt = len(examples[0].prompt)
@@ -146,9 +148,11 @@ def test_several_captions_are_several_examples(root: Path) -> None:
         with pytest.raises(
             ZiaError, match=rf"takes {prompt} tokens, so max_length={prompt + room}"
         ):
-            training_examples(images, tokenizer, "demo", prompt + room, rows)
-    assert len(training_examples(images, tokenizer, "demo", prompt + 1, rows)[0][0].response) == 1
-    asked = list(asked_examples(images, tokenizer, "alpaca", rows))
+            training_examples(images, tokenizer, "demo", prompt + room, rows.get)
+    assert (
+        len(training_examples(images, tokenizer, "demo", prompt + 1, rows.get)[0][0].response) == 1
+    )
+    asked = asked_examples(images, tokenizer, "alpaca", rows.get)
     assert tokenizer.decode(asked[0].prompt).endswith("image\n\n### Response:")
     assert (asked[1].image, asked[1].response) == (7, [])
 
@@ -198,7 +202,7 @@ def test_the_encoder_runs_where_the_question_is_asked(root: Path) -> None:
     image = load_captions("flickr8k").test[2].image
     assert EXPERIMENT.generate_image is not None
     with mock.patch.object(
-        image_inputs, "image_features", wraps=image_inputs.image_features
+        image_features, "image_features", wraps=image_features.image_features
     ) as computed:
         (answer,) = EXPERIMENT.generate_image(copy, image, [], "cpu")
     assert computed.call_args.kwargs["device"] == "cpu"

@@ -17,7 +17,7 @@ from experiments.images import feature_cache
 from experiments.images.encoders import Encoder, load
 from experiments.images.feature_cache import FeatureTable, image_features
 from experiments.images.image_files import read_rgb
-from experiments.language.image_inputs import seen
+from experiments.language.image_features import run_images
 from experiments.language.settings import ImageTextSettings
 from tests.images.world import write_encoders, write_images
 from zia_core import ZiaError
@@ -143,7 +143,7 @@ def test_an_encoder_on_the_cpu_has_the_threads_of_the_settings(
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        seen("zero-init", settings, images)
+        run_images("zero-init", settings, images)
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
-from experiments.alpaca_llama.templates import PROMPT_INPUT, PROMPT_NO_INPUT
+from experiments.language.alpaca_prompt import PROMPT_INPUT, PROMPT_NO_INPUT
 from experiments.mini_world.creatures import KNOWN, STRANGERS, known, strangers
 from experiments.mini_world.dice import Dice
 from experiments.mini_world.documents import ENCODER, Library

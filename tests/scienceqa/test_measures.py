@@ -14,15 +14,16 @@ from sklearn.linear_model import LogisticRegression
 from experiments.backbones import language_models
 from experiments.dispatch.in_process import run_one
 from experiments.harness import stored
-from experiments.language.generation import answers
-from experiments.language.image_inputs import seen
+from experiments.language.answers import answers
+from experiments.language.examples import Examples
+from experiments.language.image_features import RunImages, run_images
 from experiments.language.methods import prepare
 from experiments.metrics.scienceqa.scorer import LETTERS
 from experiments.mini_world.provided import data_of
 from experiments.scienceqa import subsets
 from experiments.scienceqa.data import Problem
 from experiments.scienceqa.evaluate import baselines, scores
-from experiments.scienceqa.run import _examples
+from experiments.scienceqa.prompts import encode
 from experiments.scienceqa.settings import Settings
 from experiments.scienceqa.subsets import Splits
 from tests.scienceqa import world
@@ -136,12 +137,19 @@ def test_without_its_adapter_a_trained_model_answers_as_the_backbone(root: Path)
     model, tokenizer, _ = language_models.load(known, torch.float32, "cpu")
     identity = backbone_identity(model)
     asked = subsets.select("full").test
-    shown = seen("zero-init", settings, [p.image for p in asked if p.image], "cpu")
+    shown = run_images("zero-init", settings, [p.image for p in asked if p.image], "cpu")
     adapted = prepare(model, "zero-init", settings, shown.width).eval()
     load_trained(adapted, trained.path / stored.ADAPTER, identity)
 
-    def written(shown: Any) -> dict[str, str]:
-        examples = _examples(asked, tokenizer, settings, shown)[0]
+    def written(images: RunImages) -> dict[str, str]:
+        found, _ = encode(
+            asked,
+            tokenizer,
+            settings.context,
+            settings.max_length,
+            lambda problem: images.row(problem.image),
+        )
+        examples = Examples(found, images.features)
         decoding = {"max_new_tokens": settings.new_tokens, "do_sample": False}
         texts = answers(model, tokenizer, examples, settings.answered_together, **decoding)
         return dict(zip((problem.id for problem in asked), texts, strict=True))
@@ -151,5 +159,5 @@ def test_without_its_adapter_a_trained_model_answers_as_the_backbone(root: Path)
 
     assert written(shown) == stored_of(trained)
     detach(adapted)
-    blind = seen("frozen", settings, [], "cpu")
+    blind = run_images("frozen", settings, [], "cpu")
     assert written(blind) == stored_of(frozen)

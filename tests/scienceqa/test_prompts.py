@@ -19,7 +19,7 @@ from experiments.scienceqa.prompts import (
     response_text,
     typed_question,
 )
-from tests.alpaca_llama.tokenizers_by_hand import byte_level, sentencepiece
+from tests.language.tokenizers_by_hand import byte_level, sentencepiece
 from zia_core import ZiaError
 
 PROBLEM = Problem(

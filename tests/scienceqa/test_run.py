@@ -213,14 +213,14 @@ def test_resumed_is_uninterrupted(
     whole = done(root, method)
     import experiments.scienceqa.run as module
 
-    answered = module._answered
+    answered = module._answers
 
     def stopped(*args: Any) -> Any:
         raise Interrupted("test", 6)
 
-    monkeypatch.setattr(module, "_answered", stopped)
+    monkeypatch.setattr(module, "_answers", stopped)
     assert run_one(spec, tmp_path).state != "done"
-    monkeypatch.setattr(module, "_answered", answered)
+    monkeypatch.setattr(module, "_answers", answered)
     assert run_one(spec, tmp_path).state == "done"
     again = stored.load(tmp_path / spec.experiment / spec.folder_name)
     assert again.metrics() == whole.metrics()

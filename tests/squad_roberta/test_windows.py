@@ -15,7 +15,7 @@ from experiments.squad_roberta.windows import (
     window_starts,
     windows_of,
 )
-from tests.alpaca_llama.tokenizers_by_hand import byte_level
+from tests.language.tokenizers_by_hand import byte_level
 from tests.squad_roberta.tokenizers_by_hand import bert, roberta
 from tests.squad_roberta.world import DENVER, PARIS
 from zia_core.errors import ZiaError

@@ -1,5 +1,5 @@
 from experiments.alpaca_llama.data import Record
-from experiments.alpaca_llama.templates import prompt_text
+from experiments.language.alpaca_prompt import prompt_text
 
 
 def test_a_prompt_without_input_is_the_paper_s_to_the_character() -> None:

@@ -6,9 +6,10 @@ import pytest
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from experiments.language.examples import behind_image
-from experiments.language.generation import _generated, losses, read
+from experiments.language.examples import with_image_token
+from experiments.language.losses import batch_logits, batch_losses
 from experiments.language.methods import prepare
+from experiments.language.multimodal import generate
 from experiments.language.settings import ImageTextSettings
 from tests.zia_core.reads import Reads
 from zia_core import visual_projection
@@ -56,7 +57,7 @@ def batch(has_image: list[bool]) -> dict[str, torch.Tensor]:
 def test_the_image_is_the_first_embedding(model: Any) -> None:
     """Against one sample at a time, whose embeddings are put together by hand."""
     given = batch([True, False, True])
-    logits, labels = read(model, given)
+    logits, labels = batch_logits(model, given)
     assert torch.equal(labels, given["labels"][given["labels"] != -100])
     projection = visual_projection(model)
     assert projection is not None
@@ -75,12 +76,12 @@ def test_the_image_is_the_first_embedding(model: Any) -> None:
 def test_what_a_batch_knows_of_itself_is_not_asked_for(model: Any) -> None:
     """Where the labels are, and the mask with the image's place: the same numbers, unasked."""
     given = batch([True, False, True])
-    mask = behind_image(given["has_image"], given["attention_mask"])
+    mask = with_image_token(given["has_image"], given["attention_mask"])
     known = {"label_index": label_index(given["labels"]), "image_attention_mask": mask}
-    expected = losses(model, given)
+    expected = batch_losses(model, given)
     reads = Reads()
     with padding_known({mask.shape: Padding.ANYWHERE}), reads:
-        found = losses(model, given | known)
+        found = batch_losses(model, given | known)
     assert reads.found == []
     assert torch.equal(found, expected)
 
@@ -88,8 +89,8 @@ def test_what_a_batch_knows_of_itself_is_not_asked_for(model: Any) -> None:
 def test_without_an_image_it_is_text(model: Any) -> None:
     given = batch([False, False])
     words = {name: given[name] for name in ("input_ids", "attention_mask", "labels")}
-    torch.testing.assert_close(losses(model, given), causal_lm_losses(model, **words))
-    losses(model, given).sum().backward()
+    torch.testing.assert_close(batch_losses(model, given), causal_lm_losses(model, **words))
+    batch_losses(model, given).sum().backward()
     projection = visual_projection(model)
     assert projection is not None
     for parameter in projection.parameters():
@@ -108,7 +109,7 @@ def test_cached_generation_is_uncached(model: Any) -> None:
         "features": given["features"], "has_image": given["has_image"],
     }  # fmt: skip
     config = GenerationConfig(max_new_tokens=4, do_sample=False, eos_token_id=None, pad_token_id=0)
-    found = _generated(model, prompts, config)
+    found = generate(model, prompts, config)
     projection = visual_projection(model)
     assert projection is not None
     for row in range(3):

@@ -1,0 +1,45 @@
+"""Generate a model's answers to prompts, a batch at a time."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from experiments.language.examples import Examples
+from experiments.language.multimodal import generate
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+
+def answers(
+    model: "nn.Module",
+    tokenizer: "PreTrainedTokenizerBase",
+    examples: Examples,
+    batch_size: int,
+    **decoding: Any,
+) -> Iterator[str]:
+    """Yield the answer to each example's prompt, in order, without the space around it.
+
+    `decoding` goes to transformers' GenerationConfig: max_new_tokens, do_sample, num_beams, ...
+    Sampling draws from torch's generator, and what it draws depends on the batch size.
+    """
+    import torch
+    from transformers import GenerationConfig
+
+    device = next(model.parameters()).device
+    end = tokenizer.eos_token_id
+    config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=end,
+        # LLaMA has no padding token; any id does, since padding is masked.
+        pad_token_id=end if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+        **decoding,
+    )
+    for start in range(0, len(examples), batch_size):
+        indices = range(start, min(start + batch_size, len(examples)))
+        batch = examples.prompts(indices, config.pad_token_id)
+        batch = {name: value.to(device) for name, value in batch.items()}
+        with torch.no_grad():
+            generated = generate(model, batch, config)
+        for text in tokenizer.batch_decode(generated, skip_special_tokens=True):
+            yield text.strip()

@@ -1,0 +1,69 @@
+"""Answer prompts with the backbone alone and with the adapter of a finished run."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.backbones import language_models
+from experiments.harness import stored
+from experiments.harness.experiment import Answer
+from experiments.harness.spec import RunSpec
+from experiments.language.answers import answers
+from experiments.language.examples import Example, Examples
+from experiments.language.image_features import RunImages, run_images
+from experiments.language.methods import prepare, sees_images
+from experiments.language.settings import ImageTextSettings, LanguageSettings
+from experiments.language.tokens import prompt_ids
+from experiments.training.optimisation import set_threads, weights_dtype
+from zia_core.errors import ZiaError
+
+
+def before_and_after(
+    path: Path,
+    prompts: Sequence[str],
+    device: str,
+    settings_type: type,
+    batch_size: int,
+    image: Path | None = None,
+    **decoding: Any,
+) -> Iterator[Answer]:
+    """Answer each prompt without and with the adapter of the finished run in `path`.
+
+    Args:
+        path: folder of the run.
+        prompts: as the model reads them.
+        device: of the models.
+        settings_type: of the experiment.
+        batch_size: prompts generated together.
+        image: an image file that all prompts are about; the backbone alone does not see it.
+        decoding: as in `answers`.
+
+    Raises:
+        ZiaError: the run has no adapter, or there is an image and its method sees none.
+    """
+    from zia_core.adapters import backbone_identity
+    from zia_core.trained_weights import load_trained
+
+    spec = RunSpec.from_json(stored.load_sealed(path).config, settings_type)
+    settings: LanguageSettings = spec.settings
+    if image is not None and not sees_images(spec.method):
+        raise ZiaError(
+            f"the method {spec.method} of {path} sees no images: take a run whose method does"
+        )
+    stored.with_adapter(path)
+    set_threads(settings)
+    images = RunImages()
+    if image is not None:
+        assert isinstance(settings, ImageTextSettings)
+        images = run_images(spec.method, settings, [image], device)
+    model, tokenizer, _ = language_models.load(
+        language_models.get(spec.backbone), weights_dtype(settings), device
+    )
+    asked = [Example(str(i), ids, [], 0) for i, ids in enumerate(prompt_ids(tokenizer, prompts))]
+    before = list(answers(model, tokenizer, Examples(asked), batch_size, **decoding))
+    identity = backbone_identity(model)
+    adapted = prepare(model, spec.method, settings, images.width).eval()
+    load_trained(adapted, path / stored.ADAPTER, identity)
+    after = answers(adapted, tokenizer, Examples(asked, images.features), batch_size, **decoding)
+    for prompt, plain, answer in zip(prompts, before, after, strict=True):
+        yield Answer(prompt, plain, answer)
