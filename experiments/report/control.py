@@ -1,4 +1,4 @@
-"""Whether a task counts: the backbone's features must beat the bare inputs on it."""
+"""Decide whether a task counts: the backbone's features must beat the bare inputs on it."""
 
 from experiments.harness.report_info import Control
 from experiments.report.measured import measure
@@ -6,10 +6,7 @@ from experiments.report.rows import Column, Section
 
 
 def counts(section: Section, column: Column, control: Control) -> bool | None:
-    """Return whether the column's task counts; None while one of the two methods is not done.
-
-    An untrained method is not done either: it is easily beaten.
-    """
+    """Return whether the column's task counts; None until both methods are done and trained."""
     means = []
     for method in (control.method, control.baseline):
         rows = [r for r in section.rows if r.method == method and r.of(column.tasks).runs]
@@ -21,5 +18,5 @@ def counts(section: Section, column: Column, control: Control) -> bool | None:
 
 
 def in_words(verdict: bool | None) -> str:
-    """Return what stands under a column."""
+    """Return the verdict as text."""
     return {True: "yes", False: "does not count", None: "not known yet"}[verdict]

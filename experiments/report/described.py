@@ -1,8 +1,7 @@
-"""The experiments that describe themselves to the report, and their final runs."""
+"""What experiments say of themselves, and the runs of theirs that are reported."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
-from typing import Any
 
 from experiments.harness import registry
 from experiments.harness.report_info import ReportInfo
@@ -24,28 +23,21 @@ def final_runs(
     experiment: str,
     info: ReportInfo,
     fields: Iterable[str],
-    if_there: Iterable[str] = (),
+    if_there: Collection[str] = (),
 ) -> list[Run]:
-    """Return the runs of an experiment whose results are reported.
-
-    Args:
-        fields: of their results; ZiaError names a file that lacks one of them.
-        if_there: further fields, which results of older runs do not have.
-    """
-    newer: dict[str, Any] = dict.fromkeys(if_there, float | None)
-    needed: dict[str, Any] = dict.fromkeys((*fields, *info.trained.fields), float | None)
-    kept = {name: kind for name, kind in needed.items() if name not in newer}
-    found = select(runs, experiment, kept, newer=newer)
+    """Return the runs of an experiment whose results are reported; arguments as of `select`."""
+    needed = dict.fromkeys((*fields, *info.trained.fields))
+    found = select(runs, experiment, [name for name in needed if name not in if_there], if_there)
     return [run for run in found if info.is_final(run.task, run.settings)]
 
 
 def lines(info: ReportInfo, name: str, runs: Iterable[Run]) -> list[Run]:
-    """Return the runs that are lines of the tables with these lines."""
+    """Return the runs as the lines `name` of the experiment, each with the name of its line."""
     return [replace(run, line=line) for run, line in info.lines[name](list(runs))]
 
 
 def scored_sections(runs: Runs, experiment: str, info: ReportInfo) -> list[Section]:
-    """Return the runs that have a score, by profile, backbone, data and version."""
+    """Return the final runs that have a score, in sections of several tasks."""
     found = final_runs(runs, experiment, info, (info.score.field, "tuned_parameters"))
     scored = [run for run in found if not info.score.tasks or run.task in info.score.tasks]
     return [s for s in sections(scored, (), SECTION_OF_TASKS, info.trained) if s.key]

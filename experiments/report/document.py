@@ -1,4 +1,4 @@
-"""A table as it is written: grids of text under headings, and each number behind them as a cell."""
+"""A finished table: grids of text under headings, and every number as a cell."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -7,13 +7,13 @@ from typing import Any
 from experiments.io.output import plain
 from experiments.report import formats
 
-# Columns of text besides the first of a grid; numbers are aligned to the right in LaTeX.
+# Text columns besides the first; LaTeX aligns all others, which hold numbers, to the right.
 TEXT = ("in the paper", "", "state")
 
 
 @dataclass(frozen=True)
 class Source:
-    """One run behind a cell, with its value; None where the run has none."""
+    """A run behind a cell, with its value if it has one."""
 
     folder: str
     task: str
@@ -24,9 +24,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Cell:
-    """One number, the paper's or ours; `std` and `n` are over seeds."""
+    """One number, the paper's or ours, with its standard deviation over `n` seeds."""
 
-    source: str  # "ours", or where the paper's number is from
+    source: str  # "ours", or where in the paper
     row: str
     column: str
     mean: float | None
@@ -46,7 +46,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """One rectangle of text."""
+    """A rectangle of text."""
 
     header: tuple[str, ...]
     lines: tuple[tuple[object, ...], ...]
@@ -55,7 +55,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Part:
-    """The grids of one profile, backbone and data, with their footnotes."""
+    """The grids of one section, with their notes."""
 
     grids: tuple[Grid, ...]
     title: str = ""
@@ -64,7 +64,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Document:
-    """A table: `<name>.md`, `<name>.tex`, and its cells in the file of all cells."""
+    """A table, written as `<name>.md` and `<name>.tex`, with its cells in `cells.csv`."""
 
     name: str
     title: str
@@ -72,11 +72,11 @@ class Document:
     parts: tuple[Part, ...]
     sources: str
     cells: tuple[Cell, ...]
-    damaged: tuple[str, ...] = ()  # what was left out, a sentence a run folder
+    damaged: tuple[str, ...] = ()  # a sentence for each run that was left out
 
 
 def markdown(document: Document) -> str:
-    """Return the document in GitHub's Markdown."""
+    """Return the document as GitHub Markdown."""
     return plain("\n".join(_blocks(document)))
 
 

@@ -1,4 +1,4 @@
-"""Numbers, settings and tables as text. A number comes with its standard deviation over seeds."""
+"""Format numbers, settings and Markdown tables."""
 
 from collections.abc import Callable, Sequence
 from math import isnan, nan
@@ -6,18 +6,19 @@ from math import isnan, nan
 from experiments.harness.registry import check_choice
 
 NOTHING = "-"  # not measured, or not in the paper
+Form = Callable[[float, float], str]  # of a mean and its standard deviation, NaN for one seed
 
 # Unit, its seconds, and the number of seconds from which it is used.
 TIME_UNITS = (("h", 3600.0, 7200.0), ("min", 60.0, 120.0), ("s", 1.0, 0.0))
 
 
 def number(mean: float, std: float) -> str:
-    """Return "1.998 ± 0.012"; the deviation of a single seed (NaN) is left out."""
+    """Return "1.998 ± 0.012", or "1.998" for a single seed."""
     return _spread(mean, std, ",.3f")
 
 
-def decimals(places: int) -> Callable[[float, float], str]:
-    """Return a format with so many decimals, for numbers that the paper prints with so many."""
+def decimals(places: int) -> Form:
+    """Return the format with this many decimals."""
 
     def fixed(mean: float, std: float) -> str:
         return _spread(mean, std, f".{places}f")
@@ -26,7 +27,7 @@ def decimals(places: int) -> Callable[[float, float], str]:
 
 
 def rate(mean: float, std: float) -> str:
-    """Return a large number without decimals."""
+    """Return "1,230 ± 12"."""
     return _spread(mean, std, ",.0f")
 
 
@@ -36,17 +37,17 @@ def count(mean: float, std: float) -> str:
 
 
 def storage(mean: float, std: float) -> str:
-    """Return bytes in both units, since the paper prints one file as 4.7M and as 4.9M."""
+    """Return bytes in both units: the paper gives the size of one file as 4.7M and as 4.9M."""
     return f"{mean / 1e6:.2f} MB ({mean / 2**20:.2f} MiB)" if mean > 0 else NOTHING
 
 
 def memory(mean: float, std: float) -> str:
-    """Return bytes as GB = 1e9 bytes."""
+    """Return bytes in GB (1e9 bytes)."""
     return _spread(mean / 1e9, std / 1e9, ".2f", " GB")
 
 
 def duration(mean: float, std: float) -> str:
-    """Return seconds, in a unit in which they are not a large number."""
+    """Return seconds in a readable unit, as "4.20 ± 0.10 min"."""
     if not mean > 0:  # a method without training
         return NOTHING
     unit, seconds = next((unit, size) for unit, size, start in TIME_UNITS if mean >= start)
@@ -56,16 +57,16 @@ def duration(mean: float, std: float) -> str:
 FORMATS = {form.__name__: form for form in (number, count, rate, storage, memory, duration)}
 
 
-def named(name: str | int, where: str) -> Callable[[float, float], str]:
-    """Return the format of that name, or with so many decimals."""
+def named(name: str | int, where: str) -> Form:
+    """Return the format of that name, or with that many decimals."""
     if isinstance(name, int):
         return decimals(name)
     check_choice("format", name, FORMATS, of=where)
     return FORMATS[name]
 
 
-def difference(value: float, form: Callable[[float, float], str]) -> str:
-    """Return a difference with its sign, rounded as `form` rounds its two numbers."""
+def difference(value: float, form: Form) -> str:
+    """Return a signed difference in the format of its terms."""
     text = form(value, nan)
     if not text.strip("-0."):
         return text.removeprefix("-")
@@ -84,7 +85,7 @@ def _spread(mean: float, std: float, decimals: str, unit: str = "") -> str:
 
 
 def setting(value: object) -> str:
-    """Return the value of a setting as a reader writes it."""
+    """Return the value of a setting as text."""
     if isinstance(value, (list, tuple)):
         return "(" + ", ".join(setting(item) for item in value) + ")"
     if isinstance(value, bool):
@@ -99,5 +100,5 @@ def markdown_table(header: Sequence[object], rows: Sequence[Sequence[object]]) -
 
 
 def one_line(text: object) -> str:
-    """Return a text without line breaks, and with bars that do not end a cell."""
+    """Return a text on one line, with its bars escaped for a Markdown cell."""
     return " ".join(str(text).split()).replace("|", "\\|")

@@ -1,4 +1,4 @@
-"""One number of a table: a column of a row, its seeds, what is missing, and the runs behind it."""
+"""Measure a column of a row: the mean over its seeds, its state, and the runs behind it."""
 
 from dataclasses import dataclass
 from math import isnan, nan
@@ -14,15 +14,14 @@ from experiments.report.runs import Run
 
 @dataclass(frozen=True)
 class Measured:
-    """A column of a row; for a column over several tasks, the mean over them seed by seed.
+    """A column of a row.
 
-    `state` is "done", "not trained", "failed", "not finished", "missing", or `MIXED`. `values` are
-    those of the seeds that are done in every task of the column, so a group that lacks a task has
-    none.
+    For a column over several tasks, a seed's value is the mean over them, and only seeds that are
+    done in all of them count.
     """
 
     column: Column
-    state: str
+    state: str  # "done", "not trained", "failed", "not finished", "missing" or `MIXED`
     values: dict[int, float]  # by seed
     planned: int | None
     failed: int
@@ -31,23 +30,23 @@ class Measured:
 
     @property
     def mean(self) -> float | None:
-        """The mean over seeds; None where nothing is measured."""
+        """The mean over seeds, if any."""
         return mean(self.values.values()) if self.values else None
 
     @property
     def std(self) -> float | None:
-        """The sample standard deviation over seeds; None below two."""
+        """The sample standard deviation over seeds, from two seeds on."""
         return stdev(self.values.values()) if len(self.values) > 1 else None
 
     @property
     def text(self) -> str:
         """The cell: "81.2 ± 0.4 (5)", "80.9 ± 0.2 (3 of 5, 1 failed)", "missing", ..."""
-        if not self.column.field:  # the paper's alone
+        if not self.column.field:  # only the paper has this column
             return formats.NOTHING
         if self.mean is None:
             if self.state in ("done", "not trained"):
                 return formats.NOTHING
-            counted = self.planned and self.state != MIXED  # mixed seeds are there
+            counted = self.planned and self.state != MIXED  # mixed seeds exist
             return self.state + (f" (0 of {self.planned})" if counted else "")
         if self.column.of_machine and self.machines > 1:
             return "several machines"
@@ -60,7 +59,7 @@ class Measured:
         return text if self.state == "done" else f"{self.state}: {text}"
 
     def minus(self, paper: float | None) -> float | None:
-        """Return ours minus the paper's, where both are there and ours was trained."""
+        """Return ours minus the paper's, if both exist and ours was trained."""
         if self.mean is None or paper is None or self.state != "done" or not self.column.compared:
             return None
         return self.mean - paper
@@ -68,7 +67,7 @@ class Measured:
     def cell(
         self, label: str, method: str, key: dict[str, Any], paper: float | None = None
     ) -> Cell:
-        """Return the number with everything behind it, in the row `label` of the section `key`."""
+        """Return the cell of row `label` in the section `key`."""
         return Cell(
             source="ours",
             row=label,
@@ -89,7 +88,7 @@ class Measured:
 
 
 def measure(row: Row, column: Column, plans: Plans | None = None) -> Measured:
-    """Return the column of the row, with its state and, if `plans` are given, the planned seeds."""
+    """Measure a column of a row; `plans` add how many seeds are planned."""
     row = row.of(column.tasks)
     tasks = column.tasks or tuple(dict.fromkeys(run.task for run in row.runs))
     parts = [row.of((task,)) for task in tasks] if row.runs else []
@@ -110,7 +109,7 @@ def measure(row: Row, column: Column, plans: Plans | None = None) -> Measured:
 
 
 def _by_seed(column: Column, parts: list[Row]) -> dict[int, float]:
-    """The mean over the parts, of the seeds that have a value in each of them."""
+    """Means over the parts, for seeds that have a value in each."""
     found: dict[int, list[float]] = {}
     for part in parts:
         for run in part.done:
@@ -121,12 +120,12 @@ def _by_seed(column: Column, parts: list[Row]) -> dict[int, float]:
 
 
 def _measured(column: Column, parts: list[Row]) -> bool:
-    """Whether any finished run has a value: an empty class of questions has none in any."""
+    """Whether any finished run has a value; for an empty class of questions none has."""
     return any(_value(run, column) is not None for part in parts for run in part.done)
 
 
 def _worst(states: list[str], complete: bool) -> str:
-    """The state of several parts; `complete`: no seed is lacking in one that is in another."""
+    """The state of several parts; `complete` if no part lacks a seed of another."""
     for state in ("missing", "failed", "not finished", MIXED, "not trained"):
         if state in states:
             return state

@@ -1,4 +1,4 @@
-"""How many seeds of a row the plan has, so that a table can say "3 of 5"."""
+"""Count the planned seeds of a row, so that a table can say "3 of 5"."""
 
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
@@ -19,14 +19,14 @@ class Plans:
         self._seeds: dict[tuple[str, str, str], dict[str, set[int]]] = {}
 
     def tasks(self, run: "Run") -> set[str]:
-        """Return the tasks that are planned in the profile of this run."""
+        """Return the tasks planned in the profile of this run."""
         return {spec.task for spec in self._specs(run.experiment, run.profile, _device(run))}
 
     def seeds(self, run: "Run") -> int | None:
-        """Return the number of seeds that are planned of this run, its own included.
+        """Return how many seeds of this run are planned, its own included.
 
-        None where nothing of that kind is planned (any more): a run with changed settings, of an
-        older version, or of an experiment that is not there.
+        None if no such run is planned: its settings were changed, it is of an older version, or its
+        experiment is not registered.
         """
         from experiments.harness import registry
 
@@ -38,7 +38,7 @@ class Plans:
                 {field.name: getattr(run, field.name) for field in fields(RunSpec)},
                 experiment.settings,
             )
-        except ZiaError:  # a setting that is no more
+        except ZiaError:  # a setting that no longer exists
             return None
         planned = self._planned(run.experiment, run.profile, _device(run))
         seeds = planned.get(_without_seed(spec))
@@ -68,7 +68,7 @@ def _device(run: "Run") -> str:
 
 
 def _without_seed(spec: RunSpec) -> str:
-    """A run but for its seed, and its backbone, which may depend on this machine's files."""
+    """A run without its seed, and without its backbone: that may depend on local files."""
     what: dict[str, Any] = {
         name: getattr(spec, name) for name in ("version", "task", "method", "data", "profile")
     }

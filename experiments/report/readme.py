@@ -87,7 +87,7 @@ def _filled(path: Path, text: str, makers: dict[str, Callable[..., str]]) -> str
 
 
 def _table(documents: dict[str, Document], name: str, profile: str, number: str) -> str:
-    """The grid of that number in every part of the table that is about the profile."""
+    """The grid of that number, in every part of the table of that profile."""
     check_choice("table", name, documents)
     found = [part for part in documents[name].parts if part.title.startswith(f"{profile}: ")]
     if not found:
@@ -102,7 +102,7 @@ def _table(documents: dict[str, Document], name: str, profile: str, number: str)
 
 
 def _claims(claims: Document, profile: str) -> str:
-    """The claims that have runs, and how many have none."""
+    """The claims that have runs, and the number of those that have none."""
     found = [part for part in claims.parts if part.title == profile]
     lines = [line for part in found for grid in part.grids for line in grid.lines]
     told = [
@@ -117,7 +117,7 @@ def _claims(claims: Document, profile: str) -> str:
 
 
 def _verdicts(claims: Document) -> str:
-    """One row a claim, one column a profile; decided verdicts in bold. Arithmetic is left out."""
+    """A row per claim and a column per profile, without arithmetic; decided verdicts are bold."""
     profiles = [part for part in claims.parts if part.title in PROFILE_ORDER]
     rows: dict[object, list[str]] = {}
     for part in profiles:

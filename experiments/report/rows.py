@@ -1,4 +1,4 @@
-"""Runs as the rows of a table: seeds together, and nothing together that is not comparable."""
+"""Group runs into sections and rows: seeds together, and only what is comparable."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,11 +11,11 @@ from experiments.io.files import canonical_json
 from experiments.report import formats
 from experiments.report.runs import Run
 
-# Runs that differ in one of these are never in one table; runs of one task that differ in settings
-# are never in one row.
+# Runs that differ in one of these are never in one section; runs of one task that differ in their
+# settings are never in one row.
 SECTION = ("profile", "backbone", "data", "version", "task")
 SECTION_OF_TASKS = ("profile", "backbone", "data", "version")
-MIXED = "different data or weights"  # of the seeds of one task: they have no common value
+MIXED = "different data or weights"  # seeds of one task that have no common mean
 
 
 @dataclass(frozen=True)
@@ -26,21 +26,21 @@ class Column:
     title: str
     unit: str
     format: Callable[[float, float], str]
-    of_machine: bool = False  # seeds on different machines have no common value
-    scale: float = 1.0  # of the result's field, to the unit of the column
-    tasks: tuple[str, ...] = ()  # the mean over these tasks, seed by seed; empty: any task
-    compared: bool = False  # whether ours minus the paper's says anything
-    if_there: bool = False  # shown where a run has it: older runs do not
+    of_machine: bool = False  # seeds on different machines have no common mean
+    scale: float = 1.0  # of the field, to the unit of the column
+    tasks: tuple[str, ...] = ()  # averaged, seed by seed; empty: whichever the row has
+    compared: bool = False  # show the difference to the paper
+    if_there: bool = False  # older runs lack the field: shown if any run has it
 
 
 @dataclass(frozen=True)
 class Row:
-    """The runs of one method with one set of settings: its seeds, in one task or in several."""
+    """The seeds of one method with one set of settings, in one task or several."""
 
-    method: str  # or what the line of the runs is called
+    method: str  # or the name of a line
     runs: tuple[Run, ...]
     trained: TrainedRule = TRAINING_LOSS
-    # The settings in its label, for example those that tell it from a similar row.
+    # Settings in its label, such as those that tell it from a similar row.
     variant: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -50,11 +50,11 @@ class Row:
 
     @property
     def machines(self) -> list[str]:
-        """What the runs were computed on."""
+        """The machines of the runs."""
         return sorted({run.hardware for run in self.runs})
 
     def of(self, tasks: Sequence[str]) -> "Row":
-        """Return the part of the row that is about these tasks; all of it if none is named."""
+        """Return the row's runs of these tasks, or all if none is named."""
         if not tasks:
             return self
         return replace(self, runs=tuple(run for run in self.runs if run.task in tasks))
@@ -76,12 +76,12 @@ class Row:
         return "; ".join(f"{text} ({', '.join(tasks)})" for text, tasks in by_task.items())
 
     def describe(self, names: Sequence[str]) -> str:
-        """Return the named settings with their values."""
+        """Return the named settings as text."""
         return ", ".join(f"{name} {self.setting(name)}" for name in names)
 
     @property
     def mixed(self) -> bool:
-        """Whether finished seeds of a task had different data or weights; unrecorded ones fit."""
+        """Whether finished seeds of a task had different data or weights, as far as recorded."""
         found: dict[tuple[str, str], set[str]] = {}
         for run in self.done:
             for kind, digest in run.inputs.items():
@@ -90,7 +90,7 @@ class Row:
 
     @property
     def state(self) -> str:
-        """What stands in place of numbers, or "done", or "not trained"."""
+        """One of the states of `Measured`."""
         if not self.runs:
             return "missing"
         if not self.done:
@@ -101,7 +101,7 @@ class Row:
         return "done" if trained else "not trained"
 
     def measured(self, column: Column) -> str:
-        """Return mean ± standard deviation over the seeds as text."""
+        """Return the mean ± standard deviation over seeds as text."""
         if self.mixed:
             return MIXED
         if column.of_machine and len({run.hardware for run in self.done}) > 1:
@@ -113,13 +113,13 @@ class Row:
 
 
 def setting_text(settings: dict[str, Any], name: str) -> str:
-    """Return a setting as text; a run that is older than the setting does not have it."""
+    """Return a setting as text; runs older than the setting do not have it."""
     return formats.setting(settings[name]) if name in settings else "not recorded"
 
 
 @dataclass(frozen=True)
 class Section:
-    """Everything that may stand in one table: one profile, backbone, data and version."""
+    """The rows that may be compared: of one profile, backbone, data and version."""
 
     key: dict[str, Any]
     rows: list[Row]
@@ -141,14 +141,14 @@ class Section:
         return [n for n in names if len({setting_text(settings, n) for settings in runs}) > 1]
 
     def label(self, row: Row) -> str:
-        """Return the method, with what tells it from another row of the same method."""
+        """Return the method, with what tells the row from others of the method."""
         label = row.method + (" †" if self.reduced and row.runs else "")
         different = ", ".join(f"{name} {value}" for name, value in row.variant.items())
         return f"{label} ({different})" if different else label
 
     @property
     def reduced(self) -> bool:
-        """Whether the runs saw a part of the data, or trained for less than the profile's time."""
+        """Whether the runs had a reduced budget: fewer data, or shorter training."""
         return str(self.key.get("data", "")).startswith("reduced")
 
 
@@ -159,11 +159,14 @@ def sections(
     trained: TrainedRule = TRAINING_LOSS,
     shown: Sequence[str] = (),
 ) -> list[Section]:
-    """Return the runs, in their order, sorted into tables and rows.
+    """Group runs into sections and rows; without runs there is one section, without a key.
 
-    Each table begins with `methods`, also with those that have no runs; other methods follow by
-    name. The settings `shown` are in the label of every row. Without any run there is one table,
-    without a key.
+    Args:
+        runs: in the order of the sections.
+        methods: the first rows of each section, with or without runs; others follow by name.
+        by: the fields that runs of a section have in common.
+        trained: when a run counts as trained.
+        shown: settings in the label of every row.
     """
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
@@ -196,9 +199,9 @@ def _rows(
 
 
 def _variants(runs: Sequence[Run]) -> set[str]:
-    """The settings in which runs of one method differ within one task.
+    """The settings in which runs of a method differ within a task.
 
-    A setting that only follows the task (an image size, a prompt length) does not split a row.
+    Settings that only differ between tasks, as an image size may, do not split a row.
     """
     names = set()
     for task in {run.task for run in runs}:

@@ -1,11 +1,10 @@
 """Read stored runs as records, in an order that depends on their contents alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from math import nan
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from experiments.harness import archive, schema, seal, stored
@@ -21,7 +20,7 @@ PROFILE_ORDER = ("mini", "small", "paper")
 
 @dataclass(frozen=True)
 class Run:
-    """One run: what it is, what became of it, and the fields of its result that are read."""
+    """One run: its identity, its state, and the fields of its result that were asked for."""
 
     experiment: str
     version: int
@@ -37,13 +36,13 @@ class Run:
     hardware: str
     folder: str
     result: dict[str, float | None]  # empty unless the run is done
-    # The recorded hashes of its data and weights: seeds of others are no seeds of it.
+    # Hashes of its data and weights: seeds are comparable only where these agree.
     inputs: Mapping[str, str] = field(default_factory=dict)
-    line: str = ""  # its line in a table whose lines are no methods
+    line: str = ""  # its line in a table whose lines are not methods
 
     @property
     def heading(self) -> str:
-        """The name of its line in a table."""
+        """The name of its row in a table."""
         return self.line or self.method
 
     def value(self, field: str) -> float:
@@ -132,35 +131,38 @@ def _remark(sentence: str) -> None:
 def select(
     runs: Runs,
     experiment: str,
-    measured: Mapping[str, Any],
-    only: Mapping[str, object] | None = None,
+    fields: Collection[str],
+    if_there: Collection[str] = (),
     *,
     trials: bool = False,
-    newer: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[Run]:
-    """Return the runs of `experiment` with the settings in `only`, by profile, method and seed.
+    """Return the runs of an experiment, sorted by profile, method and seed.
 
-    Runs that only try a candidate, for others to choose from, are left out unless `trials`.
-    `measured` are the fields of a result that are read, with their types, and `newer` those that
-    results of older runs do not have. ZiaError names a file that lacks another; with
-    `runs.keep_going` its run is left out and marked.
+    A run without one of `fields` is damaged: ZiaError names its file, or it is left out and marked
+    if `runs.keep_going`.
+
+    Args:
+        runs: to choose from.
+        experiment: its name.
+        fields: of result.json, each a number or none.
+        if_there: further fields, which results of older runs lack.
+        trials: include runs that only tried a candidate setting.
     """
     found = []
     for stored_run in runs.of(experiment):
         try:
-            run = _run(stored_run, measured, newer)
+            run = _run(stored_run, fields, if_there)
         except ZiaError as error:
             runs.give_up(stored_run.name, error)
             continue
-        # Without that setting it is of an experiment that tries none, or of before it did.
+        # Experiments that try no candidates, and runs from before they did, have no phase.
         tried = run.settings.get("phase", "final") != "final"
-        wanted = all(run.settings.get(name) == value for name, value in (only or {}).items())
-        if wanted and (trials or not tried):
+        if trials or not tried:
             found.append(run)
     return sorted(found, key=_order)
 
 
-def _run(run: StoredRun, measured: Mapping[str, Any], newer: Mapping[str, Any]) -> Run:
+def _run(run: StoredRun, fields: Collection[str], if_there: Collection[str]) -> Run:
     identity = conform_fields(schema.CONFIG, run.config, str(run.path / "config.json"))
     if identity["experiment"] != run.experiment:
         raise ZiaError(
@@ -169,8 +171,9 @@ def _run(run: StoredRun, measured: Mapping[str, Any], newer: Mapping[str, Any]) 
         )
     result = {}
     if run.state == "done":
-        there = {name: kind for name, kind in newer.items() if name in run.result}
-        result = conform_fields({**measured, **there}, run.result, str(run.path / RESULT))
+        read = [*fields, *(name for name in if_there if name in run.result and name not in fields)]
+        kinds = dict.fromkeys(read, float | None)
+        result = conform_fields(kinds, run.result, str(run.path / RESULT))
     return Run(
         **identity,
         state=run.state,
@@ -187,7 +190,7 @@ def _run(run: StoredRun, measured: Mapping[str, Any], newer: Mapping[str, Any]) 
 
 
 def _order(run: Run) -> tuple[Any, ...]:
-    """Profiles in their order, unknown ones after them; then by name and number."""
+    """Known profiles first; then by name and number."""
     known = run.profile in PROFILE_ORDER
     profile = PROFILE_ORDER.index(run.profile) if known else len(PROFILE_ORDER)
     key = (run.backbone, run.data, run.version, run.task, run.method, run.seed, run.folder)
@@ -195,13 +198,13 @@ def _order(run: Run) -> tuple[Any, ...]:
 
 
 def _hardware(run: StoredRun) -> str:
-    """What the run was computed on, for example "2 x NVIDIA A100" or "2 threads of AMD EPYC"."""
+    """The machine, as in "2 x NVIDIA A100" or "2 threads of AMD EPYC"."""
     torch = run.environment.get("torch") or {}
     gpus = torch.get("gpus") or []
     if gpus and run.config["settings"].get("device") != "cpu":
         return f"{len(gpus)} x {gpus[0]}"
     cpu = (run.environment.get("cpu") or {}).get("model") or "unknown CPU"
-    # What the process was started with, which differs between executors, is not what it used.
+    # The setting, not what torch reported: that differs between executors.
     threads = run.config["settings"].get("threads", torch.get("threads"))
     if threads is None:
         return cpu

@@ -1,4 +1,4 @@
-"""Intervals and tests, and the verdict that follows from them."""
+"""Verdicts from intervals and sign tests."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ from experiments.metrics.intervals import t_interval
 
 HOLDS, FAILS, INCONCLUSIVE, NO_RUNS = "holds", "does not hold", "inconclusive", "no runs"
 LEVEL = 0.95
-ENOUGH = 5  # seeds; below that there is no verdict
+ENOUGH = 5  # seeds that a verdict needs
 
 
 def verdict(values: Sequence[float], direction: str, margin: float) -> str:
-    """Return whether the mean of paired values lies on the side of `margin` that is claimed."""
+    """Return whether the mean of paired values is on the claimed side of `margin`."""
     if not values:
         return NO_RUNS
     if len(values) < ENOUGH:
@@ -23,10 +23,7 @@ def verdict(values: Sequence[float], direction: str, margin: float) -> str:
 
 
 def sign_test(differences: Sequence[float]) -> tuple[int, int, float]:
-    """Return how many differences are positive, how many are not zero, and the two-sided p.
-
-    The p value is that of so uneven a split under a fair coin; ties are left out.
-    """
+    """Return the number of positive and of non-zero differences, and the two-sided p value."""
     from scipy.stats import binomtest
 
     wins = sum(difference > 0 for difference in differences)
@@ -36,16 +33,16 @@ def sign_test(differences: Sequence[float]) -> tuple[int, int, float]:
 
 
 def sign_verdict(wins: int, untied: int, p: float) -> str:
-    """Return whether most differences are positive, or most are not, beyond a fair coin's doing."""
+    """Return whether significantly many, or few, differences are positive."""
     if p >= 1 - LEVEL:
         return INCONCLUSIVE
     return HOLDS if 2 * wins > untied else FAILS
 
 
 def all_of(verdicts: Sequence[str]) -> str:
-    """Return the verdict of a claim with several parts."""
+    """Return the verdict on a claim from those on its parts."""
     for word in (FAILS, NO_RUNS, INCONCLUSIVE):
         if word in verdicts:
-            # Where some parts have runs and others none, the claim is open.
+            # With runs for some parts only, the claim is open.
             return INCONCLUSIVE if word == NO_RUNS and set(verdicts) != {NO_RUNS} else word
     return HOLDS if verdicts else NO_RUNS

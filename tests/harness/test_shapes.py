@@ -60,7 +60,7 @@ def read_all(runs: Path) -> None:
         lambda: list(publish.compare([toy.spec()], runs, runs)),
         lambda: publish.check_publishable(stored.load(folder), runs),
         lambda: retries.make_pending([folder]),
-        lambda: select(read_runs([runs]), "toy", {"score": float | None}),
+        lambda: select(read_runs([runs]), "toy", ["score"]),
         lambda: browse(read_runs([runs])),
     ]
     for ask in questions:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from experiments.report.figures import gates, losses, pareto, prompt_share, style, task_bars
-from experiments.report.figures.shared import Drawn
+from experiments.report.figures.drawn import Drawn
 from experiments.report.figures.write import write_figures
 from experiments.report.runs import Runs, read_runs
 from tests.report.run_folders import write_run, write_scienceqa, write_squad, write_vtab

@@ -1,14 +1,14 @@
-"""The paper's claims as data, `claims.json`: what each says, and what would show it.
+"""Read the paper's claims, `claims.json`: what each says, and what would show it.
 
-A claim has parts; it holds if all of them hold. Kinds of parts, ours being the method `ours` and
-the other one `other`, on the mean of `tasks`:
+A claim holds if all of its parts hold. The kinds of parts, which compare the methods `ours` and
+`other` on the mean of `tasks`:
 
-- difference: ours minus other, seed by seed, lies above (or below) `margin`
-- ratio: ours over other, the same
-- sign: ours is above other on most tasks, by the sign test over them
+- difference: ours minus other, seed by seed, is above (or below) `margin`
+- ratio: the same for ours over other
+- sign: ours is above other on most tasks, by the sign test
 - equal: no seed differs at all
-- exact: ours is above (or below) other, in numbers that have no spread
-- arithmetic: what the paper prints follows from the shape of the model, to `margin`
+- exact: ours is above (or below) other, in numbers without spread
+- arithmetic: a number of the paper follows from the shape of the model, to within `margin`
 
 A task may be a group, as `@small`. `ours` and `other` are methods, or lines of a table whose lines
 are not methods.
@@ -33,11 +33,11 @@ class Arithmetic:
     prompt_length: int  # K
     layers: int  # L
     width: int  # C
-    heads: int  # H, gates of a layer
-    added: int  # parameters beside prompts and gates
-    bytes: int  # of a parameter, or 0 to count parameters
-    per: float  # what the paper's unit stands for
-    margin: float  # half of the last digit that the paper prints, or so
+    heads: int  # H, gates per layer
+    added: int  # parameters besides prompts and gates
+    bytes: int  # per parameter; 0 counts parameters
+    per: float  # the paper's unit, as 1e6 for M
+    margin: float  # about half of the last printed digit
     paper: tuple[str, str, str]  # table, row, column
     which: int  # of the numbers that the paper prints there
 
@@ -52,22 +52,22 @@ class Comparison:
     ours: str
     other: str
     direction: Literal["above", "below"]
-    margin: float  # in the unit; negative with "above": how much worse is still as good
+    margin: float  # in `unit`; negative with "above": by how much worse still counts as good
     unit: str
     tasks: tuple[str, ...]
     scale: float
-    if_there: bool  # the field: results of older runs do not have it
+    if_there: bool  # older runs lack the field
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim; without parts it cannot be tested yet, and `needs` says what is missing."""
+    """One claim; without parts it cannot be tested yet."""
 
     id: str
     sentence: str
     source: str
-    experiment: str | None  # None: computed, or of runs that are not read yet
-    needs: str
+    experiment: str | None  # None: no runs are needed, or none can be read yet
+    needs: str  # what it takes to test it
     parts: tuple[Arithmetic | Comparison, ...]
 
     @property
@@ -77,7 +77,7 @@ class Claim:
 
 
 def read_claims(path: Path = FILE) -> list[Claim]:
-    """Return all claims in their order; ZiaError names the claim that is not well formed."""
+    """Return all claims in their order; ZiaError names a malformed one."""
     kinds = get_type_hints(Claim) | {"parts": list}
     stored = conform_fields({"claims": list}, read_json(path), str(path))["claims"]
     claims = []

@@ -1,4 +1,4 @@
-"""Each claim against the runs of a profile, or against arithmetic."""
+"""Test claims against the runs of a section, or by arithmetic."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from experiments.report.statistics import FAILS, HOLDS, INCONCLUSIVE, NO_RUNS
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of a claim, or of one of its parts, and the numbers that decided."""
+    """The verdict on a claim or on one of its parts, and the numbers that decided."""
 
     verdict: str
     evidence: str
@@ -29,7 +29,7 @@ def computed(claim: Claim) -> Finding:
 
 
 def tested(claim: Claim, section: Section, info: ReportInfo) -> Finding:
-    """Return the verdict on a claim from the runs of one profile, backbone, data and version."""
+    """Return the verdict on a claim from the runs of one section."""
     return _together([_compare(p, section, info) for p in claim.parts if isinstance(p, Comparison)])
 
 
@@ -94,13 +94,13 @@ def _compare(part: Comparison, section: Section, info: ReportInfo) -> Finding:
 
 
 def _beside(seeds: Iterable[int], row: Row, values: dict[int, float]) -> dict[int, float]:
-    """The other method's values by seed; one that trained nothing has the same for every seed."""
+    """The other method's values by seed; without training, its one value stands for all seeds."""
     trained = any(run.value("tuned_parameters") != 0 for run in row.done)
     return values if trained or len(values) > 1 else dict.fromkeys(seeds, *values.values())
 
 
 def _paired(part: Comparison, ours: dict[int, float], other: dict[int, float]) -> Finding:
-    """The t-interval of what the seeds that both have differ by."""
+    """The t-interval of the differences over seeds that both have."""
     pairs = [(ours[seed], other[seed]) for seed in sorted(ours.keys() & other.keys())]
     values = [a / b if part.kind == "ratio" else a - b for a, b in pairs]
     verdict = statistics.verdict(values, part.direction, part.margin)
@@ -154,14 +154,14 @@ def _measured(part: Comparison, row: Row, tasks: Sequence[str]) -> Measured:
 
 
 def _rows(section: Section, method: str, tasks: Sequence[str]) -> list[Row]:
-    """The rows of a method that have finished runs in one of the tasks."""
+    """The rows of a method with finished runs of these tasks."""
     return [row for row in section.rows if row.method == method and row.of(tasks).done]
 
 
 def _tasks(
     part: Comparison, section: Section, info: ReportInfo
 ) -> tuple[tuple[str, ...], list[str]]:
-    """The tasks of a part, its groups written out, and what is to be said of them."""
+    """The tasks of a part, with its groups expanded, and the remarks on them."""
     found: list[str] = []
     remarks: dict[str, None] = {}
     for name in part.tasks:
@@ -172,7 +172,7 @@ def _tasks(
             remarks |= dict.fromkeys([group.remark] if tasks and group.remark else [])
         else:
             found.append(name)
-    return tuple(found) or ("none",), list(remarks)  # no task, rather than all
+    return tuple(found) or ("none",), list(remarks)  # an empty tuple would mean all tasks
 
 
 def _counts(section: Section, task: str, info: ReportInfo) -> bool:

@@ -1,4 +1,4 @@
-"""`claims.md`: every claim with its verdict, profile by profile."""
+"""Write `claims.md`: every claim with its verdict, profile by profile."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,12 +24,12 @@ ARITHMETIC = "Arithmetic, at the shape of LLaMA-7B"
 
 
 def findings(roots: Sequence[Path], *, keep_going: bool = False) -> Document:
-    """Return every claim with its verdict as a document; ZiaError names a damaged run folder."""
+    """Return every claim with its verdict; ZiaError names a damaged run."""
     return findings_of(read_runs(roots, keep_going=keep_going))
 
 
 def findings_of(runs: Runs) -> Document:
-    """Return every claim with its verdict, of runs that are read already."""
+    """Return every claim with its verdict, from runs that were read before."""
     claims = read_claims()
     infos = {
         name: info
@@ -56,7 +56,7 @@ def findings_of(runs: Runs) -> Document:
 def write_claims(
     roots: Sequence[Path], out: Path, *, keep_going: bool = False
 ) -> tuple[Path, list[str]]:
-    """Write `claims.md`; return its path and a line a claim, by profile."""
+    """Write `claims.md`; return its path, and one line per claim, by profile."""
     check_output(out)
     document = findings(roots, keep_going=keep_going)
     out.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ def _of_profile(
     infos: dict[str, ReportInfo],
     found: dict[str, list[Section]],
 ) -> Iterator[tuple[Claim, str, Finding]]:
-    """A line for each section that says something about the claim, or one that says no runs."""
+    """A finding for each section that has runs of the claim, or one that says there are none."""
     for claim in claims:
         if claim.computed:
             continue
@@ -119,7 +119,7 @@ def _sections(
 
 
 def with_lines(info: ReportInfo, runs: Sequence[Run]) -> list[Run]:
-    """Return the runs that have a score, and each run again for every table line that it is."""
+    """Return the runs that have a score, and every run again for each table line that it is."""
     scored = [run for run in runs if not info.score.tasks or run.task in info.score.tasks]
     return [*scored, *(run for name in info.lines for run in lines(info, name, runs))]
 

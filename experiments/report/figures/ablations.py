@@ -1,4 +1,4 @@
-"""What the figures of ablations share: the sections of their table, and how points look."""
+"""What the figures of ablation tables share: sections, the paper's points and ours."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -19,22 +19,22 @@ LIKELIHOOD = style.Look("#0072B2", "^", "-.")
 
 
 def sections_of(runs: Runs, figure: str) -> Iterator[tuple[Table, Section]]:
-    """Yield each section, with runs, of the tables that have this figure."""
+    """Yield the sections that have runs, of each table with this figure."""
     for table in tables():
         if table.figure == figure:
             yield from ((table, section) for section in table.sections(runs) if section.key)
 
 
 def paper_rows(table: Table) -> list[float]:
-    """Return those rows of the paper's that are numbers, as of layers or epochs."""
+    """Return the paper's rows that are numbers, as of layers or epochs."""
     return [float(row) for row in (table.paper.rows() if table.paper else []) if row.isdecimal()]
 
 
 def printed(table: Table, column: Column) -> list[tuple[float, float]]:
-    """Return the paper's numbers in a column, each after the number that its row is."""
+    """Return the paper's points: the number that a row is, and the value in the column."""
     cells = table.paper.cells if table.paper else ()
     found: dict[float, float] = {}
-    for cell in cells:  # the number to compare with comes first
+    for cell in cells:  # of two values, the first is compared
         if cell.column == column.title and cell.row.isdecimal() and cell.value is not None:
             found.setdefault(float(cell.row), cell.value)
     return list(found.items())
@@ -43,7 +43,7 @@ def printed(table: Table, column: Column) -> list[tuple[float, float]]:
 def points(
     panel: "Axes", places: Sequence[float], found: Sequence[Measured], look: style.Look, label: str
 ) -> bool:
-    """Draw means at `places` with their seeds as dots, hollow where a seed was not trained.
+    """Draw means at `places`, hollow if a seed was not trained, and seeds as dots.
 
     Returns whether there was anything to draw.
     """

@@ -1,4 +1,4 @@
-"""The gates of a zero-init run by layer and head, and over its training."""
+"""Draw the gates of a zero-init run by layer and head, and over its training."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 from experiments.harness.stored import ADAPTER, METRICS, StoredRun, with_adapter
 from experiments.report.described import described, scored_sections, tasks_of
 from experiments.report.figures import style
-from experiments.report.figures.heat import by_layer, heat_map, height, ticks
-from experiments.report.figures.shared import (
+from experiments.report.figures.drawn import (
     Drawn,
     stem,
     subtitle,
     title_of,
 )
+from experiments.report.figures.heat_map import by_layer, heat_map, height, ticks
 from experiments.report.rows import Section
 from experiments.report.runs import Run, Runs
 from zia_core.errors import ZiaError
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-METHODS = ("zero-init", "zero-init-text")  # in this order
-OVER_TRAINING = 3  # evaluations from which on there is something to see
+METHODS = ("zero-init", "zero-init-text")  # the first that has runs
+OVER_TRAINING = 3  # evaluations that a panel over training needs
 
 
 def draw(runs: Runs) -> Iterator[Drawn]:
-    """Yield a heat map for each section and task: the first seed that has its gates here."""
+    """Yield a heat map for each section and task, of the first seed with gates."""
     for experiment, info in described().items():
         for section in scored_sections(runs, experiment, info):
             for task in tasks_of(section, info):
@@ -44,7 +44,7 @@ def draw(runs: Runs) -> Iterator[Drawn]:
 
 
 def finished(section: Section, task: str) -> Iterator[Run]:
-    """The finished zero-init runs of a task, those that see images first."""
+    """Yield the finished zero-init runs of a task, those that see images first."""
     for method in METHODS:
         for row in section.rows:
             if row.method == method:
@@ -52,7 +52,7 @@ def finished(section: Section, task: str) -> Iterator[Run]:
 
 
 def _recorded(run: StoredRun) -> "list[tuple[int | None, list[int], np.ndarray]]":
-    """Step, layers and gates [layers, heads] of every evaluation; of the adapter, no step."""
+    """Step, layers and gates [layers, heads] at each evaluation, or of the adapter (no step)."""
     found = [
         (int(record["step"]), *by_layer(record["gates"], run.path / METRICS))
         for record in run.metrics()
@@ -66,14 +66,14 @@ def _recorded(run: StoredRun) -> "list[tuple[int | None, list[int], np.ndarray]]
 
 
 def _of_adapter(run: StoredRun) -> "tuple[list[int], np.ndarray]":
-    """For runs that are older than the record: a(g), as the layers use them."""
+    """The activated gates a(g) of runs that did not record them."""
     import re
 
     import torch
 
     from zia_core.adapters import unpacked
 
-    with_adapter(run.folder)  # is it the one that was trained?
+    with_adapter(run.folder)  # raises if it is not the one that was trained
     about, tensors = unpacked(run.folder / ADAPTER)
     tanh = about.get("config", {}).get("gate_activation") == "tanh"
     found = {}

@@ -1,4 +1,4 @@
-"""Training loss by epoch with and without zero-initialisation: ours beside the paper's curve."""
+"""Draw the training loss by epoch of each initialisation, the paper's and ours."""
 
 from collections.abc import Iterator, Sequence
 from math import ceil
@@ -6,7 +6,7 @@ from statistics import mean
 from typing import TYPE_CHECKING
 
 from experiments.report.figures import ablations, losses, style
-from experiments.report.figures.shared import Drawn, stem, subtitle
+from experiments.report.figures.drawn import Drawn, stem, subtitle
 from experiments.report.rows import Row, Section
 from experiments.report.runs import Runs
 from zia_core.errors import ZiaError
@@ -14,11 +14,11 @@ from zia_core.errors import ZiaError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-POINTS = 30  # of a curve, or so: the paper's has one an epoch
+POINTS = 30  # of a curve, roughly: the paper's has one per epoch
 
 
 def draw(runs: Runs) -> Iterator[Drawn]:
-    """Yield a figure for each section in which one of the two has a finished run with its log."""
+    """Yield a figure for each section with a finished run that has its log."""
     for table, section in ablations.sections_of(runs, "initialisation"):
         curves = {
             section.label(row).removesuffix(" †"): (row.method, curve)
@@ -51,7 +51,7 @@ def _figure(
 
 
 def _curve(runs: Runs, row: Row) -> tuple[list[float], list[float]] | None:
-    """Ends of epochs, or of equal parts of them, and the mean loss in each over all seeds."""
+    """Ends of epochs, or of equal parts of epochs, and the mean loss in each."""
     seeds = []
     for done in row.done:
         run = runs.one(done)
@@ -69,7 +69,7 @@ def _curve(runs: Runs, row: Row) -> tuple[list[float], list[float]] | None:
 
 
 def by_epoch(steps: Sequence[tuple[float, float]]) -> dict[float, float]:
-    """Return the mean loss by the end of each epoch, or of parts of it in a short training.
+    """Return the mean loss by the end of each epoch, or of parts of epochs in a short training.
 
     Args:
         steps: what was done of the epochs after each step, and its loss.
@@ -77,6 +77,6 @@ def by_epoch(steps: Sequence[tuple[float, float]]) -> dict[float, float]:
     parts = max(1, round(POINTS / steps[-1][0]))
     found: dict[int, list[float]] = {}
     for epoch, loss in steps:
-        # A whole one that was rounded up is no part of the next.
+        # An epoch that was rounded up a little does not begin the next.
         found.setdefault(ceil(epoch * parts - 1e-6), []).append(loss)
     return {end / parts: mean(of) for end, of in found.items()}

@@ -1,10 +1,10 @@
-"""Validation accuracy against the number of inserted layers (Table 4 as a figure)."""
+"""Draw validation accuracy against the number of inserted layers (Table 4)."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from experiments.report.figures import ablations, style
-from experiments.report.figures.shared import Drawn, stem, subtitle
+from experiments.report.figures.drawn import Drawn, stem, subtitle
 from experiments.report.measured import measure
 from experiments.report.rows import Section
 from experiments.report.runs import Runs

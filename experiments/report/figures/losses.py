@@ -1,4 +1,4 @@
-"""Training loss by step: ours from metrics.jsonl, and the paper's Figure 5 (7 in v3), digitised."""
+"""Draw training losses by step, and the paper's Figure 5 (7 in v3), digitised."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from experiments.harness.report_info import ReportInfo
 from experiments.report.described import described, scored_sections
 from experiments.report.figures import style
-from experiments.report.figures.shared import (
+from experiments.report.figures.drawn import (
     Drawn,
     flat,
     grid,
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAPER = "paper-loss-curves"
-BINS = 40  # points of a curve: each is the mean of so many steps
+BINS = 40  # points of a curve, each a mean over steps
 
 
 def draw(runs: Runs) -> Iterator[Drawn]:
-    """Yield the curves of every section, a panel a task, and those of the paper."""
+    """Yield the paper's curves, and those of each section, with a panel per task."""
     yield Drawn(PAPER, _paper())
     for experiment, info in described().items():
         for section in scored_sections(runs, experiment, info):
@@ -52,7 +52,7 @@ def _paper() -> "Figure":
 
 
 def draw_paper(panel: "Axes") -> None:
-    """Draw the paper's two curves, a point an epoch."""
+    """Draw the paper's two curves, with a point per epoch."""
     table = paper_table("loss_curves")
     epochs = list(range(1, 31))
     for row, method in (("zero-init", "zero-init"), ("rand-init", "random-init")):
@@ -105,7 +105,7 @@ def _figure(
 
 
 def _mean_curve(runs: Runs, row: Row) -> "tuple[np.ndarray, np.ndarray] | None":
-    """Steps and losses, averaged over the seeds step by step and then over neighbouring steps."""
+    """Steps and losses, averaged over seeds and then over neighbouring steps."""
     import numpy as np
 
     seeds = []
@@ -120,7 +120,7 @@ def _mean_curve(runs: Runs, row: Row) -> "tuple[np.ndarray, np.ndarray] | None":
             seeds.append(losses)
     if not seeds:
         return None
-    length = min(map(len, seeds))  # of a seed that was given another number of steps
+    length = min(map(len, seeds))  # seeds may differ in length
     loss = np.mean([losses[:length] for losses in seeds], axis=0)
     parts = np.array_split(np.arange(length), min(BINS, length))
     steps = np.array([part.mean() + 1 for part in parts])

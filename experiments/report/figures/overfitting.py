@@ -1,10 +1,10 @@
-"""Losses and validation accuracy against the epochs of a training (Table 6 as a figure)."""
+"""Draw losses and validation accuracy against the epochs of a training (Table 6)."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from experiments.report.figures import ablations, style
-from experiments.report.figures.shared import Drawn, stem, subtitle
+from experiments.report.figures.drawn import Drawn, stem, subtitle
 from experiments.report.measured import measure
 from experiments.report.rows import Row, Section
 from experiments.report.runs import Runs
@@ -23,7 +23,7 @@ CURVES = (  # panel, column, look, what it is
 
 
 def draw(runs: Runs) -> Iterator[Drawn]:
-    """Yield a figure for each section with finished runs: the paper's numbers left, ours right."""
+    """Yield a figure for each section with finished runs: the paper left, ours right."""
     for table, section in ablations.sections_of(runs, "overfitting"):
         rows = sorted((row for row in section.begun if row.done), key=lambda row: _epochs(row))
         if rows:

@@ -1,4 +1,4 @@
-"""The score of each method against the number of parameters it tunes."""
+"""Draw the score of each method against the number of parameters that it tunes."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -7,7 +7,7 @@ from experiments.harness.report_info import ReportInfo
 from experiments.report.control import counts
 from experiments.report.described import described, scored_sections, tasks_of
 from experiments.report.figures import style
-from experiments.report.figures.shared import (
+from experiments.report.figures.drawn import (
     Drawn,
     stem,
     subtitle,
@@ -20,12 +20,11 @@ from experiments.report.runs import Runs
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# A loss beyond so many times the frozen backbone's would press all others together.
-OFF_SCALE = 1.5
+OFF_SCALE = 1.5  # times the frozen backbone's loss: beyond, a loss would dwarf the others
 
 
 def draw(runs: Runs) -> Iterator[Drawn]:
-    """Yield a figure for each section: and each mean of tasks, or task."""
+    """Yield a figure for each averaged group of tasks, or task, of each section."""
     for experiment, info in described().items():
         for section in scored_sections(runs, experiment, info):
             for name, found in _panels(section, info).items():
@@ -37,7 +36,7 @@ def draw(runs: Runs) -> Iterator[Drawn]:
 
 
 def _panels(section: Section, info: ReportInfo) -> dict[str, list[str]]:
-    """The tasks that have one score together, by the name of their group or their own."""
+    """The tasks that are averaged, by the name of their group, and all other tasks by theirs."""
     found: dict[str, list[str]] = {}
     for task in tasks_of(section, info):
         names = [name for name in info.averaged if task in info.groups[name].tasks]
@@ -46,7 +45,7 @@ def _panels(section: Section, info: ReportInfo) -> dict[str, list[str]]:
 
 
 def _does_not_count(section: Section, task: str, info: ReportInfo) -> bool:
-    """Whether a task fails the experiment's control, as far as that is known."""
+    """Whether a task is known to fail the experiment's control."""
     control = info.control
     if control is None or task not in control.tasks:
         return False
@@ -58,7 +57,7 @@ def _figure(
     info: ReportInfo, section: Section, together: Sequence[str], left_out: Sequence[str]
 ) -> "Figure | None":
     score = info.score
-    baseline = info.control.baseline if info.control else ""  # not a method: no backbone
+    baseline = info.control.baseline if info.control else ""  # a control, not a method
     mean = Column(score.field, "", "", lambda m, s: "", scale=score.scale, tasks=tuple(together))
     tuned = Column("tuned_parameters", "", "", lambda m, s: "", tasks=tuple(together))
     points: list[tuple[Row, float, Measured]] = []

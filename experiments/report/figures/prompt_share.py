@@ -1,4 +1,4 @@
-"""The share of the prompt term, |a(g) A_p V_p| / |A_w V_w|, by layer and head."""
+"""Draw the share of the prompt term, |a(g) A_p V_p| / |A_w V_w|, by layer and head."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -8,14 +8,14 @@ from experiments.harness.stored import PROMPT_SHARE
 from experiments.io.files import read_json
 from experiments.report.described import described, scored_sections, tasks_of
 from experiments.report.figures import style
-from experiments.report.figures.gates import finished
-from experiments.report.figures.heat import by_layer, heat_map, height, ticks
-from experiments.report.figures.shared import (
+from experiments.report.figures.drawn import (
     Drawn,
     stem,
     subtitle,
     title_of,
 )
+from experiments.report.figures.gates import finished
+from experiments.report.figures.heat_map import by_layer, heat_map, height, ticks
 from experiments.report.runs import Runs
 from zia_core.errors import ZiaError
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def draw(runs: Runs) -> Iterator[Drawn]:
-    """Yield a heat map for each section and task: the first seed that recorded the share."""
+    """Yield a heat map for each section and task, of the first seed that recorded the share."""
     for experiment, info in described().items():
         for section in scored_sections(runs, experiment, info):
             for task in tasks_of(section, info):

@@ -1,4 +1,4 @@
-"""How figures look, and how they are written: the same bytes from the same numbers."""
+"""The style of figures, and their files: equal numbers give equal bytes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLUMN = 3.4  # inches: a column of a two-column paper
-RESOLUTION = 220  # dots an inch; 8-point text stays readable when a page shows 350 pixels
+COLUMN = 3.4  # inches, a column of a two-column paper
+RESOLUTION = 220  # dots per inch: 8-point text is readable at 350 pixels
 SETTINGS: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 8,
@@ -33,12 +33,12 @@ SETTINGS: Any = {
     "pdf.fonttype": 42,
     "svg.hashsalt": "zia",
     "path.simplify": False,
-    "text.parse_math": False,  # a name with dollars is a name
+    "text.parse_math": False,  # names may contain dollars
 }
 
 
 class Look(NamedTuple):
-    """How a method is drawn; colours are Okabe and Ito's, and no two methods share all three."""
+    """How a method is drawn, unlike any other; the colours are Okabe and Ito's."""
 
     colour: str
     marker: str
@@ -72,19 +72,19 @@ OTHER = Look("#999999", ".", "-")
 
 
 def look(method: str) -> Look:
-    """Return how a method is drawn, the same in every figure."""
+    """Return how a method is drawn in every figure."""
     return LOOKS.get(method, OTHER)
 
 
 def ordered(methods: set[str]) -> list[str]:
-    """Return methods in the order of the legends."""
+    """Return methods in the order of legends."""
     known = list(LOOKS)
     return sorted(methods, key=lambda m: (known.index(m) if m in known else len(known), m))
 
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Draw with these settings, whatever a user's matplotlibrc says."""
+    """Draw in this style, whatever the user's matplotlibrc says."""
     import matplotlib
 
     with matplotlib.rc_context():
@@ -94,7 +94,7 @@ def styled() -> Iterator[None]:
 
 
 def new(width: float = COLUMN, height: float = 2.4, **panels: Any) -> "tuple[Figure, Any]":
-    """Return a figure of so many inches, with its panels; no window, no global state."""
+    """Return a figure of this size in inches, and its panels, without global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -104,7 +104,7 @@ def new(width: float = COLUMN, height: float = 2.4, **panels: Any) -> "tuple[Fig
 
 
 def log_losses(panel: "Axes") -> None:
-    """Give a panel a logarithmic axis of losses, with plain numbers at 1, 2 and 5."""
+    """Make the y axis logarithmic, with plain numbers at 1, 2 and 5."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     panel.set_yscale("log")
@@ -116,7 +116,7 @@ def log_losses(panel: "Axes") -> None:
 
 
 def log_counts(panel: "Axes") -> None:
-    """Give what is drawn in a panel a logarithmic axis of counts: 500, 20k, 1M, side by side."""
+    """Make the x axis logarithmic, with counts as 500, 20k, 1M."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     panel.set_xscale("log")
@@ -128,7 +128,7 @@ def log_counts(panel: "Axes") -> None:
 
 
 def short_count(count: float) -> str:
-    """A count in few characters, for example 500, 20k or 1.5M."""
+    """Return a count as 500, 20k or 1.5M."""
     size, unit = next(
         ((s, u) for s, u in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if count >= s), (1, "")
     )
@@ -142,7 +142,7 @@ def legend_below(figure: "Figure", panel: "Axes", columns: int = 3) -> None:
 
 
 def files(figure: "Figure") -> dict[str, bytes]:
-    """Return the figure as `.png` and `.pdf`, without dates and versions in them."""
+    """Return the figure as `.png` and `.pdf`, without dates and versions."""
     nothing = {
         ".png": {"Software": None},
         ".pdf": dict.fromkeys(("Creator", "Producer", "CreationDate")),
@@ -151,7 +151,7 @@ def files(figure: "Figure") -> dict[str, bytes]:
 
 
 def png(figure: "Figure") -> bytes:
-    """Return the figure as `.png` alone, the same bytes as in `files`."""
+    """Return the figure as `.png`, the same bytes as of `files`."""
     return _saved(figure, ".png", {"Software": None})
 
 

@@ -1,11 +1,11 @@
-"""Score by task and method as bars, with every seed as a point."""
+"""Draw scores by task and method as bars, with a point per seed."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from experiments.report.described import scored_sections
 from experiments.report.figures import style
-from experiments.report.figures.shared import (
+from experiments.report.figures.drawn import (
     Drawn,
     flat,
     grid,
@@ -78,7 +78,7 @@ def _figure(table: Table, section: Section, of_group: list[str]) -> "Figure":
             seeds = list(one.values.values())
             panel.plot(seeds, [place] * len(seeds), ".", color="black", markersize=2.5)
             panel.text(123, place, f"{one.mean:.1f}", ha="right", va="center", fontsize=6.5)
-        panel.set_xlim(0, 123)  # the numbers stand right of 100
+        panel.set_xlim(0, 123)  # room for numbers right of 100
         panel.set_xticks([0, 50, 100])
         panel.set_yticks(range(len(order)), order)
         panel.set_ylim(len(order) - 0.4, -0.6)

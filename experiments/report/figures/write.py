@@ -1,4 +1,4 @@
-"""All figures, from run folders alone."""
+"""Write all figures."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,12 +17,12 @@ from experiments.report.figures import (
     style,
     task_bars,
 )
-from experiments.report.figures.shared import Drawn
+from experiments.report.figures.drawn import Drawn
 from experiments.report.runs import Runs, read_runs
 
 
 class Kind(NamedTuple):
-    """One kind of figure, and what to say where no run has what it needs."""
+    """A kind of figure, and what it needs."""
 
     title: str
     draw: Callable[[Runs], Iterator[Drawn]]
@@ -58,7 +58,7 @@ def write_figures(
 ) -> tuple[list[Path], list[str]]:
     """Write every figure whose runs exist as PNG and PDF; return the paths, and what is left out.
 
-    Equal run folders give equal bytes with one version of matplotlib. ZiaError names a damaged run
+    Equal runs and one version of matplotlib give equal bytes. ZiaError names a damaged run
     folder; with `keep_going` it is left out and named among the sentences.
     """
     check_output(out)
@@ -80,6 +80,6 @@ def write_figures(
 
 
 def by_kind(runs: Runs) -> Iterator[tuple[Kind, list[Drawn]]]:
-    """Yield what is drawn of each kind; to be called, and its figures saved, in `style.styled`."""
+    """Yield each kind with its figures; draw and save them within `style.styled`."""
     for kind in KINDS:
         yield kind, list(kind.draw(runs))

@@ -1,4 +1,4 @@
-"""The run browser: a line a run, and what opens below it (settings, results, curves, machine)."""
+"""The run browser: a line per run, and the details that open below it."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,13 +13,13 @@ from experiments.report.described import described
 from experiments.report.runs import Run, Runs, select
 from zia_core.errors import ZiaError
 
-POINTS = 40  # of a curve: each is the mean of so many steps
+POINTS = 40  # of a curve, each a mean over steps
 Curve = list[tuple[float, float]]  # (step, value)
 
 
 @dataclass(frozen=True)
 class Listed:
-    """One run; `details` is what opens below its line, nothing but texts and curves."""
+    """One run; `details` are the texts and curves that open below its line."""
 
     run: Run
     name: str  # "<experiment>/<folder>"
@@ -31,20 +31,20 @@ class Listed:
 
 @dataclass
 class Browser:
-    """All runs in the order of the tables, and what several of them have in common."""
+    """All runs, and the package lists that they share."""
 
     lines: list[Listed] = field(default_factory=list)
-    packages: list[str] = field(default_factory=list)  # `details["packages"]` is a place in it
+    packages: list[str] = field(default_factory=list)  # `details["packages"]` is an index
 
     @property
     def data(self) -> dict[str, Any]:
-        """What the page's script reads."""
+        """The data of the page's script."""
         runs = {line.name: line.details for line in self.lines}
         return dict(_seen({"runs": runs, "packages": self.packages}))
 
 
 def _seen(value: Any) -> Any:
-    """The value with `plain` texts: as JSON in the page, control characters would come back."""
+    """The value with `plain` texts: JSON in the page would restore control characters."""
     if isinstance(value, dict):
         return {plain(key): _seen(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -53,12 +53,12 @@ def _seen(value: Any) -> Any:
 
 
 def browse(runs: Runs) -> Browser:
-    """Read every run; one whose log is damaged is given up as `runs` says."""
+    """Read every run; damaged logs are handled as `runs` says."""
     browser = Browser()
     infos = described()
     for experiment in sorted({stored.experiment for stored in runs.found.values()}):
         score = infos[experiment].score if experiment in infos else None
-        fields = {score.field: float | None} if score else {}
+        fields = [score.field] if score else []
         for run in select(runs, experiment, fields, trials=True):
             stored = runs.one(run)
             try:
@@ -112,7 +112,7 @@ def _texts(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _curves(records: Iterable[Any]) -> Iterator[tuple[str, Curve]]:
-    """The training loss, thinned, and every number of the evaluations, each at its step."""
+    """The training loss, and every number of the evaluations, by step and thinned."""
     found: dict[str, Curve] = {}
     for record in records:
         if not isinstance(record, dict) or not _is_number(record.get("step")):
@@ -144,5 +144,5 @@ def _is_number(value: object) -> bool:
 
 
 def _short(value: float) -> float:
-    """Four digits: what a curve shows."""
+    """Rounded to four digits."""
     return float(f"{value:.4g}")

@@ -1,4 +1,4 @@
-"""Where the numbers are from: for each experiment the code, machines, data and weights."""
+"""Where numbers are from: the code, machines, data and weights of each experiment."""
 
 import re
 from collections import Counter
@@ -7,23 +7,23 @@ from dataclasses import dataclass
 
 from experiments.report.html.browser import Listed
 
-# A hash is shown by its first digits; all of them stand in the run's own lines.
+# Hashes are shortened here; the lines of the runs have all digits.
 HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b")
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The runs of one experiment: how many are in which state, and what they were made with."""
+    """The runs of one experiment: their states, and what they were made with."""
 
     experiment: str
     states: str
     profiles: tuple[str, ...]
     seeds: str
-    facts: tuple[tuple[str, tuple[str, ...]], ...]  # a name, and the values that occur
+    facts: tuple[tuple[str, tuple[str, ...]], ...]  # name, and all values
 
 
 def origins(lines: Sequence[Listed]) -> list[Origin]:
-    """Return one origin an experiment, in the order of the lines."""
+    """Return one origin per experiment, in the order of the lines."""
     names = dict.fromkeys(line.run.experiment for line in lines)
     return [
         _origin(name, [line for line in lines if line.run.experiment == name]) for name in names

@@ -1,4 +1,4 @@
-"""`report.html`: claims, tables, figures, samples and every run on one page that needs no network.
+"""Write `report.html`: claims, tables, figures, samples and every run on one page.
 
 The page is one file: pictures, styles and the script are in it, and its own policy forbids it to
 load or run anything else. Every text of a run is escaped by the template engine.
@@ -16,7 +16,7 @@ from experiments.io.output import plain
 from experiments.report.claims.write import findings_of
 from experiments.report.document import Document
 from experiments.report.figures import style
-from experiments.report.figures.shared import Drawn
+from experiments.report.figures.drawn import Drawn
 from experiments.report.figures.write import Kind, by_kind
 from experiments.report.html import text
 from experiments.report.html.browser import browse
@@ -33,12 +33,12 @@ PNG_SIZE = slice(16, 24)  # of a PNG file: width and height, four bytes each
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as it stands in the page."""
+    """A figure in the page."""
 
     name: str
     about: str
-    source: str  # a data: address
-    width: int  # in CSS pixels, 96 an inch
+    source: str  # a data: URL
+    width: int  # in CSS pixels, 96 per inch
     height: int
 
 
@@ -65,7 +65,7 @@ def write_report(roots: Sequence[Path], out: Path, *, keep_going: bool = False) 
 
 def page_of(runs: Runs) -> str:
     """Return the page of these runs."""
-    # What reads most of a run folder comes first: it finds what is damaged before anything is told.
+    # First what reads most of each run, so that damage is known before anything is made.
     browser = browse(runs)
     written = samples(runs)
     figures = _figures(runs)
@@ -96,7 +96,7 @@ def page_of(runs: Runs) -> str:
 
 
 def _figures(runs: Runs) -> list[tuple[Kind, list[Picture]]]:
-    """The figures by kind; a kind of which there is none says what it needs."""
+    """The figures by kind, also of kinds without any."""
     with style.styled():
         return [(kind, [_picture(one) for one in made]) for kind, made in by_kind(runs)]
 
@@ -125,5 +125,5 @@ def _verdicts(claims: Document) -> list[Verdicts]:
 
 
 def _hash(inline: str) -> str:
-    """What the page's policy knows an inline script or style by."""
+    """The hash by which the page's policy allows an inline script or style."""
     return "sha256-" + base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()

@@ -1,7 +1,4 @@
-"""What models wrote: answers to our own instructions, and captions, method beside method.
-
-Only texts of our own stand above an answer: those of the data sets stay with the data sets.
-"""
+"""What models wrote, method beside method."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +7,7 @@ from typing import Any
 from experiments.harness import report_info
 from experiments.harness.report_info import Asked
 from experiments.report.described import described
-from experiments.report.figures.shared import subtitle
+from experiments.report.figures.drawn import subtitle
 from experiments.report.figures.style import ordered
 from experiments.report.rows import SECTION, Section, sections
 from experiments.report.runs import Runs, select
@@ -19,7 +16,7 @@ from zia_core.errors import ZiaError
 
 @dataclass(frozen=True)
 class Sample:
-    """What was asked, and what each method made of it."""
+    """A question, and the answer of each method."""
 
     asked: Asked
     answers: tuple[tuple[str, str], ...]  # label of the method, text
@@ -27,7 +24,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Samples:
-    """The samples of one profile, backbone, data and task."""
+    """The samples of one section."""
 
     title: str
     samples: tuple[Sample, ...]
@@ -44,7 +41,7 @@ def samples(runs: Runs) -> list[Samples]:
 
 
 def _samples(runs: Runs, experiment: str, info: report_info.Samples) -> Iterator[Samples]:
-    found = select(runs, experiment, {"tuned_parameters": float | None})
+    found = select(runs, experiment, ["tuned_parameters"])
     for section in filter(lambda section: section.key, sections(found, (), SECTION)):
         profile, task = section.key["profile"], section.key["task"]
         texts = {
@@ -66,7 +63,7 @@ def _samples(runs: Runs, experiment: str, info: report_info.Samples) -> Iterator
 def _written(
     runs: Runs, section: Section, wanted: Mapping[str, str]
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """The texts of each row of the section by id, methods in the order of the figures."""
+    """The texts of each row by id, with methods in the order of the figures."""
     order = ordered({row.method for row in section.rows})
     for row in sorted(section.rows, key=lambda row: order.index(row.method)):
         for run in row.done[:1]:

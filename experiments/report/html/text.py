@@ -1,4 +1,4 @@
-"""The template engine, and the few forms that texts take in the page."""
+"""The template engine and its filters."""
 
 import base64
 from pathlib import Path
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def environment(templates: Path) -> "Environment":
-    """Return the engine: everything is escaped, and a name that is not there is an error."""
+    """Return the engine: it escapes everything, and unknown names are errors."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     engine = Environment(
@@ -25,19 +25,19 @@ def environment(templates: Path) -> "Environment":
 
 
 def trusted(inline: str) -> "Markup":
-    """Mark a file of ours as what may stand in the page as it is."""
+    """Exempt a file of ours from escaping."""
     from markupsafe import Markup
 
     return Markup(inline)
 
 
 def one_line(value: object) -> str:
-    """Return a text without line breaks, as a cell of the Markdown has it."""
+    """Return a text without line breaks."""
     return " ".join(str(value).split())
 
 
 def code(value: object) -> "Markup":
-    """Return an escaped text in which what stands in `backticks` is code."""
+    """Return an escaped text, with `backticks` as code."""
     from markupsafe import Markup, escape
 
     parts = one_line(value).split("`")
@@ -51,7 +51,7 @@ def code(value: object) -> "Markup":
 
 
 def data_address(png: bytes) -> str:
-    """Return the address of a PNG file that lies in the page itself."""
+    """Return a PNG file as a data: URL."""
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 

@@ -1,4 +1,4 @@
-"""Which lines of the run browser are behind a line of a table."""
+"""Find the runs behind a line of a table in the run browser."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 from experiments.report.document import Document, Part
 from experiments.report.html.browser import Listed
 
-Trace = dict[tuple[str, str, str], list[int]]  # table, title of the part, label: places
+Trace = dict[tuple[str, str, str], list[int]]  # table, title of the part, label: indices
 
 
 def trace(documents: Sequence[Document], lines: Sequence[Listed]) -> Trace:
-    """Return, for every line of a table with runs of ours, their places in the run browser."""
+    """Return the indices, in the run browser, of the runs behind every line of ours."""
     places = {line.run.folder: place for place, line in enumerate(lines)}
     found: dict[tuple[str, str, str], set[int]] = {}
     for document in documents:
@@ -24,7 +24,7 @@ def trace(documents: Sequence[Document], lines: Sequence[Listed]) -> Trace:
 
 
 def _is_of(key: Mapping[str, Any], part: Part) -> bool:
-    """Whether the title of the part names the profile, backbone, data and version of the cell."""
+    """Whether the part is of the cell's profile, backbone, data and version."""
     begin = f"{key.get('profile')}: {key.get('backbone')}, data {key.get('data')} ("
     version = any(f"version {key.get('version')}{end}" in part.title for end in ",)")
     return part.title.startswith(begin) and version

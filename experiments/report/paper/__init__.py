@@ -1,8 +1,7 @@
-"""The paper's numbers as data, transcribed as printed (arXiv 2303.16199; v3 is ICLR 2024).
+"""Read the paper's numbers, transcribed as printed (arXiv 2303.16199; v3 is ICLR 2024).
 
-One JSON file a table: `title`, `conditions`, `cells`, and `defaults` for what most of its cells
-share. A further table needs a file and no code. A cell that the paper prints in two ways is there
-twice; the first one is shown in our tables and the other ones below them.
+One JSON file per table has `title`, `conditions`, `cells`, and `defaults` of its cells. A number
+that the paper prints in two ways is there twice: our tables show the first, and the others below.
 
 Confidence: A read in the authors' pdf or code; B in a machine conversion of the published text,
 whose arithmetic is right; B- the same, where nothing could be checked; C second hand; I inferred
@@ -25,7 +24,7 @@ class PaperCell:
     row: str
     column: str
     value: float | None
-    unit: str  # as printed, not interpreted: the "M" of 4.7M is MiB, that of 4.9M is MB
+    unit: str  # as printed: the M of 4.7M is MiB, that of 4.9M is MB
     version: str
     source: str
     confidence: Literal["A", "B", "B-", "C", "I", "D"]
@@ -40,7 +39,7 @@ class PaperCell:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table of the paper, and under which conditions its numbers were obtained."""
+    """A table of the paper, with the conditions of its numbers."""
 
     title: str
     conditions: str
@@ -55,7 +54,7 @@ class PaperTable:
         return list(dict.fromkeys(cell.column for cell in self.cells))
 
     def find(self, row: str | None, column: str) -> list[PaperCell]:
-        """Return what the paper prints there, the number to compare with first."""
+        """Return the paper's numbers there, the one to compare with first."""
         return [cell for cell in self.cells if (cell.row, cell.column) == (row, column)]
 
 

@@ -1,8 +1,9 @@
-"""Every cell of every table as one tidy CSV, and the runs behind a cell."""
+"""Write all cells as one CSV, and explain a cell by its runs."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from experiments.harness.registry import check_choice
 from experiments.io.output import plain
 from experiments.report import formats
 from experiments.report.document import Cell, Document
@@ -16,7 +17,7 @@ ORDER = (
 
 
 def cells_csv(documents: Sequence[Document]) -> str:
-    """Return one line a cell: the paper's as printed, ours with the run folders behind it.
+    """Return one line per cell: the paper's as printed, ours with the runs behind it.
 
     `n` counts seeds, `difference` is ours minus the paper's. Numbers have ten digits.
     """
@@ -39,17 +40,13 @@ def _line(document: Document, cell: Cell) -> dict[str, Any]:
     }
 
 
-def explain(documents: Sequence[Document], table: str, row: str, column: str) -> Iterator[str]:
-    """Say what is behind the cells in that row and column, a line a run.
+def explain(document: Document, row: str, column: str) -> Iterator[str]:
+    """Yield the cells in that row and column, each followed by the runs behind it.
 
-    `row` is a method, a row's whole label or a row of the paper. InvalidChoiceError lists the
-    tables, rows or columns there are.
+    `row` is a method, the label of a row, or a row of the paper. InvalidChoiceError lists the rows
+    or columns of the table.
     """
-    from experiments.harness.registry import check_choice
-
-    by_name = {document.name: document for document in documents}
-    check_choice("table", table, by_name)
-    cells = by_name[table].cells
+    table, cells = document.name, document.cells
     columns = list(dict.fromkeys(cell.column for cell in cells))
     check_choice("column", column, columns, of=f"the table {table}")
     rows = list(dict.fromkeys(name for cell in cells for name in (cell.method, cell.row) if name))

@@ -1,7 +1,7 @@
 """The layout "comparison": where one method is ahead, level and behind every other one.
 
-A line is another method, a column a task. The difference is over the seeds that both have; ahead or
-behind needs at least five of them and a 95 % interval that leaves zero out.
+A line is another method, a column a task. Differences are over the seeds that both have; "ahead"
+and "behind" need at least five of these and a 95 % interval without zero.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ from experiments.report.tables.paired import UNDECIDED, difference
 
 
 def document(table: Table, runs: Runs) -> Document:
-    """Return the comparison as a function of the run folders alone."""
+    """Return the comparison as a document that depends on the runs alone."""
     cells: list[Cell] = []
     parts = [_part(table, section, cells) for section in table.sections(runs) if section.begun]
     parts = [part for part in parts if part.grids]
@@ -28,10 +28,10 @@ def document(table: Table, runs: Runs) -> Document:
         parts = [Part((Grid(("method", "state"), others),), "No runs to compare yet")]
     return Document(
         name=table.name,
-        title=f"Zero-init attention against every other method: {table.experiment}",
+        title=table.title,
         intro=(
-            "Percentage points, zero-init minus the method: the mean difference of paired seeds, "
-            f"its 95 % t-interval, and what follows. Below {ENOUGH} seeds nothing follows; "
+            f"Percentage points, {table.ours} minus the method: the mean difference of paired "
+            f"seeds, its 95 % t-interval, and what follows. Below {ENOUGH} seeds nothing follows; "
             f'"{UNDECIDED}" is an interval that holds zero, not equality.'
         ),
         parts=tuple(parts),
@@ -43,15 +43,15 @@ def document(table: Table, runs: Runs) -> Document:
 
 def _part(table: Table, section: Section, cells: list[Cell]) -> Part:
     ours = [row for row in section.begun if row.method == table.ours]
-    # Scores, not parameters or losses: what stands against a number of the paper.
+    # Scores, not parameters or losses.
     columns = [column for column in table.columns if column.compared]
     control = table.info.control
     counted = [c for block in table.blocks if block.counts for c in block.columns]
-    probe = control.baseline if control else ""  # no rival, it does not use the backbone
+    probe = control.baseline if control else ""  # not a rival: it does not use the backbone
     shown = replace(section, rows=[row for row in section.rows if row.method != probe])
     columns = [column for column in columns if any(row.of(column.tasks).runs for row in ours)]
     lines: list[tuple[object, ...]] = []
-    if len(ours) == 1:  # with several settings there is no one zero-init to compare
+    if len(ours) == 1:  # several settings of ours cannot be compared as one
         for other in shown.begun:
             if other.method == table.ours:
                 continue

@@ -1,4 +1,4 @@
-"""What a table shows, as data; `read` makes it of a file."""
+"""What a table shows; `read` makes it from a file."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ Rows = tuple[tuple[str | None, str | None], ...]
 
 @dataclass(frozen=True)
 class Block:
-    """Columns that stand side by side."""
+    """Columns side by side."""
 
     columns: tuple[Column, ...]
     caption: str = ""
     paper: bool = True  # whether the paper has these columns
-    counts: bool = False  # whether the last line says which tasks count
+    counts: bool = False  # whether a last line says which tasks count
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a table shows; the fields are those of its file."""
+    """A table; `read` describes its fields."""
 
     name: str
     order: int
@@ -51,7 +51,7 @@ class Table:
 
     @property
     def methods(self) -> list[str]:
-        """Our lines that are there even without runs."""
+        """Our lines that are shown even without runs."""
         return [method for method, _ in self.rows if method is not None]
 
     @property
@@ -64,7 +64,7 @@ class Table:
         return next(column for column in self.columns if column.title == title)
 
     def runs(self, runs: Runs) -> list[Run]:
-        """Return the runs that the table shows; ZiaError names one with a damaged file."""
+        """Return the runs that the table shows; ZiaError names a damaged one."""
         if not self.experiment:
             return []
         fields = [c.field for c in self.columns if c.field and not c.if_there]
@@ -80,7 +80,7 @@ class Table:
         return lines(self.info, self.lines, found) if self.lines else found
 
     def sections(self, runs: Runs, by: tuple[str, ...] = SECTION_OF_TASKS) -> list[Section]:
-        """Return these runs as rows of the table, a section for what may stand together."""
+        """Return these runs as sections of rows."""
         return sections(self.runs(runs), self.methods, by, self.info.trained, self.shown_settings)
 
     def notes_on(self, section: Section) -> Iterator[str]:

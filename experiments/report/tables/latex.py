@@ -1,4 +1,4 @@
-"""Tables in LaTeX, with the rules of booktabs."""
+"""Write tables in LaTeX, with booktabs."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -22,15 +22,15 @@ _ANY = re.compile("|".join(map(re.escape, _SPECIAL)))
 
 
 def latex(document: Document) -> str:
-    r"""Return one `table` environment a grid, for `\input` in a document that loads booktabs.
+    r"""Return a `table` environment per grid, for `\input` after loading booktabs and graphicx.
 
-    The numbers, their order and their rounding are those of the Markdown.
+    Numbers, order and rounding are those of the Markdown.
     """
     return plain("\n".join(_blocks(document)))
 
 
 def escaped(text: object) -> str:
-    """Return a text as LaTeX prints it, on one line; a leading hyphen before a digit is a minus."""
+    """Return a text escaped for LaTeX, on one line, with a minus before a negative number."""
     line = " ".join(str(text).split())
     minus = re.fullmatch(r"-(?=[\d.])(.*)", line)
     line = _ANY.sub(lambda found: _SPECIAL[found[0]], minus[1] if minus else line)
@@ -42,7 +42,7 @@ def _blocks(document: Document) -> Iterator[str]:
     number = 0
     for part in document.parts:
         for grid in part.grids:
-            # Notes stand under the last grid that they are about.
+            # Notes are under the last grid of their part.
             last = grid is part.grids[-1]
             notes = [*part.notes, document.sources, *document.damaged] if last else []
             yield from _table(document, part, grid, f"{document.name}-{number}", notes)

@@ -17,7 +17,7 @@ from experiments.report.tables.paper_cells import paper_cells, shown_as, sources
 
 
 def document(table: Table, runs: Runs) -> Document:
-    """Return the table as a function of the run folders alone; ZiaError names a damaged one."""
+    """Return the table as a document that depends on the runs alone."""
     paper = table.paper or PaperTable(table.title, "", ())
     builder = _Builder(table, paper, Plans())
     parts = tuple(builder.parts(table.sections(runs)))
@@ -41,7 +41,7 @@ class _Builder:
     cells: list[Cell] = field(default_factory=list)
 
     def parts(self, found: Sequence[Section]) -> Iterator[Part]:
-        """A part for each section that has runs, and one without runs for what none of them has."""
+        """Yield a part for each section that has runs, and one for blocks that no section has."""
         shown: set[str] = set()
         for section in found:
             blocks = [block for block in self.table.blocks if self._has_runs(section, block)]
@@ -66,7 +66,7 @@ class _Builder:
         return any(row.of(column.tasks).runs for row in section.rows for column in block.columns)
 
     def _shown(self, section: Section, block: Block) -> Block:
-        """The block without columns of our own that have no runs and that nobody planned."""
+        """The block without columns of our own that have neither runs nor plans."""
         if block.paper:
             return block
         planned = self.plans.tasks(section.begun[0].runs[0])
@@ -109,7 +109,7 @@ class _Builder:
             verdicts = [counts(section, column, control) for column in block.columns]
             lines.append(("counts", "", *map(in_words, verdicts)))
         header = (self.table.line_title, "", *(column.title for column in block.columns))
-        if not block.paper:  # all lines are ours
+        if not block.paper:  # all lines are ours: drop the column that says so
             header, lines = header[:1] + header[2:], [line[:1] + line[2:] for line in lines]
         return Grid(header, tuple(lines), block.caption)
 

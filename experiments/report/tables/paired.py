@@ -1,4 +1,4 @@
-"""One method minus another, seed by seed: the mean difference, its interval, what follows."""
+"""Compare two methods seed by seed: the mean difference, its interval, and the verdict."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -41,9 +41,9 @@ def difference(section: Section, ours: Row, other: Row, column: Column) -> Cell:
 
 
 def grid(table: Table, section: Section) -> tuple[Grid, list[Cell]] | None:
-    """Return the table's pairs that have runs here, as a grid with its cells; None without any.
+    """Return a grid of the table's pairs that have runs here, and its cells; None without any.
 
-    A line with several settings is in no pair: there is no one such line.
+    A method with several rows is in no pair.
     """
     lines: list[tuple[object, ...]] = []
     cells: list[Cell] = []
@@ -64,7 +64,7 @@ def _rows(table: Table, section: Section) -> Iterator[tuple[Row, Row]]:
 
 
 def _said(one: Measured, two: Measured, differences: Sequence[float]) -> tuple[str, str]:
-    """The word for a cell, and the whole cell."""
+    """State and text of a cell."""
     for method in (two, one):
         if method.state != "done":
             return method.state, method.state

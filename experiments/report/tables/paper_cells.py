@@ -1,4 +1,4 @@
-"""The paper's numbers as cells of our tables, and where they are from."""
+"""The paper's numbers in our tables, and their sources."""
 
 from collections.abc import Iterator, Sequence
 from math import nan
@@ -10,14 +10,14 @@ from experiments.report.rows import Column
 
 
 def shown_as(column: Column, cells: Sequence[PaperCell]) -> str:
-    """Return the paper's number, with the decimals of ours where the two are compared."""
+    """Return the paper's number, in our format if the two are compared."""
     if not cells or cells[0].value is None:
         return formats.NOTHING
     return column.format(cells[0].value, nan) if column.compared else cells[0].printed
 
 
 def sources(paper: PaperTable) -> str:
-    """Say where the paper's numbers are from, and what it prints besides those shown."""
+    """Name the sources of the paper's numbers, and the numbers that are from elsewhere."""
     if not paper.cells:
         return ""
     usual = (paper.cells[0].source, paper.cells[0].confidence)
@@ -27,7 +27,7 @@ def sources(paper: PaperTable) -> str:
         origins = {(cell.source, cell.confidence) for cell in cells}
         if origins == {usual}:
             continue
-        if len(origins) == 1:  # the whole row, whose numbers are in the table
+        if len(origins) == 1:  # of a whole row: its numbers are in the table
             others.setdefault(origins.pop(), []).append(row)
             continue
         for cell in cells:

@@ -1,30 +1,31 @@
-"""Read tables: `<name>.json`, here or in the folder of tables that an experiment names.
+"""Read tables from `<name>.json`, in this folder or in the `tables` of an experiment.
 
     {
-      "order": 4,                     place among all tables; without it, after them, by name
+      "order": 4,                     place among the tables; those without one come last, by name
       "layout": "methods",            or "side_by_side", "comparison"
       "experiment": "squad_roberta",  whose runs; without it, the paper's numbers stand alone
-      "paper": "squad",               a file in report/paper, or such an object; or none at all
-      "title": "...",                 of a table that the paper does not have
+      "paper": "squad",               a file in report/paper, or its content; may be absent
+      "title": "...",                 if the paper has no such table
       "intro": "...",
       "line_title": "method",         what a line is
-      "lines": "layers",              lines of the experiment's `ReportInfo`; else, its methods
-      "figure": "layers",             the figure of the same runs
-      "tasks": ["..."],               whose runs; else, those of all tasks
+      "lines": "layers",              lines of the experiment's `ReportInfo`; default: its methods
+      "figure": "layers",             drawn from the same runs
+      "tasks": ["squad-v1.1"],        whose runs; default: all
       "shown_settings": ["epochs"],   settings in the label of every line
-      "rows": [["zero-init", "Zero-init."], ["lora", null]],   our line, and the paper's beside it
-      "blocks": [{"caption": "...", "paper": true, "counts": false, "columns": [...]}],
-      "reads": ["peak_lr"],           fields of result.json besides those of the columns
-      "reads_if_there": ["..."],      the same, where a run has them
+      "rows": [["zero-init", "Zero-init."], ["lora", null]],   ours, and the paper's row beside it
+      "blocks": [{"caption": "...", "paper": true, "counts": false, "defaults": {}, "columns": []}],
+      "reads": ["peak_lr"],           fields of result.json that only notes read
+      "reads_if_there": ["..."],      the same, for fields that older runs lack
       "notes": ["a text", {"note": "selection", "by": "the validation loss"}],
       "row_note": "chosen_rates",
-      "pairs": [["lora", "full"]], "paired": ["EM"]   lines compared, in these columns
+      "pairs": [["lora", "full"]], "paired": ["EM"],   lines compared seed by seed, in these columns
+      "of": "squad", "ours": "zero-init"   a comparison: of which table, and with which method
     }
 
-A block's `paper` says whether the paper has its columns, `counts` whether a last line says which of
-its tasks count. A column has `field` of result.json (none: the paper's alone), `title`, `unit`,
-`format` (a name, or a number of decimals), `scale`, `tasks` (the mean over them; `@name` is a group
-of the experiment's), `each` (a column for each task, with its title), and the marks of `Column`.
+A block has columns that the `paper` has too, or not; with `counts` its last line says which tasks
+count. A column has a `field` of result.json (none: only the paper has it), `title`, `unit`,
+`format` (a name of `formats`, or a number of decimals), and what `Column` has; in `tasks`, `@name`
+is a group of the experiment's. `each` makes a column of every task.
 """
 
 from collections.abc import Iterator, Mapping
@@ -47,8 +48,8 @@ from zia_core.validation import conform_fields
 
 FOLDER = Path(__file__).parent
 LAST = 1000
-NOBODY = ReportInfo(Score("", ""))  # of a table of the paper's numbers alone
-TABLE: Mapping[str, tuple[Any, Any]] = {  # kind and default of each key
+NOBODY = ReportInfo(Score("", ""))  # for tables without runs
+TABLE: Mapping[str, tuple[Any, Any]] = {  # type and default of each key
     "order": (int, LAST),
     "layout": (Literal["methods", "side_by_side", "comparison"], "methods"),
     "experiment": (str, ""),
@@ -93,9 +94,9 @@ COLUMN: Mapping[str, tuple[Any, Any]] = {
 
 
 def tables() -> list[Table]:
-    """Return the tables in their order, without those of experiments that are not registered.
+    """Return the tables in their order, except those of experiments that are not registered.
 
-    ZiaError names a file that is not well formed, and two tables of one name.
+    ZiaError names a malformed file, and tables that share a name.
     """
     known = described()
     folders = [FOLDER, *(info.tables for info in known.values() if info.tables)]
@@ -109,7 +110,7 @@ def tables() -> list[Table]:
 
 
 def read_table(path: Path, known: Mapping[str, ReportInfo]) -> Table | None:
-    """Return the table in a file; None if its experiment is not `known`."""
+    """Return the table in a file, or None if its experiment is not `known`."""
     stored: dict[str, Any] = dict(read_json(path))
     if "of" in stored:
         compared = read_json(path.with_name(f"{stored['of']}.json"))
@@ -149,7 +150,7 @@ def _rows(paper: PaperTable | None) -> list[str]:
 
 
 def _papers_own(paper: PaperTable | None) -> dict[str, Any]:
-    """The paper's columns, where the table names none."""
+    """The block of a table that names no columns: the paper's."""
     units = {cell.column: cell.unit for cell in reversed(paper.cells)} if paper else {}
     titles = paper.columns() if paper else []
     columns = [

@@ -1,4 +1,4 @@
-"""The layout "side_by_side": the paper's numbers left of ours, in one line a method."""
+"""The layout "side_by_side": a method's numbers in one line, each left of ours the paper's."""
 
 from collections.abc import Iterator
 from math import isnan
@@ -15,7 +15,7 @@ from experiments.report.tables.paper_cells import paper_cells, sources
 
 
 def document(table: Table, runs: Runs) -> Document:
-    """Return the table as a function of the run folders alone; ZiaError names a damaged one."""
+    """Return the table as a document that depends on the runs alone."""
     assert table.paper
     assert table.experiment
     plans = Plans()
@@ -75,7 +75,7 @@ def _part(table: Table, paper: PaperTable, section: Section, plans: Plans) -> Pa
 
 
 def _columns(table: Table, section: Section) -> tuple[list[Column], list[Column]]:
-    """The columns that the paper has, and those of ours alone."""
+    """The columns that the paper has, and those that only we have."""
 
     def shown(column: Column) -> bool:
         return not (column.if_there and all(isnan(r.value(column.field)) for r in section.runs))
@@ -88,7 +88,7 @@ def _columns(table: Table, section: Section) -> tuple[list[Column], list[Column]
 
 
 def _notes(table: Table, section: Section) -> Iterator[str]:
-    """Say how the numbers were obtained, and name every run folder."""
+    """Say how the numbers were obtained, and name every run."""
     varying = section.varying()
     common = [name for name in sorted(section.begun[0].settings) if name not in varying]
     if section.reduced:

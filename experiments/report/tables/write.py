@@ -1,4 +1,4 @@
-"""All tables, from run folders alone."""
+"""Write all tables."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from experiments.report.document import Document, markdown
 from experiments.report.runs import Runs, read_runs
 from experiments.report.tables import comparison, methods, side_by_side
 from experiments.report.tables.cells import cells_csv
-from experiments.report.tables.cells import explain as explain_cells
+from experiments.report.tables.cells import explain as explain_cell
 from experiments.report.tables.definition import Table
 from experiments.report.tables.latex import latex
 from experiments.report.tables.read import tables
@@ -41,17 +41,17 @@ def document(name: str, runs: Runs) -> Document:
 
 
 def made_of(runs: Runs) -> list[Document]:
-    """Return every table of runs that are read already."""
+    """Return every table, from runs that were read before."""
     return [LAYOUTS[table.layout](table, runs) for table in tables()]
 
 
 def write_tables(roots: Sequence[Path], out: Path, *, keep_going: bool = False) -> list[Path]:
     """Write every table as `<name>.md` and `.tex`, and all cells as `cells.csv`; return the paths.
 
-    Equal run folders give equal bytes.
+    Equal runs give equal bytes.
     """
     check_output(out)
-    # Everything is made before anything is written: a damaged run folder leaves old tables whole.
+    # All are made before one is written, so that a damaged run leaves the old tables whole.
     made = documents(roots, keep_going=keep_going)
     texts = {
         f"{document.name}{suffix}": form(document)
@@ -67,5 +67,5 @@ def write_tables(roots: Sequence[Path], out: Path, *, keep_going: bool = False) 
 def explain(
     roots: Sequence[Path], table: str, row: str, column: str, *, keep_going: bool = False
 ) -> Iterator[str]:
-    """Say which runs, with which values, are behind a cell."""
-    return explain_cells(documents(roots, keep_going=keep_going), table, row, column)
+    """Yield the runs behind a cell, with their values."""
+    return explain_cell(document(table, read_runs(roots, keep_going=keep_going)), row, column)

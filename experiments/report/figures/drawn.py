@@ -1,4 +1,4 @@
-"""What figures of runs share: their names, titles and panels."""
+"""A drawn figure: its file name, title and panels."""
 
 import re
 from collections.abc import Iterator
@@ -15,17 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure with the stem of its files."""
+    """A figure, and the stem of its files."""
 
     name: str
     figure: "Figure"
 
 
 def groups(section: Section, info: ReportInfo) -> dict[tuple[str, ...], list[str]]:
-    """Return the tasks of a section that are drawn in one figure, by the name of their group.
-
-    Tasks without a group have one figure, without a name.
-    """
+    """Return the tasks of each figure of a section, by their group; the rest have one figure."""
     found: dict[tuple[str, ...], list[str]] = {}
     for task in tasks_of(section, info):
         names = [name for name in info.drawn_together if task in info.groups[name].tasks]
@@ -34,30 +31,30 @@ def groups(section: Section, info: ReportInfo) -> dict[tuple[str, ...], list[str
 
 
 def title_of(task: str, info: ReportInfo) -> str:
-    """Return the title of a task, in half a column."""
+    """Return the short title of a task."""
     return info.short_titles.get(task, task)
 
 
 def stem(kind: str, experiment: str, section: Section, *more: str) -> str:
-    """Return the name of a figure of a section: nothing else has the same."""
+    """Return the name of a figure of a section, unique among all figures."""
     key = section.key
     parts = (kind, experiment, key["profile"], key["backbone"], key["data"], f"v{key['version']}")
     return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join((*parts, *more)))
 
 
 def subtitle(section: Section) -> str:
-    """Return what a figure is of, in one line."""
+    """Return the section as a title of one line."""
     key = section.key
     return f"{key['profile']}: {key['backbone']}, {key['data']}"
 
 
 def grid(count: int) -> tuple[int, int]:
-    """Return rows and columns of panels: two abreast in a column."""
+    """Return rows and columns of so many panels, two abreast."""
     return (count + 1) // 2, min(count, 2)
 
 
 def flat(panels: Any) -> Iterator[Any]:
-    """Return panels one after another, also where there is a single one."""
+    """Yield all panels, also if there is only one."""
     import numpy as np
 
     yield from np.atleast_1d(panels).ravel()

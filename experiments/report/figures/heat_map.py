@@ -1,4 +1,4 @@
-"""A heat map of numbers by layer and head, and how they are read."""
+"""Read and draw numbers by layer and head."""
 
 from collections.abc import Sequence
 from math import isfinite
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TICKS = 8  # at most so many on an axis
+TICKS = 8  # at most, per axis
 
 
 def by_layer(found: Any, where: object) -> "tuple[list[int], np.ndarray]":
-    """Return layer numbers from the bottom and the numbers [layers, heads] of {layer: [head]}.
+    """Return the layers of {layer: [heads]}, in order, and its values [layers, heads].
 
     ZiaError names the file `where` if it holds anything else.
     """
@@ -23,7 +23,7 @@ def by_layer(found: Any, where: object) -> "tuple[list[int], np.ndarray]":
 
     try:
         rows = {int(layer): [float(head) for head in heads] for layer, heads in found.items()}
-    except (AttributeError, TypeError, ValueError):  # no object, or not of lists of numbers
+    except (AttributeError, TypeError, ValueError):  # not an object of lists of numbers
         rows = {}
     layers = sorted(rows)
     values = [rows[layer] for layer in layers]
@@ -39,7 +39,7 @@ def by_layer(found: Any, where: object) -> "tuple[list[int], np.ndarray]":
 def heat_map(
     figure: "Figure", panel: "Axes", values: "np.ndarray", label: str, **options: Any
 ) -> None:
-    """Draw values [down, across] with the first row at the bottom, and their scale beside them."""
+    """Draw values [down, across], the first row at the bottom, with a colour bar."""
     image = panel.imshow(values, aspect="auto", origin="lower", interpolation="nearest", **options)
     for spine in panel.spines.values():
         spine.set_visible(False)
@@ -47,12 +47,12 @@ def heat_map(
 
 
 def ticks(panel: "Axes", down: Sequence[object], across: Sequence[object]) -> None:
-    """Name rows and columns of a heat map, as many as can be read."""
+    """Label rows and columns, as many as fit."""
     for names, set_ticks in ((down, panel.set_yticks), (across, panel.set_xticks)):
         places = range(0, len(names), max(1, -(-len(names) // TICKS)))
         set_ticks(places, [str(names[place]) for place in places])
 
 
 def height(layers: Sequence[int]) -> float:
-    """Return the height in inches of a figure with so many layers."""
+    """Return the height of a figure, in inches."""
     return 0.9 + min(3.2, 0.11 * len(layers) + 0.5)
