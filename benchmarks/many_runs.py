@@ -175,7 +175,7 @@ def _shared(root: Path, number: int, workers: int) -> dict[str, float]:
 
 def _work(root: Path, specs: Sequence[RunSpec], own: Any) -> None:
     with redirect_stdout(StringIO()):
-        own.put(Worker(root / "runs", StopSignals()).work(specs).own)
+        own.put(Worker(root / "runs", StopSignals()).work(specs).done_here)
 
 
 def _children_s() -> float:

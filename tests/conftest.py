@@ -20,7 +20,7 @@ if not torch.cuda.is_available():
 # No test reaches the hub; without this its client would try for half a minute before it says so.
 os.environ["HF_HUB_OFFLINE"] = "1"
 # In a shell inside a Slurm job, the tests are no part of that job.
-for variable in [*filter(job_environment.is_of_a_job, os.environ), *job_environment.RANKS]:
+for variable in [*filter(job_environment.is_job_variable, os.environ), *job_environment.RANKS]:
     os.environ.pop(variable, None)
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -65,8 +65,7 @@ def reproduce(
     And a report of it all. The profile mini takes half an hour of CPU time, 12 to 15 minutes on
     two idle cores; stopped at any moment, the same command goes on.
     """
-    from experiments.dispatch import final_report
-    from experiments.dispatch import in_process as execution
+    from experiments.dispatch import final_report, in_process
     from experiments.dispatch.submission import Request
     from experiments.harness import plan as planning
     from experiments.harness import publish
@@ -93,8 +92,8 @@ def reproduce(
     if not dry_run:
         final_report.check(out)
     if executor == "inprocess":
-        code = execution.in_process(specs, runs, retry_failed=again)
-        if code in (execution.EXIT_DONE, execution.EXIT_FAILED):
+        code = in_process.run_all(specs, runs, retry_failed=again)
+        if code in (in_process.EXIT_DONE, in_process.EXIT_FAILED):
             _report(runs, out)
     else:
         request = Request(experiment, profile, device, runs.absolute(), out.absolute())
@@ -104,7 +103,7 @@ def reproduce(
             from experiments.dispatch import local
 
             code = local.reproduce(
-                request, local.pool_of(device, workers, gpus, threads, request.specs())
+                request, local.choose_workers(device, workers, gpus, threads, request.specs())
             )
         else:
             from experiments.dispatch import slurm
@@ -115,7 +114,7 @@ def reproduce(
             if ended is None:
                 return None
             code = ended
-    if code in (execution.EXIT_DONE, execution.EXIT_FAILED):
+    if code in (in_process.EXIT_DONE, in_process.EXIT_FAILED):
         for sentence in publish.compare(specs, runs, PUBLISHED):
             tell(sentence)
     raise typer.Exit(code)
@@ -133,7 +132,7 @@ def worker(
 ) -> None:
     """Take missing runs one after another, beside other workers."""
     from experiments.dispatch import job
-    from experiments.dispatch.stop_signals import OF_A_WORKER, StopSignals
+    from experiments.dispatch.stop_signals import WORKER_SIGNALS, StopSignals
     from experiments.dispatch.submission import Request
     from experiments.dispatch.worker import Worker
     from experiments.harness import plan as planning
@@ -144,12 +143,12 @@ def worker(
     specs = request.specs()
     if again:
         _make_pending(request)
-    stop = StopSignals(OF_A_WORKER, patient=True)
+    stop = StopSignals(WORKER_SIGNALS, patient=True)
     seconds = None if minutes is None else 60 * minutes
     with stop.handled():
-        tally = Worker(runs, stop, seconds=seconds).work(specs)
-    tell(tally)
-    raise typer.Exit(job.exit_code(tally, stop))
+        summary = Worker(runs, stop, seconds=seconds).work(specs)
+    tell(summary)
+    raise typer.Exit(job.exit_code(summary, stop))
 
 
 def cancel(

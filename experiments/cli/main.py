@@ -117,7 +117,7 @@ def run(
         settings=_pairs(settings or []),
     )
     planning.check_device(spec)
-    raise typer.Exit(in_process.in_process([spec], runs, retry_failed=retry_failed(retry)))
+    raise typer.Exit(in_process.run_all([spec], runs, retry_failed=retry_failed(retry)))
 
 
 app.command()(dispatch.reproduce)
@@ -141,7 +141,7 @@ def pretrain(
     own = [name for name in registry.experiments() if name.startswith(prefix)]
     registry.check_choice("model", model, [name.removeprefix(prefix) for name in own])
     specs = planning.planned(prefix + model, "pretrain", planning.resolve_device(device))
-    raise typer.Exit(in_process.in_process(specs, runs, retry_failed=retry_failed(retry)))
+    raise typer.Exit(in_process.run_all(specs, runs, retry_failed=retry_failed(retry)))
 
 
 @app.command("status")

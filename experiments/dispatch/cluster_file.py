@@ -1,7 +1,7 @@
-"""The cluster file: what jobs ask Slurm for, in TOML.
+"""Read the cluster file: the resources that jobs request from Slurm, in TOML.
 
-Keys at the top hold for all runs; `[experiment.NAME]` and then `[backbone."NAME"]` change them for
-the runs of an experiment and of a backbone.
+Top-level keys apply to all runs; `[experiment.NAME]` and then `[backbone."NAME"]` override them
+for the runs of an experiment or a backbone.
 """
 
 import os
@@ -17,36 +17,36 @@ from zia_core.errors import ZiaError
 from zia_core.validation import conform
 
 VARIABLE = "ZIA_CLUSTER"
-MEM_GB = {"mini": 4.0, "small": 16.0, "paper": 64.0}  # LLaMA-7B is read at 28 GB, in float32
+MEM_GB = {"mini": 4.0, "small": 16.0, "paper": 64.0}  # LLaMA-7B is loaded in float32, 28 GB
 OVERRIDES = ("experiment", "backbone")
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one job asks for, and how many jobs there are for the runs that need the same."""
+    """What one job requests, and how many jobs share the runs with equal needs."""
 
     partition: str | None = None  # None: the cluster's default, here and below
     account: str | None = None
     qos: str | None = None
     constraint: str | None = None
-    exclude: str | None = None  # nodes to keep away from, as sbatch takes them: n1,n[7-9]
-    gpus_per_node: int | None = None  # None: one for runs on cuda, none for runs on cpu
+    exclude: str | None = None  # nodes to avoid, as for sbatch: n1,n[7-9]
+    gpus_per_node: int | None = None  # None: one for runs on cuda, 0 on cpu
     cpus_per_task: int = 4
-    mem_gb: float | None = None  # of the machine, not of its GPU; None: by the profile
+    mem_gb: float | None = None  # host memory; None: by profile
     timeout_min: int = 240
-    signal_delay_s: int = 120  # seconds before the limit at which a job is told to save
-    workers: int = 16  # jobs at most: each takes run after run
-    parallelism: int = 16  # of them at the same time, at most
+    signal_delay_s: int = 120  # how long before the time limit a job is told to save
+    workers: int = 16  # most jobs; each takes run after run
+    parallelism: int = 16  # most jobs at the same time
     setup: tuple[str, ...] = ()  # shell commands before Python starts
 
     def __post_init__(self) -> None:
-        """Refuse what Slurm would, or what would end the line of a script."""
+        """Refuse what Slurm would refuse, and whatever would break a line of the script."""
         for name, value in asdict(self).items():
             texts = value if isinstance(value, tuple) else (value,)
             if any(isinstance(text, str) and not text.isprintable() for text in texts):
                 raise ZiaError(f"{name} must be on one line, without control characters")
             if isinstance(value, str) and (not value or value.startswith("-")):
-                raise ZiaError(f"{name} {value!r:.60} is no name of Slurm's")
+                raise ZiaError(f"{name} {value!r:.60} is not a valid Slurm name")
         for name in ("cpus_per_task", "mem_gb", "timeout_min", "workers", "parallelism"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -56,11 +56,11 @@ class Resources:
         if not 0 < self.signal_delay_s < 60 * self.timeout_min:
             raise ZiaError(
                 f"signal_delay_s must be between 0 and the {60 * self.timeout_min} seconds of "
-                "timeout_min: before its end a job needs that time to finish a step and to save"
+                "timeout_min: a job needs that time to finish a step and to save"
             )
 
     def filled_in(self, device: str, profile: str) -> Self:
-        """Replace None by what the runs need; ZiaError if runs on cuda would have no GPU."""
+        """Fill in defaults for None; ZiaError if runs on cuda would have no GPU."""
         if device == "cuda" and self.gpus_per_node == 0:
             raise ZiaError("gpus_per_node = 0, but the runs are for cuda: use --device cpu")
         gpus = int(device == "cuda") if self.gpus_per_node is None else self.gpus_per_node
@@ -70,14 +70,14 @@ class Resources:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster file, read and checked."""
+    """The contents of a cluster file."""
 
     common: Resources = field(default_factory=Resources)
     by_experiment: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     by_backbone: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def resources(self, spec: RunSpec, device: str) -> Resources:
-        """What a job for this run asks for."""
+        """What a job for this run requests."""
         changes = {
             **self.by_experiment.get(spec.experiment, {}),
             **self.by_backbone.get(spec.backbone, {}),
@@ -88,9 +88,9 @@ class Cluster:
             raise ZiaError(f"the cluster file, for {spec.experiment}: {error}") from error
 
     def device(self, asked: str, profile: str) -> str:
-        """ "cpu" or "cuda" where `asked` is "auto": the machine that submits need not have a GPU.
+        """Resolve "auto" to "cpu" or "cuda"; the submitting machine need not have a GPU.
 
-        It is cuda where jobs get GPUs; where the file does not say, in every profile but mini.
+        It is cuda if jobs get GPUs or, if the file does not say, in every profile but mini.
         """
         if asked != "auto":
             return asked
@@ -99,9 +99,9 @@ class Cluster:
 
 
 def read(path: Path | None) -> Cluster:
-    """Read the file `path`, or that of `$ZIA_CLUSTER`; without one, the defaults.
+    """Read `path`, or the file that `$ZIA_CLUSTER` names; the defaults without either.
 
-    ZiaError names the file and the key for whatever is unknown or of a wrong type.
+    Raises ZiaError, with file and key, for an unknown key or a wrong type.
     """
     if path is None and (named := os.environ.get(VARIABLE)):
         path = Path(named)
@@ -144,5 +144,5 @@ def _checked(table: Mapping[str, Any], where: str) -> dict[str, Any]:
     kinds = get_type_hints(Resources)
     for key in table:
         if key not in kinds:
-            raise ZiaError(f"{key!r:.60} is no key{where}; there are: {', '.join(kinds)}")
+            raise ZiaError(f"{key!r:.60} is not a key{where}; choose from: {', '.join(kinds)}")
     return {key: conform(kinds[key], value, key + where) for key, value in table.items()}

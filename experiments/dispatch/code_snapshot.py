@@ -1,4 +1,4 @@
-"""Jobs run the code as it was when they were submitted: a copy beside the runs."""
+"""Copies of the code beside the runs, so that jobs run what was submitted."""
 
 import hashlib
 import os
@@ -18,14 +18,14 @@ SNAPSHOTS = "snapshots"  # in the folder of runs
 DIGITS = 16
 MOST_BYTES = 500_000_000
 PACKAGES = ("zia_core", "experiments", "benchmarks")
-NO_CODE = "results/"  # committed evidence
+EXCLUDED = "results/"  # committed evidence
 ATTEMPTS = 5
 COPYING = ".copying-"
 
 
 @dataclass(frozen=True)
 class Code:
-    """The project's files at one moment: {name: SHA-256}, and the state of the checkout."""
+    """The project's files as {name: SHA-256}, and the git state of the checkout."""
 
     project: Path
     files: dict[str, str]
@@ -33,33 +33,33 @@ class Code:
 
     @property
     def digest(self) -> str:
-        """16 hex digits that are the same wherever all names and contents are."""
+        """16 hex digits, equal for equal names and contents."""
         return _digest(self.files)
 
 
 class ChangedCodeError(ZiaError):
-    """A copy is no longer what was copied: whoever ran it would run something else."""
+    """The code is no longer what was submitted or started."""
 
 
 def read_code(project: Path) -> Code:
-    """Look at all files of the project that git tracks or does not ignore, results left out."""
-    names = [name for name in _names(project) if not name.startswith(NO_CODE)]
+    """Hash all files that git tracks or does not ignore, except results."""
+    names = [name for name in _names(project) if not name.startswith(EXCLUDED)]
     sizes = {name: (project / name).stat().st_size for name in names}
     if sum(sizes.values()) > MOST_BYTES:
         largest = max(sizes, key=lambda name: sizes[name])
         raise ZiaError(
-            f"the code in {project} has {sum(sizes.values()) / 1e6:,.0f} MB, too much to be copied "
-            f"for every submission; the largest file is {largest}: move it, or have git ignore it"
+            f"the code in {project} has {sum(sizes.values()) / 1e6:,.0f} MB, too much to copy for "
+            f"every submission; the largest file is {largest}: move it, or let git ignore it"
         )
     files = {name: sha256_file(project / name) for name in names}
     return Code(project, files, git_state(project))
 
 
-def take(project: Path, runs_root: Path) -> Code:
-    """Copy the project's code to `<runs_root>/snapshots/<digest>/`, if it is not there.
+def take_snapshot(project: Path, runs_root: Path) -> Code:
+    """Copy the project's code to `<runs_root>/snapshots/<digest>/`, unless it is there.
 
-    The caller has the lock of the submissions. ZiaError if the code is being changed all the time,
-    or if somebody has changed the copy.
+    The caller holds the submission lock. Raises ZiaError if the code keeps changing or the copy
+    was edited.
     """
     for _ in range(ATTEMPTS):
         code = read_code(project)
@@ -70,13 +70,13 @@ def take(project: Path, runs_root: Path) -> Code:
         with write_errors(folder):
             if _copy(code, folder):
                 return code
-    raise ZiaError(f"the code in {project} is being changed: try again when that has ended")
+    raise ZiaError(f"the code in {project} keeps changing: try again when it no longer does")
 
 
 def check(folder: Path) -> None:
-    """Raise ChangedCodeError unless a copy has all that was copied there, and nothing else.
+    """Raise ChangedCodeError unless a copy holds exactly what its name, the digest, says.
 
-    Its name says what that was. Nothing writes there: jobs do not keep their bytecode.
+    Nothing writes there: jobs keep no bytecode.
     """
     try:
         paths = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
@@ -88,53 +88,53 @@ def check(folder: Path) -> None:
         raise ChangedCodeError(f"cannot read the code in {folder}: {error.strerror}") from error
     newest = max(changes, key=lambda path: changes[path]).relative_to(folder.parent)
     raise ChangedCodeError(
-        f"the code in {folder} was changed after it was copied, last of all {newest}: "
+        f"the code in {folder} was changed after it was copied, most recently {newest}: "
         "delete it, and submit again"
     )
 
 
 def check_imports(project: Path) -> None:
-    """Raise ZiaError unless this process imports the code from `project`, whatever was meant to."""
+    """Raise ZiaError unless this process imports its code from `project`."""
     for name in PACKAGES:
         found = find_spec(name)
         places = (found and found.submodule_search_locations) or ["nowhere"]
         if [Path(place).resolve() for place in places] != [(project / name).resolve()]:
             raise ZiaError(
-                f"{name} would be imported from {places[0]} and not from {project}: see what sets "
-                "PYTHONPATH here (setup in the cluster file?)"
+                f"{name} would be imported from {places[0]} instead of {project}: check what "
+                "sets PYTHONPATH (setup in the cluster file?)"
             )
 
 
-class Unchanged:
-    """The modules on disk, which a process may import at any time, are those that it began with."""
+class CodeGuard:
+    """Notices edits of the modules that this process may still import."""
 
     def __init__(self, project: Path | None = None) -> None:
         self._project = project or PROJECT
         self._before = self._look()
 
     def check(self) -> None:
-        """Raise ChangedCodeError otherwise: the next run would have some code of either state."""
+        """Raise ChangedCodeError after an edit: the next run would mix old and new code."""
         now = self._look()
         changed = self._before.items() ^ now.items()
         if changed:
             raise ChangedCodeError(
-                f"{min(name for name, _ in changed)} was changed since this process began, which "
-                "does no more runs: the same command does the rest, with the code as it is now"
+                f"{min(name for name, _ in changed)} was changed since this process started, so "
+                "it begins no further run: the same command does the rest with the new code"
             )
 
     def _look(self) -> dict[str, tuple[int, int]]:
         found: dict[str, tuple[int, int]] = {}
         for path in (path for name in PACKAGES for path in (self._project / name).rglob("*.py")):
-            if path.name.startswith("."):  # no module: Emacs, say, locks by a link to nothing
+            if path.name.startswith("."):  # not a module: Emacs locks files with dangling links
                 continue
-            with suppress(FileNotFoundError):  # removed just now, which the comparison will show
+            with suppress(FileNotFoundError):  # just removed; the comparison shows it
                 stat = path.stat()
                 found[path.relative_to(self._project).as_posix()] = stat.st_mtime_ns, stat.st_size
         return found
 
 
 def _copy(code: Code, folder: Path) -> bool:
-    """Make the copy, unless the project was changed meanwhile."""
+    """Make the copy; False if the project changed meanwhile."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     for abandoned in folder.parent.glob(f"{COPYING}*"):
         shutil.rmtree(abandoned)
@@ -143,7 +143,7 @@ def _copy(code: Code, folder: Path) -> bool:
         for name in code.files:
             target = copy / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):  # removed just now, which the comparison will show
+            with suppress(FileNotFoundError):  # just removed; the comparison shows it
                 shutil.copyfile(code.project / name, target)
         if _hashes(copy, code) != code.files or read_code(code.project) != code:
             return False
@@ -156,13 +156,13 @@ def _copy(code: Code, folder: Path) -> bool:
 
 def _names(project: Path) -> list[str]:
     listed = git_output(project, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
-    if listed is None:  # no checkout: an archive of the project, or an installed copy
+    if listed is None:  # not a checkout: an archive or an installed copy
         found = (path for package in PACKAGES for path in (project / package).rglob("*"))
         names = [path.relative_to(project).as_posix() for path in found]
         names = [name for name in names if "__pycache__" not in name]
     else:
         names = [os.fsdecode(name) for name in listed.split(b"\0") if name]
-    # Deleted ones are listed still, and links lead anywhere.
+    # Deleted files are still listed, and links may lead anywhere.
     return sorted(
         {name for name in names if (project / name).is_file() and not (project / name).is_symlink()}
     )
@@ -173,7 +173,7 @@ def _hashes(folder: Path, code: Code) -> dict[str, str]:
 
 
 def _hash(path: Path) -> str:
-    """The SHA-256 of a file; nothing for what is none, a link say: no copy has any."""
+    """The SHA-256 of a regular file; empty for anything else, which no copy contains."""
     return sha256_file(path) if path.is_file() and not path.is_symlink() else ""
 
 

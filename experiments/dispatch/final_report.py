@@ -1,4 +1,4 @@
-"""Tables, figures, claims and report from run folders: all that `zia reproduce` ends with."""
+"""Make tables, figures, claims and report, as `zia reproduce` does in the end."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def check(out: Path) -> None:
 
 
 def make(runs: Path, out: Path) -> Iterator[str]:
-    """Write everything under `out`; yield what was written and what was left out."""
+    """Write everything under `out`; yield a line for each file written or left out."""
     from experiments.report.claims.write import write_claims
     from experiments.report.figures.write import write_figures
     from experiments.report.html.report import write_report
@@ -39,10 +39,10 @@ def make(runs: Path, out: Path) -> Iterator[str]:
 
 
 def make_if_finished(submission: Submission) -> bool:
-    """Make them, once, if no run of the submission is missing any more; whether they are made.
+    """Make them once no run of the submission is missing; return whether they are made.
 
-    Every worker asks this when it ends, so that the last one does it. If that one is killed
-    meanwhile, the next to ask does it: where only the counter of that one can tell, after a minute.
+    Every worker calls this when it ends, so the last one makes them. If that one is killed, the
+    next caller does, on another machine after a minute without heartbeat.
     """
     folder = submission.folder / REPORT
     if (folder / MADE).exists():
@@ -63,7 +63,7 @@ def make_if_finished(submission: Submission) -> bool:
 
 
 def finish(request: Request, submission: Submission | None = None) -> int:
-    """Make them after all has ended, unless the last worker of `submission` did.
+    """Make them after all runs have ended, unless the last worker of `submission` did.
 
     Returns the exit code: 0 if every run of the request is done, 1 if not.
     """
@@ -77,7 +77,7 @@ def finish(request: Request, submission: Submission | None = None) -> int:
 
 
 def _may_still_come(submission: Submission) -> Iterator[str]:
-    """The names of the runs that are not finished and do not wait for a failed one in vain."""
+    """The names of unfinished runs, except those that wait for a failed one."""
     never: set[str] = set()
     for spec in submission.request.specs():
         state = plan.inspect(spec, submission.runs_root).state

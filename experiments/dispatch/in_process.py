@@ -1,7 +1,7 @@
-"""Does runs in this process: one after another, whatever happens to one of them.
+"""Do runs in this process, one after another.
 
-A run that is stopped by a signal goes on from its checkpoint when it is asked for again; one that
-failed is not tried again unless that is asked for.
+A run stopped by a signal continues from its checkpoint next time; a failed one is only repeated on
+request.
 """
 
 import traceback
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.dispatch import rank_processes
-from experiments.dispatch.code_snapshot import ChangedCodeError, Unchanged
-from experiments.dispatch.isolation import nothing_left_behind, spoils_the_process
+from experiments.dispatch.code_snapshot import ChangedCodeError, CodeGuard
+from experiments.dispatch.isolation import breaks_the_gpu, restored_process_state
 from experiments.dispatch.stop_signals import StopSignals
 from experiments.harness import plan, provenance, registry, stored
 from experiments.harness.folder import RunFolder
@@ -24,20 +24,20 @@ from experiments.io import terminal
 from experiments.io.output import say, tell
 from zia_core.errors import ZiaError
 
-SPOILT = "after that error nothing works any more on this process's GPU"
+GPU_IS_BROKEN = "after that error this process can no longer use its GPU"
 EXIT_DONE, EXIT_FAILED = 0, 1
-EXIT_SIGNAL = 128  # plus the signal's number: what a shell expects of a stopped process
+EXIT_SIGNAL = 128  # plus the signal's number, by shell convention
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How one attempt at a run ended."""
 
-    # done, failed, preempted; "busy": another process works on the run; "waiting": for another run
+    # done, failed, preempted, "busy" (another process has the run), "waiting" (for another run)
     state: str
     reason: str = ""
-    signal: int = 0  # the signal that arrived meanwhile; whoever works off a plan stops there
-    is_spoilt: bool = False  # this process cannot do another run
+    signal: int = 0  # that arrived meanwhile: do no further runs
+    gpu_is_broken: bool = False  # this process cannot do further runs
 
 
 def run_one(
@@ -51,10 +51,10 @@ def run_one(
 ) -> Outcome:
     """Claim the run's folder, do or continue the run, and record how it ended.
 
-    `begun` is called when the run is claimed; `show` gets the fields of every progress report.
-    `stop` is given by whoever handles the signals already. A run that another process has is
-    watched for up to a minute, whether that works; with `watch`, which looks at many, not at all.
-    Errors of the run itself are recorded and returned; ZiaError is raised only where the folder
+    `begun` is called once the run is claimed, `show` with the fields of every progress report.
+    Pass `stop` if signals are already handled. A run of another process is watched for up to a
+    minute to see whether that is alive; with `watch`, which watches many runs, not at all.
+    Errors of the run itself are recorded and returned; ZiaError is raised only if the folder
     cannot be claimed or released.
     """
     experiment = registry.get(spec.experiment)
@@ -74,33 +74,33 @@ def run_one(
         handled = stop.handled()
     outcome = Outcome("failed")
     try:
-        with folder, handled, stop.passed_to(folder), nothing_left_behind():
+        with folder, handled, stop.passed_to(folder), restored_process_state():
             outcome = _attempt(experiment.run, spec, folder, stop)
             try:
                 if outcome.state in ("failed", "preempted"):
                     folder.set_status(outcome.state, outcome.reason)
             except LostOwnershipError as error:
                 outcome = replace(outcome, state="busy", reason=str(error))
-            except ZiaError as error:  # a full disk: what cannot be written down is at least said
+            except ZiaError as error:  # a full disk: what cannot be recorded is at least printed
                 outcome = replace(outcome, reason=f"{outcome.reason}; {error}")
-    except RuntimeError as error:  # where nothing works on the GPU, tidying up does not either
-        if not spoils_the_process(error):
+    except RuntimeError as error:  # on a broken GPU, cleaning up fails too
+        if not breaks_the_gpu(error):
             raise
-        outcome = replace(outcome, is_spoilt=True)
+        outcome = replace(outcome, gpu_is_broken=True)
     return replace(outcome, signal=stop.received)
 
 
 def _attempt(
     run: Callable[[RunSpec, RunFolder], None], spec: RunSpec, folder: RunFolder, stop: StopSignals
 ) -> Outcome:
-    """Call the experiment; return the state in which that left the run, and why."""
-    from zia_core.training import Interrupted, NonFiniteLoss  # imports torch, as every run does
+    """Call the experiment; return how the run ended."""
+    from zia_core.training import Interrupted, NonFiniteLoss  # imports torch, like every run
 
     try:
         plan.check_device(spec)
         ranks = rank_processes.ranks_for(spec)
         folder.write_environment(provenance.environment(with_torch=True) | {"ranks": ranks})
-        with rank_processes.beside(spec, folder.path, ranks):
+        with rank_processes.other_ranks(spec, folder.path, ranks):
             run(spec, folder)
         folder.set_status("done")
     except Interrupted as interrupted:
@@ -112,29 +112,27 @@ def _attempt(
     except NonFiniteLoss as error:
         return Outcome("failed", f"{stored.DIVERGED}{error}")
     except ZiaError as error:
-        return Outcome("failed", str(error), is_spoilt=spoils_the_process(error))
-    except Exception as error:  # a bug or the machine's fault: all of it here, a line in the folder
+        return Outcome("failed", str(error), gpu_is_broken=breaks_the_gpu(error))
+    except Exception as error:  # a bug or the machine: traceback here, one line in the folder
         say(traceback.format_exc().rstrip())
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}, line {place.lineno}"
         said = str(error).partition("\n")[0]
         reason = f"{type(error).__name__}: {said} ({where})"
-        return Outcome("failed", reason, is_spoilt=spoils_the_process(error))
+        return Outcome("failed", reason, gpu_is_broken=breaks_the_gpu(error))
     return Outcome("done")
 
 
-def in_process(specs: Sequence[RunSpec], runs_root: Path, *, retry_failed: bool = False) -> int:
-    """Do every run that is not done, in order; a failed one does not stop the others.
+def run_all(specs: Sequence[RunSpec], runs_root: Path, *, retry_failed: bool = False) -> int:
+    """Do all unfinished runs in order, each after those that it requires, listed or not.
 
-    Runs that one of them requires are done before it, whether they were asked for or not.
-
-    Returns the exit code: 0 when all are done, 1 if not, or 128 + the signal that ended it all.
-    ChangedCodeError where the code is edited meanwhile: no further run is begun.
+    A failed run does not stop the others. Returns the exit code: 0 if all are done, 1 if not, or
+    128 + the signal that stopped it. Raises ChangedCodeError if the code is edited meanwhile.
     """
     if not specs:
         say("nothing is planned for this profile yet")
     specs = plan.with_requirements(specs)
-    code = Unchanged()
+    code = CodeGuard()
     not_done: list[str] = []
     for number, spec in enumerate(specs, start=1):
         name = f"{spec.experiment}/{spec.folder_name}"
@@ -150,15 +148,15 @@ def in_process(specs: Sequence[RunSpec], runs_root: Path, *, retry_failed: bool 
             not_done.append(name)
         if outcome.signal:
             return EXIT_SIGNAL + outcome.signal
-        if outcome.is_spoilt and number < len(specs):
-            say(f"stopped, since {SPOILT}: the same command does the rest")
+        if outcome.gpu_is_broken and number < len(specs):
+            say(f"stopped, since {GPU_IS_BROKEN}: the same command does the rest")
             return EXIT_FAILED
     if not_done and len(specs) > 1:
-        say("\n  ".join([f"not done are {len(not_done)} of {len(specs)} runs:", *not_done]))
+        say("\n  ".join([f"{len(not_done)} of {len(specs)} runs are not done:", *not_done]))
     return EXIT_FAILED if not_done else EXIT_DONE
 
 
-def _do(run: PlannedRun, runs_root: Path, retry_failed: bool, code: Unchanged) -> Outcome:
+def _do(run: PlannedRun, runs_root: Path, retry_failed: bool, code: CodeGuard) -> Outcome:
     if run.state == "done":
         return Outcome("done", "done before")
     if run.state == "failed" and not retry_failed:
@@ -166,17 +164,17 @@ def _do(run: PlannedRun, runs_root: Path, retry_failed: bool, code: Unchanged) -
     if missing := plan.unfinished_requirement(run.spec, runs_root):
         return Outcome("waiting", missing)
     if run.state == "running":
-        tell("another process has it; watching for up to a minute whether it works")
+        tell("another process has it; watching for up to a minute whether it is alive")
     code.check()
     with terminal.progress() as show:
         return run_one(run.spec, runs_root, lambda fields: show(**fields))
 
 
 def report(outcome: Outcome, folder: Path) -> None:
-    """Print how an attempt at the run in `folder` ended."""
+    """Print how the run in `folder` ended."""
     if outcome.state == "done":
         result = terminal.result_line(stored.load(folder).result)
         tell(f"{outcome.reason or 'done'}: {result}")
     else:
-        goes_on = "; the same command goes on from there" if outcome.state == "preempted" else ""
+        goes_on = "; the same command continues from there" if outcome.state == "preempted" else ""
         say(f"{outcome.state}: {outcome.reason}{goes_on}")

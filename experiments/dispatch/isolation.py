@@ -1,4 +1,4 @@
-"""One process does many runs, and none of them sees what another one left behind."""
+"""Isolate the runs that one process does one after another."""
 
 import gc
 import os
@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# A run on a CPU that was shorter leaves its garbage to Python's own collector, which comes when
-# there is enough of it: its model was a small one, read and trained in that time.
+# After a shorter run on a CPU, whose model was small, garbage is left to Python's own collector.
 SHORT_S = 10.0
 
 
 @contextmanager
-def nothing_left_behind() -> Iterator[None]:
-    """Put the process back, behind the block, to what it was: a run's result is then its own.
+def restored_process_state() -> Iterator[None]:
+    """On exit, restore the state of the process, so that runs do not affect each other.
 
-    That is: random generators, threads, default dtype, matmul precision, the choice of kernels,
-    environment variables, the working folder; compiled functions and unused GPU memory are let go.
+    This covers random generators, threads, default dtype, matmul precision, kernel selection,
+    environment variables and the working folder. Compiled functions and unused GPU memory are
+    freed.
     """
     import torch
 
@@ -38,7 +38,9 @@ def nothing_left_behind() -> Iterator[None]:
     finally:
         torch.set_grad_enabled(gradients)
         cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = kernels
-        if _determinism() != deterministic:  # setting it imports torch's compiler, for seconds
+        if (
+            _determinism() != deterministic
+        ):  # setting it imports torch's compiler, which takes seconds
             torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
         torch.set_float32_matmul_precision(precision)
         torch.set_default_dtype(dtype)
@@ -47,19 +49,19 @@ def nothing_left_behind() -> Iterator[None]:
         _restore_environment(environment)
         if "torch._dynamo" in sys.modules:
             torch.compiler.reset()
-        # Models hold themselves in cycles: hooks, wrapped methods. Looking for those takes 0.25 s
-        # once everything is imported, so behind runs of a second it is not done every time.
+        # Hooks and wrapped methods make models cyclic garbage. Collecting takes 0.25 s once
+        # everything is imported: too much after every short run.
         if torch.cuda.is_initialized() or time.monotonic() - began > SHORT_S:
             gc.collect()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
 
 
-def spoils_the_process(error: BaseException) -> bool:
-    """Whether this process can use its GPU no more after `error`, or one that led to it.
+def breaks_the_gpu(error: BaseException) -> bool:
+    """Whether `error`, or one that caused it, leaves this process without a working GPU.
 
-    After an illegal access or a failed assertion on a GPU all that a process asks of it fails, for
-    whichever run. Memory that ran out is none of these: the next run may need less.
+    After an illegal access or a failed assertion on a GPU, all further CUDA calls of the process
+    fail. Running out of memory is not such an error: the next run may need less.
     """
     import torch
 

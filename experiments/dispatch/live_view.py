@@ -1,4 +1,4 @@
-"""What many workers are doing, while one waits for them: read from the run folders alone."""
+"""Show the progress of many workers, read from the run folders alone."""
 
 import time
 from collections import Counter
@@ -16,16 +16,16 @@ from zia_core.strict_json import loads
 
 COLUMNS = ("run", "node", "step", "loss", "memory", "ETA")
 REFRESH_S = 1.0
-LINE_EVERY_S = 30.0  # without a terminal, at most, and where the counts have changed
-EXPECTED_FOR_S = 60.0  # how long it is believed that runs take what the plan says
+LINE_EVERY_S = 30.0  # without a terminal: at most one line in this time, if counts changed
+EXPECTED_FOR_S = 60.0  # weight of the plan's cost estimate against the observed speed
 TAIL_BYTES = 4096  # more than a record of timing.jsonl
 
 
 class Overview:
-    """States of the planned runs; what is finished is not read again.
+    """States of the planned runs; finished ones are not read again.
 
-    `seconds` are what the plan expects of runs, by name, and `workers` how many runs are done at a
-    time: with both there is an ETA.
+    With `seconds`, the expected cost of each run by name, and the number of `workers`, it has an
+    ETA.
     """
 
     def __init__(
@@ -39,14 +39,14 @@ class Overview:
         self._costs = {runs_root / name: cost for name, cost in (seconds or {}).items()}
         self._workers = workers
         self._began = time.monotonic()
-        self._at_first: float | None = None  # seconds of work that were left at the first look
+        self._at_first: float | None = None  # seconds of work left at the first update
         self._left = 0.0
         self._finished: Counter[str] = Counter()
         self.running: list[Path] = []
         self.counts: Counter[str] = Counter()
 
-    def look(self) -> None:
-        """Read the states of all that are not finished."""
+    def update(self) -> None:
+        """Read the states of all unfinished runs."""
         open_, self.running, self.counts = self._open, [], Counter(self._finished)
         self._open, self._left = [], 0.0
         for folder in open_:
@@ -67,7 +67,7 @@ class Overview:
             self._at_first = self._left
 
     def eta(self) -> float | None:
-        """Seconds until all is done, by the plan's costs and by how fast they went so far."""
+        """Seconds until all is done, from the planned costs and the speed so far."""
         if not self._workers or not self._left or self._at_first is None:
             return None
         elapsed = time.monotonic() - self._began
@@ -97,9 +97,9 @@ def follow(
     seconds: Mapping[str, float] | None = None,
     workers: int = 0,
 ) -> Overview:
-    """Show the runs until `is_going_on` says no: a live table in a terminal, else lines.
+    """Show the runs while `is_going_on`: a live table in a terminal, else lines.
 
-    `seconds` and `workers` are what `Overview` has its ETA from.
+    `seconds` and `workers` are those of `Overview`.
     """
     from rich.live import Live
 
@@ -109,14 +109,14 @@ def follow(
             goes_on = True
             while goes_on:
                 goes_on = is_going_on()
-                overview.look()
+                overview.update()
                 live.update(overview.drawn(note()), refresh=True)
                 time.sleep(REFRESH_S * goes_on)
         return overview
     printed, last, goes_on = "", -LINE_EVERY_S, True
     while goes_on:
         goes_on = is_going_on()
-        overview.look()
+        overview.update()
         line = "; ".join(filter(None, (str(overview), note())))
         now = time.monotonic()
         if line != printed and (now - last >= LINE_EVERY_S or not goes_on):
@@ -144,7 +144,7 @@ def _row(folder: Path) -> list[str] | None:
 
 
 def memory(folder: Path) -> str:
-    """The peak memory of the newest step, for example "11.3 GB"; a dash where none is known."""
+    """The peak memory of the newest step, for example "11.3 GB"; a dash if unknown."""
     with suppress(OSError, ValueError, IndexError):
         with (folder / stored.TIMING).open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - TAIL_BYTES))

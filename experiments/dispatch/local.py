@@ -1,8 +1,7 @@
-"""Several workers on this machine, each a process with its own GPUs and threads.
+"""Run several workers on this machine, each a process with its own GPUs and threads.
 
-Plain processes, not submitit's LocalExecutor: that starts everything that it is given at once and
-on the same GPUs, ends it after two minutes unless told otherwise, and puts a process in between
-that would have to pass on the signals.
+Not with submitit's LocalExecutor: it starts everything at once on the same GPUs, ends it after two
+minutes by default, and adds a process in between that would have to forward signals.
 """
 
 import os
@@ -15,7 +14,7 @@ from dataclasses import asdict, dataclass
 from types import FrameType
 
 from experiments.dispatch import final_report, live_view, submission
-from experiments.dispatch.stop_signals import AT_A_TERMINAL
+from experiments.dispatch.stop_signals import TERMINAL_SIGNALS
 from experiments.dispatch.submission import LOGS, Group, Request, Submission
 from experiments.dispatch.worker import name_of
 from experiments.harness import registry
@@ -30,30 +29,30 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 @dataclass(frozen=True)
 class Workers:
-    """How many, and what each of them has."""
+    """The resources of each worker."""
 
-    visible: tuple[str, ...]  # CUDA_VISIBLE_DEVICES, one text a worker
+    visible: tuple[str, ...]  # CUDA_VISIBLE_DEVICES of each worker
     threads: int
 
 
-def pool_of(
+def choose_workers(
     device: str,
     workers: int | None,
     gpus: str | None,
     threads: int | None,
     specs: Sequence[RunSpec] = (),
 ) -> Workers:
-    """The workers that the command line asks for, with what it leaves open filled in.
+    """Fill in what the command line leaves open.
 
-    A worker a GPU; on a CPU, as many as its cores can carry at the threads that a run of `specs`
-    has, and no more than there are runs. InvalidChoiceError where GPUs are asked for on the CPU,
-    are not there, or would be shared.
+    By default one worker per GPU; on a CPU as many as its cores can carry at the thread count of
+    `specs`, but not more than runs. Raises InvalidChoiceError if GPUs are requested for the CPU,
+    do not exist, or would be shared.
     """
     if gpus is not None and device == "cpu":
         raise InvalidChoiceError("--gpus goes with --device cuda: these runs are for the CPU")
     there = _all_gpus() if device == "cuda" else []
     listed = there if gpus is None else parse_gpus(gpus)
-    # Of a name in place of a number, as they may have, nobody here knows whether it is there.
+    # GPUs may also be given by id, which cannot be checked here.
     if absent := [gpu for gpu in listed if gpu.isdecimal() and gpu not in there]:
         raise InvalidChoiceError(
             f"--gpus: there is no GPU {', '.join(absent)} here; choose from: {', '.join(there)}"
@@ -62,7 +61,7 @@ def pool_of(
     each = threads or max((getattr(spec.settings, "threads", 1) for spec in specs), default=1)
     fitting = max(1, min(cores // each, len(specs) or cores))
     number = workers or len(listed) or fitting
-    return Workers(tuple(shares(listed, number)), threads or max(1, cores // number))
+    return Workers(tuple(share_gpus(listed, number)), threads or max(1, cores // number))
 
 
 def _all_gpus() -> list[str]:
@@ -72,8 +71,8 @@ def _all_gpus() -> list[str]:
     return given.split(",") if given else [str(i) for i in range(torch.cuda.device_count())]
 
 
-def shares(gpus: Sequence[str], workers: int) -> list[str]:
-    """CUDA_VISIBLE_DEVICES of each worker: every GPU is one worker's; none at all without GPUs."""
+def share_gpus(gpus: Sequence[str], workers: int) -> list[str]:
+    """CUDA_VISIBLE_DEVICES of each worker; every GPU has one worker. Empty without GPUs."""
     if gpus and len(gpus) < workers:
         raise InvalidChoiceError(
             f"{workers} workers on {len(gpus)} GPUs would share them: use --workers {len(gpus)}"
@@ -82,7 +81,7 @@ def shares(gpus: Sequence[str], workers: int) -> list[str]:
 
 
 def parse_gpus(text: str) -> list[str]:
-    """The numbers or ids in `0,1`; InvalidChoiceError for a text that is none, or one GPU twice."""
+    """Parse a list such as `0,1`; InvalidChoiceError if it is malformed or repeats a GPU."""
     gpus = [gpu.strip() for gpu in text.split(",")]
     if not all(gpu.replace("-", "").isalnum() for gpu in gpus) or len(set(gpus)) < len(gpus):
         raise InvalidChoiceError(f"--gpus {text!r:.60} must be different GPUs such as 0,1")
@@ -90,15 +89,15 @@ def parse_gpus(text: str) -> list[str]:
 
 
 def reproduce(request: Request, workers: Workers) -> int:
-    """Have all missing runs done by several processes, then tables, figures and claims.
+    """Do all missing runs in several processes, then make tables, figures and claims.
 
     Returns 0 if all runs are done, 1 if not, or 128 + the signal that stopped it. The first signal
-    stops every worker at its next step boundary; the second kills them, which loses what came after
-    the last checkpoint. A worker that dies is not replaced: the others take its run over.
+    stops every worker at its next step boundary; the second kills them and loses the steps since
+    the last checkpoint. A worker that dies is not replaced; the others take over its run.
     """
     submission.check_path(request.runs_root)
     names = [name_of(spec) for spec in request.specs()]
-    with submission.one_at_a_time(request.runs_root):
+    with submission.submission_lock(request.runs_root):
         missing = submission.missing(request.specs(), request.runs_root)
         if not missing:
             return final_report.finish(request)
@@ -127,15 +126,15 @@ class _Pool:
 
     def __init__(self, submitted: Submission) -> None:
         self.received = 0
-        self._number = signal.SIGTERM  # what workers get because of that
+        self._number = signal.SIGTERM  # sent to workers in response
         self._submitted = submitted
         self._logs = submitted.folder / LOGS
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self, workers: Workers) -> None:
-        """Start all, and write down which processes they are; where that fails none is left.
+        """Start and record all processes; if that fails, none is left running.
 
-        Within `signals_passed_on`, or a signal that comes meanwhile would leave some behind.
+        Call within `signals_passed_on`, or a signal in between would leave some behind.
         """
         try:
             for number, devices in enumerate(workers.visible):
@@ -146,15 +145,15 @@ class _Pool:
         except BaseException:
             self._send(signal.SIGTERM)
             raise
-        if self.received:  # while the newest was not yet in the list
+        if self.received:  # before the newest was in the list
             self._send(self._number)
 
     def _start(self, number: int, devices: str, threads: int) -> subprocess.Popen[bytes]:
         threaded = dict.fromkeys(THREAD_VARIABLES, str(threads))
         environment = {**os.environ, **self._submitted.environment(), **threaded}
         environment["CUDA_VISIBLE_DEVICES"] = devices
-        if behind := os.environ.get("PYTHONPATH"):
-            environment["PYTHONPATH"] += os.pathsep + behind
+        if inherited := os.environ.get("PYTHONPATH"):
+            environment["PYTHONPATH"] += os.pathsep + inherited
         command = [
             sys.executable,
             "-u",
@@ -164,7 +163,7 @@ class _Pool:
             "0",
         ]
         with (self._logs / f"worker-{number}.log").open("ab") as log:
-            # Its own session: Ctrl-C in a terminal reaches this process alone, which passes it on.
+            # In its own session, so that Ctrl-C reaches this process alone, which forwards it.
             return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -178,7 +177,7 @@ class _Pool:
         return any(process.poll() is None for process in self._processes)
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Pass a signal on."""
+        """Forward a signal."""
         again, self.received = bool(self.received), number
         self._number = signal.SIGKILL if again else signal.SIGTERM
         self._send(self._number)
@@ -191,7 +190,7 @@ class _Pool:
 
     @contextmanager
     def signals_passed_on(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self) for number in AT_A_TERMINAL}
+        before = {number: signal.signal(number, self) for number in TERMINAL_SIGNALS}
         try:
             yield
         finally:
@@ -199,7 +198,7 @@ class _Pool:
                 signal.signal(number, handler)
 
     def report(self) -> None:
-        """Say of every worker that did not end well where its log is, and the log's last line."""
+        """Print the last log line of every worker that failed, and where its log is."""
         for number, process in enumerate(self._processes):
             code, log = process.wait(), self._logs / f"worker-{number}.log"
             if code < 0 and not self.received:

@@ -1,7 +1,7 @@
-"""A data-parallel run: a process for every GPU of the worker, of which the worker's is the first.
+"""Data-parallel runs: one process per GPU of the worker, which itself is rank 0.
 
-The first alone owns the run and writes; the others, its children, do the same with a folder that
-takes nothing. They end with it: killed once it is through, and by themselves where it is killed.
+Only rank 0 owns the run and writes to its folder; the other ranks are child processes with a
+read-only view of it. They are killed when rank 0 is done, and exit by themselves if it is killed.
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.dispatch import code_snapshot
-from experiments.dispatch.stop_signals import OF_A_WORKER
+from experiments.dispatch.stop_signals import WORKER_SIGNALS
 from experiments.harness import registry, stored
 from experiments.harness.folder import RunFolder
 from experiments.harness.provenance import PROJECT
@@ -25,43 +25,43 @@ from experiments.io.output import guarded, say
 from zia_core.errors import ZiaError
 
 HERE = "127.0.0.1"
-SETTLES_S = 10.0  # a process whose connection has closed is about to end
+SETTLES_S = 10.0  # a process whose connection closed is about to exit
 
 
-class Followed(Exception):  # noqa: N818 - an outcome, not an error
-    """The training is over, and what comes now is for the first process to write."""
+class TrainingFinished(Exception):  # noqa: N818 - an outcome, not an error
+    """Training is over; the rest, writing results, is left to rank 0."""
 
 
-class FollowersFolder(RunFolder):
-    """What a follower sees of the run's folder: it may read other runs there, and write nothing."""
+class ReadOnlyRunFolder(RunFolder):
+    """The run folder as other ranks see it: they may read other runs and write nothing."""
 
     def __init__(self, path: Path, spec: RunSpec) -> None:
-        # Not RunFolder's: that is made of an ownership, and a follower has none.
+        # RunFolder's own needs an ownership, which only rank 0 has.
         self.path, self.spec = path, spec
         self._environment: dict[str, Any] = {}
         self._stop_reason: str | None = None
 
     def write_environment(self, fields: Mapping[str, Any]) -> None:
-        """Keep the fingerprints, with which `result_of` compares those of other runs."""
+        """Keep the fingerprints that `result_of` compares with those of other runs."""
         self._environment |= fields
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
-        """Raise Followed."""
-        raise Followed
+        """Not for this rank: raise TrainingFinished."""
+        raise TrainingFinished
         yield self.path
 
     def write_predictions(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Raise Followed."""
-        raise Followed
+        """Not for this rank: raise TrainingFinished."""
+        raise TrainingFinished
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        """Raise Followed."""
-        raise Followed
+        """Not for this rank: raise TrainingFinished."""
+        raise TrainingFinished
 
 
 def ranks_for(spec: RunSpec) -> int:
-    """How many processes a run takes here: all GPUs that the worker has, one process on a CPU."""
+    """The number of processes for a run: one per GPU of the worker; 1 on a CPU."""
     if _device(spec) != "cuda":
         return 1
     import torch
@@ -69,49 +69,49 @@ def ranks_for(spec: RunSpec) -> int:
     return max(1, torch.cuda.device_count())
 
 
-def beside(spec: RunSpec, folder: Path, ranks: int) -> AbstractContextManager[None]:
-    """Within the block this process is the first of so many that do the run in `folder`.
+def other_ranks(spec: RunSpec, folder: Path, ranks: int) -> AbstractContextManager[None]:
+    """Within the block, the other ranks do the run in `folder` too; this process is rank 0.
 
     Raises:
-        ZiaError: the processes do not find one another, or one of the others failed or was killed.
+        ZiaError: the processes cannot connect, or another rank failed or was killed.
     """
-    return nullcontext() if ranks == 1 else _leading(spec, folder, ranks)
+    return nullcontext() if ranks == 1 else _as_rank_0(spec, folder, ranks)
 
 
 @contextmanager
-def _leading(spec: RunSpec, folder: Path, ranks: int) -> Iterator[None]:
+def _as_rank_0(spec: RunSpec, folder: Path, ranks: int) -> Iterator[None]:
     from zia_core.ranks import joined
     from zia_core.training import Interrupted
 
     world = {"MASTER_ADDR": HERE, "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(ranks)}
-    # Blocked and not lost: a follower takes them up, to ignore them, once it has started.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, OF_A_WORKER)
-    followers = {rank: _start(folder, rank, world) for rank in range(1, ranks)}
+    # Other ranks inherit blocked signals, and ignore them once they have started.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, WORKER_SIGNALS)
+    others = {rank: _start(folder, rank, world) for rank in range(1, ranks)}
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         with joined(world | {"RANK": "0"}, device=_device(spec)):
             yield
     except Interrupted as interrupted:
-        for rank, follower in followers.items():
+        for rank, process in others.items():
             try:
-                code = follower.wait(SETTLES_S)
-            except subprocess.TimeoutExpired:  # the run is saved, for which nobody needs it
-                say(f"rank {rank} does not end within {SETTLES_S:g} s of the stop and is killed")
+                code = process.wait(SETTLES_S)
+            except subprocess.TimeoutExpired:  # the run is already saved
+                say(f"rank {rank} did not exit within {SETTLES_S:g} s of the stop: killed")
                 continue
             if code not in (0, _STOPPED):
                 raise ZiaError(_how_it_ended(rank, code)) from interrupted
         raise
     finally:
-        for follower in followers.values():
-            follower.kill()
-            follower.wait()
+        for process in others.values():
+            process.kill()
+            process.wait()
 
 
-_STOPPED = 3  # the exit code of a follower whose run was stopped with it
+_STOPPED = 3  # exit code of another rank when the run is stopped
 
 
 def _start(folder: Path, rank: int, world: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    # The leader's code, and not that of the folder which both happen to be in.
+    # The same code as rank 0, whatever the current folder has.
     path = os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH"))))
     code = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
     place = {**world, "RANK": str(rank), "LOCAL_RANK": str(rank), **code}
@@ -144,14 +144,14 @@ def _device(spec: RunSpec) -> str:
 
 @guarded()
 def main() -> None:
-    """Follow: the arguments are the run's folder and the folder of the code that its leader runs.
+    """Be another rank; the arguments are the folders of the run and of rank 0's code.
 
     Torchrun's variables say which rank this is.
     """
-    # Signals reach every process of a job; the first rank heeds them, for all at the same step.
-    for number in OF_A_WORKER:
+    # Signals reach every process of a job; rank 0 stops all ranks at the same step.
+    for number in WORKER_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_A_WORKER)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, WORKER_SIGNALS)
     from zia_core.ranks import joined
     from zia_core.training import Interrupted
 
@@ -166,13 +166,13 @@ def main() -> None:
     code = 0
     with joined(device=_device(spec)):
         try:
-            experiment.run(spec, FollowersFolder(path, spec))
+            experiment.run(spec, ReadOnlyRunFolder(path, spec))
         except Interrupted:
             code = _STOPPED
-        except Followed:
+        except TrainingFinished:
             pass
-    # A thread of gloo's can outlive the group, and the interpreter's end then aborts the process
-    # (seen once in three whole test runs). There is nothing to finish: followers write no files.
+    # A gloo thread can outlive the group, and interpreter shutdown then aborts the process (seen
+    # once in three whole test runs). Nothing is lost: these ranks write no files.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

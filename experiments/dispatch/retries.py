@@ -1,4 +1,4 @@
-"""Failed runs become pending again, once for every time that this is asked for."""
+"""Mark failed runs as pending again."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from experiments.harness.ownership import Ownership
 def make_pending(folders: Sequence[Path], reason: str = "") -> list[Path]:
     """Mark the failed runs among `folders` whose reason contains `reason`; return their folders.
 
-    Their attempts and checkpoints stay: the next worker goes on from there.
+    Attempts and checkpoints stay: the next worker continues from there.
     """
     marked = []
     for folder in folders:
@@ -20,7 +20,7 @@ def make_pending(folders: Sequence[Path], reason: str = "") -> list[Path]:
         if owner is None:
             continue
         try:
-            if _has_failed(folder, reason):  # still, now that nobody else can change it
+            if _has_failed(folder, reason):  # still, now that it is claimed
                 status = stored.read_status(folder) | {"state": "pending", "reason": None}
                 owner.write_json(stored.STATUS, status)
                 marked.append(folder)

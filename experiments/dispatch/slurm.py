@@ -1,4 +1,4 @@
-"""Submits workers to Slurm: a job array for all missing runs that need the same resources."""
+"""Submit workers to Slurm: one job array for all missing runs with equal resources."""
 
 import os
 import shlex
@@ -17,9 +17,9 @@ from experiments.dispatch import (
     squeue,
     submission,
 )
-from experiments.dispatch.active_jobs import AtWork, Oversight, at_work
+from experiments.dispatch.active_jobs import ActiveJobs, ActiveSubmission, active_submissions
 from experiments.dispatch.cluster_file import Cluster, Resources
-from experiments.dispatch.job_environment import nothing_inherited
+from experiments.dispatch.job_environment import clean_environment
 from experiments.dispatch.slurm_job import WorkerJob
 from experiments.dispatch.submission import LOGS, Group, Request, Submission
 from experiments.dispatch.worker import name_of
@@ -28,18 +28,18 @@ from experiments.harness.spec import RunSpec
 from experiments.io.output import say, tell
 from zia_core.errors import ZiaError
 
-# submitit gives a job up after so many time-outs, and takes every USR2 in a short job for one.
-# Whether a job gets on is for slurm_job.advances to say.
+# submitit gives up a job after this many time-outs, and counts each USR2 of a short job as one.
+# slurm_job.is_worth_restarting decides instead.
 TIMEOUTS = 1_000_000
-# While Python starts, for seconds, USR2 would kill it, and the job would be over. Lost, it does no
-# harm: Slurm requeues by itself what it preempts.
-DEAF_TO_USR2 = ("/bin/sh", "-c", 'trap "" USR2; exec "$0" "$@"')
+# USR2 would kill a Python that is still starting, and so the job. Ignoring it is safe: Slurm
+# requeues preempted jobs itself.
+IGNORING_USR2 = ("/bin/sh", "-c", 'trap "" USR2; exec "$0" "$@"')
 
 
 def plan_groups(
     specs: Sequence[RunSpec], cluster: Cluster, device: str
 ) -> list[tuple[Group, Resources]]:
-    """The runs by what they need, each group with as many workers as it has use for."""
+    """Group the runs by resources, each group with as many workers as it can use."""
     by_resources: dict[Resources, list[str]] = {}
     for spec in specs:
         by_resources.setdefault(cluster.resources(spec, device), []).append(name_of(spec))
@@ -50,9 +50,9 @@ def plan_groups(
 
 
 def reproduce(request: Request, cluster: Cluster, *, wait: bool) -> int | None:
-    """Submit what is missing; return None at once, or (`wait`) the exit code when jobs have ended.
+    """Submit what is missing; return None at once or, with `wait`, the exit code when jobs ended.
 
-    Where nothing is missing, tables, figures and claims are made here.
+    If nothing is missing, make tables, figures and claims here.
     """
     submitted = submit(request, cluster)
     names = [name_of(spec) for spec in request.specs()]
@@ -60,33 +60,37 @@ def reproduce(request: Request, cluster: Cluster, *, wait: bool) -> int | None:
         return final_report.finish(request)
     if not wait:
         return None
-    queue = Oversight(request.runs_root)
+    queue = ActiveJobs(request.runs_root)
     try:
         live_view.follow(
             names,
             request.runs_root,
-            lambda: bool(queue.look()) or not queue.knows,
-            lambda: "; ".join(map(str, queue.look())) if queue.knows else "Slurm does not answer",
+            lambda: bool(queue.current()) or not queue.slurm_answers,
+            lambda: (
+                "; ".join(map(str, queue.current()))
+                if queue.slurm_answers
+                else "Slurm does not answer"
+            ),
         )
     except KeyboardInterrupt:
-        say("the jobs go on: `zia status` shows them, `zia cancel` ends them")
+        say("the jobs continue: `zia status` shows them, `zia cancel` ends them")
         return 128 + signal.SIGINT
     return final_report.finish(request, submitted)
 
 
 def submit(request: Request, cluster: Cluster) -> Submission | None:
-    """Submit workers for the missing runs that no queued or running job is there for.
+    """Submit workers for the missing runs that are not assigned to a queued or running job.
 
-    Prints what is submitted and what was queued before; None if there is nothing to submit.
-    ZiaError if Slurm refuses; what was submitted until then stays.
+    Prints what is submitted and what was queued before; returns None if nothing is to submit.
+    Raises ZiaError if Slurm refuses; earlier groups stay submitted.
     """
     check_path(request.runs_root)
-    with submission.one_at_a_time(request.runs_root):
+    with submission.submission_lock(request.runs_root):
         missing = submission.missing(request.specs(), request.runs_root)
-        working = at_work(request.runs_root, squeue.jobs())
+        working = active_submissions(request.runs_root, squeue.jobs())
         for work in working:
             tell(f"there already: {work}")
-        groups = plan_groups(_not_covered(missing, working), cluster, request.device)
+        groups = plan_groups(_unassigned(missing, working), cluster, request.device)
         if not groups:
             return None
         submitted = submission.create(request, "slurm", [group for group, _ in groups])
@@ -101,12 +105,12 @@ def submit(request: Request, cluster: Cluster) -> Submission | None:
 
 
 def dry_run(request: Request, cluster: Cluster) -> Iterable[str]:
-    """Yield what `submit` would do, and the scripts; nothing is written and Slurm is not needed."""
+    """Yield what `submit` would do, and the scripts. Writes nothing and needs no Slurm."""
     check_path(request.runs_root)
     missing = submission.missing(request.specs(), request.runs_root)
-    working = at_work(request.runs_root, squeue.jobs_if_known() or [])
+    working = active_submissions(request.runs_root, squeue.jobs_if_known() or [])
     yield from (f"there already: {work}" for work in working)
-    specs = _not_covered(missing, working)
+    specs = _unassigned(missing, working)
     groups = plan_groups(specs, cluster, request.device)
     code = code_snapshot.read_code(PROJECT)
     submitted = submission.describe(request, "slurm", code, [group for group, _ in groups])
@@ -117,7 +121,7 @@ def dry_run(request: Request, cluster: Cluster) -> Iterable[str]:
     yield f"{len(specs)} runs would be submitted, {len(missing) - len(specs)} are queued already"
 
 
-def _not_covered(missing: Sequence[RunSpec], working: Sequence[AtWork]) -> list[RunSpec]:
+def _unassigned(missing: Sequence[RunSpec], working: Sequence[ActiveSubmission]) -> list[RunSpec]:
     covered = {run for work in working for run in work.runs}
     return [spec for spec in missing if name_of(spec) not in covered]
 
@@ -133,10 +137,10 @@ def describe_group(group: Group) -> str:
 
 
 def check_path(runs_root: Path) -> None:
-    """Raise ZiaError for a folder of runs whose name a script could not hold as it is."""
+    """Raise ZiaError if a batch script cannot contain the path of the folder of runs."""
     submission.check_path(runs_root)
-    # In the names of logs, Slurm and submitit put job ids in place of %j and the like, and Slurm
-    # takes a backslash for a sign of its own: such a job would end at once, without a log.
+    # In log names, Slurm and submitit substitute %j and the like, and Slurm interprets backslashes:
+    # such a job would end at once, without a log.
     if set("%\\") & set(str(runs_root)) or not str(runs_root).isprintable():
         raise ZiaError(
             f"the folder of runs {str(runs_root)!r} has a %, a backslash or a control character in "
@@ -145,15 +149,15 @@ def check_path(runs_root: Path) -> None:
 
 
 def parameters(submitted: Submission, number: int) -> dict[str, Any]:
-    """What submitit's SlurmExecutor is given for a group."""
+    """The parameters of submitit's SlurmExecutor for a group."""
     needs = submitted.groups[number].resources
     environment = submitted.environment()
     code = shlex.quote(environment.pop("PYTHONPATH"))
     exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
-    # Behind the cluster file's own commands, which may change it ("module load").
+    # After the commands of the cluster file, which may change it ("module load").
     exports.append(f'export PYTHONPATH={code}"${{PYTHONPATH:+:$PYTHONPATH}}"')
     partition = needs["partition"] or os.environ.get("SBATCH_PARTITION")
-    exports.append(f"export {bad_nodes.SPARE}={bad_nodes.spare_nodes(partition)}")
+    exports.append(f"export {bad_nodes.SPARE_NODES}={bad_nodes.max_bad_nodes(partition)}")
     optional = ("partition", "account", "qos", "constraint", "exclude", "gpus_per_node")
     return {
         "job_name": submitted.job_name(number),
@@ -164,22 +168,22 @@ def parameters(submitted: Submission, number: int) -> dict[str, Any]:
         "mem": f"{round(needs['mem_gb'] * 1024)}M",
         "signal_delay_s": needs["signal_delay_s"],
         "array_parallelism": needs["parallelism"],
-        # Since Slurm 22.05 srun does not take this over from sbatch: a worker would have one core.
+        # Since Slurm 22.05 srun does not inherit this from sbatch: a worker would have one core.
         "srun_args": [f"--cpus-per-task={needs['cpus_per_task']}"],
-        "stderr_to_stdout": True,  # one log, in which a traceback stands below its run
+        "stderr_to_stdout": True,  # one log, with tracebacks below their runs
         "setup": [*needs["setup"], *exports],
         "teardown": bad_nodes.teardown(submitted, number),
-        "additional_parameters": {"requeue": True},  # also where the cluster's default is not to
+        "additional_parameters": {"requeue": True},  # even if that is not the cluster's default
         **{name: needs[name] for name in optional if needs[name]},
     }
 
 
 def _submit_group(submitted: Submission, number: int) -> list[str]:
-    """Submit the workers of a group; the ids of their jobs."""
+    """Submit the workers of a group; return the ids of their jobs."""
     worker, group = WorkerJob(str(submitted.folder), number), submitted.groups[number]
-    # What the cluster file says goes over a variable of sbatch's, which would go over the script.
+    # Variables of sbatch would override the script, and so the cluster file.
     named = [f"SBATCH_{name.upper()}" for name, value in group.resources.items() if value]
-    with nothing_inherited(*named):
+    with clean_environment(*named):
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
         try:
@@ -193,7 +197,7 @@ def _submit_group(submitted: Submission, number: int) -> list[str]:
 def _script(submitted: Submission, number: int) -> str:
     """The sbatch script of a group, as submitit writes it."""
     workers = submitted.groups[number].workers
-    with nothing_inherited():
+    with clean_environment():
         executor = _executor(submitted, number)
         if workers > 1:
             executor.parameters["map_count"] = workers
@@ -204,13 +208,13 @@ def _executor(submitted: Submission, number: int) -> Any:
     from submitit import SlurmExecutor
 
     class Executor(SlurmExecutor):
-        """One that can also be made where there is no Slurm, to show the script."""
+        """Can be created without Slurm, to show the script."""
 
         @classmethod
         def affinity(cls) -> int:
             return 2
 
-    python = shlex.join([*DEAF_TO_USR2, sys.executable])
+    python = shlex.join([*IGNORING_USR2, sys.executable])
     executor = Executor(submitted.folder / LOGS, max_num_timeout=TIMEOUTS, python=python)
     executor.update_parameters(**parameters(submitted, number))
     return executor

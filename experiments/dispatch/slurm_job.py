@@ -1,8 +1,7 @@
-"""What runs inside a job of Slurm: a worker that is started again while its runs advance.
+"""The worker inside a Slurm job, which is requeued as long as its runs make progress.
 
-submitit's own handlers act in the middle of a step: they raise, and leave by an exception. So ours
-take their place; they set a flag, the run saves at its next step boundary, and only then submitit
-is given the signal that came.
+submitit's own signal handlers raise in the middle of a step. Ours replace them: they set a flag,
+the run saves at its next step boundary, and only then submitit's handler is called.
 """
 
 import os
@@ -19,79 +18,79 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from experiments.dispatch import bad_nodes, code_snapshot, job, retries, squeue, submission
-from experiments.dispatch.stop_signals import OF_A_WORKER, StopSignals
+from experiments.dispatch.stop_signals import WORKER_SIGNALS, StopSignals
 from experiments.dispatch.submission import Submission
-from experiments.dispatch.worker import Tally
+from experiments.dispatch.worker import WorkerSummary
 from experiments.io.files import read_json, write_errors, write_json_atomic
 from experiments.io.output import guarded, say
 from zia_core.errors import ZiaError
 from zia_core.validation import conform_fields
 
-IDLE_S = 600.0  # after which a job gives its node back when others work on all that is left
-FRUITLESS_STARTS = 3  # one after another, that kept nothing: then a job is not started again
-EARLY_S = 60.0  # so much before signal_delay_s Slurm may send the signal of a time limit
-PATIENCE = 0.7  # of signal_delay_s: a run that reaches no step boundary until then is not saved
-PAUSES_S = (3.0, 9.0)  # between the attempts to be requeued
-REQUEUES = "requeues"  # in the folder of a submission
+IDLE_S = 600.0  # a job ends after this time if others work on all that is left
+MAX_FRUITLESS_STARTS = 3  # consecutive starts without a new checkpoint: then give up
+EARLY_S = 60.0  # Slurm may send the signal of a time limit this much before signal_delay_s
+PATIENCE = 0.7  # fraction of signal_delay_s to wait for a step boundary; later is not saved
+PAUSES_S = (3.0, 9.0)  # between attempts to requeue
+REQUEUES = "requeues"  # in the submission folder
 
 
 @dataclass
 class WorkerJob:
-    """The callable that submitit pickles: a text and a number."""
+    """The callable that submitit pickles: a string and a number."""
 
     folder: str
     group: int
 
     @guarded()
     def __call__(self) -> str:
-        """Work; return the tally, or have submitit requeue the job, which ends the process."""
+        """Work; return the summary, or let submitit requeue the job, which ends the process."""
         try:
             submitted = submission.load(Path(self.folder))
-            stop, tally = StopSignals(OF_A_WORKER, patient=True), Tally()
-            submitits = signal.getsignal(signal.SIGUSR2)
+            stop, summary = StopSignals(WORKER_SIGNALS, patient=True), WorkerSummary()
+            submitit_handler = signal.getsignal(signal.SIGUSR2)
             with stop.handled():
-                with self._requeued_in_time(submitted, stop, tally) as requeued:
+                with self._requeued_in_time(submitted, stop, summary) as requeued:
                     job.work(
                         submitted.folder,
                         self.group,
                         stop,
                         idle_seconds=IDLE_S,
-                        tally=tally,
-                        gets_going=partial(bad_nodes.gets_going, submitted),
+                        summary=summary,
+                        on_first_step=partial(bad_nodes.mark_started, submitted),
                     )
-                at_once = tally.stopped and not tally.took_a_step and not stop.received
-                if at_once and bad_nodes.may_be_left(submitted):
-                    _give_back(submitted, tally)
+                at_once = summary.stopped and not summary.took_a_step and not stop.received
+                if at_once and bad_nodes.mark_bad(submitted):
+                    _release_runs(submitted, summary)
                 usr2 = stop.received == signal.SIGUSR2 and not requeued.is_set()
-                if usr2 and tally.left and advances(submitted, self.group, tally):
+                if usr2 and summary.left and is_worth_restarting(submitted, self.group, summary):
                     _remove_half_written_pickle()
-                    assert callable(submitits)
-                    _insist(partial(self._requeue, submitted, submitits), stop)
+                    assert callable(submitit_handler)
+                    _requeue_with_retries(partial(self._requeue, submitted, submitit_handler), stop)
         except ZiaError as error:
             say(f"zia: {error}")
             blameless = isinstance(error, code_snapshot.ChangedCodeError)
-            sys.exit(bad_nodes.NOT_THE_NODE if blameless else 1)
-        return str(tally)
+            sys.exit(bad_nodes.EXIT_NOT_THE_NODE if blameless else 1)
+        return str(summary)
 
     def checkpoint(self) -> Any:
-        """What submitit is to call when the job starts again: the same, since runs are on disk."""
+        """What submitit calls after a requeue: the same, since the runs are on disk."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
     def _requeue(self, submitted: Submission, by: Callable[..., Any]) -> None:
-        """Have submitit's handler requeue the job, which ends the process, if the job is ours."""
+        """Let submitit's handler requeue the job, if it is ours; this ends the process."""
         squeue.own_job(submitted.job_name(self.group))
         by(signal.SIGUSR2, None)
 
     @contextmanager
     def _requeued_in_time(
-        self, submitted: Submission, stop: StopSignals, tally: Tally
+        self, submitted: Submission, stop: StopSignals, summary: WorkerSummary
     ) -> Iterator[threading.Event]:
-        """Requeue the job without saving where no step boundary comes in time; set if it was.
+        """Requeue the job without saving if no step boundary comes in time; yield whether it was.
 
-        An evaluation may take longer than Slurm waits. What came after the last checkpoint is made
-        again; at its time limit the job would end, and nobody would go on with its runs.
+        An evaluation may take longer than Slurm waits. The steps since the last checkpoint are
+        repeated; without the requeue, the job would end and nobody would continue its runs.
         """
         over, requeued = threading.Event(), threading.Event()
         patience = PATIENCE * submitted.groups[self.group].resources["signal_delay_s"]
@@ -105,10 +104,10 @@ class WorkerJob:
                 if time.monotonic() - since < patience:
                     continue
                 try:
-                    if advances(submitted, self.group, tally):
-                        say("no step has ended in time: starting again from the last checkpoint")
+                    if is_worth_restarting(submitted, self.group, summary):
+                        say("no step ended in time: restarting from the last checkpoint")
                         name = submitted.job_name(self.group)
-                        _insist(partial(_requeue_unsaved, name), stop)
+                        _requeue_with_retries(partial(_requeue_unsaved, name), stop)
                         requeued.set()
                 except ZiaError as error:
                     say(f"zia: {error}")
@@ -131,51 +130,53 @@ def _fruitless(path: Path) -> int:
     return int(conform_fields({"fruitless": int}, read_json(path), str(path))["fruitless"])
 
 
-def advances(submitted: Submission, group: int, tally: Tally) -> bool:
-    """Whether it makes sense to start this job again: its runs got on, this time or lately.
+def is_worth_restarting(submitted: Submission, group: int, summary: WorkerSummary) -> bool:
+    """Whether to restart this job: its runs made progress, this time or recently.
 
-    A start that was cut short says nothing about that: whoever is preempted, however often, starts
-    again. ZiaError if that cannot be written down (a full disk).
+    A start that was cut short does not count, so a preempted job always restarts. Raises ZiaError
+    if the count cannot be written (a full disk).
     """
     path = submitted.folder / REQUEUES / f"{int(os.environ['SLURM_JOB_ID'])}.json"
     before = _fruitless(path) if path.exists() else 0
-    advanced = tally.has_advanced()
+    advanced = summary.has_advanced()
     if not advanced and _was_cut_short(submitted.groups[group].resources["signal_delay_s"]):
-        say("cut short before anything was kept, and not by the time limit: starting again")
+        say("cut short before a checkpoint, and not by the time limit: restarting")
         return True
     fruitless = 0 if advanced else before + 1
     with write_errors(path):
         path.parent.mkdir(exist_ok=True)
     write_json_atomic(path, {"fruitless": fruitless})
-    if fruitless < FRUITLESS_STARTS:
+    if fruitless < MAX_FRUITLESS_STARTS:
         return True
     say(
-        f"not started again: {fruitless} starts up to the time limit without a new checkpoint or "
-        "the end of a run; give the jobs more timeout_min, or more signal_delay_s than a step and "
+        f"not restarted: {fruitless} starts ran to the time limit without a new checkpoint or a "
+        "finished run; give the jobs more timeout_min, or more signal_delay_s than a step and "
         "an evaluation take"
     )
     return False
 
 
 def _was_cut_short(signal_delay_s: float) -> bool:
-    """Whether USR2 came before the time limit was near. No, where Slurm does not say."""
+    """Whether USR2 came long before the time limit; False if Slurm does not say."""
     left = squeue.seconds_left(squeue.job_here())
     return left is not None and left > signal_delay_s + EARLY_S
 
 
-def _give_back(submitted: Submission, tally: Tally) -> NoReturn:
-    """Have others do the runs that failed at once, for they may fare better on another node."""
-    for_others = retries.make_pending([submitted.runs_root / name for name in tally.in_a_row])
+def _release_runs(submitted: Submission, summary: WorkerSummary) -> NoReturn:
+    """Make the runs that failed at once pending again, for other nodes."""
+    for_others = retries.make_pending(
+        [submitted.runs_root / name for name in summary.consecutive_failures]
+    )
     raise ZiaError(
-        f"{tally.stopped}; none took a step, so this is held for the node's fault, and "
+        f"{summary.stopped}; none took a step, so the node is taken to be at fault; "
         f"{len(for_others)} runs are pending again"
     )
 
 
-def _insist(requeue: Callable[[], Any], stop: StopSignals) -> None:
-    """Have Slurm requeue the job, a few times if need be: its controller may be too busy once.
+def _requeue_with_retries(requeue: Callable[[], Any], stop: StopSignals) -> None:
+    """Requeue the job, retrying a few times in case the controller is busy.
 
-    Not tried again once SIGTERM has come. ZiaError if Slurm refuses to the end.
+    Stops retrying after SIGTERM. Raises ZiaError if Slurm refuses every time.
     """
     for pause_s in (*PAUSES_S, None):
         try:
@@ -186,15 +187,14 @@ def _insist(requeue: Callable[[], Any], stop: StopSignals) -> None:
                 return
             if pause_s is None:
                 raise ZiaError(
-                    f"Slurm does not requeue this job ({error}): `zia reproduce` goes on with its "
-                    "runs"
+                    f"Slurm does not requeue this job ({error}): `zia reproduce` continues its runs"
                 ) from error
-            say(f"Slurm did not requeue this job, which is tried again: {error}")
+            say(f"Slurm did not requeue this job, trying again: {error}")
             time.sleep(pause_s)
 
 
 def _remove_half_written_pickle() -> None:
-    """What a killed job left of a pickle: submitit would refuse to write a new one."""
+    """Remove the rest of a killed job's pickle, or submitit would refuse to write a new one."""
     from submitit import JobEnvironment
 
     path = JobEnvironment().paths.submitted_pickle

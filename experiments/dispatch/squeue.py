@@ -1,4 +1,4 @@
-"""What Slurm says about jobs in its queue: `squeue` only, since many clusters have no `sacct`."""
+"""Ask Slurm about queued jobs and nodes. Needs no `sacct`, which many clusters lack."""
 
 import math
 import os
@@ -7,17 +7,17 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from experiments.dispatch.job_environment import without_jobs
+from experiments.dispatch.job_environment import without_job_variables
 from zia_core.errors import ZiaError
 
-# The name comes last, since somebody else's may contain the separator.
+# The name comes last, as other users' names may contain the separator.
 FORMAT = "%i|%T|%N|%r|%j"
 TIMEOUT_S = 60
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job, or one task of a job array, that has not ended."""
+    """An unfinished job, or task of a job array."""
 
     id: str
     state: str  # Slurm's word: PENDING, RUNNING, COMPLETING, ...
@@ -27,14 +27,14 @@ class Job:
 
 
 def jobs() -> list[Job]:
-    """All jobs of this user that have not ended; ZiaError if Slurm cannot be asked."""
+    """All unfinished jobs of this user; ZiaError if Slurm does not answer."""
     command = ["squeue", "--user", str(os.getuid()), "--array", "--noheader", "--format", FORMAT]
     lines = run(command).splitlines()
     return [Job(*line.split("|", 4)) for line in lines if line.count("|") >= 4]
 
 
 def jobs_if_known() -> list[Job] | None:
-    """The same; None where there is no Slurm, or it does not answer."""
+    """As `jobs`, but None if there is no Slurm or it does not answer."""
     try:
         return jobs()
     except ZiaError:
@@ -42,33 +42,32 @@ def jobs_if_known() -> list[Job] | None:
 
 
 def own_job(name: str) -> str:
-    """The job that this process is part of, to be acted on, once Slurm has said that it is ours.
+    """The id of this process's job, confirmed by Slurm, to act on.
 
     Raises:
-        ZiaError: Slurm calls it otherwise than `name`, or does not say: variables may be inherited.
+        ZiaError: its name is not `name`, or Slurm does not answer: variables may be inherited.
     """
     job = job_here()
     called = run(["squeue", "--noheader", "--job", job, "--format", "%j"]).splitlines()
     if name not in called:
         raise ZiaError(
             f"job {job}, which the environment names, is called {' '.join(called)!r:.60} and not "
-            f"{name}: it is somebody else's, and left alone"
+            f"{name}: it is not ours, and left alone"
         )
     return job
 
 
 def job_here() -> str:
-    """The job that the environment names, as Slurm's commands take it: to ask about, not to act on.
+    """The job that the environment names, as an argument of Slurm's commands; only for queries.
 
-    An element of an array has a number of its own besides, $SLURM_JOB_ID; but that of the last one
-    is the array's, with which a command would mean all of them.
+    For an array task this is ARRAY_TASK: its own $SLURM_JOB_ID may equal that of the whole array.
     """
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
 
 
 def seconds_left(job: str) -> float | None:
-    """How long a running job has until its time limit; None if Slurm does not say."""
+    """Seconds until the time limit of a running job; None if Slurm does not say."""
     try:
         said = run(["squeue", "--noheader", "--job", job, "--format", "%L"]).strip()
     except ZiaError:
@@ -83,7 +82,7 @@ def seconds_left(job: str) -> float | None:
 
 
 def nodes(partition: str | None) -> set[str]:
-    """The nodes of a partition, or of the default one, that have jobs or could; none if unknown."""
+    """The usable nodes of a partition, or of the default one; empty if unknown."""
     states = "--states=idle,mixed,allocated,completing"
     try:
         lines = run(["sinfo", "--noheader", "--Node", states, "--format", "%P %N"]).splitlines()
@@ -95,12 +94,12 @@ def nodes(partition: str | None) -> set[str]:
 
 
 def cancel(ids: Sequence[str]) -> None:
-    """Cancel jobs: they get SIGTERM, and time to save before SIGKILL."""
+    """Cancel jobs; they get SIGTERM and time to save before SIGKILL."""
     run(["scancel", *ids])
 
 
 def run(command: Sequence[str]) -> str:
-    """What a command of Slurm prints; ZiaError if it is not there or fails."""
+    """The output of a Slurm command; ZiaError if it is missing or fails."""
     try:
         done = subprocess.run(
             command,
@@ -109,14 +108,14 @@ def run(command: Sequence[str]) -> str:
             errors="replace",
             timeout=TIMEOUT_S,
             check=False,
-            env=without_jobs(),
+            env=without_job_variables(),
         )
     except FileNotFoundError as error:
         raise ZiaError(
             f"there is no {command[0]} here: is this a machine of the cluster?"
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise ZiaError(f"{command[0]} gave no answer within {TIMEOUT_S} seconds") from error
+        raise ZiaError(f"{command[0]} did not answer within {TIMEOUT_S} seconds") from error
     if done.returncode != 0:
         said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
         raise ZiaError(f"{command[0]} failed: {said:.300}")

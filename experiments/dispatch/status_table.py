@@ -1,4 +1,4 @@
-"""The table of `zia status`: what the run folders say, nothing remembered."""
+"""The table of `zia status`, read from the run folders each time."""
 
 import time
 from collections import Counter
@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from experiments.dispatch.active_jobs import Oversight
+from experiments.dispatch.active_jobs import ActiveJobs
 from experiments.harness import stored
 from experiments.harness.stored import StoredRun, current_state
 from experiments.io import terminal
@@ -20,7 +20,7 @@ COLUMNS = ("run", "id", "state", "step", "loss", "ETA", "host")
 
 
 def run_name(method: str, task: str, seed: int) -> str:
-    """What a run is called in a table, beside the first digits of its identity."""
+    """The name of a run in tables, beside the first digits of its identity."""
     return f"{method} {task} s{seed}"
 
 
@@ -34,7 +34,7 @@ def show(runs: Path, *, watch: bool) -> None:
         if not output.is_terminal:
             raise ZiaError("status --watch needs a terminal; leave --watch out")
         _redraw(runs)
-    drawn, problems = _tables(runs, Oversight(runs))
+    drawn, problems = _tables(runs, ActiveJobs(runs))
     output.print(drawn)
     if problems:
         raise ZiaError("; ".join(problems))
@@ -44,17 +44,17 @@ def _redraw(runs: Path) -> None:
     from rich.live import Live
 
     try:
-        oversight = Oversight(runs)
+        jobs = ActiveJobs(runs)
         with Live(console=terminal.console(), screen=True, auto_refresh=False) as live:
             while True:
-                live.update(_tables(runs, oversight)[0], refresh=True)
+                live.update(_tables(runs, jobs)[0], refresh=True)
                 time.sleep(REFRESH_S)
     except KeyboardInterrupt:
         return
 
 
-def _tables(runs: Path, oversight: Oversight) -> tuple[Any, list[str]]:
-    """One table for each experiment and profile, and a sentence for each corrupt folder."""
+def _tables(runs: Path, jobs: ActiveJobs) -> tuple[Any, list[str]]:
+    """One table per experiment and profile, and a sentence per corrupt folder."""
     from rich.console import Group
 
     readable, problems = [], []
@@ -68,8 +68,8 @@ def _tables(runs: Path, oversight: Oversight) -> tuple[Any, list[str]]:
         members = list(group)
         parts += [title, "", terminal.Table(COLUMNS, [_row(run) for run in members]), ""]
         parts += _reasons(members)
-    parts += [str(work) for work in oversight.look()]
-    if oversight.knows and not oversight.look():
+    parts += [str(work) for work in jobs.current()]
+    if jobs.slurm_answers and not jobs.current():
         parts += _abandoned(readable)
     return Group(*(parts or [f"no runs in {runs}"])), problems
 
@@ -79,10 +79,7 @@ def _abandoned(runs: list[StoredRun]) -> Iterator[str]:
         current_state(run.folder) for run in runs if run.state not in ("done", "failed")
     )
     if states and "running" not in states:
-        yield (
-            f"nobody works on {states.total()} runs that are not finished: `zia reproduce` goes on "
-            "with them"
-        )
+        yield (f"nobody works on {states.total()} unfinished runs: `zia reproduce` continues them")
 
 
 def _title(run: StoredRun) -> str:

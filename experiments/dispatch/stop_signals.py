@@ -1,4 +1,4 @@
-"""Signals that end the work: they set a flag, and the run stops at its next step boundary."""
+"""Stop a run at its next step boundary on SIGINT, SIGTERM or SIGUSR2."""
 
 import signal
 from collections.abc import Iterator
@@ -8,25 +8,24 @@ from types import FrameType
 from experiments.harness.folder import RunFolder
 from experiments.io.output import say
 
-AT_A_TERMINAL = (signal.SIGINT, signal.SIGTERM)
-# A worker's: USR2 comes before a time limit or a preemption, after which it may be started again.
-OF_A_WORKER = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Slurm sends USR2 before a time limit or a preemption, after which a worker may be restarted.
+WORKER_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
 class StopSignals:
-    """The signals that arrive while runs go on, within `handled`.
+    """Handles signals while runs are done, within `handled`.
 
-    The first asks the run to stop at its next step boundary, where it saves a checkpoint. The
-    second stops it at once (KeyboardInterrupt), and what came after the last checkpoint is lost;
-    but in a `patient` process nothing is ever raised in the middle of a step, since schedulers send
-    some signals twice.
+    The first signal asks the run to stop at its next step boundary and save a checkpoint. The
+    second stops it at once (KeyboardInterrupt) and loses the steps since the last checkpoint. A
+    `patient` process ignores it, as schedulers send some signals twice.
     """
 
     def __init__(
-        self, signals: tuple[signal.Signals, ...] = AT_A_TERMINAL, *, patient: bool = False
+        self, signals: tuple[signal.Signals, ...] = TERMINAL_SIGNALS, *, patient: bool = False
     ) -> None:
         self.received = 0
-        self.reason = ""  # why the work is to end; empty while it is to go on
+        self.reason = ""  # why to stop; empty while work continues
         self._signals = signals
         self._patient = patient
         self._folder: RunFolder | None = None
@@ -35,7 +34,7 @@ class StopSignals:
         """Handle one signal."""
         if self.received and not self._patient:
             raise KeyboardInterrupt
-        # After SIGTERM nothing is to be started again, whatever came before it or comes after it.
+        # SIGTERM takes precedence over all others: nothing is restarted after it.
         if self.received != signal.SIGTERM:
             self.received = number
             self.ask(signal.Signals(number).name)
@@ -43,16 +42,16 @@ class StopSignals:
             say(f"{self.reason}: stopping after this step{hint}")
 
     def ask(self, reason: str) -> None:
-        """Have the work end at the next step boundary, as a signal does."""
+        """Stop at the next step boundary, as after a signal."""
         self.reason = reason
         if self._folder is not None:
             self._folder.request_stop(reason)
 
     @contextmanager
     def passed_to(self, folder: RunFolder) -> Iterator[None]:
-        """Within the block the run in `folder` is the one to stop."""
+        """Within the block, the run in `folder` is the one to stop."""
         self._folder = folder
-        if self.reason:  # it arrived between two runs
+        if self.reason:  # the signal arrived between two runs
             folder.request_stop(self.reason)
         try:
             yield
@@ -61,7 +60,7 @@ class StopSignals:
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """Take the signals for the time of the block."""
+        """Handle the signals within the block."""
         before = {number: signal.signal(number, self) for number in self._signals}
         try:
             yield

@@ -1,6 +1,6 @@
-"""A submission: which runs were handed to which workers, with which code.
+"""Submissions: which runs were given to which workers, with which code.
 
-`<runs>/submissions/<id>/` holds `submission.json` and the workers' logs.
+`<runs>/submissions/<id>/` contains `submission.json` and the workers' logs.
 """
 
 import os
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, TypedDict
 
-from experiments.dispatch.code_snapshot import SNAPSHOTS, Code, take
+from experiments.dispatch.code_snapshot import SNAPSHOTS, Code, take_snapshot
 from experiments.harness import plan, schema
 from experiments.harness.ownership import Ownership, Watch
 from experiments.harness.process_identity import Process
@@ -25,25 +25,25 @@ from zia_core.errors import ZiaError
 from zia_core.validation import conform_fields
 
 SUBMISSIONS = "submissions"  # in the folder of runs
-LOCK_S = 180.0  # more than a submission takes, also where copying the code takes long
-LOGS = "logs"  # in the folder of a submission
-# Where a run finds data and weights; a job is in another folder of code, and may be in any folder.
+LOCK_S = 180.0  # longer than a submission takes, even if copying the code is slow
+LOGS = "logs"  # in the submission folder
+# Data and weights, with their defaults: jobs run other code, in any working folder.
 PLACES: dict[str, Path | None] = {"ZIA_DATA": None, "ZIA_WEIGHTS": PROJECT / "weights"}
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that need the same resources, and the workers that do them."""
+    """Runs with equal resources, and the workers that do them."""
 
     runs: tuple[str, ...]  # <experiment>/<folder>
     workers: int
     resources: dict[str, Any] = field(default_factory=dict)
-    jobs: tuple[str, ...] = ()  # Slurm's ids
+    jobs: tuple[str, ...] = ()  # Slurm ids
     processes: tuple[dict[str, Any], ...] = ()  # of local workers
 
 
 class RecordedGroup(TypedDict):
-    """A group as submission.json holds it."""
+    """A group in submission.json."""
 
     runs: tuple[str, ...]
     workers: int
@@ -54,22 +54,22 @@ class RecordedGroup(TypedDict):
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be reproduced, and where the results go."""
+    """What to reproduce, and where the results go."""
 
-    experiment: str | None  # None: all that have the profile
+    experiment: str | None  # None: all with the profile
     profile: str
     device: str
     runs_root: Path
     out: Path  # of tables and figures
 
     def specs(self) -> list[RunSpec]:
-        """All planned runs, and those that they require."""
+        """All planned runs and their requirements."""
         return plan.with_requirements(plan.planned(self.experiment, self.profile, self.device))
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What submission.json holds: a request, the code, and who works on it."""
+    """The contents of submission.json: a request, the code, and the workers."""
 
     folder: Path
     executor: str
@@ -83,12 +83,12 @@ class Submission:
 
     @property
     def name(self) -> str:
-        """Its id, which is also its folder's name."""
+        """Its id, the name of its folder."""
         return self.folder.name
 
     @property
     def runs_root(self) -> Path:
-        """The folder of runs that it belongs to."""
+        """The folder of its runs."""
         return self.folder.parents[1]
 
     @property
@@ -97,7 +97,7 @@ class Submission:
         return inside(self.runs_root / SNAPSHOTS, self.snapshot, self.folder / SUBMISSION_FILE)
 
     def job_name(self, group: int) -> str:
-        """How Slurm calls the jobs of a group: by that name they are found again."""
+        """The Slurm name of the jobs of a group, by which they are found."""
         return f"zia-{self.name}-{group}"
 
     def write(self) -> None:
@@ -106,22 +106,22 @@ class Submission:
         write_json_atomic(self.folder / SUBMISSION_FILE, record)
 
     def with_group(self, number: int, **changes: Any) -> Self:
-        """Return it with one group changed."""
+        """Return a copy with one group changed."""
         groups = list(self.groups)
         groups[number] = replace(groups[number], **changes)
         return replace(self, groups=tuple(groups))
 
     @property
     def request(self) -> Request:
-        """What was to be reproduced; the plan is made again, by the same code."""
+        """The request; its plan is computed again, by the same code."""
         out = Path(self.out)
         return Request(self.experiment, self.profile, self.device, self.runs_root, out)
 
     def environment(self) -> dict[str, str]:
-        """What its jobs have in their environment, besides all that the submitting process has.
+        """The variables of its jobs, in addition to those of the submitting process.
 
-        Its own PYTHONPATH has to come behind the snapshot. Python would put the current folder
-        before both, which is often the checkout itself: PYTHONSAFEPATH forbids that.
+        An existing PYTHONPATH must follow the snapshot. PYTHONSAFEPATH keeps Python from putting
+        the current folder, often the checkout, before both.
         """
         places = {
             name: str(Path(place).absolute())
@@ -131,23 +131,23 @@ class Submission:
         return places | {
             "PYTHONPATH": str(self.code),
             "PYTHONSAFEPATH": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",  # the snapshot stays what it is
+            "PYTHONDONTWRITEBYTECODE": "1",  # keeps the snapshot unchanged
             SUBMISSION: str(self.folder),
         }
 
 
 def check_path(runs_root: Path) -> None:
-    """Raise ZiaError for a folder of runs in which workers would not find their code."""
+    """Raise ZiaError if workers could not import their code below this folder of runs."""
     if os.pathsep in str(runs_root):
         raise ZiaError(
-            f"the folder of runs {str(runs_root)!r} has a {os.pathsep!r} in its name, at which "
-            "PYTHONPATH is split, and workers would run other code than was submitted: use --runs "
-            "with another, or --executor inprocess"
+            f"the folder of runs {str(runs_root)!r} has a {os.pathsep!r} in its name, which splits "
+            "PYTHONPATH, so workers would not run the submitted code: use another --runs, or "
+            "--executor inprocess"
         )
 
 
 def new_folder(runs_root: Path) -> Path:
-    """A name for a new submission's folder: the time in UTC, and some digits."""
+    """A new folder, named by UTC time and some random digits."""
     moment = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     return runs_root.absolute() / SUBMISSIONS / f"{moment}-{secrets.token_hex(3)}"
 
@@ -184,8 +184,8 @@ def load_all(runs_root: Path) -> list[Submission]:
 
 
 @contextmanager
-def one_at_a_time(runs_root: Path) -> Iterator[None]:
-    """Only one process looks what is to be submitted, and submits it, at a time."""
+def submission_lock(runs_root: Path) -> Iterator[None]:
+    """Within the block, no other process submits runs of this folder."""
     watch, deadline = Watch(), time.monotonic() + LOCK_S
     while (owner := Ownership.claim(runs_root / SUBMISSIONS, watch=watch)) is None:
         if time.monotonic() > deadline:
@@ -198,12 +198,12 @@ def one_at_a_time(runs_root: Path) -> Iterator[None]:
 
 
 def missing(specs: Sequence[RunSpec], runs_root: Path) -> list[RunSpec]:
-    """Those runs which are neither done nor failed."""
+    """The runs that are neither done nor failed."""
     return [spec for spec in specs if plan.inspect(spec, runs_root).state not in ("done", "failed")]
 
 
 def describe(request: Request, executor: str, code: Code, groups: Sequence[Group]) -> Submission:
-    """A new submission, of which nothing is written yet."""
+    """A new submission, not yet written."""
     return Submission(
         folder=new_folder(request.runs_root),
         executor=executor,
@@ -218,11 +218,8 @@ def describe(request: Request, executor: str, code: Code, groups: Sequence[Group
 
 
 def create(request: Request, executor: str, groups: Sequence[Group]) -> Submission:
-    """Copy the code and write the submission down, before anything works on it.
-
-    The caller has the lock.
-    """
-    submission = describe(request, executor, take(PROJECT, request.runs_root), groups)
+    """Copy the code and write the submission. The caller holds the submission lock."""
+    submission = describe(request, executor, take_snapshot(PROJECT, request.runs_root), groups)
     with write_errors(submission.folder):
         (submission.folder / LOGS).mkdir(parents=True)
     submission.write()

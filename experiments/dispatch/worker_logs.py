@@ -1,4 +1,4 @@
-"""What the workers' logs say about one run."""
+"""Find what the workers' logs say about one run."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +12,9 @@ SUFFIXES = (".log", ".out")
 
 
 def find(runs_root: Path, run: str) -> str:
-    """The name `<experiment>/<folder>` of a run given by its path, that name, or its identity.
+    """The name `<experiment>/<folder>` of a run, given its path, name or identity.
 
-    The first digits of the identity are enough. ZiaError if no run or several are meant.
+    The first digits of the identity suffice. ZiaError if none or several match.
     """
     folders = stored.folders(runs_root)
     path = Path(run).absolute()
@@ -35,7 +35,7 @@ def find(runs_root: Path, run: str) -> str:
 
 
 def lines(runs_root: Path, name: str) -> Iterator[str]:
-    """What was printed while workers had the run `name`, log by log, the oldest first.
+    """The output of workers while they had the run `name`, oldest log first.
 
     Raises ZiaError if no worker's log mentions it.
     """
@@ -54,5 +54,5 @@ def lines(runs_root: Path, name: str) -> Iterator[str]:
                     yield line
     if not found:
         raise ZiaError(
-            f"no worker's log mentions {name}: it was done in another way, or is waiting"
+            f"no worker's log mentions {name}: it was done without workers, or is waiting"
         )

@@ -11,7 +11,7 @@ from experiments.alpaca_llama.data import load_alpaca
 from experiments.alpaca_llama.examples import encode
 from experiments.alpaca_llama.subsets import select
 from experiments.backbones import language_models
-from experiments.dispatch.in_process import in_process, run_one
+from experiments.dispatch.in_process import run_all, run_one
 from experiments.harness import stored, verify
 from experiments.harness.spec import RunSpec
 from experiments.language.losses import example_losses
@@ -47,7 +47,7 @@ def test_a_rate_is_chosen_on_development_and_reported_on_validation(root: Path) 
     spec = world.spec(
         "zero-init", peak_lr=None, candidates=rates, selection_seed=9, selection_epochs=0.5
     )
-    assert in_process([spec], root / "runs") == 0
+    assert run_all([spec], root / "runs") == 0
     final = stored.load(folder_of(root, spec))
     trials = [stored.load(folder_of(root, each)) for each in plan.requires(spec)]
     tried = [trial.result["val_loss"] for trial in trials]

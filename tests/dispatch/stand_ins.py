@@ -103,7 +103,7 @@ def submission_in(folder: Path, experiment: str, signal_delay_s: int = 120) -> S
         profile="mini",
         device="cpu",
         out=str(folder / "out"),
-        snapshot=code_snapshot.take(PROJECT, folder / "runs").digest,
+        snapshot=code_snapshot.take_snapshot(PROJECT, folder / "runs").digest,
         git=None,
         groups=(Group(tuple(map(name_of, runs)), 1, needs),),
     )

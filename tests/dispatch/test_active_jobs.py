@@ -48,14 +48,14 @@ def test_local_workers_are_at_work_until_they_have_ended_and_can_be_cancelled(
     elsewhere = replace(processes[0], boot_id="another machine's")
     reused = replace(processes[0], start_time=1)
     local_submission(tmp_path, *processes, elsewhere, reused)
-    (work,) = active_jobs.at_work(tmp_path, [])
+    (work,) = active_jobs.active_submissions(tmp_path, [])
     assert work.processes == tuple(processes)
     assert str(work) == "submission one: 2 runs, 2 local workers"
     children[0].kill()
     children[0].wait()
     assert list(active_jobs.cancel(tmp_path, "one")) == ["submission one: 2 runs, 1 local workers"]
     assert children[1].wait(timeout=60) == -signal.SIGTERM
-    assert active_jobs.at_work(tmp_path, []) == []
+    assert active_jobs.active_submissions(tmp_path, []) == []
     assert list(active_jobs.cancel(tmp_path, None)) == []
 
 

@@ -75,7 +75,7 @@ def test_a_job_that_did_not_get_going_starts_again_elsewhere_and_others_keep_awa
     (script,) = (submitted.folder / submission.LOGS).glob("*_submission.sh")
     assert "#SBATCH --exclude=n7\n" in script.read_text()
     said = run_script(submitted, "n1", 1)
-    assert "no run gets going on node n1 (exit code 1, the reason is above)" in said
+    assert "no run starts on node n1 (exit code 1, see above)" in said
     assert stand_ins.calls("scontrol") == [
         ["requeue", "71_1"],
         ["update", "jobid=71_1", "ExcNodeList=n7,n1"],
@@ -85,7 +85,7 @@ def test_a_job_that_did_not_get_going_starts_again_elsewhere_and_others_keep_awa
     assert stand_ins.calls("scontrol")[4] == ["update", "jobid=71_1", "ExcNodeList=n7,n1,n2"]
     # One of the three has to remain, and two is what a submission may hold for unfit.
     said = run_script(submitted, "n3", 1, restarts=2)
-    assert "not started again: that is so on n1,n2,n3" in said
+    assert "not requeued: no run starts on n1,n2,n3" in said
     assert len(stand_ins.calls("scontrol")) == 6
 
 
@@ -100,14 +100,14 @@ def test_a_job_that_is_not_ours_is_neither_requeued_nor_changed_nor_cancelled(
     if not says:
         stand_ins.refuse("squeue", "slurm_load_jobs error: Unable to contact slurm controller")
     said = run_script(submitted, "n1", 1)
-    assert f"job 71_1 is not known to be {submitted.job_name(0)}, and left alone" in said
+    assert f"job 71_1 is not known as {submitted.job_name(0)}: left alone" in said
     assert stand_ins.calls("scontrol") == []
     assert stand_ins.calls("scancel") == []
     assert bad_nodes.avoided(submitted) == []
 
 
 @pytest.mark.usefixtures("toy_that")
-@pytest.mark.parametrize("code", [0, bad_nodes.NOT_THE_NODE, 130, 137, 140, 143])
+@pytest.mark.parametrize("code", [0, bad_nodes.EXIT_NOT_THE_NODE, 130, 137, 140, 143])
 def test_who_ended_well_or_was_ended_says_nothing_about_the_node(
     tmp_path: Path, stand_ins: StandIns, code: int
 ) -> None:
@@ -123,9 +123,9 @@ def test_a_job_whose_run_took_a_step_says_nothing_about_the_node(
     submitted = submitted_on(stand_ins, tmp_path, "n1", "n2")
     monkeypatch.setenv("SLURM_JOB_ID", "72")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    bad_nodes.gets_going(submitted)
+    bad_nodes.mark_started(submitted)
     assert run_script(submitted, "n1", 1, restarts=1) == ""
-    assert "no run gets going" in run_script(submitted, "n1", 139, restarts=2)
+    assert "no run starts" in run_script(submitted, "n1", 139, restarts=2)
 
 
 @pytest.mark.usefixtures("toy_that")
@@ -134,7 +134,7 @@ def test_where_no_other_node_is_known_a_job_just_ends(
     tmp_path: Path, stand_ins: StandIns, nodes: tuple[str, ...]
 ) -> None:
     said = run_script(submitted_on(stand_ins, tmp_path, *nodes), "n1", 1)
-    assert "not started again: that is so on n1, and no other node is to be tried" in said
+    assert "not requeued: no run starts on n1, and no other nodes are tried" in said
     assert stand_ins.calls("scontrol") == []
 
 
@@ -152,7 +152,7 @@ def work(submitted: Submission, monkeypatch: pytest.MonkeyPatch, node: str, spar
     monkeypatch.setattr(code_snapshot, "check_imports", lambda code: None)  # this process has ours
     monkeypatch.setenv("SLURM_JOB_ID", "72")
     monkeypatch.setenv("SLURMD_NODENAME", node)
-    monkeypatch.setenv(bad_nodes.SPARE, str(spare))
+    monkeypatch.setenv(bad_nodes.SPARE_NODES, str(spare))
     return WorkerJob(str(submitted.folder), 0)()
 
 
@@ -182,14 +182,14 @@ def test_runs_that_fail_at_once_on_one_node_are_left_for_others(
         work(five, monkeypatch, "n1", spare=1)
     assert ended.value.code == 1  # so that the script does its part
     told = capsys.readouterr().err
-    assert "3 runs in a row failed on n1, the last with: there are no data in /data" in told
-    assert "none took a step, so this is held for the node's fault, and 3 runs are pending" in told
+    assert "3 consecutive runs failed on n1, the last with: there are no data in /data" in told
+    assert "none took a step, so the node is taken to be at fault; 3 runs are pending" in told
     assert states(five) == ["pending"] * 5
     assert not list((five.folder / bad_nodes.STARTED).iterdir())
 
     # On the next node as well: it is not the node.
-    tally = work(five, monkeypatch, "n2", spare=1)
-    assert "3 failed" in tally
+    summary = work(five, monkeypatch, "n2", spare=1)
+    assert "3 failed" in summary
     assert states(five) == ["failed"] * 3 + ["pending"] * 2
 
 
@@ -229,6 +229,6 @@ def test_code_that_was_changed_is_not_the_fault_of_the_node(
     (five.code / "sitecustomize.py").write_text("")
     with pytest.raises(SystemExit) as ended:
         work(five, monkeypatch, "n1", spare=1)
-    assert ended.value.code == bad_nodes.NOT_THE_NODE
-    assert f"last of all {five.snapshot}/sitecustomize.py: delete it" in capsys.readouterr().err
+    assert ended.value.code == bad_nodes.EXIT_NOT_THE_NODE
+    assert f"most recently {five.snapshot}/sitecustomize.py: delete it" in capsys.readouterr().err
     assert states(five) == ["pending"] * 5

@@ -67,8 +67,8 @@ def test_the_variable_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("partitoin = 'gpu'", "'partitoin' is no key; there are: partition, account, qos"),
-        ("[experiment.toy]\nmem = 3", "'mem' is no key in [experiment.'toy']; there are"),
+        ("partitoin = 'gpu'", "'partitoin' is not a key; choose from: partition, account, qos"),
+        ("[experiment.toy]\nmem = 3", "'mem' is not a key in [experiment.'toy']; choose from"),
         ("[experiment.tox]\nmem_gb = 3", "there is no experiment 'tox'; choose from: toy"),
         ("experiment = 3", 'experiment must be a table for each name: [experiment."NAME"]'),
         ("[backbone]\nmem_gb = 3", 'backbone must be a table for each name: [backbone."NAME"]'),
@@ -81,8 +81,8 @@ def test_the_variable_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("[experiment.toy]\ntimeout_min = 2", "[experiment.'toy']: signal_delay_s must be between"),
         ('partition = "a\\nb"', "partition must be on one line, without control characters"),
         ('setup = ["a\\nb"]', "setup must be on one line, without control characters"),
-        ('qos = "--wrap=id"', "qos '--wrap=id' is no name of Slurm's"),
-        ('account = ""', "account '' is no name of Slurm's"),
+        ('qos = "--wrap=id"', "qos '--wrap=id' is not a valid Slurm name"),
+        ('account = ""', "account '' is not a valid Slurm name"),
         ("partition", "is not valid TOML"),
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments.dispatch import code_snapshot
-from experiments.dispatch.code_snapshot import ChangedCodeError, Unchanged
+from experiments.dispatch.code_snapshot import ChangedCodeError, CodeGuard
 from zia_core.errors import ZiaError
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
@@ -43,7 +43,7 @@ def git(project: Path, *arguments: str) -> None:
 
 
 def taken(project: Path, runs: Path) -> Path:
-    return runs / "snapshots" / code_snapshot.take(project, runs).digest
+    return runs / "snapshots" / code_snapshot.take_snapshot(project, runs).digest
 
 
 def names(folder: Path) -> set[str]:
@@ -74,7 +74,7 @@ def test_a_copy_that_was_changed_is_refused(project: Path, tmp_path: Path) -> No
     copy = taken(project, tmp_path / "runs")
     (copy / "package/code.py").write_text("a = 9\n")
     with pytest.raises(
-        ChangedCodeError, match=r"was changed .*, last of all \w+/package/code\.py:"
+        ChangedCodeError, match=r"was changed .*, most recently \w+/package/code\.py:"
     ):
         taken(project, tmp_path / "runs")
 
@@ -99,9 +99,9 @@ def test_what_is_added_to_a_copy_or_removed_from_it_is_noticed(
     copy = taken(project, tmp_path / "runs")
     code_snapshot.check(copy)
     change(copy)
-    with pytest.raises(ChangedCodeError, match="was changed after it was copied, last of all "):
+    with pytest.raises(ChangedCodeError, match="was changed after it was copied, most recently "):
         code_snapshot.check(copy)
-    with pytest.raises(ChangedCodeError, match="was changed after it was copied, last of all "):
+    with pytest.raises(ChangedCodeError, match="was changed after it was copied, most recently "):
         taken(project, tmp_path / "runs")
 
 
@@ -109,21 +109,21 @@ def test_code_from_elsewhere_is_noticed(
     project: Path, tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code_snapshot.check_imports(repository)
-    with pytest.raises(ZiaError, match=r"zia_core would be imported from .* and not from .*/runs"):
+    with pytest.raises(ZiaError, match=r"zia_core would be imported from .* instead of .*/runs"):
         code_snapshot.check_imports(taken(project, tmp_path / "runs"))
 
 
 def test_what_an_editor_leaves_beside_a_module_is_none(project: Path) -> None:
     package = project / code_snapshot.PACKAGES[0]
     package.mkdir()
-    code = Unchanged(project)
+    code = CodeGuard(project)
     (package / ".#code.py").symlink_to("somebody@somewhere.17")
     code.check()
-    Unchanged(project).check()
+    CodeGuard(project).check()
     (package / "gone.py").symlink_to("nowhere")  # as one that is removed while it is looked at
-    Unchanged(project).check()
+    CodeGuard(project).check()
     (package / "code.py").touch()
-    with pytest.raises(ChangedCodeError, match=r"code\.py was changed since this process began"):
+    with pytest.raises(ChangedCodeError, match=r"code\.py was changed since this process started"):
         code.check()
 
 
@@ -143,7 +143,7 @@ def test_code_that_changes_meanwhile_is_copied_when_that_has_ended(
         assert (taken(project, tmp_path / "runs") / "package/code.py").read_text() == "a = 1\n"
         assert len(list((tmp_path / "runs/snapshots").iterdir())) == 1
     else:
-        with pytest.raises(ZiaError, match="is being changed: try again"):
+        with pytest.raises(ZiaError, match="keeps changing: try again"):
             taken(project, tmp_path / "runs")
         assert not list((tmp_path / "runs/snapshots").iterdir())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments.dispatch import code_snapshot
-from experiments.dispatch.in_process import Outcome, in_process, run_one
+from experiments.dispatch.in_process import Outcome, run_all, run_one
 from experiments.dispatch.stop_signals import StopSignals
 from experiments.dispatch.worker import Worker
 from experiments.harness import registry, stored
@@ -56,15 +56,15 @@ def test_a_failed_run_does_not_stop_the_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     specs = [toy.spec(fail="bug"), toy.spec(fail="result"), toy.spec()]
-    assert in_process(specs, tmp_path) == 1
+    assert run_all(specs, tmp_path) == 1
     assert [status(tmp_path, fail=how)["state"] for how in ("bug", "result")] == ["failed"] * 2
     assert status(tmp_path)["state"] == "done"
     assert "RuntimeError: not foreseen (toy.py, line " in str(status(tmp_path, fail="bug"))
     assert "result.json is missing" in str(status(tmp_path, fail="result")["reason"])
     printed = capsys.readouterr()
     assert "Traceback" in printed.err  # of the bug: nobody else would ever see it
-    assert "not done are 2 of 3 runs:" in printed.err
-    assert in_process(specs[2:], tmp_path) == 0
+    assert "2 of 3 runs are not done:" in printed.err
+    assert run_all(specs[2:], tmp_path) == 0
 
 
 @pytest.mark.parametrize("way", ["in process", "worker"])
@@ -94,13 +94,13 @@ def test_after_an_edit_no_further_run_is_begun(
     toy_that(run)
     specs = [toy.spec(), toy.spec(seed=1)]
     name = "experiments/new.py" if change == "added" else "experiments/toy.py"
-    with pytest.raises(ZiaError, match=f"{name} was changed since this process began"):
-        in_process(specs, runs) if way == "in process" else Worker(runs, StopSignals()).work(specs)
+    with pytest.raises(ZiaError, match=f"{name} was changed since this process started"):
+        run_all(specs, runs) if way == "in process" else Worker(runs, StopSignals()).work(specs)
     assert status(runs)["state"] == "done"
     assert status(runs, seed=1)["state"] == "pending"
     module.write_text("a = 1\n")
     toy_that(toy.run)
-    assert in_process(specs, runs) == 0
+    assert run_all(specs, runs) == 0
 
 
 def test_a_corrupt_folder_does_not_stop_the_others(
@@ -109,14 +109,14 @@ def test_a_corrupt_folder_does_not_stop_the_others(
     corrupt = tmp_path / "toy" / toy.spec(seed=1).folder_name / stored.STATUS
     corrupt.parent.mkdir(parents=True)
     corrupt.write_text("{")
-    assert in_process([toy.spec(seed=1), toy.spec()], tmp_path) == 1
+    assert run_all([toy.spec(seed=1), toy.spec()], tmp_path) == 1
     assert f"failed: {corrupt} is not valid JSON" in capsys.readouterr().err
     assert status(tmp_path)["state"] == "done"
 
 
 def test_a_signal_ends_the_plan_and_leaves_the_handlers_as_they_were(tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    assert in_process([toy.spec(stop_at=2), toy.spec()], tmp_path) == 128 + signal.SIGINT
+    assert run_all([toy.spec(stop_at=2), toy.spec()], tmp_path) == 128 + signal.SIGINT
     assert status(tmp_path, stop_at=2)["state"] == "preempted"
     assert not (tmp_path / "toy" / toy.spec().folder_name).exists()
     after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
@@ -131,7 +131,7 @@ def test_a_signal_that_comes_after_the_last_step_ends_the_plan_all_the_same(
         os.kill(os.getpid(), signal.SIGTERM)
 
     toy_that(run)
-    assert in_process([toy.spec(), toy.spec(seed=1)], tmp_path) == 128 + signal.SIGTERM
+    assert run_all([toy.spec(), toy.spec(seed=1)], tmp_path) == 128 + signal.SIGTERM
     assert status(tmp_path)["state"] == "done"
     assert not (tmp_path / "toy" / toy.spec(seed=1).folder_name).exists()
 
@@ -158,10 +158,10 @@ def test_a_run_that_another_process_works_on_is_left_alone(
     assert folder is not None
     with folder:
         folder.metrics({"step": 1, "loss": 1.0})
-        assert in_process([toy.spec()], tmp_path) == 1
+        assert run_all([toy.spec()], tmp_path) == 1
         folder.metrics({"step": 2, "loss": 1.0})  # still its owner's
     assert "busy: another process works on it" in capsys.readouterr().err
-    assert in_process([toy.spec()], tmp_path) == 0
+    assert run_all([toy.spec()], tmp_path) == 0
 
 
 @pytest.mark.parametrize("end", ["writes", "fails"])
@@ -189,15 +189,15 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_result(
     file_size_limit: Callable[[int], AbstractContextManager[None]],
 ) -> None:
     with file_size_limit(600):  # too little for environment.json, enough for a status
-        assert in_process([toy.spec()], tmp_path) == 1
+        assert run_all([toy.spec()], tmp_path) == 1
     with file_size_limit(20):  # too little for anything
-        assert in_process([toy.spec(seed=1)], tmp_path) == 1
+        assert run_all([toy.spec(seed=1)], tmp_path) == 1
     errors = capsys.readouterr().err.splitlines()
     assert [line.partition(":")[0] for line in errors] == ["failed", "failed"]
     assert "environment.json: File too large" in errors[0]
     assert "environment.json: File too large" in str(status(tmp_path)["reason"])
     assert not list(tmp_path.glob(f"*/*/{stored.RESULT}"))
-    assert in_process([toy.spec(), toy.spec(seed=1)], tmp_path, retry_failed=True) == 0
+    assert run_all([toy.spec(), toy.spec(seed=1)], tmp_path, retry_failed=True) == 0
 
 
 def test_required_runs_come_first_and_are_waited_for(
@@ -218,7 +218,7 @@ def test_required_runs_come_first_and_are_waited_for(
     )
     monkeypatch.setattr(registry, "experiments", lambda: {"toy": changed})
     fails = True
-    assert in_process([toy.spec(seed=1)], tmp_path / "a") == 1
+    assert run_all([toy.spec(seed=1)], tmp_path / "a") == 1
     assert "waiting: it needs the run toy/add-sum" in capsys.readouterr().err
     assert not (tmp_path / "a" / "toy" / toy.spec(seed=1).folder_name).exists()
     folder = RunFolder.claim(tmp_path / "a", toy.spec(seed=2), {})
@@ -226,13 +226,13 @@ def test_required_runs_come_first_and_are_waited_for(
     with folder, pytest.raises(ZiaError, match="whose result is needed, is not done"):
         folder.result_of(toy.spec(), toy.EXPERIMENT.result_fields)
     fails = False
-    assert in_process([toy.spec()], tmp_path / "c") == 0
+    assert run_all([toy.spec()], tmp_path / "c") == 0
     folder = RunFolder.claim(tmp_path / "c", toy.spec(seed=2), {})
     assert folder is not None
     with folder:
         folder.write_environment({"weights": {"model": "b"}})
         with pytest.raises(ZiaError, match="was made with other weights: bring those back"):
             folder.result_of(toy.spec(), toy.EXPERIMENT.result_fields)
-    assert in_process([toy.spec(seed=1), toy.spec()], tmp_path / "b") == 0
+    assert run_all([toy.spec(seed=1), toy.spec()], tmp_path / "b") == 0
     assert read == [0.75]
     assert "[2/2]" in capsys.readouterr().out

@@ -66,7 +66,7 @@ def test_the_garbage_of_all_but_short_runs_is_collected(
     monkeypatch.setattr(isolation, "SHORT_S", short_s)
     gc.disable()
     try:
-        with isolation.nothing_left_behind():
+        with isolation.restored_process_state():
             found = weakref.ref(Cycle())
         assert (found() is None) == (short_s == 0)
     finally:

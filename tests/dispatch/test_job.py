@@ -25,7 +25,7 @@ def submitted(tmp_path: Path, repository: Path) -> Submission:
         profile="spoilt",
         device="cpu",
         out=str(tmp_path / "out"),
-        snapshot=code_snapshot.take(repository, tmp_path / "runs").digest,
+        snapshot=code_snapshot.take_snapshot(repository, tmp_path / "runs").digest,
         git=None,
         groups=(Group(tuple(map(name_of, PLAN)), 1),),
     )
@@ -60,9 +60,9 @@ def test_after_an_error_of_the_gpu_another_process_does_the_rest_but_not_for_eve
     assert states(submitted) == [
         *("failed", "done", "failed", "failed", "failed", "pending"),
     ], done.stdout
-    assert done.stdout.count("starting again with the next run") == 3
+    assert done.stdout.count("restarting for the next run") == 3
     # Each new process knows what the one before it has seen.
-    assert "1 done, 4 failed, 1 left; 0 done here; stopped, since 3 runs in a row" in done.stdout
+    assert "1 done, 4 failed, 1 left; 0 done here; stopped, since 3 consecutive runs" in done.stdout
     assert done.returncode == 1
     first, second = (stored.read_status(submitted.runs_root / name_of(spec)) for spec in PLAN[:2])
     assert second["attempts"][0]["pid"] == first["attempts"][0]["pid"]
@@ -74,11 +74,11 @@ def test_a_worker_refuses_code_that_is_not_what_was_submitted(
 ) -> None:
     """The checkout, for the folder of the copy does not stand in the path; then a file too many."""
     refused = work(submitted, PYTHONPATH=str(repository))
-    sentence = f"imported from {repository}/zia_core and not from {submitted.code}: see what sets"
+    sentence = f"imported from {repository}/zia_core instead of {submitted.code}: check what sets"
     assert sentence in refused.stdout
     (submitted.code / "sitecustomize.py").write_text("print('run unnoticed')\n")
     changed = work(submitted)
-    assert f"changed after it was copied, last of all {submitted.snapshot}/sitecustomize.py" in (
+    assert f"changed after it was copied, most recently {submitted.snapshot}/sitecustomize.py" in (
         changed.stdout
     )
     for each in (refused, changed):

@@ -20,19 +20,19 @@ def test_the_eta_starts_from_the_plan_and_follows_what_is_seen(
         (tmp_path / name).mkdir()
     overview = Overview(list(states), tmp_path, dict.fromkeys(states, 600.0), workers=2)
     assert overview.eta() is None  # nothing has been looked at
-    overview.look()
+    overview.update()
     assert (overview.eta(), str(overview)) == (1200, "4 running; ETA 0:20:00")
     # Half of it is done in half of the time that was expected: the rest is believed to be as fast.
     now[0], states["a"], states["b"] = 300.0, "done", "done"
-    overview.look()
+    overview.update()
     eta = overview.eta()
     assert eta is not None
     assert 300 < eta < 400
     states["c"] = "failed"  # of which nothing is to be expected any more
-    overview.look()
+    overview.update()
     assert overview.eta() == pytest.approx(eta / 2, rel=0.5)
     states["d"] = "done"
-    overview.look()
+    overview.update()
     assert str(overview) == "3 done, 1 failed"
 
 
@@ -40,5 +40,5 @@ def test_without_costs_there_is_no_eta(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "status.json").write_text(json.dumps({}))
     overview = Overview(["a", "b"], tmp_path)
-    overview.look()
+    overview.update()
     assert (overview.eta(), str(overview)) == (None, "1 corrupt, 1 missing")

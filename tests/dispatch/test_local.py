@@ -125,7 +125,7 @@ def test_a_folder_at_whose_name_pythonpath_is_split_is_refused(
     child = reproduce("where --runs a:b/runs")
     out, _ = child.communicate(timeout=300)
     assert child.returncode == 1
-    assert "a:b/runs' has a ':' in its name, at which PYTHONPATH is split" in out
+    assert "a:b/runs' has a ':' in its name, which splits PYTHONPATH" in out
     assert "Traceback" not in out
     assert not (tmp_path / "a:b").exists()
 
@@ -226,10 +226,10 @@ def test_a_cpu_has_as_many_workers_as_it_can_carry(monkeypatch: pytest.MonkeyPat
     runs = [toy.spec(seed=seed) for seed in range(20)]
     broad = [replace(run, settings=Broad()) for run in runs]
     for specs, workers, threads in ((runs, 8, 1), (runs[:3], 3, 2), (broad, 2, 4)):
-        found = local.pool_of("cpu", None, None, None, specs)
+        found = local.choose_workers("cpu", None, None, None, specs)
         assert (len(found.visible), found.threads) == (workers, threads)
-    assert len(local.pool_of("cpu", 5, None, None, runs).visible) == 5
-    assert len(local.pool_of("cpu", None, None, 2, runs).visible) == 4
+    assert len(local.choose_workers("cpu", 5, None, None, runs).visible) == 5
+    assert len(local.choose_workers("cpu", None, None, 2, runs).visible) == 4
 
 
 @dataclass(frozen=True)
@@ -241,15 +241,15 @@ class Broad:
 
 def test_gpus_are_shared_out_and_never_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    assert local.shares(["0", "1", "2"], 2) == ["0,2", "1"]
-    assert local.shares([], 2) == ["", ""]
+    assert local.share_gpus(["0", "1", "2"], 2) == ["0,2", "1"]
+    assert local.share_gpus([], 2) == ["", ""]
     assert local.parse_gpus("0, 3") == ["0", "3"]
-    assert local.pool_of("cuda", None, "0,1", 4).visible == ("0", "1")
+    assert local.choose_workers("cuda", None, "0,1", 4).visible == ("0", "1")
     with pytest.raises(InvalidChoiceError, match="3 workers on 2 GPUs would share them"):
-        local.pool_of("cuda", 3, "0,1", None)
+        local.choose_workers("cuda", 3, "0,1", None)
     with pytest.raises(InvalidChoiceError, match="no GPU 2, 7 here; choose from: 0, 1"):
-        local.pool_of("cuda", None, "0,2,7", None)
-    assert local.pool_of("cuda", None, "GPU-8932f937", 4).visible == ("GPU-8932f937",)
+        local.choose_workers("cuda", None, "0,2,7", None)
+    assert local.choose_workers("cuda", None, "GPU-8932f937", 4).visible == ("GPU-8932f937",)
     for wrong in ("", "0,,1", "0,0", "0;rm", "$(id)"):
         with pytest.raises(InvalidChoiceError, match="must be different GPUs such as 0,1"):
             local.parse_gpus(wrong)

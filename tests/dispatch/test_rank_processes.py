@@ -25,7 +25,7 @@ from zia_core.training import Interrupted
 @pytest.fixture(autouse=True)
 def _only_tiny(monkeypatch: pytest.MonkeyPatch, repository: Path) -> None:
     monkeypatch.setattr(registry, "experiments", lambda: {"tiny": tiny.EXPERIMENT})
-    # For the follower, a process of its own.
+    # For rank 1, a process of its own.
     monkeypatch.setenv("ZIA_EXPERIMENTS", "tests.slurm.faulty")
     monkeypatch.setenv("PYTHONPATH", str(repository))
 
@@ -87,7 +87,7 @@ def test_an_interrupted_run_of_two_ends_as_if_it_had_not_been(
     assert all(child.returncode is not None for child in children)
 
 
-def test_a_follower_that_is_killed_is_the_reason_of_the_failure(
+def test_a_killed_rank_is_the_reason_of_the_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     children: list[subprocess.Popen[bytes]] = []
@@ -105,7 +105,7 @@ def test_a_follower_that_is_killed_is_the_reason_of_the_failure(
     assert len(losses(tmp_path, doomed)) == 3
 
 
-def test_a_follower_that_does_not_end_with_an_interrupted_run_is_killed_and_that_is_said(
+def test_a_rank_that_outlives_an_interrupted_run_is_killed_with_a_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hangs = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -114,11 +114,11 @@ def test_a_follower_that_does_not_end_with_an_interrupted_run_is_killed_and_that
     monkeypatch.setattr(rank_processes, "SETTLES_S", 0.2)
     monkeypatch.setattr("zia_core.ranks.joined", lambda *world, **device: nullcontext())
     stopped = Interrupted("SIGUSR2", 3)
-    with pytest.raises(Interrupted), rank_processes.beside(spec(), tmp_path, 2):
+    with pytest.raises(Interrupted), rank_processes.other_ranks(spec(), tmp_path, 2):
         raise stopped
     assert children[0].returncode == -signal.SIGKILL
     said = capsys.readouterr().err
-    assert said == "rank 1 does not end within 0.2 s of the stop and is killed\n"
+    assert said == "rank 1 did not exit within 0.2 s of the stop: killed\n"
 
 
 ALONE = """
@@ -140,16 +140,16 @@ in_process.run_one(spec(), Path(sys.argv[1]), lambda fields: print(fields["step"
 def test_the_first_process_killed_the_others_end(
     tmp_path: Path, start_child: StartChild, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """None is left behind that would hold a GPU."""
+    """A process left running would hold a GPU."""
     (tmp_path / "pace").write_text("0.1")
     monkeypatch.setenv(tiny.PACE, str(tmp_path))
     first = start_child(ALONE, tmp_path)
     assert first.stdout is not None
-    follower = int(first.stdout.readline())
+    other_rank = int(first.stdout.readline())
     assert first.stdout.readline() == "1\n"
     first.kill()
     deadline = time.monotonic() + 60
-    while process_identity.Process.of(follower).start_time is not None:
+    while process_identity.Process.of(other_rank).start_time is not None:
         assert time.monotonic() < deadline, "it goes on"
         time.sleep(0.05)
 

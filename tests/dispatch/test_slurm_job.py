@@ -15,7 +15,7 @@ from experiments.dispatch import slurm, slurm_job, squeue, submission
 from experiments.dispatch.slurm_job import WorkerJob
 from experiments.dispatch.stop_signals import StopSignals
 from experiments.dispatch.submission import Submission
-from experiments.dispatch.worker import Tally, name_of
+from experiments.dispatch.worker import WorkerSummary, name_of
 from experiments.harness import registry, stored
 from tests.dispatch.stand_ins import StandIns, submission_in
 from tests.harness import toy
@@ -133,22 +133,22 @@ def test_a_controller_that_is_busy_is_asked_again(
         if len(asked) == 1:
             raise subprocess.CalledProcessError(1, "scontrol")
 
-    slurm_job._insist(refused_once, stop)
+    slurm_job._requeue_with_retries(refused_once, stop)
     assert len(asked) == 2
     stand_ins.refuse("scontrol", "Socket timed out")
     with pytest.raises(ZiaError, match=r"does not requeue .*Socket timed out.*`zia reproduce`"):
-        slurm_job._insist(lambda: squeue.run(["scontrol", "requeue", "71"]), stop)
+        slurm_job._requeue_with_retries(lambda: squeue.run(["scontrol", "requeue", "71"]), stop)
     assert len(stand_ins.calls("scontrol")) == 3
     stop.received = signal.SIGTERM
     asked.clear()
-    slurm_job._insist(refused_once, stop)
+    slurm_job._requeue_with_retries(refused_once, stop)
     assert len(asked) == 1
 
 
 def requeued_without_a_step(submitted: Submission, stand_ins: StandIns) -> list[list[str]]:
     """What Slurm is told when USR2 has come and no step ends."""
     stop = StopSignals()
-    with WorkerJob(str(submitted.folder), 0)._requeued_in_time(submitted, stop, Tally()):
+    with WorkerJob(str(submitted.folder), 0)._requeued_in_time(submitted, stop, WorkerSummary()):
         stop.received = signal.SIGUSR2
         deadline = time.monotonic() + 60
         while not stand_ins.calls("scontrol"):
@@ -175,13 +175,22 @@ def test_a_job_that_keeps_nothing_is_not_started_for_ever(
     monkeypatch.setenv("SLURM_JOB_ID", "71")
     stand_ins.answer("squeue", "2:59\n")  # less than the delay and Slurm's minute
     submitted = submission_in(tmp_path, "toy")
-    ended = Tally()
+    ended = WorkerSummary()
     ended.ends()
-    starts = [Tally(), Tally(), ended, Tally(), Tally(), Tally()]
-    assert [slurm_job.advances(submitted, 0, tally) for tally in starts] == [True] * 5 + [False]
-    assert "not started again: 3 starts up to the time limit without" in capsys.readouterr().err
+    starts = [
+        WorkerSummary(),
+        WorkerSummary(),
+        ended,
+        WorkerSummary(),
+        WorkerSummary(),
+        WorkerSummary(),
+    ]
+    assert [slurm_job.is_worth_restarting(submitted, 0, summary) for summary in starts] == [
+        True
+    ] * 5 + [False]
+    assert "not restarted: 3 starts ran to the time limit without" in capsys.readouterr().err
     monkeypatch.setenv("SLURM_JOB_ID", "72")
-    assert slurm_job.advances(submitted, 0, Tally())
+    assert slurm_job.is_worth_restarting(submitted, 0, WorkerSummary())
 
 
 def test_preemptions_before_anything_is_kept_do_not_count(
@@ -194,9 +203,11 @@ def test_preemptions_before_anything_is_kept_do_not_count(
     said = ["3:58:12"] * 5 + ["1:00", "1-00:00:00", "UNLIMITED", "1:00", "3:01"]
     for text in said:
         stand_ins.answer("squeue", f"{text}\n")
-        assert slurm_job.advances(submitted, 0, Tally()), text
+        assert slurm_job.is_worth_restarting(submitted, 0, WorkerSummary()), text
     stand_ins.refuse("squeue", "Unable to contact slurm controller")
-    assert not slurm_job.advances(submitted, 0, Tally()), "nobody knows, so it counts: the third"
+    assert not slurm_job.is_worth_restarting(submitted, 0, WorkerSummary()), (
+        "nobody knows, so it counts: the third"
+    )
 
 
 def test_of_an_array_only_the_own_element_is_requeued(
@@ -225,7 +236,7 @@ def test_somebody_elses_job_is_never_requeued(
     submitted = submission_in(tmp_path, "toy", signal_delay_s=1)
     stand_ins.call_jobs("interactive")
     job, stop = WorkerJob(str(submitted.folder), 0), StopSignals()
-    with job._requeued_in_time(submitted, stop, Tally()) as requeued:
+    with job._requeued_in_time(submitted, stop, WorkerSummary()) as requeued:
         stop.received = signal.SIGUSR2
         said, deadline = "", time.monotonic() + 60
         while "zia: Slurm does not requeue this job" not in said:

@@ -93,7 +93,7 @@ def test_status_says_what_to_do_about_runs_that_nobody_works_on(
         capsys.readouterr()
         status_table.show(runs, watch=False)
         out = " ".join(capsys.readouterr().out.split())
-        return "nobody works on 1 runs that are not finished: `zia reproduce` goes on" in out
+        return "nobody works on 1 unfinished runs: `zia reproduce` continues" in out
 
     assert said()
     submitted = submit(tmp_path)
@@ -116,7 +116,7 @@ def test_workers_of_somebody_else_are_not_cancelled(
             raise PermissionError
 
     monkeypatch.setattr(os, "kill", kill)
-    with pytest.raises(ZiaError, match="only who started them can end them: submission"):
+    with pytest.raises(ZiaError, match="only the user who started them can end them: submission"):
         list(active_jobs.cancel(tmp_path / "runs", None))
 
 
@@ -125,13 +125,13 @@ def test_whoever_waits_asks_slurm_ever_more_seldom_until_something_happens(
 ) -> None:
     clock = [1000.0]
     monkeypatch.setattr(active_jobs.time, "monotonic", lambda: clock[0])
-    watched = active_jobs.Oversight(tmp_path / "runs")
+    watched = active_jobs.ActiveJobs(tmp_path / "runs")
 
     def asked(seconds: int) -> int:
         """How often within so many seconds, looked at four times a second."""
         before = len(stand_ins.calls("squeue"))
         for _ in range(4 * seconds):
-            watched.look()
+            watched.current()
             clock[0] += 0.25
         return len(stand_ins.calls("squeue")) - before
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from experiments.dispatch import retries, worker
-from experiments.dispatch.stop_signals import OF_A_WORKER, StopSignals
-from experiments.dispatch.worker import Tally, Worker, name_of
+from experiments.dispatch.stop_signals import WORKER_SIGNALS, StopSignals
+from experiments.dispatch.worker import Worker, WorkerSummary, name_of
 from experiments.harness import registry, stored
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
@@ -65,8 +65,8 @@ def zia(tmp_path: Path, repository: Path) -> Iterator[Children]:
         child.communicate()
 
 
-def work(runs: Path, *specs: RunSpec, **options: float) -> Tally:
-    return Worker(runs, StopSignals(OF_A_WORKER, patient=True), **options).work(specs)
+def work(runs: Path, *specs: RunSpec, **options: float) -> WorkerSummary:
+    return Worker(runs, StopSignals(WORKER_SIGNALS, patient=True), **options).work(specs)
 
 
 def status(runs: Path, spec: RunSpec) -> dict[str, object]:
@@ -81,10 +81,10 @@ def claim(runs: Path, spec: RunSpec) -> RunFolder:
 
 def test_failures_are_recorded_and_the_others_done(tmp_path: Path) -> None:
     specs = [toy.spec(fail="bug"), toy.spec(fail="error"), toy.spec(), toy.spec(seed=1)]
-    assert work(tmp_path, *specs) == Tally(done=2, failed=2, own=2)
+    assert work(tmp_path, *specs) == WorkerSummary(done=2, failed=2, done_here=2)
     assert status(tmp_path, specs[1])["reason"] == "record 17 has no output"
     again = work(tmp_path, *specs)
-    assert again == Tally(done=2, failed=2), "what failed is not tried again"
+    assert again == WorkerSummary(done=2, failed=2), "what failed is not tried again"
     assert str(again) == "2 done, 2 failed, 0 left; 0 done here"
 
 
@@ -104,7 +104,7 @@ def test_memory_that_runs_out_in_the_backward_pass_is_a_failure_with_a_reason(
         toy.run(spec, folder)
 
     toy_that(run=run)
-    assert work(tmp_path, toy.spec(), toy.spec(seed=1)) == Tally(1, failed=1, own=1)
+    assert work(tmp_path, toy.spec(), toy.spec(seed=1)) == WorkerSummary(1, failed=1, done_here=1)
     reason = str(status(tmp_path, toy.spec())["reason"])
     assert reason.startswith("OutOfMemoryError: CUDA out of memory (")
 
@@ -115,7 +115,7 @@ def test_a_folder_that_cannot_be_read_is_left_and_the_others_done(
     corrupt = tmp_path / name_of(toy.spec()) / stored.STATUS
     corrupt.parent.mkdir(parents=True)
     corrupt.write_text("{")
-    assert work(tmp_path, toy.spec(), toy.spec(seed=1)) == Tally(1, left=1, own=1)
+    assert work(tmp_path, toy.spec(), toy.spec(seed=1)) == WorkerSummary(1, left=1, done_here=1)
     assert f"{corrupt} is not valid JSON" in capsys.readouterr().err
 
 
@@ -140,8 +140,8 @@ def test_it_leaves_the_last_runs_to_others_when_it_has_been_idle_for_too_long(
     tmp_path: Path,
 ) -> None:
     with claim(tmp_path, toy.spec()):
-        tally = work(tmp_path, toy.spec(), toy.spec(seed=1), idle_seconds=0.05)
-    assert tally == Tally(done=1, left=1, own=1)
+        summary = work(tmp_path, toy.spec(), toy.spec(seed=1), idle_seconds=0.05)
+    assert summary == WorkerSummary(done=1, left=1, done_here=1)
 
 
 def test_required_runs_come_first_and_a_failed_one_keeps_its_followers_back(
@@ -149,12 +149,12 @@ def test_required_runs_come_first_and_a_failed_one_keeps_its_followers_back(
 ) -> None:
     first = toy.spec(fail="error")
     toy_that(requires=lambda spec: [first] if spec.seed == 1 else [])
-    assert work(tmp_path, toy.spec(seed=1), toy.spec()) == Tally(1, 1, 1, own=1)
+    assert work(tmp_path, toy.spec(seed=1), toy.spec()) == WorkerSummary(1, 1, 1, done_here=1)
     assert "waits for a run that is not done" in capsys.readouterr().err
     assert not (tmp_path / name_of(toy.spec(seed=1))).exists()
     done = toy.spec(seed=2)
     toy_that(requires=lambda spec: [done] if spec.seed == 1 else [])
-    assert work(tmp_path, toy.spec(seed=1)) == Tally(2, own=2)
+    assert work(tmp_path, toy.spec(seed=1)) == WorkerSummary(2, done_here=2)
 
 
 def test_a_run_that_others_have_the_memory_for_is_waited_for(
@@ -163,20 +163,20 @@ def test_a_run_that_others_have_the_memory_for_is_waited_for(
     toy_that(requires=lambda spec: [toy.spec()] if spec.seed == 1 else [])
     child = zia("run toy --seed 0")
     mine = [name_of(toy.spec(seed=1))]
-    stop = StopSignals(OF_A_WORKER, patient=True)
-    tally = Worker(tmp_path, stop, idle_seconds=0.0).work([toy.spec(seed=1)], mine)
-    assert tally == Tally(done=2, own=1)
+    stop = StopSignals(WORKER_SIGNALS, patient=True)
+    summary = Worker(tmp_path, stop, idle_seconds=0.0).work([toy.spec(seed=1)], mine)
+    assert summary == WorkerSummary(done=2, done_here=1)
     assert child.wait(timeout=300) == 0
 
 
 def test_the_time_is_spent_at_a_step_boundary(tmp_path: Path) -> None:
-    assert work(tmp_path, toy.spec(), seconds=0.0) == Tally(left=1)
+    assert work(tmp_path, toy.spec(), seconds=0.0) == WorkerSummary(left=1)
     assert not list(tmp_path.iterdir())
     spec = toy.spec(step_s=0.1)
-    tally = work(tmp_path, spec, toy.spec(), seconds=0.2)
-    assert (tally.done, tally.left) == (0, 2)
+    summary = work(tmp_path, spec, toy.spec(), seconds=0.2)
+    assert (summary.done, summary.left) == (0, 2)
     said = re.fullmatch(
-        r"the worker's time is spent \(stopped after step (\d+)\)",
+        r"the worker's time is up \(stopped after step (\d+)\)",
         str(status(tmp_path, spec)["reason"]),
     )
     assert said
@@ -200,11 +200,11 @@ def test_signals_only_set_a_flag_and_sigterm_counts_most(
         toy.run(spec, folder)  # goes on to its next step boundary
 
     toy_that(run=run)
-    stop = StopSignals(OF_A_WORKER, patient=True)
+    stop = StopSignals(WORKER_SIGNALS, patient=True)
     with stop.handled():
-        tally = Worker(tmp_path, stop).work([toy.spec(), toy.spec(seed=1)])
+        summary = Worker(tmp_path, stop).work([toy.spec(), toy.spec(seed=1)])
     assert stop.received == counts
-    assert tally == Tally(left=2)
+    assert summary == WorkerSummary(left=2)
     path = tmp_path / name_of(toy.spec())
     assert stored.read_status(path)["state"] == "preempted"
     assert [file.name for file in (path / stored.CHECKPOINT).iterdir()] == [
@@ -227,14 +227,14 @@ def test_failed_runs_are_tried_again_once_for_every_time_that_it_is_asked_for(
 
 def test_a_worker_stops_when_run_after_run_fails_and_says_why(tmp_path: Path) -> None:
     specs = [toy.spec(fail="error", seed=seed) for seed in range(4)]
-    tally = work(tmp_path, *specs, toy.spec())
-    assert tally == Tally(failed=3, left=2)
+    summary = work(tmp_path, *specs, toy.spec())
+    assert summary == WorkerSummary(failed=3, left=2)
     assert re.fullmatch(
-        r"0 done, 3 failed, 2 left; 0 done here; stopped, since 3 runs in a row failed on \S+, the "
-        r"last with: record 17 has no output",
-        str(tally),
+        r"0 done, 3 failed, 2 left; 0 done here; stopped, since 3 consecutive runs failed on \S+, "
+        r"the last with: record 17 has no output",
+        str(summary),
     )
-    assert work(tmp_path, *specs, toy.spec()) == Tally(1, failed=4, own=1)
+    assert work(tmp_path, *specs, toy.spec()) == WorkerSummary(1, failed=4, done_here=1)
     last = [toy.spec("add-twice", fail="bug", seed=seed) for seed in range(3)]
     assert not work(tmp_path, *last).stopped, "nothing is left to be spared"
 
@@ -250,7 +250,9 @@ def test_runs_that_diverge_are_not_held_against_the_machine(
         toy.run(spec, folder)
 
     toy_that(run=run)
-    assert work(tmp_path, *[toy.spec(seed=s) for s in range(5)]) == Tally(1, failed=4, own=1)
+    assert work(tmp_path, *[toy.spec(seed=s) for s in range(5)]) == WorkerSummary(
+        1, failed=4, done_here=1
+    )
 
 
 ASSERTED = "CUDA error: device-side assert triggered\nCompile with `TORCH_USE_CUDA_DSA`"
@@ -272,9 +274,9 @@ def test_an_error_after_which_the_gpu_is_out_of_order_ends_the_process_and_spare
             raise
 
     toy_that(run=run)
-    tally = work(tmp_path, toy.spec(), toy.spec(seed=1))
-    assert (tally, tally.is_spoilt) == (Tally(failed=1, left=1), True)
-    assert "nothing works any more on this process's GPU" in str(tally)
+    summary = work(tmp_path, toy.spec(), toy.spec(seed=1))
+    assert (summary, summary.gpu_is_broken) == (WorkerSummary(failed=1, left=1), True)
+    assert "this process can no longer use its GPU" in str(summary)
     reason = str(status(tmp_path, toy.spec())["reason"])
     if not wrapped:
         assert reason.startswith(
@@ -299,8 +301,8 @@ def test_a_gpu_out_of_order_is_no_reason_not_to_release_the_run(
         raise ValueError("of the run's own")
 
     toy_that(run=run)
-    tally = work(tmp_path, toy.spec(), toy.spec(seed=1))
-    assert (tally, tally.is_spoilt) == (Tally(failed=1, left=1), True)
+    summary = work(tmp_path, toy.spec(), toy.spec(seed=1))
+    assert (summary, summary.gpu_is_broken) == (WorkerSummary(failed=1, left=1), True)
     with claim(tmp_path, toy.spec()):
         pass
 
@@ -320,21 +322,21 @@ def test_failed_runs_that_are_asked_for_again_are_done_before_a_worker_ends(
         toy.run(spec, folder)
 
     toy_that(run=run, requires=lambda spec: specs[:1] if spec.seed == 1 else [])
-    assert work(tmp_path, *specs) == Tally(done=3, own=3)
+    assert work(tmp_path, *specs) == WorkerSummary(done=3, done_here=3)
 
 
 def test_only_what_is_kept_counts_as_advance(tmp_path: Path) -> None:
-    folder, tally = tmp_path / "run", Tally()
+    folder, summary = tmp_path / "run", WorkerSummary()
     (folder / stored.CHECKPOINT).mkdir(parents=True)
-    assert not tally.has_advanced()
+    assert not summary.has_advanced()
     (folder / stored.CHECKPOINT / "step-00000095.safetensors").touch()
-    tally.begins(folder)
-    assert not tally.has_advanced(), "it begins where the one before it began"
+    summary.begins(folder)
+    assert not summary.has_advanced(), "it begins where the one before it began"
     (folder / stored.CHECKPOINT / "step-00000096.safetensors").touch()
-    assert tally.has_advanced()
-    tally.begins(tmp_path / "other")
-    assert tally.has_advanced()
-    ended = Tally()
+    assert summary.has_advanced()
+    summary.begins(tmp_path / "other")
+    assert summary.has_advanced()
+    ended = WorkerSummary()
     ended.begins(folder)
     ended.ends()
     assert ended.has_advanced()

@@ -71,5 +71,5 @@ def test_a_file_of_the_file_system_is_no_node(tmp_path: Path) -> None:
     submitted = local_submission(tmp_path)
     bad_nodes.prepare(submitted)
     for name in ("n1", ".nfs0001", ".DS_Store"):
-        (submitted.folder / bad_nodes.UNFIT / name).touch()
+        (submitted.folder / bad_nodes.BAD_NODES / name).touch()
     assert bad_nodes.avoided(submitted) == ["n1"]

@@ -52,7 +52,7 @@ def changed(value: Any) -> Iterator[Any]:
 def read_all(runs: Path) -> None:
     """Ask whatever reads run folders about them; only a ZiaError may come of it."""
     folder = runs / "toy" / toy.spec().folder_name
-    status_table._tables(runs, active_jobs.Oversight(runs))
+    status_table._tables(runs, active_jobs.ActiveJobs(runs))
     questions: list[Callable[[], object]] = [
         lambda: live_view._row(folder),
         lambda: plan.inspect(toy.spec(), runs),
@@ -133,7 +133,7 @@ def test_a_submission_of_another_form_is_a_sentence(tmp_path: Path) -> None:
     for other in changed(json.loads(path.read_text())):
         path.write_text(json.dumps(other))
         try:
-            active_jobs.at_work(tmp_path, [])
+            active_jobs.active_submissions(tmp_path, [])
         except ZiaError as error:
             assert str(path) in str(error)  # noqa: PT017
 
@@ -230,5 +230,5 @@ def test_a_group_of_processes_is_no_worker(tmp_path: Path, pid: int) -> None:
     """A signal to -1 goes to everything that the user has."""
     submitted = local_submission(tmp_path, Process(pid, None, None, None))
     with pytest.raises(ZiaError, match=rf"{SUBMISSION_FILE}: pid {pid} is no process"):
-        active_jobs.at_work(tmp_path, [])
+        active_jobs.active_submissions(tmp_path, [])
     assert submitted.folder.is_dir()

@@ -194,7 +194,7 @@ class Grid:
 
 def undisturbed(work: Work, folder: Path) -> Path:
     """Do the runs in this process; return their folder of runs."""
-    in_process.in_process(work.specs, folder)
+    in_process.run_all(work.specs, folder)
     return folder
 
 

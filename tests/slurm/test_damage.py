@@ -42,7 +42,7 @@ def test_what_fails_is_not_tried_again_and_the_other_runs_are_done(new_grid: New
     assert all(grid.step(run) < FAILS_AT for run in (0, 2, 3, 5))  # it was in the backward pass
     pids = [grid.attempts(run)[0]["pid"] for run in runs]
     assert len(set(pids)) == 1  # one process, as Slurm sees it, whose GPU is another one's
-    assert "starting again with the next run" in grid.logs()
+    assert "restarting for the next run" in grid.logs()
 
     grid.submit()
     wait_for_jobs(grid)

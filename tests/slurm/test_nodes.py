@@ -29,7 +29,7 @@ def test_jobs_keep_away_from_a_node_on_which_python_does_not_start(
         grid.story,
     )
     (submitted,) = (grid.runs / "submissions").glob("*-*")
-    assert [path.name for path in (submitted / bad_nodes.UNFIT).iterdir()] == ["n1"]
+    assert [path.name for path in (submitted / bad_nodes.BAD_NODES).iterdir()] == ["n1"]
     told = grid.logs()
-    assert "no run gets going on node n1 (exit code 1, the reason is above)" in told
+    assert "no run starts on node n1 (exit code 1, see above)" in told
     assert "No module named 'encodings'" in told  # the reason

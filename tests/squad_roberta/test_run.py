@@ -13,7 +13,7 @@ import torch
 
 from experiments.backbones import language_models
 from experiments.backbones.text_encoders import load_for_question_answering
-from experiments.dispatch.in_process import in_process, run_one
+from experiments.dispatch.in_process import run_all, run_one
 from experiments.harness import stored, verify
 from experiments.harness.experiment import NeedsData
 from experiments.harness.spec import RunSpec
@@ -196,7 +196,7 @@ def test_a_rate_that_is_not_given_is_chosen_by_validation_loss(root: Path) -> No
     assert refused.state == "failed"
     assert refused.reason.endswith("whose result is needed, is not done: do it first")
 
-    assert in_process([spec], root / "runs", retry_failed=True) == 0
+    assert run_all([spec], root / "runs", retry_failed=True) == 0
     final = stored.load(folder_of(root, spec))
     tried = [stored.load(folder_of(root, each)) for each in select_runs(spec)]
     assert [each.result["peak_lr"] for each in tried] == [1e-5, 0.02, 3.0]

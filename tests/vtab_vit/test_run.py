@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from experiments.backbones import vision_models
-from experiments.dispatch.in_process import in_process, run_one
+from experiments.dispatch.in_process import run_all, run_one
 from experiments.harness import stored, verify
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
@@ -140,7 +140,7 @@ def test_a_final_run_takes_the_best_candidate_on_val(root: Path) -> None:
     outcome = run_one(final, root / "runs")
     assert outcome.state == "failed"
     assert "is needed, is not done: do it first" in outcome.reason
-    assert in_process([final], root / "runs", retry_failed=True) == 0  # does what it requires
+    assert run_all([final], root / "runs", retry_failed=True) == 0  # does what it requires
     runs = [done(root, select) for select in selects]
     accuracies = [each.result["accuracy"] for each in runs]
     assert {each.result["evaluated_on"] for each in runs} == {"val"}
@@ -160,7 +160,7 @@ def test_candidates_may_be_tried_on_one_task_for_all(root: Path, other_task: Pat
     # And they are those of a run that chooses on its own task.
     own = spec("linear", candidates=((1e-6, 0.01), (0.03, 0.01)))
     assert [s.identity for s in select_runs(own)] == [s.identity for s in select_runs(final)]
-    assert in_process([elsewhere, final], root / "one", retry_failed=True) == 0
+    assert run_all([elsewhere, final], root / "one", retry_failed=True) == 0
     ran = [stored.load(path) for path in (root / "one" / "vtab_vit").iterdir()]
     assert len(ran) == 4
     finished = next(run for run in ran if run.config["task"] == "other")
@@ -225,7 +225,7 @@ def test_features_of_a_large_test_set_are_not_kept(
 
 def test_a_candidate_that_diverges_loses_and_blocks_nothing(root: Path) -> None:
     final = spec("linear", candidates=((1e38, 0.01), (0.03, 0.01)))
-    assert in_process([final], root / "runs") == 1  # of the three runs one has failed
+    assert run_all([final], root / "runs") == 1  # of the three runs one has failed
     diverged, other = select_runs(final)
     status = stored.load(root / "runs" / final.experiment / diverged.folder_name).status
     assert status["reason"].startswith("diverged: the ")
@@ -233,7 +233,7 @@ def test_a_candidate_that_diverges_loses_and_blocks_nothing(root: Path) -> None:
     assert done(root, final).result["peak_lr"] == 0.03
 
     hopeless = spec("linear", candidates=((1e38, 0.01),))
-    assert in_process([hopeless], root / "runs") == 1
+    assert run_all([hopeless], root / "runs") == 1
     outcome = run_one(hopeless, root / "runs")
     assert "every candidate of linear on " in outcome.reason
 
