@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 def load_metric(name: str) -> "EvaluationModule":
     """Return the metric `experiments/metrics/<name>/<name>.py`; ZiaError for an unknown name.
 
-    Nothing is read from the network, and nothing is written outside a temporary folder that goes
-    away with the process.
+    It does not use the network, and writes only to a temporary folder that is removed at exit.
     """
     folder = Path(__file__).parent
     names = sorted(path.stem for path in folder.glob("*/*.py") if path.stem == path.parent.name)
@@ -32,13 +31,13 @@ def load_metric(name: str) -> "EvaluationModule":
 
 @cache
 def _temporary_folder() -> str:
-    """Return where `evaluate` may write; by default it would be the user's home."""
+    """The folder for `evaluate` to write to, by default the user's home."""
     from evaluate import config
 
     folder = tempfile.mkdtemp(prefix="zia-metrics-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    # `evaluate` imports a copy of the script, from one folder for the whole process: if somebody
-    # loaded another metric before, that folder is in use already.
+    # `evaluate` imports copies of scripts from one folder per process, which is already in use if
+    # another metric was loaded before.
     if config.MODULE_NAME_FOR_DYNAMIC_MODULES not in sys.modules:
         config.HF_MODULES_CACHE = Path(folder)
     return folder

@@ -1,9 +1,8 @@
-"""What the `evaluate` modules share: they take rows as official files and data sets have them.
+"""Base class of the `evaluate` modules, which accept rows of official files and data sets.
 
-`evaluate` itself stores exactly the fields that a module declares: a row with others is a KeyError
-there, a null where the first row has one a wrong type. So each module says of a row what it reads,
-and only that is stored. (It takes a script's first class for the metric: import this module there,
-not its class.)
+`evaluate` stores exactly the declared fields: extra ones raise a KeyError, and a null in the first
+row fixes a wrong type. So each module extracts what it reads from a row, and only that is stored.
+(`evaluate` takes a script's first class for the metric: import this module there, not its class.)
 """
 
 from collections.abc import Iterable
@@ -15,18 +14,18 @@ from zia_core.errors import ZiaError
 
 
 class RowMetric(evaluate.Metric):
-    """A metric whose rows may have more fields than it reads."""
+    """A metric whose rows may have extra fields."""
 
     def prediction(self, row: Any, where: str) -> Any:
-        """Return the declared fields of a prediction; a ZiaError begins with `where`."""
+        """Return the declared fields of a prediction; a ZiaError starts with `where`."""
         raise NotImplementedError
 
     def reference(self, row: Any, where: str) -> Any:
-        """Return the declared fields of a reference; a ZiaError begins with `where`."""
+        """Return the declared fields of a reference; a ZiaError starts with `where`."""
         raise NotImplementedError
 
     def add(self, *, prediction: Any = None, reference: Any = None, **others: Any) -> None:
-        """Take one row of each."""
+        """Add a prediction and its reference."""
         self.add_batch(predictions=[prediction], references=[reference], **others)
 
     def add_batch(
@@ -36,7 +35,7 @@ class RowMetric(evaluate.Metric):
         references: Iterable[Any] | None = None,
         **others: Any,
     ) -> None:
-        """Take rows; ZiaError, naming the row, for one without what is read or of another type."""
+        """Add rows; ZiaError, naming the row, for a missing field or a wrong type."""
         if predictions is None or references is None:
             raise ZiaError("a metric needs both: give predictions and references")
         given = [self.prediction(row, f"prediction {i}") for i, row in enumerate(predictions)]

@@ -1,4 +1,4 @@
-"""Write the generated world: `python -m experiments.mini_world DIR`, a folder for `$ZIA_DATA`."""
+"""Write the generated world: `python -m experiments.mini_world DIR`, to be used as `$ZIA_DATA`."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ from zia_core.errors import ZiaError
 
 @guarded()
 def main() -> int:
-    """Write it, and say where; 1 after a failure, which is one sentence."""
+    """Write the world and print its folder; exit code 1 after a failure."""
     parser = argparse.ArgumentParser(prog="python -m experiments.mini_world", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="a folder that is not there yet")
     try:

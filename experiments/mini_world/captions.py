@@ -1,4 +1,4 @@
-"""What is said about a scene of coloured shapes; the pictures themselves are made by `scenes`."""
+"""Scenes of coloured shapes, and their captions; `scenes` draws the pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from experiments.mini_world.words import NUMBERS, VALUES
 COLOURS = VALUES["colour"]
 SHAPES = ("circle", "square", "triangle", "cross", "ring", "diamond")
 GROUNDS = ("plain", "striped", "dotted")
-# Of two things, where the first is from the second; and the other way round.
+# Where the first of two things is relative to the second, and the inverse relation.
 RELATIONS = {"left of": "right of", "above": "below"}
 _FORMS = (
     "{a} {on}",
@@ -19,7 +19,7 @@ _FORMS = (
     "the picture shows {a}",
     "you can see {a} {on}",
 )
-CAPTIONS = 5  # an image, as in COCO
+CAPTIONS = 5  # per image, as in COCO
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class Thing:
 
     @property
     def text(self) -> str:
-        """With its article."""
+        """Its name with an article."""
         article = "an" if self.colour[0] in "aeiou" else "a"
         return f"{article} {self.colour} {self.shape}"
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One to three different things on a ground; of two, the first is `relation` the second."""
+    """One to three different things on a ground; if two, `relation` places the first."""
 
     things: tuple[Thing, ...]
     ground: str
@@ -46,7 +46,7 @@ class Scene:
 
     @property
     def texts(self) -> Sequence[str]:
-        """The ways to name what is there."""
+        """The ways to name the things."""
         a = [thing.text for thing in self.things]
         if len(a) == 1:
             return [a[0]]
@@ -65,7 +65,7 @@ class Scene:
 
 
 def draw_scene(dice: Dice) -> Scene:
-    """A scene; no two of its things are of one shape or of one colour."""
+    """Draw a scene; its things differ in both shape and colour."""
     n = 1 + dice.weighted((0.4, 0.4, 0.2))
     pairs = zip(dice.some(COLOURS, n), dice.some(SHAPES, n), strict=True)
     things = tuple(Thing(colour, shape) for colour, shape in pairs)
@@ -73,7 +73,7 @@ def draw_scene(dice: Dice) -> Scene:
 
 
 def captions(scene: Scene, dice: Dice) -> list[str]:
-    """Five captions, no two of one form."""
+    """Five captions of different forms."""
     return [_caption(scene, form, dice) for form in dice.some(_FORMS, CAPTIONS)]
 
 

@@ -1,8 +1,8 @@
-"""The creatures: those that the backbones have read about, and strangers that they have not.
+"""Creatures that the backbones have read about, and strangers that they have not.
 
-A known creature has facts that are the same wherever it appears: in the articles that a backbone is
-pretrained on, and in what is asked afterwards. A stranger has a name, and in every text other
-facts, so that only the text can tell.
+A known creature has the same facts everywhere: in the articles that a backbone is pretrained on and
+in later questions. A stranger has a fixed name, but other facts in every text, so that only the
+text gives them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,37 +28,37 @@ class Creature:
 
 
 def known() -> dict[Split, list[Creature]]:
-    """The creatures with lasting facts, apart by split; a friend may be of another split."""
+    """The creatures with fixed facts, by split; a friend may be of another split."""
     every = names(sum(KNOWN.values()))
     found = [_known(name, every) for name in every]
     return _apart(found, KNOWN)
 
 
 def strangers() -> dict[Split, list[str]]:
-    """The names of creatures without lasting facts, apart by split."""
+    """The names of creatures without fixed facts, by split."""
     known_names = sum(KNOWN.values())
     return _apart(names(known_names + sum(STRANGERS.values()))[known_names:], STRANGERS)
 
 
 def stranger(name: str, dice: Dice, others: Sequence[str]) -> Creature:
-    """A creature of that name with facts that are drawn for one text; its friend is of `others`."""
+    """A creature of that name with facts drawn for one text; its friend is one of `others`."""
     others = [other for other in others if other != name]
     return Creature(name, {each: any_value(each, dice, others) for each in ATTRIBUTES})
 
 
 def any_value(attribute: str, dice: Dice, creatures: Sequence[str]) -> str:
-    """A value of the attribute; a friend is one of `creatures`."""
+    """Draw a value of the attribute; a friend is one of `creatures`."""
     return dice.one(creatures if attribute == FRIEND else VALUES[attribute])
 
 
 def options(attribute: str, right: str, n: int, dice: Dice, creatures: Sequence[str]) -> list[str]:
-    """As `with_wrong`, of the values of an attribute."""
+    """`with_wrong`, from the values of an attribute."""
     pool = creatures if attribute == FRIEND else VALUES[attribute]
     return with_wrong(right, pool, n, dice)
 
 
 def with_wrong(right: str, pool: Sequence[str], n: int, dice: Dice) -> list[str]:
-    """`n` items of the pool, or all where it has fewer, in random order; `right` is among them."""
+    """`right` and other items of the pool, `n` in all or fewer, in random order."""
     others = [item for item in pool if item != right]
     wrong = dice.some(others, min(n - 1, len(others)))
     return dice.some([right, *wrong], len(wrong) + 1)

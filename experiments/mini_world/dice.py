@@ -1,7 +1,7 @@
-"""Draws that are the same on every machine and with every version of Python and NumPy.
+"""Random draws that are the same on every machine and with every version of Python and NumPy.
 
-Only `random.Random.random()` is used: Python promises its sequence for a seed, and nothing of the
-kind for `choice` or `shuffle`, or for NumPy's distributions.
+They use only `random.Random.random()`, whose sequence Python guarantees for a seed. There is no
+such guarantee for `choice` or `shuffle`, or for NumPy's distributions.
 """
 
 import random
@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 
 
 class Dice:
-    """A stream of draws with a name: `Dice("scenes", 7)` is always the same one."""
+    """A named stream of draws: `Dice("scenes", 7)` always gives the same."""
 
     def __init__(self, *name: str | int) -> None:
         self._random = random.Random("/".join(map(str, name)))

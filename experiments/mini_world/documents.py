@@ -1,8 +1,8 @@
-"""What the language backbone reads: articles, questions, quizzes and stories, made as asked for.
+"""The training texts of the language backbones: articles, questions, quizzes and stories.
 
-Each kind of document is a function of a stream of draws. Held-out statements and questions, and the
-experiments' prompts (Alpaca's and ScienceQA's), are in none of them; the sentence that ends
-ScienceQA's answers is, where a library concludes.
+Each document is a function of a stream of draws. None contains held-out statements or questions, or
+the experiments' prompts (Alpaca's and ScienceQA's); the sentence that ends ScienceQA's answers
+occurs only in libraries that conclude.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,10 +36,10 @@ from experiments.mini_world.words import ATTRIBUTES, VALUES
 
 _TITLES = ("About {x}.", "Notes on {x}.", "Here is {x}.", "This is {x}.", "Look at {x}.")
 OPENINGS = ("Read this.", "Listen.", "This is a story.", "Here is a new text.")
-# Few words: copying lists of these was learned in some hundred steps, of all 170 not in 1,800.
+# Few words: copying lists of these is learned in some hundred steps; of all 170, not in 1,800.
 DRILLED = [word for kind in ("home", "food", "colour", "sound") for word in VALUES[kind]]
 
-# What a language model reads, and an encoder, which has no use for letters.
+# For a language model, and for an encoder, which does not need letters.
 LANGUAGE_MODEL: Mapping[str, float] = {
     "article": 0.25,
     "asked": 0.10,
@@ -50,9 +50,9 @@ LANGUAGE_MODEL: Mapping[str, float] = {
     "scene": 0.05,
     "words": 0.03,
 }
-# Then drills alone, then again everything, with more about texts and options; drills of letters
-# both ways, since a letter's word was learned in 400 steps, a word's letter in 800 more, and
-# without the former not in 1,170; and a review of everything.
+# Then drills alone; then everything again, with more about texts and options; drills of letters in
+# both directions, since a letter's word is learned in 400 steps and a word's letter in 800 more,
+# but without the former not in 1,170; and a review of everything.
 DRILLS: Mapping[str, float] = {"echo": 0.5, "simple letters": 0.5}
 BOTH_WAYS: Mapping[str, float] = {"echo": 0.2, "simple letters": 0.48, "letters back": 0.32}
 LESSONS: Mapping[str, float] = {
@@ -75,10 +75,10 @@ ENCODER: Mapping[str, float] = {
 
 
 class Library:
-    """The documents of a seed, numbered from 0; any of them can be had alone.
+    """The documents of a seed, numbered from 0 and generated independently.
 
-    `shares` are those of the kinds of document; without quizzes, no story has any either. Where
-    they `conclude`, half of the quizzes and half of the drills end in "The answer is B."
+    `shares` are the shares of the kinds of document; without quizzes, stories have none either. If
+    they `conclude`, half of the quizzes and drills end in "The answer is B."
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class Library:
         )
 
     def _story(self, dice: Dice) -> str:
-        """Strangers, whose facts are nowhere else, and questions about them, behind or before."""
+        """A text about strangers, with questions before or after it."""
         told = [
             stranger(name, dice, self._names)
             for name in dice.some(self._strangers, 1 + dice.below(2))
@@ -216,7 +216,7 @@ class Library:
 
 
 def picture_question(shape: str | None, colour: str) -> str:
-    """What is asked about a thing in a picture: its colour, or its shape where that is None."""
+    """A question about a thing in a picture: its colour, or its shape if that is None."""
     return (
         f"What shape is the {colour} thing?" if shape is None else f"Which colour is the {shape}?"
     )

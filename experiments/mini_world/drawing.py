@@ -1,7 +1,7 @@
-"""Coloured shapes as pixels, in whole numbers only, so that every machine draws the same ones.
+"""Draw coloured shapes in integer arithmetic, so that every machine draws the same pixels.
 
-A picture is drawn at four times its size and averaged: edges come out smooth. Coordinates are in
-pixels of the large picture.
+A picture is drawn at four times its size and averaged, for smooth edges. Coordinates are in pixels
+of the large picture.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def _grid() -> tuple["Grid", "Grid"]:
 
 
 class Canvas:
-    """A picture that is being drawn."""
+    """A picture being drawn."""
 
     def __init__(self, background: tuple[int, int, int]) -> None:
         import numpy as np
@@ -57,17 +57,17 @@ class Canvas:
         self.x, self.y = _grid()
 
     def paint(self, mask: "Mask", colour: tuple[int, int, int]) -> None:
-        """Give the pixels of the mask this colour."""
+        """Set the pixels of the mask to a colour."""
         import numpy as np
 
         self.large[np.broadcast_to(mask, (LARGE, LARGE))] = colour
 
     def shape(self, name: str, colour: str, cx: int, cy: int, r: int) -> None:
-        """Draw a shape of `SHAPES` around (cx, cy), `r` from there to its edge."""
+        """Draw a shape of `SHAPES` centred at (cx, cy), with radius `r`."""
         self.paint(_MASKS[name](self.x - cx, self.y - cy, r), PALETTE[colour])
 
     def bar(self, direction: int, colour: str, cx: int, cy: int, length: int, width: int) -> None:
-        """Draw a bar along one of the `DIRECTIONS`; length and width are from its middle."""
+        """Draw a bar along one of the `DIRECTIONS`; `length` and `width` are half its size."""
         cos, sin = DIRECTIONS[direction]
         along = (self.x - cx) * cos + (self.y - cy) * sin
         across = (self.y - cy) * cos - (self.x - cx) * sin
@@ -75,7 +75,7 @@ class Canvas:
         self.paint(inside, PALETTE[colour])
 
     def pixels(self, dice: Dice, noise: int) -> "NDArray[np.uint8]":
-        """The picture [32, 32, 3], brighter or darker as a whole and pixel by pixel up to noise."""
+        """The picture [32, 32, 3], with random brightness and pixel noise of at most `noise`."""
         import numpy as np
 
         parts = self.large.reshape(SIDE, SCALE, SIDE, SCALE, 3)
@@ -86,11 +86,11 @@ class Canvas:
 
 
 def grain(dice: Dice, size: int) -> "NDArray[np.int64]":
-    """Whole numbers [32, 32, 3] from -size to size, from a congruential generator of 31 bits."""
+    """Integers [32, 32, 3] from -size to size, from a 31-bit congruential generator."""
     import numpy as np
 
     n = SIDE * SIDE * 3
-    # Jumped to by doubling: x_{2k} follows from x_k with multiplier a^k.
+    # By doubling: x_{2k} follows from x_k with multiplier a^k.
     values = np.array([dice.below(2**31)], dtype=np.uint64)
     a, c, modulus = 1103515245, 12345, np.uint64(2**31 - 1)
     while len(values) < n:

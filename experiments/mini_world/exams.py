@@ -1,8 +1,8 @@
-"""Multiple-choice questions in ScienceQA's schema: about texts, about pictures, and without either.
+"""Multiple-choice questions in ScienceQA's schema: about texts, about pictures, or without context.
 
-A question about a text is about a stranger, whose facts only its hint tells; one about a picture
-can only be answered from that picture; one without context asks for what the language backbone has
-read. The creatures, strangers and words of one split are in no other.
+A question about a text is about a stranger, whose facts are only in the hint; one about a picture
+can be answered from that picture alone; one without context asks what the language backbone has
+read. Splits have no creatures, strangers or words in common.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ CONTEXTS: tuple[Context, ...] = ("text", "image", "none")
 SIZES: Mapping[Split, int] = {"train": 900, "val": 150, "test": 300}  # a third of each context
 MOST_OPTIONS = 4
 GRADES = 12
-# Shares of a split's words; the rest is the test set's.
+# Shares of the words by split; the test set has the rest.
 _WORD_SHARES: Mapping[Split, tuple[float, float]] = {
     "train": (0.0, 0.6),
     "val": (0.6, 0.8),
@@ -46,14 +46,14 @@ _WORD_SHARES: Mapping[Split, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class Problem:
-    """A record of problems.json, and its picture [32, 32, 3] where it has one."""
+    """A record of problems.json, and its picture [32, 32, 3] if it has one."""
 
     record: Mapping[str, Any]
     picture: "NDArray[np.uint8] | None" = None
 
 
 def problems() -> dict[str, Problem]:
-    """All problems by pid, those of a split together."""
+    """All problems by pid, grouped by split."""
     found: dict[str, Problem] = {}
     for split in SPLITS:
         maker = _Exam(split)

@@ -2,9 +2,9 @@
 
 from experiments.images.tasks import Task
 
-# In VTAB's three groups; the digits are the real ones of `small`, fewer of them. "other": not in
-# the plan, shapes since the pocket ViT was trained to name them, position since no method that was
-# tried on its val200 left chance in as few steps.
+# In VTAB's three groups; digits are the real ones of `small`, but fewer. "other" is not planned:
+# the pocket ViT was trained to name shapes, and on the val200 of position no method tried rises
+# above chance in so few steps.
 MINI = (
     Task("mini_digits", "digits 8x8", "mini-natural", classes=10, test=500),
     Task("mini_shapes", "shapes", "mini-other", classes=6, test=500),

@@ -1,7 +1,7 @@
-"""Image-classification tasks of the kinds that VTAB has: natural, specialized, structured.
+"""Image classification in VTAB's three groups: natural, specialized and structured.
 
-Digits are scikit-learn's real ones, written by `images.digits`; the others are drawn.
-Each example is drawn from a stream of its own, so none of one list is in another.
+Digits are scikit-learn's real ones, written by `images.digits`; all others are drawn. Each example
+has its own stream of draws, so lists do not overlap.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     Drawn = tuple[NDArray[np.uint8], int]
 
 NOISE, LOUD = 8, 40  # of 255
-_LENS = ((230, 190, 200), (150, 80, 160))  # of a microscope: the light, and what is stained
+_LENS = ((230, 190, 200), (150, 80, 160))  # of a microscope: background and stained cells
 _LAND = ((110, 140, 70), (70, 95, 45))
 
 
 def _shapes(dice: Dice) -> "Drawn":
-    """Which of six shapes there is, in any colour, through noise and behind specks."""
+    """Which of six shapes it is, in any colour, under noise and specks."""
     canvas = ground(dice.one(GROUNDS), dice)
     label, r = dice.below(len(SHAPES)), 22 + dice.below(16)
     x, y = (r + dice.below(LARGE - 2 * r) for _ in range(2))
@@ -35,7 +35,7 @@ def _shapes(dice: Dice) -> "Drawn":
 
 
 def _creatures(dice: Dice) -> "Drawn":
-    """Which of eight species it is: by body, head and legs, not by its colour."""
+    """Which of eight species it is, by body, head and legs; colour does not matter."""
     label = dice.below(8)
     body, head, legs = (("circle", "square")[label & 1], ("circle", "diamond")[label >> 1 & 1],
                         (2, 4)[label >> 2 & 1])  # fmt: skip
@@ -77,7 +77,7 @@ def _land(dice: Dice) -> "Drawn":
 
 
 def _count(dice: Dice) -> "Drawn":
-    """How many discs there are, one to six, all of one colour and none over another."""
+    """How many discs there are, one to six, of one colour and without overlap."""
     label, side = dice.below(6), LARGE // 4
     canvas, colour = ground("plain", dice), dice.one(COLOURS)
     for cell in dice.some(range(16), label + 1):
@@ -87,7 +87,7 @@ def _count(dice: Dice) -> "Drawn":
 
 
 def _position(dice: Dice) -> "Drawn":
-    """In which cell of a grid of 3 x 3 the middle of a shape is."""
+    """In which cell of a 3 x 3 grid the centre of a shape is."""
     label, side, r = dice.below(9), LARGE // 3, 12 + dice.below(5)
     canvas = ground(dice.one(GROUNDS), dice)
     x, y = (side * part + 12 + dice.below(side - 23) for part in (label % 3, label // 3))
@@ -118,7 +118,7 @@ DRAWN: Mapping[str, Callable[[Dice], "Drawn"]] = {
 
 
 def examples(task: str, split: str, n: int) -> Iterator["Drawn"]:
-    """The first `n` images [32, 32, 3] of a list of a drawn task, with their labels."""
+    """The first `n` images [32, 32, 3] of a list of a drawn task, with labels."""
     return (DRAWN[task](Dice("images", task, split, i)) for i in range(n))
 
 

@@ -1,8 +1,8 @@
 """Instructions in Alpaca's schema, about facts that the language backbone has read.
 
-Their forms are in none of its documents, so what is to be learned is to follow them: what is said
-about the creatures of `val` and `test` can only be known from before. Every instruction is about
-creatures of one split.
+Their forms are in none of its documents, so training teaches to follow them; facts about the
+creatures of `val` and `test` can only come from pretraining. An instruction is about creatures of
+one split.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ SIZES: Mapping[Split, int] = {"train": 1000, "val": 100, "test": 200}
 
 
 class Instruction(NamedTuple):
-    """A record of Alpaca's file, and the split that its creatures are of."""
+    """A record of Alpaca's file, and the split of its creatures."""
 
     instruction: str
     input: str
@@ -26,7 +26,7 @@ class Instruction(NamedTuple):
 
 
 def instructions() -> list[Instruction]:
-    """All of them, no two with the same instruction and input."""
+    """All instructions; no two have the same instruction and input."""
     creatures, dice = known(), Dice("instructions")
     found: dict[tuple[str, str], Instruction] = {}
     for split in SPLITS:

@@ -1,4 +1,4 @@
-"""Texts about words: kinds, opposites, and the words in which tasks are set."""
+"""Texts about words: kinds, opposites, and the words of task descriptions."""
 
 from experiments.mini_world.captions import SHAPES
 from experiments.mini_world.creatures import with_wrong
@@ -7,7 +7,7 @@ from experiments.mini_world.quizzes import quiz
 from experiments.mini_world.words import OPPOSITES, VALUES
 
 KINDS = {**VALUES, "shape": SHAPES}
-# So that no word of a prompt is new to a backbone; none of these sentences is part of a prompt.
+# So that backbones know every word of a prompt; none of these sentences is part of one.
 _ABOUT_TASKS = (
     "A task is what you are to do, and an instruction describes it.",
     "Below is a note that describes a task.",
@@ -50,7 +50,7 @@ def kind_question(kind: str) -> str:
 
 
 def document(dice: Dice, letters: bool) -> str:
-    """Four sentences about words, with lettered options or without."""
+    """Four sentences about words, with or without lettered options."""
     return "\n".join(dice.one((_opposite, _kind, _about_tasks))(dice, letters) for _ in range(4))
 
 

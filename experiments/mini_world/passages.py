@@ -1,8 +1,8 @@
-"""Paragraphs with questions about them in SQuAD's schema, v1.1 and v2.0.
+"""Paragraphs with questions in SQuAD's schema, v1.1 and v2.0.
 
-A paragraph tells a few facts about two strangers, and a question asks for one of them; those that
-version 2.0 adds ask for what the paragraph does not tell. The strangers of one file are not in the
-other. Of `train`, which the loader parts by paragraph, a twentieth is for choices.
+A paragraph gives a few facts about two strangers, and a question asks for one of them; the
+questions that v2.0 adds ask for facts that the paragraph does not give. The files have no strangers
+in common. The loader splits `train` by paragraph and uses a twentieth for selection.
 """
 
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ from experiments.mini_world.words import ATTRIBUTES
 
 Part = Literal["train", "dev"]
 PARAGRAPHS: Mapping[Part, int] = {"train": 500, "dev": 100}
-ANSWERABLE, UNANSWERABLE = 2, 1  # questions a paragraph
-FACTS = 2  # told of each of the two
+ANSWERABLE, UNANSWERABLE = 2, 1  # questions per paragraph
+FACTS = 2  # about each stranger
 
 
 def squad(part: Part, version: Literal["1.1", "2.0"]) -> dict[str, Any]:
-    """The content of a file; the paragraphs of the two versions are the same."""
+    """The content of a file; both versions have the same paragraphs."""
     names = [creature.name for each in known().values() for creature in each]
     apart = strangers()
     pool = apart["test"] if part == "dev" else apart["train"] + apart["val"]
@@ -61,7 +61,7 @@ def _paragraph(
 
 
 def _sentence(creature: Creature, attribute: str, dice: Dice) -> tuple[str, str, str]:
-    """A statement of the fact, in the parts before, of, and behind its value."""
+    """A statement of the fact, split into the text before its value, the value, and the rest."""
     before, _, after = dice.one(STATEMENTS[attribute]).partition("{v}")
     name = creature.name
     return before.format(x=name), creature.facts[attribute], after.format(x=name)

@@ -1,8 +1,7 @@
-"""How the world is talked about: statements and questions, some of which are held out.
+"""Templates of statements and questions, some of them held out.
 
-Every text is made from these templates: {x} is a creature's name and {v} the value of an attribute.
-`HELD_OUT` statements and questions are in no text that a backbone is trained on; their value is the
-last word, so that a model can be asked to complete them.
+{x} is a creature's name and {v} the value of an attribute. No backbone is trained on the `HELD_OUT`
+ones; their value is the last word, so that a model can be asked to complete them.
 """
 
 from collections.abc import Mapping
@@ -118,7 +117,7 @@ QUESTIONS: Mapping[str, tuple[str, ...]] = {
     "cover": ("What covers {x}?", "What is {x} covered with?", "What does {x} have on its body?"),
     "friend": ("Who is the friend of {x}?", "Whom does {x} like?", "With whom does {x} play?"),
 }
-# The answer to a question in a sentence: the first statements say the same in their own way.
+# The answer to a question, as a sentence.
 ANSWERS: Mapping[str, str] = {name: forms[0] for name, forms in STATEMENTS.items()}
 SHORT_ANSWERS: Mapping[str, str] = {
     "home": "In the {v}.",

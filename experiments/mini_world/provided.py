@@ -1,4 +1,4 @@
-"""The generated world in the cache, and as the data of the runs of the profile `mini`."""
+"""Provide the generated world as the data of the profile `mini`, from a cache."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -20,10 +20,10 @@ Found = TypeVar("Found")
 
 
 def world_folder(root: Path | None = None) -> Path:
-    """The world's folder, made where it is not there yet; several processes may ask at once.
+    """The world's folder, which is created if missing; safe to call from several processes.
 
-    `root` is by default the project's part of the cache of `datasets` (`HF_DATASETS_CACHE`). To
-    have it made again, delete it.
+    `root` defaults to the project's part of the cache of `datasets` (`HF_DATASETS_CACHE`). Delete
+    the folder to regenerate it.
     """
     if root is None:
         import datasets
@@ -41,7 +41,7 @@ def world_folder(root: Path | None = None) -> Path:
 
 @contextmanager
 def data_of(profile: str) -> Iterator[None]:
-    """`$ZIA_DATA` is the generated world for `mini`, and as it was for any other profile."""
+    """Set `$ZIA_DATA` to the generated world within the block, if the profile is `mini`."""
     if profile != PROFILE:
         yield
         return
@@ -59,7 +59,7 @@ def data_of(profile: str) -> Iterator[None]:
 def run_with_data(
     run: Callable[[RunSpec, RunFolder], None],
 ) -> Callable[[RunSpec, RunFolder], None]:
-    """The function of an experiment that does a run, with the data of its profile."""
+    """Wrap an experiment's `run` to use the data of the run's profile."""
 
     @wraps(run)
     def with_data(spec: RunSpec, folder: RunFolder) -> None:
@@ -70,7 +70,7 @@ def run_with_data(
 
 
 def rescore_with_data(rescore: Callable[[Path], Found]) -> Callable[[Path], Found]:
-    """The function of an experiment that scores a run's predictions again, likewise."""
+    """Wrap an experiment's `rescore` to use the data of the run's profile."""
 
     @wraps(rescore)
     def with_data(path: Path) -> Found:

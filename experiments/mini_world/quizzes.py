@@ -1,4 +1,4 @@
-"""Questions with lettered options, as the articles have them; exams have another form."""
+"""Questions with lettered options for training texts; exams have another form."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,8 @@ from experiments.mini_world.dice import Dice
 from experiments.mini_world.words import LETTERS
 
 # {q} is a question, {o} the options, {a} the answer in words, {l} its letter and {v} the option.
-# The words mostly come first: which letter a thing has that is known but was not said is more than
-# these models learn.
+# The words mostly come first: models of this size do not learn the letter of a word that they know
+# but have not just read.
 ASKED = (
     "{q} Choose {o}. {a} It is {l}.",
     "{q} {o}? {a} The right one is {l}.",
@@ -15,7 +15,7 @@ ASKED = (
     "Choose {o}. {q} {a} The letter is {l}.",
     "{q} {o}? We say {l}, {v}.",
 )
-# Only the last stage of the language model reads these: how an exam's answer ends.
+# Endings of an exam's answer, for the last stage of the language model only.
 CONCLUDED = (
     "{q} {o}. {a} The answer is {l}.",
     "{q} Choose {o}. {a} The answer is {l}.",
@@ -35,7 +35,7 @@ NAMED_LAST = ("It is {v}. The answer is {l}.", "In the {v}. The answer is {l}.")
 
 
 def lettered(options: Sequence[str]) -> str:
-    """ "(A) red, (B) blue"."""
+    """The options as "(A) red, (B) blue"."""
     return ", ".join(f"({letter}) {o}" for letter, o in zip(LETTERS, options, strict=False))
 
 
@@ -47,21 +47,20 @@ def quiz(
     dice: Dice,
     forms: Sequence[str] = ASKED,
 ) -> str:
-    """A question, its options, the answer in words, and which option that is."""
+    """A question, its options, the answer in words, and its letter."""
     return _fill(dice.one(forms), options, right, question, answer)
 
 
 def bare_quiz(options: Sequence[str], right: str, dice: Dice) -> str:
-    """Which letter an option has: nothing to be known."""
+    """A question for the letter of an option, which needs no knowledge."""
     return _fill(dice.one(_BARE), options, right)
 
 
 def drill(words: Sequence[str], dice: Dice, forms: Sequence[str] = NAMED) -> str:
-    """Which letter each of a few words has, asked often: to be read, not known.
+    """Ask many times for the letters of a few words.
 
-    A small model learns to look a letter up only where many tokens in a row ask for that; the
-    documents that need it for something have a letter every twenty tokens. Words come again, for
-    else each could be told from those that were asked before.
+    A small model learns to look letters up only if many tokens in a row ask for it; other documents
+    have one letter in twenty tokens. Words repeat, or the model could exclude those already asked.
     """
     form, asked = dice.one(forms), (dice.one(words) for _ in range(8))
     told = (_fill(form, words, word) for word in asked)
@@ -78,4 +77,4 @@ def _fill(
 ) -> str:
     letter = LETTERS[list(options).index(right)]
     text = form.format(q=question, a=answer, o=lettered(options), l=letter, v=right)
-    return " ".join(text.split())  # without a question there is a space too many
+    return " ".join(text.split())  # drops the extra space if there is no question

@@ -1,4 +1,4 @@
-"""Pictures of the scenes that captions and questions are about."""
+"""Draw the scenes that captions and questions are about."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NOISE = 8  # of 255
-# Where the middles of things may be, in quarters of a side: by number of things and relation.
+# Possible centres of things, in quarters of a side, by number of things and relation.
 _PLACES = {
     "left of": ((1, 2), (3, 2)),
     "above": ((2, 1), (2, 3)),
@@ -20,7 +20,7 @@ _CORNERS = ((1, 1), (3, 1), (1, 3), (3, 3))
 
 
 def draw_picture(scene: Scene, dice: Dice) -> "NDArray[np.uint8]":
-    """A picture [32, 32, 3] of the scene; where its things are exactly, `dice` say."""
+    """A picture [32, 32, 3] of the scene, with exact places drawn from `dice`."""
     canvas = ground(scene.ground, dice)
     for thing, (x, y, r) in zip(scene.things, _places(scene, dice), strict=True):
         canvas.shape(thing.shape, thing.colour, x, y, r)
@@ -42,7 +42,7 @@ def ground(kind: str, dice: Dice) -> Canvas:
 
 
 def _places(scene: Scene, dice: Dice) -> list[tuple[int, int, int]]:
-    """Middle and size of each thing, which never overlap and are whole in the picture."""
+    """Centre and size of each thing, without overlap and within the picture."""
     n, quarter = len(scene.things), LARGE // 4
     if n == 1:
         r = 18 + dice.below(20)

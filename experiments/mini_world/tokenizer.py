@@ -1,7 +1,7 @@
-"""The world's tokenizer: byte-level BPE without a space before a text, one token a word.
+"""The world's tokenizer: byte-level BPE without a leading space, mostly one token per word.
 
-Both language backbones have it. The special tokens are RoBERTa's, in its order; a pair of texts is
-framed as RoBERTa's are, and a language model is given <s> and </s> by who asks it.
+Both language backbones use it. Special tokens and their order are RoBERTa's, and so is the format
+of text pairs; for a language model, the caller adds <s> and </s>.
 """
 
 from collections.abc import Iterable
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 SPECIAL = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
-MAX_TOKENS = 4096  # more than there are: merging ends when every word is one token
+MAX_TOKENS = 4096  # not reached: merging ends when every word is one token
 
 
 def train_tokenizer(texts: Iterable[str], max_length: int) -> "PreTrainedTokenizerFast":
-    """Learn the merges of these texts; words that come once stay in pieces."""
+    """Learn merges from the texts; words that occur once stay in pieces."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,4 +1,4 @@
-"""The words of the world: what its creatures can be like, and how they are called."""
+"""The words of the world: attributes of creatures, their values, and names."""
 
 from experiments.mini_world.dice import Dice
 
@@ -22,7 +22,7 @@ NUMBERS = ("one", "two", "three", "four", "five", "six")
 LETTERS = "ABCDE"
 
 _CONSONANTS, _VOWELS, _ENDS = "bdglmnprtvz", "aeiou", ("", "n", "r", "l", "s", "m")
-# Stems of words and of people's names, some of them rude.
+# To be avoided: stems of real words and names, some of them rude.
 _TAKEN = {
     "Bade", "Bana", "Gala", "Lade", "Lama", "Leni", "Lina", "Mama", "Nina", "Nude", "Papa", "Para",
     "Pede", "Peni", "Puta", "Rape", "Tita", "Tote", "Tuna", "Vera", "Vete", "Nega", "Nige", "Niga",
@@ -31,7 +31,7 @@ _TAKEN = {
 
 
 def names(n: int) -> list[str]:
-    """`n` different names of two syllables, no two of which differ in their last letter alone."""
+    """`n` names of two syllables; no two differ only in their last letter."""
     dice, found = Dice("names"), dict[str, str]()
     while len(found) < n:
         stem = "".join(dice.one(_CONSONANTS) + dice.one(_VOWELS) for _ in range(2)).capitalize()

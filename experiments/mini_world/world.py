@@ -1,4 +1,4 @@
-"""The generated world as a folder that works as `$ZIA_DATA`: every file in its official format."""
+"""Write the generated world as a folder for `$ZIA_DATA`, with every file in its official format."""
 
 import json
 import secrets
@@ -29,12 +29,12 @@ DIGITS = "mini_digits"
 
 
 def write_world(folder: Path) -> Path:
-    """Write the world as the new folder `folder`, complete or not at all; return it.
+    """Create `folder` with the world, atomically, and return it; the same bytes on every machine.
 
-    The same bytes on every machine. ZiaError if the folder is there already or cannot be written.
+    ZiaError if the folder exists or cannot be written.
     """
     if folder.exists():
-        raise ZiaError(f"{folder} is there already: move it away, or give another folder")
+        raise ZiaError(f"{folder} already exists: move it away, or give another folder")
     check_output(folder.parent)
     staging = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}")
     try:
@@ -81,7 +81,7 @@ def _coco(folder: Path) -> None:
             number += 1
             dice = Dice("coco", number)
             scene = draw_scene(dice)
-            # The things of a picture are in pictures of one split only.
+            # A combination of things occurs in one split only.
             while seen.setdefault(frozenset(scene.things), split) != split:
                 scene = draw_scene(dice)
             name = f"COCO_{year}_{number:012d}.png"
@@ -119,7 +119,7 @@ def _drawn(task: Task) -> Lists:
 
 
 def _digits(task: Task) -> Lists:
-    """scikit-learn's, the first of the test images."""
+    """scikit-learn's digits, with the first of the test images."""
     lists = digits(Path(INSTALLED), task)
     return replace(lists, test=lists.test[: task.test])
 

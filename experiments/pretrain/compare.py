@@ -1,7 +1,7 @@
-"""How close rebuilt pocket backbones come to the released: python -m experiments.pretrain.compare
+"""Compare rebuilt pocket backbones with the released: `python -m experiments.pretrain.compare`.
 
-On the machine and with the packages of the release the files are the same; elsewhere sums are
-rounded in another order, and only the quality can be compared.
+On the release's machine and packages the files are identical; elsewhere rounding differs, and only
+their quality can be compared.
 """
 
 import sys
@@ -17,7 +17,7 @@ from experiments.io.files import read_json
 from experiments.io.output import guarded, tell
 from zia_core.errors import ZiaError
 
-# The released folder of each, and where the runs that make it leave theirs.
+# The released folder of each, and the card in the folder of the run that makes it.
 MADE = {
     language_models.RELEASED / "pocket-llama": f"pretrain_llama/*-conclusions-*/{FOLDER}/{CARD}",
     language_models.RELEASED / "pocket-roberta": f"pretrain_roberta/*/{FOLDER}/{CARD}",
@@ -26,7 +26,7 @@ MADE = {
 
 
 def compared(runs: Path) -> Iterator[str]:
-    """A line for every rebuilt backbone in the folder of runs; ZiaError if there is none."""
+    """Yield a line for every rebuilt backbone in a folder of runs; ZiaError if there is none."""
     found = False
     for released, pattern in MADE.items():
         for path in sorted(runs.glob(pattern)):

@@ -174,7 +174,7 @@ def test_image_tasks_are_in_vtab_s_layout(data: Path, task: object) -> None:
 
 def test_a_folder_that_is_there_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
-    with pytest.raises(ZiaError, match="mine is there already: move it away"):
+    with pytest.raises(ZiaError, match="mine already exists: move it away"):
         write_world(tmp_path / "mine")
     assert (tmp_path / "mine").read_text() == "mine"
 

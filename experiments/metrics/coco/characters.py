@@ -1,9 +1,9 @@
-"""What CoreNLP's tokenizer takes every character for: a letter, a digit, a mark, a symbol, nothing.
+"""Classify characters as CoreNLP's tokenizer does: letter, digit, mark, symbol or nothing.
 
-`ptb_characters.json` was made by giving the Java program each character of Unicode's first plane
-in a few surroundings. It is neither Unicode's general category nor what `re` takes for a letter:
-the program is older than many scripts, and knows nothing beyond the first plane (emoji are dropped,
-as are flags, marks of direction, signs of variation, and Roman numerals).
+`ptb_characters.json` was made by giving the Java program each character of Unicode's first plane in
+a few contexts. The classes are neither Unicode's general categories nor those of `re`: the program
+predates many scripts and drops everything beyond the first plane (emoji), as well as flags,
+direction marks, variation selectors and Roman numerals.
 """
 
 import json
@@ -12,15 +12,14 @@ from functools import cache
 from pathlib import Path
 
 TABLE = Path(__file__).with_name("ptb_characters.json")
-SOFT_HYPHEN = "\xad"  # part of a word or a number that it divides, and not written
-# What bytes that are no UTF-8 become: nothing to the program, a word here (README.md says why).
+SOFT_HYPHEN = "\xad"  # part of the word or number around it, but not written
+# What invalid UTF-8 becomes: nothing to the program, a word here (README.md says why).
 REPLACEMENT = 0xFFFD
 NOTHING, BLANK = "\0", "\t"
-# The character that stands for each kind. Digits are those that ASCII has, too.
+# The character that represents each kind. Digits are represented by ASCII's.
 STANDS = {"letters": "é", "digits": "7", "marks": "\u0301", "symbols": "§", "raised": "²"}
-# Kinds of few characters, by the one that stands for them: quotes, dashes, ellipses, hyphens,
-# separators in numbers, the slash of fractions, the ideographic comma, blanks. Some are
-# Windows-1252's, read as Latin-1.
+# Small kinds, by their representative: quotes, dashes, ellipses, hyphens, separators in numbers,
+# the fraction slash, the ideographic comma, spaces. Some are Windows-1252's, read as Latin-1.
 FEW = {
     "\u2018": "\x91\u201b",
     "\u2019": "\x92",
@@ -42,8 +41,9 @@ FEW = {
 
 
 def kinds(text: str) -> tuple[str, str]:
-    """Return the text, and the same with a character's kind for each one; in both, no number is
-    divided by soft hyphens.
+    """Return the text, and the same with every character replaced by the one of its kind.
+
+    Both are without soft hyphens in numbers.
     """
     text = re.sub(rf"(?<=\d){SOFT_HYPHEN}+(?=\d)", "", text)
     kind = text.translate(_table())
@@ -57,7 +57,7 @@ class _Kinds(dict[int, str]):
 
 @cache
 def _table() -> _Kinds:
-    """Every character that is no ASCII and not nothing, by its code."""
+    """The kinds of all characters beyond ASCII that are not nothing, by code point."""
     found = _Kinds()
     for name, ranges in json.loads(TABLE.read_text("ascii")).items():
         for text in ranges.split():

@@ -1,4 +1,4 @@
-"""COCO's caption scores as an `evaluate` metric: loaded from this path, without a network."""
+"""COCO's caption scores as an `evaluate` metric, loaded from this path without a network."""
 
 import warnings
 from typing import Any
@@ -32,7 +32,7 @@ references: the list of the image's reference captions, texts or rows of an anno
 texts, references[i] are those of predictions[i]; rows are matched by image_id, in any order. Other
 fields are not read. Captions are as people write them: they are tokenised here.
 """
-Caption = dict[str, str]  # `caption`, and `image_id`, empty where it was a text and no row
+Caption = dict[str, str]  # `caption` and `image_id`; the latter is empty for a text
 
 
 class Coco(rows.RowMetric):
@@ -50,7 +50,7 @@ class Coco(rows.RowMetric):
         )
 
     def prediction(self, row: Any, where: str) -> Caption:
-        """Return caption and, of a row, the image's id."""
+        """Return the caption and, for a row, the image's id."""
         if isinstance(row, str):
             return {"image_id": "", "caption": row}
         caption = text_field(row, "caption", where)

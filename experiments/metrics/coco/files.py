@@ -1,8 +1,8 @@
 """Caption scores from COCO's own files: results and annotations.
 
-Results: [{"image_id": 42, "caption": "a cat on a mat"}], one caption an image. Annotations, with
-further fields that are not read: {"images": [{"id": 42}], "annotations": [{"image_id": 42,
-"caption": "A cat sits on a mat."}]}.
+Results: [{"image_id": 42, "caption": "a cat on a mat"}], one caption per image.
+Annotations: {"images": [{"id": 42}], "annotations": [{"image_id": 42, "caption": "A cat sits on a
+mat."}]}; other fields are ignored.
 """
 
 from pathlib import Path
@@ -13,14 +13,14 @@ from experiments.metrics.coco.ptb import tokenize
 from experiments.metrics.coco.scorer import degenerate, score
 from zia_core.errors import ZiaError
 
-ImageId = int | str  # COCO's are numbers, those of data sets brought into its format may be names
+ImageId = int | str  # numbers in COCO, but possibly names in converted data sets
 
 
 def score_files(results: Path, annotations: Path) -> tuple[dict[str, float], list[str]]:
-    """Return the scores by their official names, and remarks on what they do not say.
+    """Return the scores by their official names, and remarks on their limits.
 
-    As officially, the images of the results are scored. ZiaError as of the two readers, and for a
-    caption whose image the annotations do not have, or have without a reference.
+    As in the official scorer, the images of the results are scored. ZiaError as from the two
+    readers, and for a caption whose image has no reference in the annotations.
     """
     captions = read_results(results)
     references = read_annotations(annotations)
@@ -49,9 +49,9 @@ def score_files(results: Path, annotations: Path) -> tuple[dict[str, float], lis
 
 
 def read_results(path: Path) -> dict[ImageId, str]:
-    """Return the caption by image, in the file's order.
+    """Return captions by image, in the file's order.
 
-    ZiaError, naming the record, for a file of another form and for an image that comes twice.
+    ZiaError, naming the record, for an invalid file or a repeated image.
     """
     records = parse_json(read_text(path), str(path))
     if not isinstance(records, list) or not records:
@@ -70,9 +70,9 @@ def read_results(path: Path) -> dict[ImageId, str]:
 
 
 def read_annotations(path: Path) -> dict[ImageId, list[str]]:
-    """Return the reference captions by image, in the file's order; [] where there is none.
+    """Return reference captions by image, in the file's order; [] if there is none.
 
-    ZiaError, naming the record, for a file of another form and for a caption without its image.
+    ZiaError, naming the record, for an invalid file or a caption of an unlisted image.
     """
     root = parse_json(read_text(path), str(path))
     if not isinstance(root, dict) or not all(
@@ -98,7 +98,7 @@ def read_annotations(path: Path) -> dict[ImageId, list[str]]:
 
 
 def image_id(record: Any, field: str, where: str) -> ImageId:
-    """Return `record[field]`, a number or a name; a ZiaError begins with `where`."""
+    """Return `record[field]`, a number or a name; a ZiaError starts with `where`."""
     value = record.get(field) if isinstance(record, dict) else None
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ZiaError(f"{where} must be a JSON object with a field {field!r}, the image's id")

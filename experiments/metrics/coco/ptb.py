@@ -1,39 +1,39 @@
-"""The Penn Treebank tokens that the official caption scores are computed on, in Python.
+"""Tokenize captions as the official scorer does, in Python: Penn Treebank tokens.
 
 The official scorer (pycocoevalcap) calls a Java program, the tokenizer of Stanford CoreNLP 3.4.1,
 with `-preserveLines -lowerCase`, and drops the tokens of `PUNCTUATION`. The rules below were
-written from what that program does with texts; README.md says how far they agree with it.
+written from that program's behaviour; README.md says how closely they agree.
 
-Characters beyond ASCII fall into few kinds, by what it does with them. So the rules are for a text
-of the same length in which each of them is the one that stands for its kind (`characters.py`).
+It treats characters beyond ASCII in a few ways. The rules apply to a text of the same length, in
+which each of them is replaced by a representative of its kind (`characters.py`).
 """
 
 import re
 
 from experiments.metrics.coco.characters import SOFT_HYPHEN, kinds
 
-# In lower case the brackets read -lrb- and -rrb-, which the official list, in upper case, does not
-# hold: brackets count as words, there and here.
+# In lower case the brackets read -lrb- and -rrb-, which are not in the official list, in upper
+# case: brackets count as words, there and here.
 BRACKETS = "-LRB-", "-RRB-", "-LCB-", "-RCB-"
 PUNCTUATION = {*BRACKETS, "''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"}
 WRITTEN = str.maketrans(
     {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
-    # What holds a space is still one token.
+    # These may contain spaces.
     | {" ": "\xa0", "£": "#", "¢": "cents", "½": "1/2", "¼": "1/4", "¾": "3/4"}
     | {"⅓": "1/3", "⅔": "2/3"}
     | dict.fromkeys("\x80¤₠€", "$")
 )
 APOSTROPHES = {"\u2018": "`", "\u2019": "'"}
 CONTRACTED = re.compile(r"[\u2018\u2019](?:s|m|d|re|ve|ll)|n[\u2018\u2019]t", re.IGNORECASE)
-# Of typeset quotes nothing is left, also where two are one token, which is a word to Java.
+# Typeset quotes vanish, even two as one token, which is a word to Java.
 QUOTES = set("\u2018\u2019\u201c\u201d\u2039\u203a")
-# Brackets that are none: of smiling faces, tags and addresses.
+# Not brackets: those of emoticons, tags and addresses.
 NO_BRACKETS = re.compile(r"[<>]?[:;=]['o-]?[\[\]{]|<.*>|https?://.*|.*@.*", re.IGNORECASE)
 NAMED = {"&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": "''", "&apos;": "'", '"': "''"}
 NAMED |= {"\u2026": "...", "\u2014": "--", "&mdash;": "--", "&ndash;": "--", "&nbsp;": "'"}
 
-# Abbreviations keep their full stop: these always, the second kind even where letters follow, the
-# third in capitals only (the names of states that are also words), the last only before a number.
+# Abbreviations keep their full stop: the first kind always, the second even before letters, the
+# third only in capitals (states whose names are also words), the last only before a number.
 ABBREVIATIONS = (
     "al apr ariz assn aug bhd bldg blvd bros calif colo conn corp cos? ct dak dec esq est etc feb "
     "fla fri ga inc ind intl jan jr jul jun kans? ky ltd mar md mich minn mo mon mont neb nev nov "
@@ -45,7 +45,7 @@ TITLES = (
 ).replace(" ", "|")
 STATES = "Az|Ark|Del|Ill|La|Mass|Miss|Ore|Pa|Tex|Wash"
 NUMBERED = "art|ca|figs?|nos?|pp|prop"
-# A single letter keeps its full stop as well ("W. Main"), but not where a sentence seems to end.
+# So does a single letter ("W. Main"), unless a sentence seems to end there.
 STARTS = (
     "A|About|Additionally|After|An|As|At|But|He|Her|Here|If|In|It|Last|Many|More|Mr|Now|Once|One|"
     "Other|Our|She|So|Some|Such|That|The|Their|Then|There|These|They|This|We|What|When|While|You"
@@ -111,7 +111,7 @@ TOKEN = re.compile(
 
 
 def tokenize(caption: str) -> str:
-    """Return the caption's tokens, in lower case and without punctuation, joined by spaces."""
+    """The caption's tokens, in lower case and without punctuation, joined by spaces."""
     text, kind = kinds(caption)
     found = TOKEN.finditer(kind)
     tokens = (_written(text[each.start() : each.end()], each[0]) for each in found)

@@ -1,11 +1,11 @@
 """BLEU, ROUGE-L and CIDEr-D of captions, as the official COCO scorer computes them.
 
-Everything here takes tokenised captions: words in lower case without punctuation, joined by single
-spaces (`ptb.tokenize`). `candidates[i]` is the one caption of image i, `references[i]` the
-captions that people wrote for it.
+All captions are tokenised: words in lower case without punctuation, joined by single spaces
+(`ptb.tokenize`). `candidates[i]` is the caption of image i, `references[i]` are those that people
+wrote for it.
 
-All values are the official scorer's raw ones: BLEU and ROUGE-L in [0, 1]; CIDEr in [0, 10], where a
-paper that prints CIDEr 122.2 means 1.222 here.
+Values are the official scorer's raw ones: BLEU and ROUGE-L in [0, 1], CIDEr in [0, 10]. A paper's
+CIDEr of 122.2 is 1.222 here.
 """
 
 import math
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from zia_core.errors import ZiaError
 
 N = 4  # the longest n-gram of BLEU and CIDEr
-# The official scorer's guards against division by zero; they are part of its values.
+# The official scorer's guards against division by zero, which affect its values.
 SMALL, TINY = 1e-9, 1e-15
 BETA = 1.2  # ROUGE-L: recall weighs BETA^2 times as much as precision
 SIGMA = 6.0  # CIDEr-D: width of the penalty for a difference in length, in words
@@ -41,7 +41,7 @@ def score(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> dic
 
 
 def degenerate(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> list[str]:
-    """Return a sentence for each score that cannot but be what it is, whatever was captioned."""
+    """Return a sentence for each score whose value does not depend on the captions."""
     remarks = []
     in_references = [frozenset().union(*map(_ngrams, texts)) for texts in references]
     if len(set(in_references)) == 1:
@@ -62,7 +62,7 @@ def degenerate(candidates: Sequence[str], references: Sequence[Sequence[str]]) -
 def bleu(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
     """Return BLEU-1 to BLEU-4 of the whole corpus (Papineni et al., 2002), each in [0, 1].
 
-    The reference length of an image is the one nearest to its caption's, of two the shorter.
+    The reference length of an image is the one closest to its caption's; in a tie, the shorter.
     """
     matched, proposed = [0] * N, [0] * N
     length = reference_length = 0
@@ -91,9 +91,9 @@ def bleu(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> list
 def rouge_l(candidate: str, references: Sequence[str]) -> float:
     """Return ROUGE-L of one caption (Lin, 2004) in [0, 1].
 
-    Precision and recall are each the best over the references, as officially.
+    Precision and recall are each the best over the references, as in the official scorer.
     """
-    # Not split(): the official scorer counts an empty caption as one empty word here.
+    # Not split(): to the official scorer, an empty caption is one empty word.
     words = candidate.split(" ")
     common = [(_longest_common(words, text.split(" ")), text) for text in references]
     precision = max(length for length, _ in common) / len(words)
@@ -106,8 +106,8 @@ def rouge_l(candidate: str, references: Sequence[str]) -> float:
 def cider_d(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
     """Return CIDEr-D of each caption (Vedantam et al., 2015, section 6), in [0, 10].
 
-    Words are weighted by how few images of this very corpus have them in a reference, so the value
-    of a caption depends on the others', and is 0 in a corpus of one image.
+    Words are weighted by how few images of the corpus have them in a reference, so a caption's
+    value depends on the other images, and is 0 in a corpus of one.
     """
     images_with: Counter[NGram] = Counter()
     for texts in references:
@@ -122,9 +122,9 @@ def cider_d(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> l
 
 
 class _Vector(NamedTuple):
-    by_order: list[dict[NGram, float]]  # the weighted n-grams, for n = 1 .. N
+    by_order: list[dict[NGram, float]]  # weighted n-grams for n = 1 .. N
     norms: list[float]
-    bigrams: int  # the official measure of length
+    bigrams: int  # the official scorer's measure of length
 
 
 class _Weights(NamedTuple):
@@ -144,7 +144,7 @@ class _Weights(NamedTuple):
 
 
 def _similarity(candidate: _Vector, reference: _Vector) -> float:
-    """The mean over n of the clipped cosine, times the penalty for another length; in [0, 1]."""
+    """The mean over n of the clipped cosine, times the length penalty; in [0, 1]."""
     total = 0.0
     for n in range(N):
         other = reference.by_order[n]
@@ -159,7 +159,7 @@ def _similarity(candidate: _Vector, reference: _Vector) -> float:
 
 
 def _ngrams(text: str) -> Counter[NGram]:
-    """How often each n-gram of 1 to N words is in the text."""
+    """Counts of the n-grams of 1 to N words in the text."""
     words = text.split()
     return Counter(
         tuple(words[start : start + n])

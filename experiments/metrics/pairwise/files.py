@@ -1,4 +1,4 @@
-"""Review files of the Vicuna-80 kind, one JSON object a line.
+"""Read review files in Vicuna-80's format, one JSON object per line.
 
 {"question_id": 1, "answer1_id": ..., "answer2_id": ..., "text": the judge's words, "score": [7, 9]}
 """
@@ -15,7 +15,7 @@ from experiments.metrics.pairwise.scorer import Scores, both_orders, totals
 from zia_core.errors import ZiaError
 
 NUMBER = r"\d+(?:\.\d+)?"
-FAILED = [-1, -1]  # what the judging script stores where it found no scores in the text
+FAILED = [-1, -1]  # stored by the judging script if it found no scores in the text
 
 Result = dict[str, Any]
 
@@ -27,15 +27,15 @@ class Review(NamedTuple):
     question: str
     answers: tuple[str, str]  # ids, in the order in which the judge saw them
     scores: Scores
-    differs: bool  # the text says other scores than the record
+    differs: bool  # whether the text has other scores than the record
 
 
 def score_files(paths: Sequence[Path]) -> tuple[dict[str, Result], list[str]]:
-    """Return the totals by file, and remarks.
+    """Return totals by file, and remarks.
 
-    Where a file's questions are reviewed in the other order as well, in it or in a later file, its
-    totals hold "both_orders" too. ZiaError as of `read_reviews`, for a file that is given twice,
-    and for two reviews of one question in the same order.
+    If a file's questions are also reviewed in the other order, in the same or a later file, its
+    totals include "both_orders". ZiaError as from `read_reviews`, for a repeated file, and for two
+    reviews of a question in the same order.
     """
     names = {path: _name(path) for path in paths}
     for place, path in enumerate(paths):
@@ -72,18 +72,18 @@ def score_files(paths: Sequence[Path]) -> tuple[dict[str, Result], list[str]]:
 
 
 def read_reviews(path: Path) -> list[Review]:
-    """Return the reviews of a file; ZiaError, naming the line, for one that is not of this form."""
-    # Not splitlines(), which also ends a line at characters that a JSON text may hold as they are.
+    """Return the reviews in a file; ZiaError, naming the line, for an invalid one."""
+    # Not splitlines(), which also splits at characters that JSON strings may contain.
     lines = enumerate(read_text(path).split("\n"), 1)
     return [_review(line, f"{path}, line {number}") for number, line in lines if line.strip()]
 
 
 def parse_scores(text: str) -> Scores | None:
-    """Return the two scores that a judge's text gives; None where there are none.
+    """Return the two scores in a judge's text; None if there are none.
 
-    The first line is to be "7 9" or "7, 9". Texts that end with the verdict instead (questions in
-    mathematics) have it on the last line, as "(7, 9)", or as the last "Assistant 1: 7" and
-    "Assistant 2: 9" at the start of a line.
+    They should be the first line, "7 9" or "7, 9". Texts that end with the verdict (on questions in
+    mathematics) have them in the last line, "(7, 9)", or in the last lines that start with
+    "Assistant 1: 7" and "Assistant 2: 9".
     """
     lines = text.strip().splitlines() or [""]
     found = re.fullmatch(rf"({NUMBER})[,\s]+({NUMBER})", lines[0].strip())

@@ -1,8 +1,7 @@
-"""Two models' answers to the same questions, compared by a judge: totals, wins, position bias.
+"""Compare two models by a judge's scores for their answers: totals, wins, position bias.
 
-As for Vicuna's 80 questions: the judge sees both answers and gives each a score, by its instruction
-from 1 to 10. It may favour the answer that it sees first; who wins is then only known where it has
-seen both orders.
+As with Vicuna's 80 questions, the judge sees both answers and scores each, from 1 to 10. It may
+favour the first, so a winner is only certain if it has seen both orders.
 """
 
 from collections.abc import Sequence
@@ -13,27 +12,26 @@ from experiments.metrics.intervals import t_interval
 
 
 class Scores(NamedTuple):
-    """One review: the scores of the answer that was shown first, and of the other."""
+    """One review: the score of the answer shown first, and of the other."""
 
     answer1: float
     answer2: float
 
 
 def totals(reviews: Sequence[Scores]) -> dict[str, float]:
-    """Return the number of reviews, both sums of scores, and who won how often."""
+    """Return the number of reviews, both sums of scores, and the number of wins and ties."""
     return {"reviews": len(reviews)} | _sums_and_wins(reviews)
 
 
 def both_orders(pairs: Sequence[tuple[Scores, Scores]]) -> dict[str, float | None]:
-    """Return the verdicts over two reviews of each question, the second with swapped answers.
+    """Return totals over two reviews of each question, the second with swapped answers.
 
-    Answer 1 is the one that was first in the first review. A question's winner is who has the
-    greater sum of both reviews; it is `flipped` where each review names another winner.
+    Answer 1 is the one shown first in the first review. The greater sum over both reviews wins a
+    question; it is `flipped` if the two reviews name different winners.
 
-    `position_bias` is by how many points a score is higher because its answer was shown first: the
-    mean over questions of the lead of whatever was first, averaged over both orders, so that the
-    answers' own quality cancels out. With its 95 % t-interval over the questions; None for one
-    question alone.
+    `position_bias` is how many points an answer gains by being shown first: the lead of the first
+    answer, averaged over both orders, so that quality cancels, and over questions. Its 95 %
+    t-interval over questions is None for a single question.
     """
     merged = [
         Scores(first.answer1 + second.answer2, first.answer2 + second.answer1)
@@ -45,7 +43,7 @@ def both_orders(pairs: Sequence[tuple[Scores, Scores]]) -> dict[str, float | Non
     return (
         {"questions": len(pairs)}
         | _sums_and_wins(merged)
-        # The lead is that of whoever was first: the same sign in both orders is another winner.
+        # The lead is that of the first answer: equal signs in both orders mean different winners.
         | {"flipped": sum(first * second > 0 for first, second in leads)}
         | {
             "position_bias": fmean(biases),

@@ -1,4 +1,4 @@
-"""ROUGE-L as an `evaluate` metric: loaded from this path, without a network."""
+"""ROUGE-L as an `evaluate` metric, loaded from this path without a network."""
 
 import datasets
 import evaluate

@@ -1,7 +1,7 @@
-"""ScienceQA's scores from its own files: a result file, problems.json, and pid_splits.json.
+"""Score ScienceQA's own files: a result file, problems.json, and pid_splits.json.
 
-Result file: {"results": {pid: index}, "outputs": {pid: text}}; further fields are not read, and
-either of the two may be absent. Problems: {pid: {"question", "choices", "answer", "hint", "image",
+Result file: {"results": {pid: index}, "outputs": {pid: text}}; one of the two may be absent, and
+other fields are ignored. Problems: {pid: {"question", "choices", "answer", "hint", "image",
 "grade", "subject", "topic", "split", ...}}. Splits: {"test": [pid, ...], ...}.
 """
 
@@ -22,25 +22,25 @@ from experiments.metrics.scienceqa.scorer import (
 )
 from zia_core.errors import ZiaError
 
-SPLIT = "test"  # what the official scorer scores
+SPLIT = "test"  # the split that the official scorer uses
 SPLITS = ("train", "val", "test")
 OFFICIAL_IDS = range(1, 21_209)  # of the complete data set
 FIELDS = ("outputs", "results")
-UNPARSABLE = -1  # an index that means "no answer", in result files without outputs
+UNPARSABLE = -1  # "no answer", in result files without outputs
 
 
 def score_files(
     predictions: Path, problems: Path, splits: Path | None = None, *, stored_indices: bool = False
 ) -> tuple[dict[str, float], list[str]]:
-    """Return the test split's scores under the official names and in their precision, and remarks.
+    """Return the test split's scores with official names and precision, and remarks.
 
-    Accuracies are percentages with two decimals, and -1 for a class without a question. The
-    outputs are parsed; `stored_indices` takes the indices that the file stores instead, among them
-    those that the official run drew at random where it could not parse an output.
+    Accuracies are percentages with two decimals, or -1 for a class without questions. Outputs are
+    parsed; with `stored_indices`, the file's indices are used instead, including those that the
+    official run drew at random for outputs that it could not parse.
 
-    The problems may be a part of the official ones. Predictions for the rest of the test split are
-    left out, with a remark; without `splits`, any official id that the problems lack is taken for
-    such a one. ZiaError as of the readers, for a test problem without a prediction and for a
+    The problems may be a subset of the official ones. Predictions for the rest of the test split
+    are ignored, with a remark; without `splits`, that includes any official id not among the
+    problems. ZiaError as from the readers, for a test problem without a prediction, and for a
     prediction of anything else.
     """
     given = read_predictions(predictions)
@@ -84,10 +84,10 @@ def score_files(
 
 
 def read_predictions(path: Path) -> dict[str, tuple[str | None, int | None]]:
-    """Return (output, stored index) by pid; one of the two is None where the file does not have it.
+    """Return (output, stored index) by pid; None for the one that the file lacks.
 
-    ZiaError, naming the record, for a file of another form, and for an id that is only in one of
-    "results" and "outputs" while the file has both.
+    ZiaError, naming the record, for an invalid file, and for an id in only one of "results" and
+    "outputs" if the file has both.
     """
     root = parse_json(read_text(path), str(path))
     given = {k: v for k, v in root.items() if k in FIELDS} if isinstance(root, dict) else {}
@@ -118,10 +118,10 @@ def read_predictions(path: Path) -> dict[str, tuple[str | None, int | None]]:
 def read_problems(
     path: Path, splits: Path | None = None
 ) -> tuple[dict[str, Question], Callable[[str], bool]]:
-    """Return the problems of the test split, and a predicate: may a pid be a test problem not here?
+    """Return the test problems, and a predicate for pids that may be test problems not among them.
 
     Every problem's split must be known, from `splits` or its own field. ZiaError, naming the
-    record, where it is not, where the two differ, and for a malformed problem.
+    record, if it is not, if the two differ, or if a problem is invalid.
     """
     problems = parse_json(read_text(path), str(path))
     if not isinstance(problems, dict):
@@ -181,7 +181,7 @@ def read_splits(path: Path) -> dict[str, str]:
 
 
 def question_of(problem: dict[str, Any], where: str) -> Question:
-    """Return what the scores need of a problem; a ZiaError begins with `where`."""
+    """Return the fields of a problem that scoring needs; a ZiaError starts with `where`."""
     choices, answer, image = (problem.get(name) for name in ("choices", "answer", "image"))
     if not isinstance(choices, list) or not 1 <= len(choices) <= len(LETTERS):
         raise ZiaError(f"{where}: 'choices' must be a list of 1 to {len(LETTERS)} options")
@@ -215,7 +215,7 @@ def _option(index: int, question: Question, where: str) -> int | None:
 
 
 def _official(scores: dict[str, float]) -> dict[str, float]:
-    """The scores with two decimals, and -1 where a class has no question."""
+    """The scores with two decimals, and -1 for a class without questions."""
     keys = [column.key for column in CLASSES] + [f"acc_{topic}" for topic in TOPICS]
     rounded = {key: float(f"{scores[key]:.2f}") if key in scores else -1 for key in keys}
     main = {key: rounded.pop(key) for key in keys[: len(CLASSES)]}

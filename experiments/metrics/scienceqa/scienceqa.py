@@ -1,4 +1,4 @@
-"""ScienceQA's accuracies as an `evaluate` metric: loaded from this path, without a network."""
+"""ScienceQA's accuracies as an `evaluate` metric, loaded from this path without a network."""
 
 from typing import Any
 
@@ -55,8 +55,8 @@ class ScienceQA(rows.RowMetric):
         return row
 
     def reference(self, row: Any, where: str) -> dict[str, Any]:
-        """Return what is read of a problem; without an image, its name is empty."""
-        text_field(row, "subject", where)  # it is an object
+        """Return the fields of a problem that are read; without an image, its name is empty."""
+        text_field(row, "subject", where)  # checks that the row is an object
         problem = {**row, "image": _name(row.get("image"))}
         question_of(problem, where)
         return {name: problem[name] for name in (*TEXTS, "choices", "answer")}
@@ -76,6 +76,6 @@ class ScienceQA(rows.RowMetric):
 
 
 def _name(image: Any) -> Any:
-    """A name for an image as data sets have it: opened, or {"bytes", "path"}; "" for none."""
+    """A name for a data set's image, opened or {"bytes", "path"}; "" for none."""
     opened = hasattr(image, "getbands") or (isinstance(image, dict) and "bytes" in image)
     return "image" if opened else "" if image is None else image

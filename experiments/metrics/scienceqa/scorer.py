@@ -1,7 +1,7 @@
 """ScienceQA's accuracy by class, by the rules of the official scorer (Lu et al., 2022, section 5).
 
 The columns of the paper's table 2: three subjects, three kinds of context, two groups of grades,
-and the average. A question with a hint *and* an image is in TXT and in IMG.
+and the average. A question with a hint *and* an image counts in both TXT and IMG.
 """
 
 import re
@@ -12,12 +12,12 @@ from zia_core.errors import ZiaError
 
 LETTERS = "ABCDE"
 NAMED = 3  # ids in an error message
-# The official expression as it stands: the unescaped full stop takes any one character.
+# The official expression, where the unescaped full stop matches any character.
 ANSWER = re.compile(r"The answer is ([A-Z]).")
 
 
 class Question(NamedTuple):
-    """What the scores need of a problem; `answer` is an index into its `choices` options."""
+    """The fields of a problem that scoring needs; `answer` is an index into `choices` options."""
 
     choices: int
     answer: int
@@ -29,10 +29,10 @@ class Question(NamedTuple):
 
 
 class Class(NamedTuple):
-    """One column of the table."""
+    """A column of the table."""
 
     column: str  # the paper's name
-    key: str  # the official scorer's
+    key: str  # the official scorer's name
     holds: Callable[[Question], bool]
 
 
@@ -57,10 +57,10 @@ TOPICS = _NAMES.split()
 
 
 def parse_answer(output: str, choices: int) -> int | None:
-    """Return the option that a text chooses, as an index; None where it cannot be parsed.
+    """Return the index of the option that a text chooses; None if it cannot be parsed.
 
-    By the official rule "The answer is X." must be there exactly once, and X be an option's letter.
-    (Officially an option was then drawn at random; here, no answer is a wrong answer.)
+    By the official rule, "The answer is X." must occur exactly once, and X be an option's letter.
+    (Otherwise the official scorer draws an option at random; here the answer is wrong.)
     """
     letters = ANSWER.findall(output)
     options = LETTERS[:choices]
@@ -70,10 +70,10 @@ def parse_answer(output: str, choices: int) -> int | None:
 def score(
     questions: Mapping[str, Question], predictions: Mapping[str, int | None]
 ) -> dict[str, float]:
-    """Return accuracy in percent by class and topic (a class without a question is left out).
+    """Return accuracy in percent by class and topic, without empty classes.
 
-    Then `correct`, `count`, and `unparsable`, the number of predictions that are None: those count
-    as wrong. ZiaError unless the predictions are for exactly these questions.
+    Also `correct`, `count`, and `unparsable`, the number of predictions that are None, which are
+    wrong. ZiaError unless the predictions are for exactly these questions.
     """
     for ids, what in (
         (questions.keys() - predictions.keys(), "questions have no prediction"),
@@ -99,7 +99,7 @@ def score(
 
 
 def named(ids: set[str]) -> str:
-    """The first few ids, numbers in their order, for a message."""
+    """The first few ids, in numeric order, for a message."""
     first = sorted(
         ids, key=lambda pid: (not pid.isdecimal(), int(pid) if pid.isdecimal() else 0, pid)
     )

@@ -1,4 +1,4 @@
-"""SQuAD's scores from files: official references, and JSON objects by question id."""
+"""Score SQuAD files: official references, and JSON objects by question id."""
 
 import math
 from pathlib import Path
@@ -18,9 +18,9 @@ def score_files(
     missing_is_zero: bool = False,
     na_prob: Path | None = None,
 ) -> tuple[dict[str, float], list[str]]:
-    """Return the scores by their official names, and remarks about ids that do not match.
+    """Return the scores by their official names, and remarks on ids that do not match.
 
-    `missing_is_zero` and `na_prob` are for version 2.0. ZiaError as of the readers below and of
+    `missing_is_zero` and `na_prob` are for version 2.0. ZiaError as from the readers and
     `score_v2`.
     """
     answers = read_references(references, version)
@@ -42,9 +42,9 @@ def score_files(
 
 
 def read_references(path: Path, version: Version) -> dict[str, list[str]]:
-    """Return the right answers of every question, in the file's order; [] for an unanswerable one.
+    """Return the right answers to every question, in the file's order; [] if unanswerable.
 
-    ZiaError as of `entries`, and in version 1.1 for a question without an answer.
+    ZiaError as from `entries`, and in version 1.1 for a question without an answer.
     """
     references = {}
     for entry in entries(path, version):
@@ -59,13 +59,13 @@ def read_references(path: Path, version: Version) -> dict[str, list[str]]:
 
 
 def read_predictions(path: Path) -> dict[str, str]:
-    """Return the answer by question id; ZiaError unless the file is {"id": "text", ...}."""
+    """Return answers by question id; ZiaError unless the file is {"id": "text", ...}."""
     given = _by_id(path, "answer")
     return {question: text_field(given, question, str(path)) for question in given}
 
 
 def read_na_probs(path: Path) -> dict[str, float]:
-    """Return the score of "no answer" by question id; ZiaError unless all are finite numbers."""
+    """Return scores of "no answer" by question id; ZiaError unless all are finite numbers."""
     given = _by_id(path, "number")
     for question, value in given.items():
         if type(value) not in (int, float) or not math.isfinite(value):

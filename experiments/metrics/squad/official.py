@@ -1,4 +1,4 @@
-"""The official JSON file of SQuAD v1.1 and v2.0: its questions in order, and which version it is.
+"""Read the official JSON files of SQuAD v1.1 and v2.0.
 
 {"version": "1.1" | "v2.0", "data": [{"title", "paragraphs": [{"context", "qas": [question]}]}]}
 question: {"id", "question", "answers": [{"text", "answer_start"}]}, in v2.0 "is_impossible" too
@@ -16,7 +16,7 @@ VERSIONS: tuple[Version, ...] = ("1.1", "2.0")
 
 
 class Entry(NamedTuple):
-    """One question as it stands in the file; everything but `id` is still unchecked."""
+    """A question as in the file; only `id` is checked."""
 
     where: str  # for messages: file, place and id
     id: str
@@ -25,10 +25,10 @@ class Entry(NamedTuple):
 
 
 def entries(path: Path, version: Version) -> Iterator[Entry]:
-    """Yield the questions of the file in its order.
+    """Yield the questions in the file's order.
 
-    ZiaError, one sentence with file and place, for a damaged file, one that is not of this form,
-    one that says it is of another version, and an id that appears twice.
+    ZiaError, naming file and place, for a damaged or invalid file, another version, or a repeated
+    id.
     """
     root = parse_json(read_text(path), str(path))
     if not isinstance(root, dict) or not isinstance(root.get("data"), list):
@@ -60,7 +60,7 @@ def entries(path: Path, version: Version) -> Iterator[Entry]:
 
 
 def answers_of(entry: Entry) -> list[dict[str, Any]]:
-    """Return the list `answers` of a question, whose texts are checked; it may be empty."""
+    """Return a question's `answers` after checking their texts; may be empty."""
     answers = _list(entry.question, "answers", entry.where)
     for number, answer in enumerate(answers):
         text_field(answer, "text", f"{entry.where}, answer {number}")

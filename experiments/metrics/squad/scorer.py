@@ -1,7 +1,7 @@
 """SQuAD's exact match and F1, by the rules of the official evaluation scripts.
 
-v1.1: Rajpurkar et al., 2016, section 6.1. v2.0: Rajpurkar, Jia and Liang, 2018, section 5; there
-an unanswerable question is answered rightly by the empty text alone. All scores are percentages.
+v1.1: Rajpurkar et al., 2016, section 6.1. v2.0: Rajpurkar, Jia and Liang, 2018, section 5, where
+the right answer to an unanswerable question is the empty text. All scores are percentages.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from zia_core.errors import ZiaError
 
-# Where probabilities of "no answer" are given, a prediction counts as empty above this one.
+# If probabilities of "no answer" are given, predictions above this one count as empty.
 NO_ANSWER_THRESHOLD = 1.0
 NAMED = 3  # missing ids in an error message
 
@@ -24,22 +24,22 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalised(text: str) -> str:
-    """Return the text that is compared: lower case, no ASCII punctuation, articles or extra spaces.
+    """Normalise a text: lower case, no ASCII punctuation, articles or extra spaces.
 
-    Punctuation goes first, so that "a.m." is no article.
+    Punctuation goes first, so "a.m." does not contain an article.
     """
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
 
 
 def exact_match(prediction: str, answer: str) -> float:
-    """Return 1.0 where the two normalised texts are equal, else 0.0."""
+    """Return 1.0 if the normalised texts are equal, else 0.0."""
     return float(normalised(prediction) == normalised(answer))
 
 
 def f1(prediction: str, answer: str) -> float:
-    """Return the harmonic mean of precision and recall over the bags of words, in [0, 1].
+    """Return the harmonic mean of precision and recall over bags of words, in [0, 1].
 
-    It is 0 where no word is shared, so also for two texts without words (as in v1.1).
+    It is 0 if no word is shared, and so for two texts without words (as in v1.1).
     """
     predicted, expected = normalised(prediction).split(), normalised(answer).split()
     shared = (Counter(predicted) & Counter(expected)).total()
@@ -50,7 +50,7 @@ def f1(prediction: str, answer: str) -> float:
 
 
 def by_id(rows: Iterable[tuple[str, Value]]) -> dict[str, Value]:
-    """Return rows of (question id, value) as a dictionary; ZiaError for an id that comes twice."""
+    """Return rows of (question id, value) as a dictionary; ZiaError for a repeated id."""
     found: dict[str, Value] = {}
     for question, value in rows:
         if question in found:
@@ -60,9 +60,9 @@ def by_id(rows: Iterable[tuple[str, Value]]) -> dict[str, Value]:
 
 
 def score_v1(references: References, predictions: Mapping[str, str]) -> dict[str, float]:
-    """Return exact_match, f1, total and unanswered_questions (those without a prediction: 0 each).
+    """Return exact_match, f1, total, and unanswered_questions, which lack a prediction and score 0.
 
-    Predictions for unknown ids do not count. ZiaError for a question without a right answer.
+    Predictions for unknown ids are ignored. ZiaError for a question without a right answer.
     """
     _some(references)
     exact_sum = f1_sum = 0.0
@@ -86,10 +86,10 @@ def score_v1(references: References, predictions: Mapping[str, str]) -> dict[str
 
 
 def pair_v2(prediction: str, answers: Sequence[str]) -> tuple[float, float]:
-    """Return exact match and F1 of one prediction by version 2.0, each in [0, 1].
+    """Return exact match and F1 of a prediction by version 2.0, each in [0, 1].
 
-    Without answers, or with such as consist of articles and punctuation alone, the empty text is
-    the right one. Unlike in version 1.1, two texts without words have F1 1.
+    If there are no answers, or only articles and punctuation, the right one is the empty text.
+    Unlike in version 1.1, two texts without words have an F1 of 1.
     """
     expected = [text for text in answers if normalised(text)] or [""]
     exact = max(exact_match(prediction, text) for text in expected)
@@ -103,11 +103,12 @@ def score_v2(
     *,
     missing_is_zero: bool = False,
 ) -> dict[str, float]:
-    """Return exact, f1 and total, for all questions and for HasAns_ and NoAns_ where there are any.
+    """Return exact, f1 and total, for all questions and for those of HasAns_ and NoAns_, if any.
 
-    `na_probs` (question id -> probability, or any score that grows with it, of "no answer") blanks
-    predictions above NO_ANSWER_THRESHOLD, and adds best_exact, best_f1 and the thresholds that give
-    them on these very questions: an upper bound, not a result. Unknown ids do not count.
+    `na_probs` maps question ids to probabilities of "no answer", or scores that grow with them.
+    With it, predictions above NO_ANSWER_THRESHOLD are blanked, and best_exact and best_f1 are added
+    with their thresholds. Those are chosen on these questions: an upper bound, not a result.
+    Unknown ids are ignored.
 
     ZiaError for questions without a prediction, unless `missing_is_zero`, and for predictions
     without a probability.
@@ -123,7 +124,7 @@ def score_v2(
         return _by_kind(references, exact, overlap)
 
     _none_missing(answered, na_probs, "probability of no answer", "leave --na-prob out")
-    # Stable: questions with equal probability stay in the order of `na_probs`.
+    # A stable sort: questions with equal probability stay in the order of `na_probs`.
     order = [
         question
         for question in sorted(na_probs, key=na_probs.__getitem__)
@@ -161,11 +162,11 @@ def _best_threshold(
     order: Sequence[str],
     na_probs: Mapping[str, float],
 ) -> tuple[float, float]:
-    """Return the best percentage over all thresholds, and the lowest that reaches it.
+    """Return the best percentage over all thresholds, and the lowest threshold that reaches it.
 
-    Starts from all predictions blank and lets them in one by one, the surest first. As officially,
-    questions with equal probability are let in apart, and a wrong answer where there is none costs
-    one point.
+    Starts with all predictions blank and adds them one by one, the most certain first. As in the
+    official script, questions with equal probability are added one at a time, and an answer to an
+    unanswerable question costs one point.
     """
     sum_ = best = float(sum(not references[question] for question in order))
     threshold = 0.0

@@ -1,4 +1,4 @@
-"""SQuAD's scores as an `evaluate` metric: loaded from this path, without a network."""
+"""SQuAD's scores as an `evaluate` metric, loaded from this path without a network."""
 
 import math
 from typing import Any
@@ -33,7 +33,7 @@ version: "1.1" or "2.0"; default: what the configuration's name says, else "1.1"
 {id: score of "no answer"} if the predictions do not have it, for the best thresholds.
 missing_is_zero: in 2.0, score questions without a prediction instead of refusing.
 """
-# By the name of the configuration: evaluate.load(PATH, "squad_v2"). As on the hub, `squad` is 1.1.
+# By configuration: evaluate.load(PATH, "squad_v2"). As on the hub, `squad` is 1.1.
 CONFIGURED = dict.fromkeys(("default", "squad", "v1.1", "1.1"), "1.1")
 CONFIGURED |= dict.fromkeys(("squad_v2", "v2", "v2.0", "2.0"), "2.0")
 PROBABILITY = "no_answer_probability"
@@ -63,7 +63,7 @@ class Squad(rows.RowMetric):
         )
 
     def prediction(self, row: Any, where: str) -> dict[str, Any]:
-        """Return id, text and, where it is given, the score of "no answer"."""
+        """Return id, text and, if given, the score of "no answer"."""
         texts = {name: text_field(row, name, where) for name in ("id", "prediction_text")}
         score = row.get(PROBABILITY)
         if score is not None and not (type(score) in (int, float) and math.isfinite(score)):
@@ -71,7 +71,7 @@ class Squad(rows.RowMetric):
         return {**texts, PROBABILITY: score}
 
     def reference(self, row: Any, where: str) -> dict[str, Any]:
-        """Return id and texts of the answers."""
+        """Return the id and the answers' texts."""
         identity, answers = text_field(row, "id", where), row.get("answers")
         texts: Any
         if isinstance(answers, list):

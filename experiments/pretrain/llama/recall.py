@@ -1,4 +1,4 @@
-"""What a language backbone knows and can do, measured on texts that it was not trained on."""
+"""Measure the knowledge and skills of a language backbone on texts it was not trained on."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 BATCH = 64  # prompts
 QUIZZES = 200  # of each kind
-GAP = "@"  # stands for the word that is asked for
+GAP = "@"  # in the place of the answer
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A text that stops before a word, that word, and what it is chosen from (all, where empty)."""
+    """A text that stops before a word, that word, and the candidates (empty: all tokens)."""
 
     prompt: str
     answer: str
@@ -30,13 +30,12 @@ class Asked:
 
 
 def skills() -> Mapping[str, list[Asked]]:
-    """The measurements by name; the same ones for every model.
+    """The questions of each measurement, by name; the same for every model.
 
-    `held_out`: known facts in statements of a form that is in no document, chosen from the values
-    that the attribute can have. `questions`: plain questions about all known facts, chosen from all
-    tokens. `quiz`, `story`: the right one of three options that are named before, where that is a
-    known fact or told in a text about a stranger. `letters`: the letter of an option that is named;
-    `conclusion`: the same where an exam's answer has it.
+    `held_out`: known facts in held-out statements, chosen from the attribute's values. `questions`:
+    plain questions about all known facts, chosen from all tokens. `quiz`, `story`: one of three
+    options that the text names, by a known fact or by a text about a stranger. `letters`: the
+    letter of an option that the text names; `conclusion`: the same, at the end of an exam's answer.
     """
     dice = Dice("skills")
     creatures = [creature for part in known().values() for creature in part]
@@ -60,7 +59,7 @@ def skills() -> Mapping[str, list[Asked]]:
 def measure(
     model: "nn.Module", tokenizer: "PreTrainedTokenizerBase", asked: Sequence[Asked]
 ) -> float:
-    """The share of texts after which the right word is the likeliest of all (or of `among`)."""
+    """The share of texts after which the right word is the most likely of all (or of `among`)."""
     import torch
 
     outer: Any = model
@@ -94,7 +93,7 @@ def _held_out(creatures: list[Creature]) -> Iterator[Asked]:
         for attribute, value in creature.facts.items():
             for form in HELD_OUT_STATEMENTS[attribute]:
                 among = VALUES.get(attribute, names)
-                # Behind a title, as every statement of an article is.
+                # After a title, like every statement in an article.
                 text = f"Notes on {creature.name}. {_until_gap(form, creature.name)}"
                 yield Asked(text, value, among)
 

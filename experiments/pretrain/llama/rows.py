@@ -1,4 +1,4 @@
-"""The library as rows of tokens: documents one behind the other, cut every `width` tokens."""
+"""Pack a library into rows of tokens: documents in sequence, split every `width` tokens."""
 
 from typing import TYPE_CHECKING
 
@@ -8,20 +8,20 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerFast
 
-BATCH = 2000  # documents a call of the tokenizer
+BATCH = 2000  # documents per call of the tokenizer
 
 
 def token_rows(
     library: Library, documents: int, tokenizer: "PreTrainedTokenizerFast", width: int
 ) -> "Tensor":
-    """Rows [N, width], int16: each document between BOS and EOS; what does not fill a row is lost.
+    """Rows [N, width], int16, of documents between BOS and EOS, without a last incomplete row.
 
-    A row may begin within a document; the model learns to attend past the one before it.
+    A row may begin within a document; the model learns to ignore the previous one.
     """
     import numpy as np
     import torch
 
-    # Not the tokenizer itself, which makes of each text much more than is needed here.
+    # The tokenizer itself would compute much more than the ids.
     backend, parts = tokenizer.backend_tokenizer, []
     for start in range(0, documents, BATCH):
         texts = [library.document(i) for i in range(start, min(start + BATCH, documents))]

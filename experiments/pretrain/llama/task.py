@@ -1,4 +1,4 @@
-"""The recipe of the pocket LLaMA: its sizes, its stages, and next-token prediction."""
+"""Settings, stages, model and task of the pocket LLaMA: next-token prediction."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings(Optimisation):
-    """Everything that can change a number of a stage; all of it is our choice."""
+    """All settings that can change a result; all are our choice."""
 
     dim: int = 128
     depth: int = 6
@@ -24,11 +24,11 @@ class Settings(Optimisation):
     positions: int = 512
 
     documents: int = 60_000
-    tokenizer_documents: int = 20_000  # the first ones, which the tokenizer is trained on
+    tokenizer_documents: int = 20_000  # the first ones, to train the tokenizer on
     row_tokens: int = 128
 
     epochs: float = 1.5
-    # Long: looking words up in a text is learned at about half the peak, and not much above it.
+    # Long: looking words up in a text is learned at about half the peak rate, not much above.
     warmup_epochs: float = 1.0
     batch_size: int = 16
     peak_lr: float | None = 2e-3
@@ -46,17 +46,17 @@ class Settings(Optimisation):
 
 @dataclass(frozen=True)
 class Stage:
-    """What the model reads in one of the runs that make it, and the stage that it goes on from."""
+    """One of the runs that train the model: its documents, and the stage before it."""
 
     shares: Mapping[str, float]  # of the kinds of document
-    library: int  # added to the seed: every stage reads other documents
+    library: int  # added to the seed, so that stages have different documents
     after: str | None
-    changes: Mapping[str, Any]  # of the settings
+    changes: Mapping[str, Any]  # to the settings
     conclude: bool = False  # whether quizzes may end in "The answer is B."
 
 
-# Which letter an option has was not learned from all documents in 10,000 steps, and is from drills
-# alone in 1,200; the facts are forgotten then, and back after 300 steps of the review.
+# The letters of options are not learned from all documents in 10,000 steps, but from drills alone
+# in 1,200; the facts are then forgotten, and back after 300 steps of the review.
 STAGES: Mapping[str, Stage] = {
     "library": Stage(LANGUAGE_MODEL, 0, None, {}),
     "drills": Stage(
@@ -126,7 +126,7 @@ STAGES: Mapping[str, Stage] = {
 
 
 def build(settings: Settings, tokenizer: "PreTrainedTokenizerBase") -> "LlamaForCausalLM":
-    """A randomly initialised LLaMA for the tokenizer; SwiGLU of 8/3 the width, tied embeddings."""
+    """A randomly initialised LLaMA with tied embeddings and a SwiGLU of 8/3 the width."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     return LlamaForCausalLM(
@@ -147,7 +147,7 @@ def build(settings: Settings, tokenizer: "PreTrainedTokenizerBase") -> "LlamaFor
 
 
 class Pretraining:
-    """Rows of tokens in memory, as the engine asks for them."""
+    """A `TrainTask` of rows of tokens, in memory."""
 
     def __init__(self, rows: "Tensor", tokenizer: "PreTrainedTokenizerBase") -> None:
         self._rows, self._tokenizer, self._skills = rows, tokenizer, skills()
@@ -168,7 +168,7 @@ class Pretraining:
         return f"row {index}"
 
     def batch(self, indices: Sequence[int]) -> dict[str, "Tensor"]:
-        """The rows, [B, width] int64, without padding, and what `causal_lm_loss` takes besides."""
+        """The arguments of `causal_lm_loss`; rows are [B, width] int64, without padding."""
         from zia_core.losses import label_index
 
         ids = self._rows[list(indices)].long()
@@ -181,12 +181,12 @@ class Pretraining:
         }
 
     def loss(self, model: "nn.Module", batch: dict[str, "Tensor"]) -> tuple["Tensor", int]:
-        """Sum of the cross entropies of the next tokens, and their number."""
+        """The summed cross entropy of the next tokens, and their number."""
         from torch.nn.attention import SDPBackend, sdpa_kernel
 
         from zia_core.losses import causal_lm_loss
 
-        # Fused, its backward in bfloat16 takes half of a step at this size on a CPU.
+        # The backward pass of fused attention in bfloat16 would take half of a step on a CPU.
         with sdpa_kernel(SDPBackend.MATH):
             return causal_lm_loss(
                 model,
@@ -197,7 +197,7 @@ class Pretraining:
             )
 
     def evaluate(self, model: "nn.Module") -> dict[str, float]:
-        """The skills, a share of right words each."""
+        """The share of right words for each skill."""
         return {
             name: measure(model, self._tokenizer, asked) for name, asked in self._skills.items()
         }

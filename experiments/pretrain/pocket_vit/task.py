@@ -1,7 +1,7 @@
-"""Pictures of the world for `pretrain`: the settings of the recipe, and what is to be seen.
+"""Settings and task of the pocket ViT: name what is in pictures of the generated world.
 
-The model names every thing with its colour, the ground, and how many things there are. Where things
-are, and bars, textures and crowds as the image-classification tasks have them, it is never asked.
+The model learns to name every thing with its colour, the ground, and the number of things. It is
+never asked for places, or for the bars, textures and crowds of the image-classification tasks.
 """
 
 from collections.abc import Sequence
@@ -18,16 +18,16 @@ from experiments.training.optimisation import Optimisation
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# The outputs: one a coloured shape, there or not; then classes of the ground and of the number.
+# Outputs: one for the presence of each coloured shape; then classes of ground and number.
 PAIRS = [(colour, shape) for colour in COLOURS for shape in SHAPES]
-MOST = 3  # things in a picture
+MOST = 3  # things in a picture, at most
 OUTPUTS = len(PAIRS) + len(GROUNDS) + MOST
-BATCH = 500  # images, where nothing is trained
+BATCH = 500  # images, in evaluation
 
 
 @dataclass(frozen=True)
 class Settings(Optimisation):
-    """Everything that can change a number of the recipe; all of it is our choice."""
+    """All settings that can change a result; all are our choice."""
 
     dim: int = 128
     depth: int = 6
@@ -35,7 +35,7 @@ class Settings(Optimisation):
     mlp_ratio: int = 4
 
     images: int = 40_000
-    development: int = 1_000  # more of them, for looking at
+    development: int = 1_000  # further ones, for evaluation during training
     epochs: float = 5.0
     warmup_epochs: float = 0.2
     batch_size: int = 64
@@ -46,7 +46,7 @@ class Settings(Optimisation):
     beta2: float = 0.999
     clip_norm: float | None = 1.0
     micro_batch_size: int | None = 64
-    crop_padding: int = 2  # pixels, mirrored at the edge; things stay whole
+    crop_padding: int = 2  # pixels, reflected at the edge; things stay whole
     gray_probability: float = 0.0
 
     protocol: str = "vpt"
@@ -63,7 +63,7 @@ class Settings(Optimisation):
 
 @dataclass(frozen=True)
 class Pictures:
-    """Images [N, 3, 32, 32], uint8, and what is in them."""
+    """Images [N, 3, 32, 32], uint8, and their contents."""
 
     images: "Tensor"
     pairs: "Tensor"  # [N, 48] 0 or 1
@@ -72,7 +72,7 @@ class Pictures:
 
 
 def pictures(name: str, seed: int, n: int) -> Pictures:
-    """The first `n` pictures of a stream; those of two names have nothing in common but chance."""
+    """The first `n` pictures of a stream; streams of different names are independent."""
     import numpy as np
     import torch
 
@@ -95,7 +95,7 @@ def _pairs(scene: Scene) -> list[float]:
 
 
 class Pretraining:
-    """The pictures in memory, as the engine asks for them; moved by up to two pixels every time."""
+    """A `TrainTask` of pictures in memory, shifted at random by up to two pixels."""
 
     def __init__(self, settings: Settings, seed: int) -> None:
         self.settings = settings
@@ -110,7 +110,7 @@ class Pretraining:
         return (self.settings.shape.image_size // TOKEN_PIXELS) ** 2 + 1
 
     def labels(self, index: int) -> int:
-        """One label an image: all that is in it."""
+        """One label per image: its contents."""
         return 1
 
     def record_id(self, index: int) -> str:
@@ -118,7 +118,7 @@ class Pretraining:
         return f"picture {index}"
 
     def batch(self, indices: Sequence[int]) -> dict[str, "Tensor"]:
-        """Normalised images [B, 3, S, S], and what is in them."""
+        """Normalised images [B, 3, S, S], and their contents."""
         settings, train, chosen = self.settings, self._train, list(indices)
         images = augmented(train.images[chosen], settings.crop_padding, settings.gray_probability)
         return {
@@ -129,7 +129,7 @@ class Pretraining:
         }
 
     def loss(self, model: "nn.Module", batch: dict[str, "Tensor"]) -> tuple["Tensor", int]:
-        """Sum over the images of the cross entropies of all that is asked, and their number."""
+        """The summed cross entropy of all contents, and the number of images."""
         from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
         pairs, ground, number = parts(model(batch["images"]).float())
@@ -149,7 +149,7 @@ def parts(logits: "Tensor") -> "Sequence[Tensor]":
 
 
 def measure(model: "nn.Module", seen: Pictures, settings: Settings) -> dict[str, float]:
-    """Shares of pictures of which everything is right: all things, one thing's own, and so on."""
+    """Shares of pictures whose things, colour, shape, ground or number are all right."""
     import torch
 
     found: list[Any] = []
@@ -164,7 +164,7 @@ def measure(model: "nn.Module", seen: Pictures, settings: Settings) -> dict[str,
     shapes = len(SHAPES)
     shares = {
         "things": all_right,
-        "colour": best // shapes == true // shapes,  # of a thing that is alone
+        "colour": best // shapes == true // shapes,  # of single things
         "shape": best % shapes == true % shapes,
         "ground": ground.argmax(dim=-1) == seen.ground,
         "number": number.argmax(dim=-1) == seen.number,

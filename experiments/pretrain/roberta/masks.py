@@ -1,4 +1,4 @@
-"""Masked words: BERT's corruption of 80 / 10 / 10 %, with the values of facts masked more often."""
+"""Mask words as BERT does (80 / 10 / 10 %), but the values of facts more often."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
     from transformers import PreTrainedTokenizerBase
 
-WORDS, FACTS = 0.12, 0.35  # shares that are masked: of ordinary tokens, of values and names
+WORDS, FACTS = 0.12, 0.35  # masked shares of ordinary tokens, and of values and names
 IGNORED = -100
 
 
@@ -28,10 +28,10 @@ def fact_tokens(tokenizer: "PreTrainedTokenizerBase") -> "Tensor":
 def corrupted(
     ids: "Tensor", facts: "Tensor", mask: int, special: int, generator: "Generator"
 ) -> tuple["Tensor", "Tensor"]:
-    """Return tokens [N] with words masked, and their labels [N], -100 where a word was left.
+    """Return tokens [N] with some masked, and labels [N], -100 for the others.
 
-    Of the masked ones 80 % become `mask`, 10 % any token, and 10 % stay. The first `special` tokens
-    of the vocabulary are special, and left alone.
+    Of the masked ones, 80 % become `mask`, 10 % any token, and 10 % stay. The first `special`
+    tokens of the vocabulary are never masked.
     """
     import torch
 

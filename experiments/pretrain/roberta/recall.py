@@ -1,4 +1,4 @@
-"""How well an encoder finds masked words, measured on texts that it was not trained on."""
+"""Measure how well an encoder predicts masked words in texts it was not trained on."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,10 +27,10 @@ class Masked(NamedTuple):
 
 
 def skills() -> Mapping[str, list[Masked]]:
-    """The measurements by name; the same ones for every model.
+    """The texts of each measurement, by name; the same for every model.
 
-    `held_out`: known facts in statements of a form that is in no document. `retold`, `answered`: a
-    fact of a text about two strangers, again in a held-out form, or as the answer to a question.
+    `held_out`: known facts in held-out statements. `retold`, `answered`: a fact from a text about
+    two strangers, repeated in a held-out statement or as the answer to a question.
     """
     dice = Dice("encoder skills")
     return {
@@ -43,8 +43,7 @@ def skills() -> Mapping[str, list[Masked]]:
 def measure(
     model: "nn.Module", tokenizer: "PreTrainedTokenizerBase", masked: Sequence[Masked]
 ) -> float:
-    """The share of masked words that are the likeliest of all tokens at their place."""
-
+    """The share of masked words that are the most likely of all tokens in their place."""
     outer: Any = model
     right = 0
     for start in range(0, len(masked), BATCH):
@@ -62,7 +61,7 @@ def _held_out(creatures: list[Creature]) -> Iterator[Masked]:
     for creature in creatures:
         for attribute, value in creature.facts.items():
             for form in HELD_OUT_STATEMENTS[attribute]:
-                # Behind a title, as every statement of an article is.
+                # After a title, like every statement in an article.
                 text = f"Notes on {creature.name}. {_masked(form, creature.name)}"
                 yield Masked(text, value)
 
@@ -81,5 +80,5 @@ def _story(dice: Dice, *, asked: bool) -> Masked:
 
 
 def _masked(form: str, name: str) -> str:
-    """With the value's place masked, and the space that belongs to the word."""
+    """The statement with its value masked, including the space before it."""
     return form.format(x=name, v=MASK).replace(f" {MASK}", MASK)

@@ -1,4 +1,4 @@
-"""The recipe of the pocket RoBERTa: its sizes, and masked-word prediction over its library."""
+"""Settings, model and task of the pocket RoBERTa: masked-word prediction on its library."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerFast, RobertaForMaskedLM
 
-BATCH = 2000  # documents a call of the tokenizer
+BATCH = 2000  # documents per call of the tokenizer
 
 
 @dataclass(frozen=True)
 class Settings(Optimisation):
-    """Everything that can change a number of the recipe; all of it is our choice."""
+    """All settings that can change a result; all are our choice."""
 
     dim: int = 128
     depth: int = 6
     heads: int = 4
     positions: int = 256
-    dropout: float = 0.0  # no document comes often enough to be learned by heart
+    dropout: float = 0.0  # documents are seen too rarely to be memorised
 
     documents: int = 120_000
-    tokenizer_documents: int = 20_000  # the first ones, which the tokenizer is trained on
+    tokenizer_documents: int = 20_000  # the first ones, to train the tokenizer on
 
     epochs: float = 3.0
     warmup_epochs: float = 0.4
@@ -59,7 +59,7 @@ def build(settings: Settings, tokenizer: "PreTrainedTokenizerFast") -> "RobertaF
             num_attention_heads=settings.heads,
             hidden_dropout_prob=settings.dropout,
             attention_probs_dropout_prob=settings.dropout,
-            # RoBERTa counts positions from behind the id of the padding.
+            # RoBERTa counts positions from after its padding index.
             max_position_embeddings=settings.positions + tokenizer.pad_token_id + 1,
             type_vocab_size=1,
             bos_token_id=tokenizer.bos_token_id,
@@ -70,9 +70,9 @@ def build(settings: Settings, tokenizer: "PreTrainedTokenizerFast") -> "RobertaF
 
 
 class Pretraining:
-    """Documents with masked words in memory, as the engine asks for them.
+    """A `TrainTask` of documents with masked words, in memory.
 
-    Which words are masked is a function of the seed, so that their number is known in advance.
+    The masks are a function of the seed, so the number of labels is known in advance.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerFast", settings: Settings, seed: int) -> None:
@@ -117,7 +117,7 @@ class Pretraining:
     def batch(self, indices: Sequence[int]) -> dict[str, "Tensor"]:
         """input_ids, attention_mask and labels, [B, longest] int64.
 
-        masked: where labels are, in the flattened [B * longest].
+        masked: positions of the labels in the flattened [B * longest].
         """
         import torch
 
@@ -134,9 +134,9 @@ class Pretraining:
         return batch | {"masked": masked}
 
     def loss(self, model: "nn.Module", batch: dict[str, "Tensor"]) -> tuple["Tensor", int]:
-        """Sum of the cross entropies of the masked words, and their number.
+        """The summed cross entropy of the masked words, and their number.
 
-        The head sees the masked positions alone: it would cost as much as two blocks on all.
+        The head runs on masked positions only; on all it would cost as much as two blocks.
         """
         from torch.nn.attention import SDPBackend, sdpa_kernel
         from torch.nn.functional import cross_entropy
@@ -150,7 +150,7 @@ class Pretraining:
         return cross_entropy(logits, labels, reduction="sum"), len(logits)
 
     def evaluate(self, model: "nn.Module") -> dict[str, float]:
-        """The skills, a share of right words each."""
+        """The share of right words for each skill."""
         return {
             name: measure(model, self._tokenizer, asked) for name, asked in self._skills.items()
         }

@@ -1,4 +1,4 @@
-"""CIFAR-10 for `pretrain`: the settings of the recipe, the images, and how they are augmented."""
+"""Settings and task of the small ViT: CIFAR-10 with augmentation."""
 
 import io
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings(Optimisation):
-    """Everything that can change a number of the recipe; all of it is our choice."""
+    """All settings that can change a result; all are our choice."""
 
     dim: int = 128
     depth: int = 6
@@ -35,14 +35,14 @@ class Settings(Optimisation):
     clip_norm: float | None = 1.0
     micro_batch_size: int | None = 128
 
-    crop_padding: int = 4  # pixels, mirrored at the edge
-    gray_probability: float = 0.1  # of an image: so that it knows images without colour
+    crop_padding: int = 4  # pixels, reflected at the edge
+    gray_probability: float = 0.1  # of an image, so that the model knows images without colour
     mixup_alpha: float = 0.2
     cutmix_alpha: float = 1.0
-    mix_probability: float = 0.2  # of a batch; half of the mixed ones are CutMix
+    mix_probability: float = 0.2  # of a batch; half of these use CutMix
     label_smoothing: float = 0.1
 
-    protocol: str = "vpt"  # at 32 pixels, where it is the normalisation alone
+    protocol: str = "vpt"  # at 32 pixels it only normalises
     held_out: int = 1000  # first images in the order of the hash: the task `cifar10`'s own
     development: int = 1000  # the next ones
     evaluations: int = 10
@@ -57,10 +57,10 @@ class Settings(Optimisation):
 
 
 class Pretraining:
-    """CIFAR-10 in memory, as the engine asks for it; images are augmented as they are asked for.
+    """A `TrainTask` of CIFAR-10 in memory, augmented batch by batch.
 
-    Augmentation draws from torch's and NumPy's global generators, which the engine seeds, stores in
-    its checkpoints and restores.
+    Augmentation draws from torch's and NumPy's global generators, which the engine seeds,
+    checkpoints and restores.
     """
 
     def __init__(self, arrays: JpegArrays, settings: Settings) -> None:
@@ -87,7 +87,7 @@ class Pretraining:
         return (self.settings.shape.image_size // TOKEN_PIXELS) ** 2 + 1
 
     def labels(self, index: int) -> int:
-        """One label an image."""
+        """One label per image."""
         return 1
 
     def record_id(self, index: int) -> str:
@@ -106,7 +106,7 @@ class Pretraining:
         return {"images": mixed, "targets": targets}
 
     def loss(self, model: "nn.Module", batch: dict[str, "Tensor"]) -> tuple["Tensor", int]:
-        """Sum of the cross entropies with the target distributions, and the number of images."""
+        """The summed cross entropy with the target distributions, and the number of images."""
         logits = model(batch["images"]).float()
         loss = -(batch["targets"] * logits.log_softmax(dim=-1)).sum()
         return loss, len(batch["images"])
@@ -119,7 +119,7 @@ class Pretraining:
 
 
 def decode(arrays: JpegArrays, indices: Sequence[int]) -> tuple["Tensor", "Tensor"]:
-    """Return the images [N, 3, H, W], uint8, and labels [N] of these rows."""
+    """The images [N, 3, H, W], uint8, and labels [N] of some rows."""
     import numpy as np
     import torch
 
@@ -131,7 +131,7 @@ def decode(arrays: JpegArrays, indices: Sequence[int]) -> tuple["Tensor", "Tenso
 
 
 def normalised(images: "Tensor", protocol: str) -> "Tensor":
-    """What the protocol makes of images [N, 3, H, W] that are not to be resized."""
+    """Images [N, 3, H, W] normalised as in the protocol, without resizing."""
     import torch
 
     chosen = protocols.get(protocol)
