@@ -266,7 +266,7 @@ def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
         "write_report([pathlib.Path(sys.argv[1])], pathlib.Path(sys.argv[2]))"
     )
     environment = os.environ | {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "PYTHONHASHSEED": "7"}
-    environment |= {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment |= {"PYTHONPATH": str(Path(__file__).parents[3])}
     subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "elsewhere"), str(tmp_path / "again")],
         env=environment,

@@ -149,7 +149,7 @@ def test_bytes_depend_on_neither_order_nor_locale_nor_time_zone(
         "write_tables([pathlib.Path(sys.argv[1])], pathlib.Path(sys.argv[2]))"
     )
     environment = os.environ | {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "PYTHONHASHSEED": "7"}
-    environment |= {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONUTF8": "0"}
+    environment |= {"PYTHONPATH": str(Path(__file__).parents[3]), "PYTHONUTF8": "0"}
     subprocess.run(
         [sys.executable, "-c", program, str(copied), str(tmp_path / "out")],
         env=environment,

@@ -8,8 +8,8 @@ from experiments.report import formats
 from experiments.report.document import markdown
 from experiments.report.runs import read_runs
 from experiments.report.tables.write import document
+from tests.report.claims.test_claims import NOISE, verdicts
 from tests.report.run_folders import lines_of, write_run
-from tests.report.test_claims import NOISE, verdicts
 
 
 def write_losses(root: Path, method: str, loss: float | None, seeds: int = 5) -> None:
