@@ -50,7 +50,7 @@ RESULT_FIELDS: dict[str, Any] = {
     "train_seconds": float,  # of the optimiser steps
     "tokens_per_s": float | None,  # of training, without padding; None if nothing is trained
     "peak_memory_bytes": int | None,  # of training
-    "train_loss_first": float | None,
+    "train_loss_first": float | None,  # of step 1; `training.result` has the mean of a tenth
     "train_loss_last": float | None,
     "val_loss_start": float,  # nats per response token
     "val_loss": float,

@@ -53,7 +53,8 @@ class BackboneRecipe:
             "steps": int,
             **({"tokens": int} if self.counts_tokens else {}),  # repeated ones included
             "train_seconds": float,
-            "train_loss_first": float | None,
+            "train_loss_first": float
+            | None,  # of step 1; `training.result` has the mean of a tenth
             "train_loss_last": float | None,
             **dict.fromkeys(self.measured, float),
             "weights_bytes": int,
