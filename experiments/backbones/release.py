@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.backbones.language_models import no_progress_bars
+from experiments.backbones.weights import CARD, WEIGHTS, no_progress_bars
 from experiments.io.files import sha256_file, write_errors
 from zia_core.errors import ZiaError
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FOLDER = "backbone"  # in the folder of the run that trained it
-WEIGHTS, CARD = "model.safetensors", "card.json"
 MAX_BYTES = 8_000_000  # of the weights
 
 

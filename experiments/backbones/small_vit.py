@@ -1,7 +1,7 @@
-"""A small pre-norm ViT of our own, and the folder in which its weights are released.
+"""A small pre-norm ViT of our own, and the files its weights are released in.
 
-It is a timm VisionTransformer for 32 x 32 images, trained on CIFAR-10 by `pretrain`. It stands in
-where ViT-B/16 would be too slow; it is not an ImageNet-21k model and its rows say so.
+It is a timm VisionTransformer for 32 x 32 images, trained by `pretrain` on CIFAR-10 or, smaller,
+on the generated world. It stands in where ViT-B/16 is too slow, and tables say so.
 """
 
 import json
@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+from experiments.backbones.weights import CARD, WEIGHTS
 from experiments.io.files import read_json, sha256_file
 from zia_core.errors import ZiaError
 from zia_core.validation import conform_fields
@@ -18,14 +19,13 @@ from zia_core.validation import conform_fields
 if TYPE_CHECKING:
     from timm.models import VisionTransformer
 
-WEIGHTS, CARD = "model.safetensors", "card.json"
 MAX_BYTES = 6_000_000  # of a released weight file
-TOKEN_PIXELS = 8  # a side of the square of pixels behind a token
+TOKEN_PIXELS = 8  # the side of the square of pixels that becomes a token
 
 
 @dataclass(frozen=True)
 class ViTShape:
-    """Sizes of the model; each of the (image_size / 8)^2 tokens is of `dim` channels."""
+    """The sizes of the model; each of the (image_size / 8)^2 tokens has `dim` channels."""
 
     dim: int = 128
     depth: int = 6
@@ -36,12 +36,12 @@ class ViTShape:
 
 
 def build(shape: ViTShape) -> "VisionTransformer":
-    """A randomly initialised model: input [B, 3, S, S], output [B, classes].
+    """A randomly initialised model: input (B, 3, S, S), output (B, classes).
 
     Instead of one 8 x 8 patch projection, three 3 x 3 convolutions, two of stride 2, and a 2 x 2
     projection make the tokens (Xiao et al. 2021, "Early convolutions help transformers see
-    better"): a small ViT then needs far fewer epochs, and 16 tokens do. They have no batch norm,
-    whose statistics would go on changing in a frozen backbone that is in train mode.
+    better"): a small ViT then needs far fewer epochs, and 16 tokens are enough. There is no batch
+    norm, whose statistics would go on changing in a frozen backbone in train mode.
     """
     from timm.layers.hybrid_embed import HybridEmbed
     from timm.models import VisionTransformer
@@ -83,7 +83,7 @@ def write_weights(model: "VisionTransformer", path: Path) -> None:
 
 
 def card(shape: ViTShape, weights: Path, facts: Mapping[str, Any]) -> str:
-    """Return the text of the card that lies beside `weights`: shape, hash, and `facts`."""
+    """The text of the card beside `weights`: shape, hash, and `facts`."""
     described = {"shape": asdict(shape), "sha256": sha256_file(weights), **facts}
     return json.dumps(described, indent=2, allow_nan=False) + "\n"
 

@@ -1,12 +1,11 @@
-"""Text encoders of BERT's and RoBERTa's kind with a new head for question answering."""
+"""Load encoders like BERT and RoBERTa with a new head for question answering."""
 
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from experiments.backbones.language_models import Backbone, no_progress_bars, one_sentence, source
-from experiments.harness.provenance import weights_fingerprint
+from experiments.backbones.weights import Source, located, no_progress_bars
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
@@ -14,50 +13,49 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 HEAD = "qa_outputs"
-# What a checkpoint may have besides the encoder: heads of the tasks it was trained on, a pooler,
-# which span prediction does not use, and a constant that old checkpoints store.
+# A checkpoint may also have heads of the tasks it was trained on, a pooler, which span prediction
+# does not use, and a constant that old checkpoints store.
 _LEFT_BEHIND = re.compile(
     r"(cls|lm_head|classifier|score|qa_outputs)\..*|(\w+\.)?(pooler\..*|embeddings\.position_ids)"
 )
 
 
 def load_for_question_answering(
-    backbone: Backbone,
+    backbone: Source,
     dtype: "torch.dtype",
     device: str,
     *,
     seed: int,
     hidden_dropout: float | None = None,
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", dict[str, str]]:
-    """Load an encoder and put a new head [C, 2] on it: the logits of start and end.
+    """Load an encoder with a new head (C, 2) for the logits of start and end.
 
     Args:
-        backbone: one of `backbones.BACKBONES` with an encoder.
+        backbone: one of `language_models.BACKBONES` that is an encoder.
         dtype: of all weights.
-        device: where they go.
-        seed: of the head, drawn as the encoder's own weights once were: N(0, initializer_range^2),
-            and zero for its bias. A head in the checkpoint is not used.
-        hidden_dropout: in place of the encoder's own on its hidden states.
+        device: of the model.
+        seed: of the head, which is drawn like the encoder's own weights, N(0,
+            initializer_range^2), with a bias of zero. A head in the checkpoint is not used.
+        hidden_dropout: replaces the encoder's own dropout of hidden states.
 
     Returns:
         The model in eval mode, the tokenizer, and the SHA-256 of every weight file by its name.
 
     Raises:
-        ZiaError: the weights are neither here nor to be had from the hub, are damaged, or are not
-            those of the encoder that config.json describes.
+        ZiaError: as in `weights.located`, or the weights are not those of the encoder that
+            config.json describes.
     """
     from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
-    with one_sentence(backbone):
-        where, options, files = source(backbone)
-        options = options | {"trust_remote_code": False}  # nor asked about
-        tokenizer = AutoTokenizer.from_pretrained(where, **options)
+    with located(backbone) as found:
+        options: dict[str, Any] = {"trust_remote_code": False}
+        tokenizer = AutoTokenizer.from_pretrained(found.folder, **options)
         if hidden_dropout is not None:
-            options = options | {"hidden_dropout_prob": hidden_dropout}
+            options["hidden_dropout_prob"] = hidden_dropout
         with no_progress_bars(), _no_report():
             model: Any
             model, report = AutoModelForQuestionAnswering.from_pretrained(
-                where,
+                found.folder,
                 dtype=dtype,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # refused below, in one sentence
@@ -65,10 +63,10 @@ def load_for_question_answering(
             )
     _check(backbone, report)
     _draw_head(model, seed)
-    return model.to(device).eval(), tokenizer, weights_fingerprint(files)
+    return model.to(device).eval(), tokenizer, found.fingerprint()
 
 
-def _check(backbone: Backbone, report: dict[str, Any]) -> None:
+def _check(backbone: Source, report: dict[str, Any]) -> None:
     misfits = {
         "lacks": [name for name in report["missing_keys"] if not name.startswith(f"{HEAD}.")],
         "has too much": [
@@ -92,7 +90,7 @@ def _few(names: Iterable[str]) -> str:
 
 
 def _draw_head(model: Any, seed: int) -> None:
-    """From a generator of its own, so that it depends on no other draw, and on no library's."""
+    """Draw it from its own generator, so that it depends on no other draw and no library."""
     import torch
 
     head = getattr(model, HEAD)
@@ -106,7 +104,7 @@ def _draw_head(model: Any, seed: int) -> None:
 
 @contextmanager
 def _no_report() -> Iterator[None]:
-    """The library's table of missing and unexpected weights: here it is an error or nothing."""
+    """Hide transformers' table of missing and unexpected weights: `_check` refuses them."""
     from transformers.utils import logging
 
     before = logging.get_verbosity()

@@ -1,12 +1,17 @@
-"""The hub, asked from one place: a process that has not reached it once asks it no more.
+"""Ask the hub from one place: a process that failed to reach it once stops asking.
 
-Left alone, its clients try six times, for half a minute, at every file that is asked for.
+Left alone, its clients try six times, for half a minute, for every file.
 """
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from experiments.data.files import DATA_VARIABLE, where_looked
+from zia_core.errors import ZiaError
 
 ATTEMPT_S = 10.0
 _first = threading.Lock()
@@ -15,10 +20,10 @@ _has_answered = False
 
 @contextmanager
 def asked() -> Iterator[None]:
-    """A block in which the hub's clients fetch something; all that asks the hub is in one.
+    """A block in which the hub's clients fetch something; all of their calls are in one.
 
-    Where the hub does not answer one short request, which comes before the first block of a
-    process, or fails in a block, clients find from then on only what is in their caches.
+    A short request comes before the first block of a process. If the hub does not answer it, or
+    fails in a block, clients use only their caches from then on.
     """
     _try_once()
     try:
@@ -27,6 +32,26 @@ def asked() -> Iterator[None]:
         if _is_away(error):
             _give_up()
         raise
+
+
+def rows(what: str, file: str, name: str, revision: str, split: str) -> Iterable[Any]:
+    """The rows of a data set at the hub.
+
+    ZiaError if it cannot be loaded: `what` and `file` say what is missing from $ZIA_DATA.
+    """
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+
+    try:
+        with asked():
+            found: Iterable[Any] = load_dataset(name, revision=revision, split=split)
+    except (OSError, DatasetsError) as error:  # the hub's connection errors are OSErrors
+        raise ZiaError(
+            f"no {what} data: {where_looked(file)}, and the hub's {name} cannot be loaded "
+            f"({type(error).__name__}); put {Path(file).name} into the folder "
+            f"{Path(file).parent}/ of ${DATA_VARIABLE}, or connect to the network"
+        ) from error
+    return found
 
 
 def _try_once() -> None:
@@ -47,10 +72,10 @@ def _try_once() -> None:
 
 
 def _is_away(error: BaseException) -> bool:
-    """Whether an error is of the connection.
+    """Whether an error is the connection's.
 
-    It is not where the hub says a word of its own, such as that it has no file of that name, nor
-    where a file on this machine cannot be written.
+    Not if the hub itself answered, say that it has no such file, nor if a local file cannot be
+    written.
     """
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -63,7 +88,7 @@ def _is_away(error: BaseException) -> bool:
 
 
 def _give_up() -> None:
-    """Put the clients into the mode of `HF_HUB_OFFLINE=1`, which they read when imported."""
+    """Set the clients to `HF_HUB_OFFLINE=1`, which they only read when imported."""
     from huggingface_hub import constants
 
     constants.HF_HUB_OFFLINE = True

@@ -1,4 +1,4 @@
-"""How an encoder's own files say that its images are prepared."""
+"""Read an encoder's preprocessing from its own files."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ PREPROCESSOR = "preprocessor_config.json"
 
 
 def timm_protocol(config: dict[str, Any], name: str) -> Protocol:
-    """What `pretrained_cfg` in the `config.json` of a timm model says. Resized bicubically."""
+    """The protocol of `pretrained_cfg` in a timm model's config.json, with bicubic resizing."""
     pretrained = config.get("pretrained_cfg", {})
     return Protocol(
         name.rpartition("/")[2].partition("@")[0],
@@ -25,7 +25,7 @@ def timm_protocol(config: dict[str, Any], name: str) -> Protocol:
 
 
 def transformers_protocol(folder: Path) -> Protocol:
-    """What `preprocessor_config.json` beside a transformers model says. Resized bicubically."""
+    """The protocol of a transformers model's preprocessor_config.json, with bicubic resizing."""
     path = folder / PREPROCESSOR
     given = read_json(path)
     size, crop = given.get("size", 224), None

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from experiments.images.encoders import Encoder
+from experiments.images.encoder import Encoder
 from experiments.images.image_files import READING, read_rgb
 from experiments.io.files import canonical_json, replacing, sha256_file, write_json_atomic
 from zia_core.errors import ZiaError

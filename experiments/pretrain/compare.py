@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments.backbones import language_models
-from experiments.backbones import vision_models as image_backbones
-from experiments.backbones.release import CARD, FOLDER
+from experiments.backbones.release import FOLDER
+from experiments.backbones.weights import CARD, RELEASED
 from experiments.harness.provenance import PROJECT
 from experiments.io.files import read_json
 from experiments.io.output import guarded, tell
@@ -19,9 +18,9 @@ from zia_core.errors import ZiaError
 
 # The released folder of each, and the card in the folder of the run that makes it.
 MADE = {
-    language_models.RELEASED / "pocket-llama": f"pretrain_llama/*-conclusions-*/{FOLDER}/{CARD}",
-    language_models.RELEASED / "pocket-roberta": f"pretrain_roberta/*/{FOLDER}/{CARD}",
-    image_backbones.RELEASED / "pocket-vit": f"pretrain_pocket_vit/*/{CARD}",
+    RELEASED / "pocket-llama": f"pretrain_llama/*-conclusions-*/{FOLDER}/{CARD}",
+    RELEASED / "pocket-roberta": f"pretrain_roberta/*/{FOLDER}/{CARD}",
+    RELEASED / "pocket-vit": f"pretrain_pocket_vit/*/{CARD}",
 }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from experiments.backbones import release, small_vit
+from experiments.backbones.weights import CARD, WEIGHTS
 from experiments.harness.experiment import Estimate, Experiment
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
@@ -194,7 +195,7 @@ class LanguageRelease:
         self, folder: RunFolder, tokenizer: "PreTrainedTokenizerBase", auto_class: Any
     ) -> None:
         self.folder = folder.path / release.FOLDER
-        self.weights = self.folder / release.WEIGHTS
+        self.weights = self.folder / WEIGHTS
         self._tokenizer, self._auto_class = tokenizer, auto_class
 
     def write(self, model: Any) -> None:
@@ -214,12 +215,12 @@ class VisionRelease:
     """`model.safetensors` and `card.json` of a ViT."""
 
     def __init__(self, folder: RunFolder, shape: small_vit.ViTShape, device: str) -> None:
-        self.weights = folder.path / small_vit.WEIGHTS
+        self.weights = folder.path / WEIGHTS
         self._folder, self._shape, self._device = folder, shape, device
 
     def write(self, model: Any) -> None:
         """Write the model in bfloat16."""
-        with self._folder.writing(small_vit.WEIGHTS) as path:
+        with self._folder.writing(WEIGHTS) as path:
             small_vit.write_weights(model, path)
 
     def read(self) -> Any:
@@ -228,5 +229,5 @@ class VisionRelease:
 
     def write_card(self, facts: Mapping[str, Any]) -> None:
         """Write `card.json`."""
-        with self._folder.writing(small_vit.CARD) as path:
+        with self._folder.writing(CARD) as path:
             path.write_text(small_vit.card(self._shape, self.weights, facts), encoding="utf-8")

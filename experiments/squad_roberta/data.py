@@ -1,7 +1,7 @@
 """SQuAD v1.1 and v2.0: the official JSON in `$ZIA_DATA`, or the hub; and their validation split.
 
-The dev sets serve as test sets (the official ones are hidden), so nothing may be chosen on them:
-5 % of the training paragraphs are held out for choices, by a hash of their text alone.
+The dev sets serve as test sets (the official ones are hidden), so nothing may be chosen on them: a
+hash of the text holds out 5 % of the training paragraphs for choices.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from experiments.data import hub
-from experiments.data.files import DATA_VARIABLE, official_file, text_field, where_looked
+from experiments.data.files import official_file, text_field, where_looked
 from experiments.io.files import canonical_json
 from experiments.metrics.squad.official import Entry, Version, answers_of, entries
 from zia_core.errors import ZiaError
@@ -27,7 +27,7 @@ HUB_SPLITS: dict[Part, str] = {"train": "train", "dev": "validation"}
 
 
 class Answer(NamedTuple):
-    """An answer and where it begins, in characters of the context."""
+    """An answer and its first character in the context."""
 
     text: str
     start: int
@@ -35,7 +35,7 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question about a paragraph; without answers, it cannot be answered from it."""
+    """One question about a paragraph; an unanswerable one has no answers."""
 
     id: str
     text: str
@@ -44,21 +44,21 @@ class Question:
 
     @property
     def split(self) -> Split:
-        """The part of the training data that the question is in: that of its paragraph.
+        """The part of the training data that the question's paragraph is in.
 
-        So no text is in both parts, and a paragraph is in the same part in v1.1 and v2.0.
+        No text is in both parts, and a paragraph is in the same part in v1.1 and v2.0.
         """
         percent = int(hashlib.sha256(self.context.encode()).hexdigest()[:16], 16) % 100
         return "validation" if percent < 5 else "train"
 
     @property
     def digest(self) -> str:
-        """Hex digits that tell this question, with context and answers, from any other."""
+        """The SHA-256 of the question with its context and answers, in hex."""
         return hashlib.sha256(self.as_json.encode()).hexdigest()
 
     @property
     def as_json(self) -> str:
-        """All of it in one line, always the same for the same question."""
+        """The question in one line of canonical JSON."""
         return canonical_json([self.id, self.text, self.context, self.answers])
 
 
@@ -68,9 +68,9 @@ def load_squad(version: Version, part: Part, file: str | None = None) -> list[Qu
     From `$ZIA_DATA/squad/<part>-v<version>.json[.gz]`, or else from the hub; `file` names another
     file of that folder in the official format (a subset), which the hub cannot replace.
 
-    ZiaError, one sentence with file and record, as of `entries`, and for a file of the other
-    version, an empty context or answer, an answer that is not at its offset, and an unanswerable
-    question that has answers; or if there is neither a file nor a hub.
+    ZiaError, which names file and record, as in `entries`, and for a file of the other version, an
+    empty context or answer, an answer that is not at its offset, and an unanswerable question that
+    has answers; or if there is neither a file nor a hub.
     """
     name = f"squad/{file or f'{part}-v{version}.json'}"
     path = official_file(name)
@@ -78,11 +78,13 @@ def load_squad(version: Version, part: Part, file: str | None = None) -> list[Qu
         return list(_from_file(path, version))
     if file is not None:
         raise ZiaError(f"no file of SQuAD: {where_looked(name)}; put it there")
-    return list(_from_hub(_hub_rows(version, part, name), HUB[version][0], version))
+    hub_name, revision = HUB[version]
+    rows = hub.rows("SQuAD", name, hub_name, revision, HUB_SPLITS[part])
+    return list(_from_hub(rows, hub_name, version))
 
 
 def fingerprint(questions: Sequence[Question]) -> str:
-    """Return 64 hex digits that tell these questions, in this order, from any others."""
+    """A SHA-256 that identifies these questions in this order."""
     digest = hashlib.sha256()
     for question in questions:
         digest.update(question.as_json.encode())
@@ -124,23 +126,6 @@ def _from_hub(rows: Iterable[Any], name: str, version: Version) -> Iterator[Ques
         answers = zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True)
         where = f"{name}, record {number} (id {row['id']})"
         yield _question(row["id"], row["question"], row["context"], answers, version, where)
-
-
-def _hub_rows(version: Version, part: Part, name: str) -> Iterable[Any]:
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetsError
-
-    hub_name, revision = HUB[version]
-    try:
-        with hub.asked():
-            rows: Iterable[Any] = load_dataset(hub_name, revision=revision, split=HUB_SPLITS[part])
-    except (OSError, DatasetsError) as error:  # the hub's connection errors are OSErrors
-        raise ZiaError(
-            f"no SQuAD data: {where_looked(name)}, and the hub's {hub_name} cannot be loaded "
-            f"({type(error).__name__}); put {Path(name).name} into the folder squad/ of "
-            f"${DATA_VARIABLE}, or connect to the network"
-        ) from error
-    return rows
 
 
 def _question(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.backbones import language_models
+from experiments.backbones import language_models, weights
 from zia_core.errors import ZiaError
 
 
@@ -14,11 +14,13 @@ def test_a_flipped_bit_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("ZIA_WEIGHTS", str(tmp_path / "none"))
-    shutil.copytree(language_models.RELEASED / name, tmp_path / name)
-    monkeypatch.setattr(language_models, "RELEASED", tmp_path)
-    (weights,) = language_models.source(language_models.get(name))[2]
-    content = bytearray(weights.read_bytes())
+    shutil.copytree(weights.RELEASED / name, tmp_path / name)
+    monkeypatch.setattr(weights, "RELEASED", tmp_path)
+    with weights.located(language_models.get(name)) as found:
+        (file,) = found.files
+    content = bytearray(file.read_bytes())
     content[-100] ^= 1
-    weights.write_bytes(content)
-    with pytest.raises(ZiaError, match=r"model\.safetensors is not the file that .*card\.json"):
-        language_models.source(language_models.get(name))
+    file.write_bytes(content)
+    refused = r"model\.safetensors is not the file that .*card\.json"
+    with pytest.raises(ZiaError, match=refused), weights.located(language_models.get(name)):
+        pass

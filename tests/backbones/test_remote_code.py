@@ -12,6 +12,7 @@ import torch
 from experiments.backbones import language_models
 from experiments.backbones.release import read_backbone
 from experiments.backbones.text_encoders import load_for_question_answering
+from experiments.backbones.weights import located
 from experiments.images import encoders
 from tests.images.world import write_encoders
 from zia_core import ZiaError
@@ -58,8 +59,8 @@ def question_answering() -> None:
 def released() -> None:
     from transformers import AutoModelForCausalLM
 
-    with language_models.one_sentence(language_models.get("minilm-l6")):
-        read_backbone(AutoModelForCausalLM, language_models._root() / "minilm-l6")
+    with located(language_models.get("minilm-l6")) as found:
+        read_backbone(AutoModelForCausalLM, found.folder)
 
 
 @pytest.mark.parametrize(

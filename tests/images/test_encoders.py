@@ -10,6 +10,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from experiments.backbones import small_vit
+from experiments.backbones.weights import CARD, WEIGHTS
 from experiments.images.encoders import Encoder, load
 from tests.images.world import TIMM, write_encoders
 from zia_core import ZiaError
@@ -121,8 +122,8 @@ def test_identities_tell_weights_architecture_and_preprocessing(
         assert rewritten(tmp_path / file, change, file.partition("/")[0]) not in others
     assert (load("clip").identity(), load("timm").identity()) == (before, timm_before)
     wider = small_vit.ViTShape(dim=8, depth=2, heads=4)
-    small, card = load("small-vit").identity(), tmp_path / "small-vit" / small_vit.CARD
-    card.write_text(small_vit.card(wider, card.with_name(small_vit.WEIGHTS), {}))
+    small, card = load("small-vit").identity(), tmp_path / "small-vit" / CARD
+    card.write_text(small_vit.card(wider, card.with_name(WEIGHTS), {}))
     assert load("small-vit").identity() != small
 
 
@@ -151,7 +152,7 @@ def test_what_is_missing_or_damaged_is_named(
     for name in ("clip", "timm"):
         weights = tmp_path / name / "model.safetensors"
         weights.write_bytes(weights.read_bytes()[:900])
-        with pytest.raises(ZiaError, match=rf"encoder in .*{name} cannot be loaded"):
+        with pytest.raises(ZiaError, match=rf"encoder {name} in .*{name} cannot be loaded"):
             load(name)
         weights.unlink()
         with pytest.raises(ZiaError, match=r"no \*\.safetensors"):

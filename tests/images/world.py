@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from experiments.backbones import small_vit
+from experiments.backbones.weights import CARD, WEIGHTS
 
 TINY = {
     "hidden_size": 16,
@@ -71,9 +72,9 @@ def write_small_vit(folder: Path) -> None:
     model = small_vit.build(shape)
     _random(model)
     folder.mkdir(parents=True)
-    small_vit.write_weights(model, folder / small_vit.WEIGHTS)
-    text = small_vit.card(shape, folder / small_vit.WEIGHTS, {"what": "a tiny one"})
-    (folder / small_vit.CARD).write_text(text)
+    small_vit.write_weights(model, folder / WEIGHTS)
+    text = small_vit.card(shape, folder / WEIGHTS, {"what": "a tiny one"})
+    (folder / CARD).write_text(text)
 
 
 def _random(model: nn.Module) -> None:

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
-from experiments.backbones import language_models, release, small_vit
-from experiments.backbones import vision_models as image_backbones
+from experiments.backbones import small_vit
 from experiments.backbones.release import read_backbone
+from experiments.backbones.weights import CARD, RELEASED, WEIGHTS
 from experiments.images import protocols
 from experiments.io.files import sha256_file
 from experiments.mini_world.images import examples
@@ -22,19 +22,19 @@ from experiments.pretrain.llama import recall as language
 from experiments.pretrain.pocket_vit.task import Settings, measure, pictures
 from experiments.pretrain.roberta import recall as masked
 
-LLAMA, ROBERTA = (language_models.RELEASED / f"pocket-{kind}" for kind in ("llama", "roberta"))
-VIT = image_backbones.RELEASED / "pocket-vit"
+LLAMA, ROBERTA = (RELEASED / f"pocket-{kind}" for kind in ("llama", "roberta"))
+VIT = RELEASED / "pocket-vit"
 
 
 @pytest.mark.parametrize("folder", [LLAMA, ROBERTA, VIT], ids=lambda folder: str(folder.name))
 def test_weights_are_those_of_their_card(folder: Path) -> None:
-    card = json.loads((folder / release.CARD).read_text())
-    assert card["sha256"] == sha256_file(folder / release.WEIGHTS)
+    card = json.loads((folder / CARD).read_text())
+    assert card["sha256"] == sha256_file(folder / WEIGHTS)
     assert {"seed", "version"} <= set(card["recipe"])
 
 
 def test_all_weights_are_at_most_20_megabytes() -> None:
-    sizes = [(folder / release.WEIGHTS).stat().st_size for folder in (LLAMA, ROBERTA, VIT)]
+    sizes = [(folder / WEIGHTS).stat().st_size for folder in (LLAMA, ROBERTA, VIT)]
     print(f"{sum(sizes):,} bytes")
     assert sum(sizes) <= 20_000_000
 
@@ -55,7 +55,7 @@ def test_the_language_model_knows_its_facts() -> None:
     assert found["story"] >= 0.5
     assert found["letters"] >= 0.9
     assert found["conclusion"] >= 0.9
-    card = json.loads((LLAMA / release.CARD).read_text())
+    card = json.loads((LLAMA / CARD).read_text())
     assert found == pytest.approx(card["quality"], abs=0.01)
 
 
@@ -70,7 +70,7 @@ def test_the_encoder_finds_masked_answers() -> None:
     assert found["answered"] >= 0.8
     assert found["retold"] >= 0.8
     assert found["held_out"] >= 0.65  # two of its forms are taken for another fact's
-    card = json.loads((ROBERTA / release.CARD).read_text())
+    card = json.loads((ROBERTA / CARD).read_text())
     assert found == pytest.approx(card["quality"], abs=0.01)
 
 

@@ -22,6 +22,7 @@ from experiments.alpaca_llama.instructions import own_instructions
 from experiments.alpaca_llama.subsets import select
 from experiments.backbones import small_vit
 from experiments.backbones.release import write_backbone
+from experiments.backbones.weights import CARD, WEIGHTS
 from experiments.coco_caption import plan as coco_caption
 from experiments.coco_caption.data import load_captions
 from experiments.data.files import DATA_VARIABLE
@@ -99,9 +100,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shape = pocket_vit.Settings(dim=16, depth=2, heads=2).shape
     encoder = weights / "pocket-vit"
     encoder.mkdir()
-    small_vit.write_weights(small_vit.build(shape), encoder / small_vit.WEIGHTS)
-    card = small_vit.card(shape, encoder / small_vit.WEIGHTS, {})
-    (encoder / small_vit.CARD).write_text(card)
+    small_vit.write_weights(small_vit.build(shape), encoder / WEIGHTS)
+    card = small_vit.card(shape, encoder / WEIGHTS, {})
+    (encoder / CARD).write_text(card)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZIA_WEIGHTS", str(weights))
         patch.delenv(DATA_VARIABLE, raising=False)

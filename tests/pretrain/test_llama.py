@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from experiments.backbones import language_models, release
 from experiments.backbones.release import read_backbone
+from experiments.backbones.weights import WEIGHTS
 from experiments.harness.folder import RunFolder
 from experiments.io.files import sha256_file
 from experiments.mini_world.creatures import known
@@ -90,7 +91,7 @@ def test_a_run_releases_a_backbone_that_is_found_by_its_name(
         json.loads(path.read_text()) for path in (released / "card.json", finished / "result.json")
     )
     assert result["steps"] >= 3
-    assert card["sha256"] == result["weights_sha256"] == sha256_file(released / release.WEIGHTS)
+    assert card["sha256"] == result["weights_sha256"] == sha256_file(released / WEIGHTS)
     assert card["recipe"]["dim"] == 24
     assert card["quality"]["quiz"] == result["quiz"]
     (tmp_path / "pocket-llama").symlink_to(released)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from experiments.backbones import small_vit, vision_models
+from experiments.backbones.weights import WEIGHTS
 from experiments.harness.folder import RunFolder
 from experiments.images import encoders
 from experiments.mini_world.captions import COLOURS, GROUNDS, SHAPES, draw_scene
@@ -88,7 +89,7 @@ def test_a_run_releases_an_encoder_that_is_found_by_its_name(
 def test_an_interrupted_run_ends_as_an_undisturbed_one(finished: Path, tmp_path: Path) -> None:
     attempt(tmp_path, stop_at=3)
     parts = attempt(tmp_path).path
-    for name in ("metrics.jsonl", small_vit.WEIGHTS):
+    for name in ("metrics.jsonl", WEIGHTS):
         assert (finished / name).read_bytes() == (parts / name).read_bytes(), name
 
 

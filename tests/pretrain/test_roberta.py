@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from experiments.backbones import language_models, release, text_encoders
+from experiments.backbones.weights import WEIGHTS
 from experiments.harness.folder import RunFolder
 from experiments.io.files import sha256_file
 from experiments.mini_world.tokenizer import SPECIAL, train_tokenizer
@@ -69,7 +70,7 @@ def test_a_run_releases_an_encoder_for_question_answering(
         json.loads(path.read_text()) for path in (released / "card.json", finished / "result.json")
     )
     assert result["steps"] == 4  # half an epoch of 7 batches of 8
-    assert card["sha256"] == result["weights_sha256"] == sha256_file(released / release.WEIGHTS)
+    assert card["sha256"] == result["weights_sha256"] == sha256_file(released / WEIGHTS)
     (tmp_path / "pocket-roberta").symlink_to(released)
     monkeypatch.setenv("ZIA_WEIGHTS", str(tmp_path))
     model, tokenizer, _ = text_encoders.load_for_question_answering(

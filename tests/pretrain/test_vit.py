@@ -11,6 +11,7 @@ from PIL import Image
 
 from experiments.backbones import small_vit
 from experiments.backbones.small_vit import ViTShape
+from experiments.backbones.weights import CARD, WEIGHTS
 from experiments.harness.folder import RunFolder
 from experiments.harness.stored import load
 from experiments.images.jpeg_arrays import read_jpeg_arrays
@@ -117,7 +118,7 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(files: Path, tmp_path: Pa
     whole = attempt(tmp_path / "whole").path
     attempt(tmp_path / "parts", stop_at=3)
     parts = attempt(tmp_path / "parts").path
-    for name in ("metrics.jsonl", small_vit.WEIGHTS, small_vit.CARD, "predictions.jsonl.gz"):
+    for name in ("metrics.jsonl", WEIGHTS, CARD, "predictions.jsonl.gz"):
         assert (whole / name).read_bytes() == (parts / name).read_bytes(), name
 
 
@@ -210,8 +211,8 @@ def test_the_default_model_fits_a_release_and_takes_zero_init(tmp_path: Path) ->
     tokens = (4 * 128 * 128 + 128) + 128 + 17 * 128
     blocks = 6 * (12 * 128**2 + 13 * 128)
     assert parameters == stem + tokens + blocks + 256 + 1_290 == 1_352_394
-    small_vit.write_weights(model, tmp_path / small_vit.WEIGHTS)
-    assert (tmp_path / small_vit.WEIGHTS).stat().st_size < 2.8e6
+    small_vit.write_weights(model, tmp_path / WEIGHTS)
+    assert (tmp_path / WEIGHTS).stat().st_size < 2.8e6
     images = torch.randn(2, 3, 32, 32)
     before = model(images)
     assert torch.equal(attach(model, ZeroInitConfig(num_layers=4, prompt_length=5))(images), before)
@@ -219,20 +220,20 @@ def test_the_default_model_fits_a_release_and_takes_zero_init(tmp_path: Path) ->
 
 def test_a_release_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     shape = TINY.shape
-    weights = tmp_path / small_vit.WEIGHTS
+    weights = tmp_path / WEIGHTS
     small_vit.write_weights(small_vit.build(shape), weights)
     content = weights.read_bytes()
     card = small_vit.card(shape, weights, {})
-    (tmp_path / small_vit.CARD).write_text(card)
+    (tmp_path / CARD).write_text(card)
     small_vit.load(tmp_path)
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(ZiaError, match=r"model\.safetensors is not the file that .*card\.json"):
         small_vit.load(tmp_path)
     weights.write_bytes(content)
-    (tmp_path / small_vit.CARD).write_text(card.replace('"depth": 2', '"depth": 3'))
+    (tmp_path / CARD).write_text(card.replace('"depth": 2', '"depth": 3'))
     with pytest.raises(ZiaError, match=r"does not hold the weights of ViTShape\(dim=16, depth=3"):
         small_vit.load(tmp_path)
-    (tmp_path / small_vit.CARD).write_text("{}")
+    (tmp_path / CARD).write_text("{}")
     with pytest.raises(ZiaError, match=r"card\.json"):
         small_vit.load(tmp_path)
     with pytest.raises(ZiaError, match="more than the 6,000,000 of a release: lower dim or depth"):
