@@ -1,4 +1,4 @@
-"""Speed and memory: ours against the peers, in one process, interleaved."""
+"""Speed and memory compared with other implementations, interleaved in one process."""
 
 # `python -m benchmarks.NAME` and `zia bench NAME`, in the order of the README.
 BENCHMARKS = {

@@ -1,11 +1,11 @@
-"""The attention alone: the equation on given queries, keys and values; then a layer of a model.
+"""Attention alone: the equation on given queries, keys and values, then one layer of a model.
 
     python -m benchmarks.attention_core --out FILE.json
 
-All forms but plain attention compute the same numbers, at gates that are open. PEFT's form needs a
-layer: it calls the whole attention and then makes the queries, and the output projection, again.
-The *folded product* is the plain form with less to do: the scale is in K_p, and one product adds
-the term to the text. It rounds otherwise, so zero-init does not take it: runs would change.
+All forms but plain attention compute the same function, with open gates. PEFT's form needs a layer:
+it calls the whole attention, then recomputes the queries and the output projection. The *folded
+product* is a cheaper plain form, with the scale folded into K_p and one product that adds the term
+to the text. It rounds differently, so zero-init does not use it: published numbers would change.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ BASE = "plain attention"
 
 @dataclass(frozen=True)
 class Shape:
-    """Multi-head attention over full sequences, causal."""
+    """Causal multi-head attention over full sequences."""
 
     batch: int = 2
     heads: int = 12
@@ -44,7 +44,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Contestant:
-    """A forward pass as a call, what gets gradients, and the weights that exist anyway."""
+    """A forward pass as a call, the tensors that get gradients, and weights that exist anyway."""
 
     forward: Callable[[], Tensor]
     trained: list[Tensor]
@@ -91,7 +91,7 @@ def core(shape: Shape) -> dict[str, Contestant]:
 
     frozen = _frozen(attention)
 
-    # On a GPU zero-init is the kernel, and its plain form stands beside it.
+    # On a GPU zero-init uses the kernel; also measure its plain form.
     forms: dict[str, Form] = {"zero-init": "automatic"}
     if shape.device != "cpu":
         forms["zero-init, plain products"] = "plain"
@@ -148,7 +148,7 @@ def layers(shape: Shape) -> dict[str, Contestant]:
 
 
 def measure(shape: Shape, rounds: int) -> dict[str, Any]:
-    """Both scopes, forward and forward with backward; bytes kept between the two are counted."""
+    """Measure both scopes, forward and forward with backward, and the bytes saved in between."""
     parts = {}
     for scope, contestants in (("core", core(shape)), ("layer", layers(shape))):
         parts[f"{scope}, forward"] = _forward(shape, contestants, rounds)
@@ -195,7 +195,7 @@ def _kept(contestant: Contestant) -> int:
 
 
 def _llama(shape: Shape, method: str = "") -> Any:
-    """A model of one layer, whose attention is what is wanted of it."""
+    """A model of one layer, for its attention."""
     width = shape.heads * shape.head_dim
     sizes = LlamaShape(
         width=width,

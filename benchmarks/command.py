@@ -1,7 +1,7 @@
-"""What `python -m benchmarks.NAME` and `zia bench NAME` do.
+"""Run `python -m benchmarks.NAME` and `zia bench NAME`.
 
-A benchmark is a module with `Shape`, a frozen dataclass whose defaults suit two CPU cores;
-`ROUNDS`; and `measure(shape, rounds)`, which gives the record to be stored.
+A benchmark is a module with `Shape`, a frozen dataclass whose defaults suit two CPU cores,
+`ROUNDS`, and `measure(shape, rounds)`, which returns the record to store.
 """
 
 import argparse
@@ -27,18 +27,17 @@ def run(
     threads: int | None = None,
     shape: str = "{}",
 ) -> None:
-    """Measure one benchmark, print its tables, and write its JSON where asked.
+    """Run one benchmark, print its tables, and optionally write its JSON.
 
     Args:
         name: one of `BENCHMARKS`.
         out: JSON file for the result.
         rounds: repetitions; the benchmark's own number by default.
         threads: of torch, on the CPU.
-        shape: a JSON object with sizes that are to differ from the defaults.
+        shape: a JSON object of sizes that differ from the defaults.
 
     Raises:
-        ZiaError: an unknown benchmark or size, `out` cannot be written, or what the benchmark needs
-            is not there.
+        ZiaError: unknown benchmark or size, `out` is not writable, or a missing requirement.
     """
     check_choice("benchmark", name, BENCHMARKS)
     import torch
@@ -54,7 +53,7 @@ def run(
     if threads is not None:
         torch.set_num_threads(threads)
     with warnings.catch_warnings():
-        # PEFT's use of transformers, about which nobody who benchmarks can do anything.
+        # About PEFT's use of transformers, which users of a benchmark cannot change.
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
         result = module.measure(sizes, rounds or module.ROUNDS)
     if out is not None:
@@ -67,7 +66,7 @@ def run(
 
 
 def _make_ready(out: Path) -> None:
-    """Make the folder of `out`: what cannot be written must show before hours of measuring."""
+    """Create the folder of `out`, so that a write error shows before hours of measuring."""
     from experiments.io.files import check_output, write_errors
 
     with write_errors(out):
@@ -78,7 +77,7 @@ def _make_ready(out: Path) -> None:
 
 
 def shape_of(kind: Any, text: str) -> Any:
-    """The benchmark's sizes, with those changed that the JSON object in `text` names."""
+    """The benchmark's sizes, with the changes in the JSON object `text`."""
     try:
         changes = loads(text)
     except ValueError as error:
@@ -120,7 +119,7 @@ def _each(value: Any) -> tuple[Any, ...]:
 
 
 def main(name: str) -> None:
-    """The command line of one benchmark's module."""
+    """The command line of a benchmark's module."""
     parser = argparse.ArgumentParser(prog=f"benchmarks.{name}", description=BENCHMARKS[name])
     parser.add_argument("--out", type=Path, help="JSON file for the result")
     parser.add_argument("--rounds", type=_at_least_one, help="repetitions")

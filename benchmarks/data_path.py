@@ -1,9 +1,9 @@
-"""Alpaca's lengths: what is computed, and how long it takes, in three ways to cut a step of 64.
+"""Tokens and time of three ways to split a step of 64 examples, at Alpaca's lengths.
 
     python -m benchmarks.data_path --out FILE.json
 
-All three give the same gradients, but for rounding. The tokens of an epoch are counted; the time is
-that of a small model over some of its steps, each done in all three ways.
+All three compute the same gradients up to rounding. Tokens are counted over an epoch; time is
+measured with a small model on some of its steps, each in all three ways.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +33,7 @@ Cut = Callable[[Sequence[int]], list[list[int]]]
 
 @dataclass(frozen=True)
 class Shape(LlamaShape):
-    """A model, whose vocabulary costs 2 % of a pass as LLaMA-7B's does, and a step's examples."""
+    """A model whose vocabulary costs 2 % of a pass, as LLaMA-7B's does, and a step's examples."""
 
     width: int = 256
     layers: int = 4
@@ -48,12 +48,12 @@ class Shape(LlamaShape):
 
 @dataclass(frozen=True)
 class Path:
-    """One way: how a step is cut, how far it is padded, and where there are logits.
+    """How to split a step, how far to pad, and where to compute logits.
 
     Attributes:
-        cut: lengths of a step's examples -> positions of each micro-batch.
-        padded_to: tokens of every example; None for the longest of its micro-batch.
-        all_logits: of every position, and not of those with a label alone.
+        cut: maps lengths of a step's examples to positions of each micro-batch.
+        padded_to: tokens of every example; None for the longest in its micro-batch.
+        all_logits: at every position, not only labelled ones.
     """
 
     cut: Cut
@@ -61,12 +61,12 @@ class Path:
     all_logits: bool = False
 
     def width(self, tokens: Sequence[int]) -> int:
-        """Tokens that the examples of one micro-batch are padded to."""
+        """Tokens that the examples of a micro-batch are padded to."""
         return max(tokens) if self.padded_to is None else self.padded_to
 
 
 def paths(shape: Shape) -> dict[str, Path]:
-    """As in the released code; as batches are usually padded; ours."""
+    """The released code's, the usual way to pad, and ours."""
 
     def in_order(tokens: Sequence[int]) -> list[list[int]]:
         return fixed_micro_batches(len(tokens), shape.micro_batch)
@@ -84,10 +84,10 @@ def paths(shape: Shape) -> dict[str, Path]:
 def gradients(
     model: nn.Module, path: Path, examples: Sequence[int], of: lengths.Lengths, vocabulary: int
 ) -> None:
-    """Add up the gradients of one step, the mean over its labels.
+    """Accumulate the gradients of one step's mean loss over labels.
 
-    Padding comes last, where no causal query sees it, so no path needs a mask, with which torch
-    would take a slower kernel.
+    Padding comes last, where no causal query sees it. So no path needs a mask, which would cost
+    torch's fastest kernel.
     """
     device = next(model.parameters()).device
     tokens = [of.tokens[example] for example in examples]
@@ -97,7 +97,7 @@ def gradients(
         width = path.width([of.tokens[example] for example in some])
         batch = [padded(example, width, of, vocabulary) for example in some]
         ids, _, labels = map(torch.stack, zip(*batch, strict=True))
-        index = label_index(labels).to(device)  # made on the CPU: a GPU would be waited for
+        index = label_index(labels).to(device)  # on the CPU, or it would wait for the GPU
         ids, labels = ids.to(device), labels.to(device)
         if path.all_logits:
             loss = _loss_of_all(model, ids, labels)
@@ -118,7 +118,7 @@ def _loss_of_all(model: nn.Module, ids: Tensor, labels: Tensor) -> Tensor:
 def padded(
     example: int, width: int, of: lengths.Lengths, vocabulary: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Ids, mask and labels [width] of a record's length, with random tokens that are its own."""
+    """Ids, mask and labels [width] of a record's length, with its own random tokens."""
     tokens, labelled = of.tokens[example], of.labels[example]
     drawn = torch.Generator().manual_seed(example)
     ids = torch.zeros(width, dtype=torch.int64)
@@ -129,7 +129,7 @@ def padded(
 
 
 def counted(shape: Shape, of: lengths.Lengths) -> dict[str, dict[str, float]]:
-    """What an epoch computes, exactly: all of its full steps."""
+    """Exact counts of an epoch: all of its full steps."""
     counts = {}
     for name, path in paths(shape).items():
         real = computed = logits = micro_batches = 0
@@ -152,7 +152,7 @@ def counted(shape: Shape, of: lengths.Lengths) -> dict[str, dict[str, float]]:
 
 
 def timed(shape: Shape, of: lengths.Lengths, rounds: int) -> Part:
-    """Steps of the epoch, one a round, each in all three ways; the optimiser has no part in it."""
+    """Time steps of the epoch, one per round and each in all three ways, without the optimiser."""
     model = attach(random_llama(shape), ZeroInitConfig(shape.prompt_length, shape.adapted_layers))
     open_gates(model)
     done = synchronizer(shape.device)
@@ -171,7 +171,7 @@ def timed(shape: Shape, of: lengths.Lengths, rounds: int) -> Part:
 
 
 def measure(shape: Shape, rounds: int) -> dict[str, Any]:
-    """An epoch counted, some steps of it timed."""
+    """Count an epoch and time some of its steps."""
     of = lengths.load()
     parts = {
         "an epoch, counted": part({}, BASE, figures=counted(shape, of)),

@@ -1,8 +1,8 @@
-"""Tokens a second of batched generation with a cache.
+"""Tokens per second of batched generation with a cache.
 
     python -m benchmarks.decode --out FILE.json
 
-Every step reads all weights for a few tokens: what is recomputed for the prompts shows most here.
+Each step reads all weights for a few tokens, so recomputation for the prompts shows most here.
 """
 
 import copy
@@ -24,7 +24,7 @@ BASE = "backbone"
 
 @dataclass(frozen=True)
 class Shape(LlamaShape):
-    """A model, and sequences of equal length that it continues."""
+    """A model, and sequences of equal length to continue."""
 
     batch: int = 8
     tokens: int = 64
@@ -32,9 +32,9 @@ class Shape(LlamaShape):
 
 
 def contestants(shape: Shape) -> dict[str, Any]:
-    """The backbone, and both forms of zero-init attention on it, gates open."""
+    """The backbone, and both forms of zero-init attention on it, with open gates."""
     base = random_llama(shape)
-    # Whatever a random model says is text: it must not end before the others.
+    # A random model may emit the end token: no sequence must end early.
     base.generation_config.eos_token_id = None
     K, L = shape.prompt_length, shape.adapted_layers
     models = {
@@ -61,7 +61,7 @@ def generate(model: Any, shape: Shape) -> Tensor:
 
 
 def measure(shape: Shape, rounds: int) -> dict[str, Any]:
-    """Whole generations, the first pass over the given tokens included."""
+    """Time whole generations, including the first pass over the given tokens."""
     done = synchronizer(shape.device)
 
     def call(model: Any) -> Callable[[], None]:

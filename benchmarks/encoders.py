@@ -1,9 +1,9 @@
-"""Encoders, trained and asked: ViT-B/16's shape against VPT-deep, RoBERTa's against P-tuning v2.
+"""Training and inference of encoders: a ViT against VPT-deep, a RoBERTa against P-tuning v2.
 
     python -m benchmarks.encoders --out FILE.json
 
-VPT-deep lengthens the sequence that every block works on, P-tuning v2 the keys of every attention;
-zero-init attention does neither. All methods have the same number of prompts, and no dropout.
+VPT-deep lengthens the sequence of every block, P-tuning v2 the keys of every attention; zero-init
+attention does neither. All methods have the same number of prompts, and no dropout.
 """
 
 import copy
@@ -40,14 +40,14 @@ class Shape:
     roberta_width: int = 1024
     roberta_layers: int = 24
     roberta_heads: int = 16
-    vocabulary: int = 1024  # looked up, not computed with
+    vocabulary: int = 1024  # only looked up
     texts: int = 1
     tokens: int = 128
     roberta_prompts: int = 16
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        """Raises ZiaError where no such encoder has these sizes."""
+        """Raises ZiaError if the sizes are inconsistent."""
         check_vit(self.vit_width, self.vit_heads, self.image_size, self.patch_size)
         if self.roberta_width % self.roberta_heads:
             raise ZiaError(
@@ -58,7 +58,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Encoder:
-    """One backbone with each method, the batch that all get, and the loss of a model on it."""
+    """A backbone with each method, their common batch, and the loss of a model on it."""
 
     models: dict[str, Any]
     loss: Callable[[Any], Tensor]
@@ -66,7 +66,7 @@ class Encoder:
 
 
 def vit(shape: Shape) -> Encoder:
-    """An image classifier of ten classes; hidden prompts, as in the paper's ViT."""
+    """An image classifier of ten classes with hidden prompts, as in the paper's ViT."""
     from timm.models import VisionTransformer
 
     torch.manual_seed(0)
@@ -91,7 +91,7 @@ def vit(shape: Shape) -> Encoder:
 
 
 def roberta(shape: Shape) -> Encoder:
-    """A model that answers questions; free prompts, as in the paper's RoBERTa."""
+    """A question-answering model with `key_value` prompts, as in the paper's RoBERTa."""
     from transformers import RobertaConfig, RobertaForQuestionAnswering
 
     torch.manual_seed(0)
@@ -128,7 +128,7 @@ def _with_methods(
     config: ZeroInitConfig,
     peer: tuple[str, Callable[[Any], Any]],
 ) -> dict[str, Any]:
-    """The backbone, with trained head and backward pass to its lowest attention; ours; a peer."""
+    """The backbone with a trained head and backward pass to its lowest attention; ours; a peer."""
     ours, theirs = copy.deepcopy(base), copy.deepcopy(base)
     floor = Floor(base, projection)
     train_head(base)
@@ -142,7 +142,7 @@ def _with_methods(
 
 
 def training(encoder: Encoder, shape: Shape, rounds: int) -> Part:
-    """Optimiser steps; the backbone's trains the head and a shift in the lowest attention."""
+    """Time optimiser steps; the backbone trains its head and a shift in the lowest attention."""
     done = synchronizer(shape.device)
 
     def step(model: nn.Module) -> Callable[[], None]:
@@ -172,7 +172,7 @@ def _counts(encoder: Encoder, model: nn.Module) -> dict[str, float]:
 
 
 def inference(encoder: Encoder, shape: Shape, rounds: int) -> Part:
-    """Forward passes; our prompts' keys and values are kept from one to the next."""
+    """Time forward passes; our prompts' keys and values are cached between them."""
     done = synchronizer(shape.device)
 
     def ask(model: nn.Module) -> Callable[[], None]:
@@ -190,7 +190,7 @@ def inference(encoder: Encoder, shape: Shape, rounds: int) -> Part:
 
 
 def measure(shape: Shape, rounds: int) -> dict[str, Any]:
-    """Training and inference of both."""
+    """Measure training and inference of both encoders."""
     parts = {}
     for title, build in (("ViT", vit), ("RoBERTa", roberta)):
         encoder = build(shape)

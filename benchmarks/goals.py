@@ -1,7 +1,7 @@
-"""What the project wants of its speed, and whether the stored results have it.
+"""The project's speed goals, and whether stored results meet them.
 
-Goals hold at the benchmarks' own sizes or larger ones: a benchmark that was only tried, at smaller
-sizes, meets and misses none.
+Goals apply at the benchmarks' own sizes or larger; results of a trial at smaller sizes do not
+count.
 """
 
 import math
@@ -22,7 +22,7 @@ class Goal:
     """A bound on one figure of a benchmark.
 
     Attributes:
-        figure: its value in a benchmark's JSON; None where that JSON has none.
+        figure: extracts the value from a benchmark's JSON; None if it has none.
     """
 
     benchmark: str
@@ -32,7 +32,7 @@ class Goal:
     at_least: float | None = None
 
     def verdict(self, result: Result | None) -> str:
-        """The value, and whether it is within the bound or by how much not."""
+        """The value, and whether it is within the bound or by how much it misses."""
         value = None if result is None else self.figure(result)
         if result is None or value is None:
             return "not measured"
@@ -53,7 +53,7 @@ class Goal:
 
 
 def is_trial(result: Result) -> bool:
-    """Some size, or the largest of some sizes, is smaller than the benchmark's own."""
+    """Whether any size, or the largest of several, is smaller than the benchmark's own."""
     sizes = (map(_largest, pair) for pair in changed_sizes(result).values())
     return any(type(value) is int and value < default for value, default in sizes)
 
@@ -63,14 +63,14 @@ def _largest(value: Any) -> Any:
 
 
 def _crowded(result: Result) -> float:
-    """What a run costs on a folder with the most workers, over what it costs a worker alone."""
+    """The cost of a run with the most workers on a folder, over that with a single worker."""
     figures = result["parts"][many_runs.WORKERS]["figures"]
     by_number = [figures[number]["CPU ms a run"] for number in sorted(figures, key=int)]
     return by_number[-1] / by_number[0]
 
 
 def _steepest(result: Result) -> float:
-    """Of all commands, the power of the number of runs that CPU seconds grow with at its end."""
+    """The largest exponent, over all commands, of CPU seconds in the number of runs."""
     return max(curve.exponent for curve in growth.curves(result) if curve.x == "runs")
 
 
@@ -79,7 +79,7 @@ def _ratio(part: str, name: str, base: str) -> Callable[[Result], float | None]:
 
 
 def _figures(part: str, name: str, base: str, figure: str) -> Callable[[Result], float | None]:
-    """One contestant's figure over another's."""
+    """The ratio of two contestants' figures."""
 
     def ratio(result: Result) -> float | None:
         figures = result["parts"][part]["figures"]
@@ -91,7 +91,7 @@ def _figures(part: str, name: str, base: str, figure: str) -> Callable[[Result],
 
 
 def _best(figure: str, best: Callable[..., float]) -> Callable[[Result], float | None]:
-    """The best of all modes at LLaMA-7B's size, of those that have the figure."""
+    """The best figure of all modes at LLaMA-7B's size that have it."""
 
     def of_all(result: Result) -> float | None:
         modes = result["parts"]["training"]["figures"].values()
@@ -110,7 +110,7 @@ def _median(result: Result, part: str, name: str) -> float:
 
 
 def _share_of_a_small_run(result: Result) -> float:
-    """The harness's time in a published run, in percent of its training: the largest of them."""
+    """The harness's time in percent of training time; the largest over published runs."""
     empty, steps = (_median(result, "a run", name) for name in (harness.EMPTY, "with steps"))
     a_step = max(0.0, steps - empty) / result["shape"]["steps"]
     return max(
@@ -124,7 +124,7 @@ def _tables_of_many_runs(result: Result) -> float:
 
 
 def _largest_error(dtype: str) -> Callable[[Result], float | None]:
-    """Of all forms, kernels, outputs and gradients; NaN, if there is one."""
+    """The largest error of all forms, kernels, outputs and gradients; NaN if any is."""
 
     def largest(result: Result) -> float | None:
         found = [

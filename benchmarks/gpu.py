@@ -1,11 +1,11 @@
-"""The first minutes of a GPU: everything that only a card can tell, most important first.
+"""Everything to measure in the first minutes on a GPU, most important first.
 
-    python -m benchmarks.gpu --dry-run        # what is done, in which order, for how long
+    python -m benchmarks.gpu --dry-run        # show the plan and its times
     python -m benchmarks.gpu --toy --out DIR  # all of it at toy sizes, on the CPU
-    python -m benchmarks.gpu --out DIR        # on the card; needs no network
+    python -m benchmarks.gpu --out DIR        # on the GPU; needs no network
 
-Every part is a process of its own with a time limit: one that fails or hangs costs the others
-nothing, and its JSON and log are on disk before the next begins.
+Each part is a process with a time limit, so one that fails or hangs does not affect the others. Its
+JSON and log are on disk before the next part starts.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from zia_core.errors import ZiaError
 
 PROJECT = Path(__file__).resolve().parents[1]
 MINUTES = 8.0
-SLACK = 3  # a part is stopped after so many times the seconds that it should take
+SLACK = 3  # a part is stopped after this multiple of its expected time
 SUMMARY = "gpu.json"
 BF16 = {"device": "cuda", "dtype": "bfloat16"}
 LLAMA_7B = {"width": 4096, "heads": 32, "kv_heads": 32, "mlp": 11008, "vocabulary": 32000}
@@ -36,15 +36,15 @@ LLAMA_7B = {"width": 4096, "heads": 32, "kv_heads": 32, "mlp": 11008, "vocabular
 
 @dataclass(frozen=True)
 class Step:
-    """One part of the plan: a benchmark, or a command where it has words.
+    """A part of the plan: a benchmark, or a command if it has `words`.
 
     Attributes:
-        name: the benchmark's.
-        about: what the plan says of it.
-        seconds: expected on an H100.
-        rounds: repetitions of a benchmark.
-        shape: sizes that differ from the benchmark's own, those of a CPU.
-        words: of the command, for Python.
+        name: of the benchmark.
+        about: description in the plan.
+        seconds: expected time on an H100.
+        rounds: repetitions of the benchmark.
+        shape: sizes that differ from the benchmark's own, which suit a CPU.
+        words: arguments for Python.
     """
 
     name: str
@@ -56,11 +56,11 @@ class Step:
 
     @property
     def stem(self) -> str:
-        """Of its files: NAME-cuda.json, NAME-cuda.log."""
+        """The stem of its files: NAME-cuda.json, NAME-cuda.log."""
         return f"{self.name}-{(self.shape or {}).get('device', 'cuda')}"
 
     def command(self, out: Path) -> list[str]:
-        """The process that does it."""
+        """The command line of its process."""
         if self.words:
             return [sys.executable, *self.words]
         result = out / f"{self.stem}.json"
@@ -122,7 +122,7 @@ PLAN = (
 
 
 def toy_plan() -> list[Step]:
-    """The same parts at sizes that a CPU does in seconds; `small` itself has no toy size."""
+    """The same parts at sizes for seconds of a CPU; `small` itself has no toy size."""
     return [
         step if step.words else replace(step, rounds=1, shape=TOY[step.name] | {"device": "cpu"})
         for step in PLAN
@@ -131,7 +131,7 @@ def toy_plan() -> list[Step]:
 
 
 def drawn(plan: Sequence[Step], minutes: float) -> str:
-    """The plan in 80 columns: when a part begins, how long it should take, what it does."""
+    """The plan in 80 columns: start, expected time and description of each part."""
     lines, begins = [f"{'at':>5}  {'for':>5}  part"], 0
     for step in plan:
         at = f"{begins // 60}:{begins % 60:02}"
@@ -143,7 +143,7 @@ def drawn(plan: Sequence[Step], minutes: float) -> str:
 
 
 def run(plan: Sequence[Step], out: Path, minutes: float) -> dict[str, str]:
-    """Do the parts in turn; by part, what became of it, which `out/gpu.json` says too."""
+    """Run the parts in turn; return outcomes by part, which `out/gpu.json` has too."""
     with write_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     ends, outcomes = time.monotonic() + 60 * minutes, dict[str, str]()
@@ -159,7 +159,7 @@ def run(plan: Sequence[Step], out: Path, minutes: float) -> dict[str, str]:
 
 
 def _part(step: Step, out: Path, limit: float) -> str:
-    """Run one part with a log of its own; stopped at its limit, with all its children."""
+    """Run one part with its own log; kill it with all its children at the time limit."""
     log, words = out / f"{step.stem}.log", step.command(out)
     started = time.monotonic()
     with write_errors(log), log.open("wb") as file:

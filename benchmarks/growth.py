@@ -1,10 +1,10 @@
-"""One picture of how each cost grows: every table "as it grows: ..." of the results, drawn.
+"""Plot how costs grow, from every table "as it grows: ..." of the results.
 
     python -m benchmarks.growth                    # benchmarks/results to growth-cpu.png, -cuda.png
-    python -m benchmarks.growth FOLDER --out OUT   # results of one's own
+    python -m benchmarks.growth FOLDER --out OUT   # your own results
 
-Such a table has a row for each value of what grows, `x` in "as it grows: x" or "as it grows: x
-(of a curve)". Both axes are logarithmic: what is proportional is a line as steep as the dotted one.
+Such a table has a row for each value of `x`, titled "as it grows: x" or "as it grows: x (of a
+curve)". Axes are logarithmic; a line parallel to the dotted one is proportional.
 """
 
 import argparse
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).parent / "results"
 DEVICES = ("cpu", "cuda")
 GROWS = "as it grows: "
-# By the end of a column's name: the label of its axis, and what its numbers are divided by.
-# Other columns are not drawn.
+# Axis label and divisor, by the suffix of a column's name. Other columns are not plotted.
 DRAWN = {
     ", ms": ("ms a step", 1),
     ", kept bytes": ("MiB kept for backward", MIB),
@@ -36,11 +35,11 @@ DRAWN = {
 }
 COLUMNS = 5  # panels side by side
 GUIDE: Any = {"color": "0.6", "linestyle": ":", "linewidth": 1}
-FLAT = 0.2  # where no curve grows faster than as x to this power, nothing is to be compared
+FLAT = 0.2  # if no curve grows faster than x to this power, there is nothing to compare
 
 
 class Curve(NamedTuple):
-    """A line of the picture: its points are (x, y), by growing x."""
+    """A line of the plot, with points (x, y) in the order of x."""
 
     name: str
     x: str
@@ -49,13 +48,13 @@ class Curve(NamedTuple):
 
     @property
     def exponent(self) -> float:
-        """How y grows between the last two points: as x to that power."""
+        """The power of x with which y grows between the last two points."""
         (x, y), (x_last, y_last) = self.points[-2:]
         return math.log(y_last / y) / math.log(x_last / x)
 
 
 def curves(result: Mapping[str, Any]) -> Iterator[Curve]:
-    """Every curve in the JSON of a benchmark."""
+    """All curves in the JSON of a benchmark."""
     for title, part in result["parts"].items():
         if not title.startswith(GROWS):
             continue
@@ -70,7 +69,7 @@ def curves(result: Mapping[str, Any]) -> Iterator[Curve]:
 
 
 def draw(found: Sequence[Curve]) -> bytes:
-    """The picture as PNG: a panel for each pair of axes, a colour for each name."""
+    """The plot as PNG, with a panel for each pair of axes and a colour for each name."""
     from matplotlib.lines import Line2D
 
     from experiments.report.figures import style
@@ -105,14 +104,14 @@ def draw(found: Sequence[Curve]) -> bytes:
 
 
 def _looks() -> Iterator[tuple[str, str]]:
-    """Colours of Okabe and Ito, then the same with other markers."""
+    """Okabe and Ito's colours, then the same with other markers."""
     colours = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
     for marker in "os^vDP":
         yield from ((colour, marker) for colour in colours)
 
 
 def _scale(panel: "Axes", together: Sequence[Curve]) -> None:
-    """Logarithmic axes, and a dotted line that is proportional to x up to the highest point."""
+    """Set logarithmic axes, and draw a dotted line proportional to x up to the highest point."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
     from experiments.report.figures.style import short_count
@@ -124,7 +123,7 @@ def _scale(panel: "Axes", together: Sequence[Curve]) -> None:
     costs = [y for curve in together for _, y in curve.points]
     panel.set_xscale("log")
     panel.set_yscale("log")
-    panel.set_ylim(min(costs) / 2, max(costs) * 2.5)  # so that there are two round numbers
+    panel.set_ylim(min(costs) / 2, max(costs) * 2.5)  # wide enough for two round tick labels
     panel.set_xticks(values, [short_count(value) for value in values])
     panel.xaxis.set_minor_locator(NullLocator())
     few = max(costs) < 50 * min(costs)
@@ -134,7 +133,7 @@ def _scale(panel: "Axes", together: Sequence[Curve]) -> None:
 
 
 def main() -> None:
-    """Draw what there is, a picture a device, and say how each curve grows at its end."""
+    """Draw one plot per device, and print the final exponent of each curve."""
     parser = argparse.ArgumentParser(prog="benchmarks.growth", description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, nargs="?", default=RESULTS)
     parser.add_argument("--out", type=Path, help="folder of the pictures; that of the results")

@@ -1,8 +1,8 @@
-"""What the harness costs: a run, a step, a checkpoint; the command line; thousands of runs.
+"""Overhead of the harness: per run, step and checkpoint; the command line; thousands of runs.
 
     python -m benchmarks.harness --out FILE.json
 
-A run is one of the toy experiment `nothing`, whose time is the harness's alone.
+Runs are of the toy experiment `nothing`, which takes no time of its own.
 """
 
 import os
@@ -38,7 +38,7 @@ PUBLISHED_RUNS = "published runs, for comparison"
 
 @dataclass(frozen=True)
 class Shape:
-    """How much is recorded, and how many runs are planned and reported."""
+    """The amount recorded, and the number of runs planned and reported."""
 
     steps: int = 1000
     checkpoints: int = 10  # of an adapter of 1.2M parameters and AdamW's two moments, 14.8 MB
@@ -46,7 +46,7 @@ class Shape:
 
 
 def measure(shape: Shape, rounds: int) -> dict[str, Any]:
-    """Everything in a temporary folder on the disk that temporary folders are on."""
+    """Measure everything in a temporary folder, on the disk of temporary folders."""
     with TemporaryDirectory() as folder, toy_is_known():
         root = Path(folder)
         parts = {
@@ -83,9 +83,9 @@ def _one_run(shape: Shape, runs: Path, rounds: int) -> Part:
 
 
 def _published_runs() -> Part:
-    """What the steps of small runs take, evaluations and checkpoints not counted.
+    """Times of steps in small published runs, without evaluations and checkpoints.
 
-    Zero-init's run on instructions with the shortest training, of each profile and backbone.
+    For each profile and backbone, it is zero-init's run on instructions with the shortest training.
     """
     figures: dict[str, dict[str, float]] = {}
     for run in map(stored.load_sealed, _published()):
@@ -116,7 +116,7 @@ def _start_up(rounds: int) -> Part:
 
 
 def _many_runs(shape: Shape, root: Path, rounds: int) -> Part:
-    """A plan before and after its runs were done, and all tables from as many published runs."""
+    """Time a plan before and after its runs, and all tables from as many published runs."""
     specs = [spec(seed, Settings()) for seed in range(shape.runs)]
     in_process.run_one(specs[0], root / "first")
     _copies(root / "first" / specs[0].experiment / specs[0].folder_name, specs, root / "done")
@@ -143,7 +143,7 @@ def _many_runs(shape: Shape, root: Path, rounds: int) -> Part:
 
 
 def _published() -> list[ArchivedRun]:
-    """Zero-init's published runs on instructions, at least one."""
+    """Zero-init's published runs on instructions; at least one."""
     return published_runs("alpaca_llama", "zero-init-instruct-")
 
 
@@ -161,7 +161,7 @@ def published_runs(experiment: str, beginning: str) -> list[ArchivedRun]:
 
 
 def _copies(source: Path, specs: list[RunSpec], runs: Path) -> None:
-    """Make the finished run in `source` the run of every spec."""
+    """Copy the finished run in `source` as the run of every spec."""
     for one in specs:
         target = runs / one.experiment / one.folder_name
         shutil.copytree(source, target)
@@ -172,7 +172,7 @@ def _copies(source: Path, specs: list[RunSpec], runs: Path) -> None:
 
 @contextmanager
 def toy_is_known() -> Iterator[None]:
-    """Within the block the registry finds the toy too."""
+    """Let the registry find the toy experiment within the block."""
     before = os.environ.get(registry.OUTSIDE)
     os.environ[registry.OUTSIDE] = ",".join(filter(None, [before, "benchmarks.toys"]))
     registry.experiments.cache_clear()

@@ -1,10 +1,10 @@
-"""How long Alpaca's 52,002 records are in LLaMA's tokens: prompt, with its template, and response.
+"""Lengths of Alpaca's 52,002 records in LLaMA's tokens: prompt, with its template, and response.
 
     python -m benchmarks.lengths TOKENIZER   # a folder with LLaMA's tokenizer; reads $ZIA_DATA
 
-Counts alone are kept with the project, in the order of the official file, so that the real lengths
-can be benchmarked where there are neither data nor tokenizer. Texts are tokenised as for training
-(`experiments.language.tokens`), and cut at 512 tokens as there.
+The project stores only these counts, in the order of the official file, so that benchmarks have
+real lengths without data or tokenizer. Texts are tokenised as for training and truncated at 512
+tokens.
 """
 
 import sys
@@ -27,11 +27,11 @@ MAX_LENGTH = 512
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of each record that has room for a response, prompt and response together, and labels.
+    """Tokens and labels of each record that has room for a response.
 
     Attributes:
         tokens: of prompt and response, at most MAX_LENGTH.
-        labels: of the response, of which those cut off are not counted.
+        labels: of the response, without truncated ones.
     """
 
     tokens: list[int]
@@ -39,7 +39,7 @@ class Lengths:
 
 
 def load() -> Lengths:
-    """The lengths that are kept with the project; ZiaError if the file is gone or damaged."""
+    """The stored lengths; ZiaError if the file is missing or damaged."""
     prompt, response = stored()
     has_room = prompt < MAX_LENGTH
     prompt, response = prompt[has_room], response[has_room]
@@ -48,10 +48,10 @@ def load() -> Lengths:
 
 
 def stored() -> "tuple[Tensor, Tensor]":
-    """Tokens of every record's prompt and response, [records] each, nothing cut.
+    """Tokens of every record's prompt and response, [records] each, not truncated.
 
     Raises:
-        ZiaError: the file is gone, or not what was written when the records were counted.
+        ZiaError: the file is missing or damaged.
     """
     import torch
     from safetensors import SafetensorError, safe_open
@@ -80,14 +80,14 @@ def _damaged(why: str) -> ZiaError:
 
 
 def count(records: Sequence[Record], tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Tokens of each record's prompt and of its response, nothing cut."""
+    """Tokens of each record's prompt and of its response, not truncated."""
     prompts = prompt_ids(tokenizer, [prompt_text(record) for record in records])
     responses = response_ids(tokenizer, [record.output for record in records])
     return [len(ids) for ids in prompts], [len(ids) for ids in responses]
 
 
 def main(tokenizer_folder: str) -> None:
-    """Count again, and write the file."""
+    """Count the tokens and write the file."""
     import torch
     from safetensors.torch import save
     from transformers import AutoTokenizer

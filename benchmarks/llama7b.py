@@ -1,9 +1,9 @@
-"""LLaMA-7B's shape, random bfloat16 weights, Alpaca's real lengths, on one GPU.
+"""Training of a LLaMA-7B with random bfloat16 weights at Alpaca's real lengths, on one GPU.
 
     python -m benchmarks.llama7b --out FILE.json
 
-What trains is the project's own engine (`zia_core.train`), in each mode from the same step on.
-Without a GPU it can be tried at small sizes: --shape '{"device": "cpu", "width": 64, ...}'.
+It uses the project's own engine, in each mode on the same steps. Without a GPU, try it at small
+sizes: --shape '{"device": "cpu", "width": 64, ...}'.
 """
 
 import gc
@@ -30,14 +30,14 @@ from zia_core.ranks import Ranks
 from zia_core.step_memory import step_memory
 
 ROUNDS = 20
-WARM_UP = 3  # steps that are not counted: the caching allocator, compiled blocks
-EPOCHS = 5  # of the paper
+WARM_UP = 3  # steps not counted, for the caching allocator and compilation
+EPOCHS = 5  # as in the paper
 BASE, MATMUL = "8,192 tokens", "matrix product"
 
 
 @dataclass(frozen=True)
 class Shape(LlamaShape):
-    """The paper's model and batch; the side of the matrices whose product is the ceiling."""
+    """The paper's model and batch, and the size of the matrices whose product is the ceiling."""
 
     width: int = 4096
     layers: int = 32
@@ -54,11 +54,11 @@ class Shape(LlamaShape):
 
 @dataclass(frozen=True)
 class Mode:
-    """How a step is done.
+    """How to compute a step.
 
     Attributes:
         settings: of the engine.
-        loss_chunk: labels whose logits there are at a time.
+        loss_chunk: labels whose logits are in memory at a time.
     """
 
     settings: Mapping[str, Any]
@@ -66,7 +66,7 @@ class Mode:
 
 
 def modes() -> dict[str, Mode]:
-    """Large micro-batches, then what makes them fit into 24 GB."""
+    """Large micro-batches, then ways to fit into 24 GB."""
     return {
         BASE: Mode({"token_budget": 8192}),
         "8,192 tokens, compiled": Mode({"token_budget": 8192, "compile": True}),
@@ -80,7 +80,7 @@ def modes() -> dict[str, Mode]:
 
 @dataclass(frozen=True)
 class Records:
-    """Alpaca's records as a task of the engine: their lengths, and random tokens of their own."""
+    """A `TrainTask` of records with Alpaca's lengths and random tokens."""
 
     of: Lengths
     vocabulary: int
@@ -90,11 +90,11 @@ class Records:
         return len(self.of.tokens)
 
     def length(self, index: int) -> int:
-        """Of prompt and response."""
+        """Tokens of prompt and response."""
         return self.of.tokens[index]
 
     def labels(self, index: int) -> int:
-        """Of the response."""
+        """Tokens of the response."""
         return self.of.labels[index]
 
     def record_id(self, index: int) -> str:
@@ -102,7 +102,7 @@ class Records:
         return str(index)
 
     def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """Padded to the longest."""
+        """The records, padded to the longest."""
         width = max(map(self.length, indices))
         rows = [padded(index, width, self.of, self.vocabulary) for index in indices]
         ids, mask, labels = map(torch.stack, zip(*rows, strict=True))
@@ -114,7 +114,7 @@ class Records:
         }
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
-        """Logits where there is a label."""
+        """The loss, with logits only at labels."""
         return causal_lm_loss(
             model,
             batch["input_ids"],
@@ -125,42 +125,42 @@ class Records:
         )
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Nothing: steps alone are measured."""
+        """Do not evaluate."""
         return {}
 
 
 @dataclass
 class Times:
-    """The engine's journal, of which the seconds and the memory of each step are kept."""
+    """A journal that keeps only the timing records of steps."""
 
     steps: list[dict[str, Any]] = field(default_factory=list)
 
     def timing(self, record: dict[str, Any]) -> None:
-        """Keep one step's."""
+        """Keep a step's record."""
         self.steps.append(record)
 
     def metrics(self, record: dict[str, Any]) -> None:
-        """Losses of random tokens tell nothing."""
+        """Ignore losses of random tokens."""
 
     def save_checkpoint(self, step: int, tensors: dict[str, Tensor], state: Any) -> None:
-        """Nothing is gone on with."""
+        """Save nothing."""
 
     def load_checkpoint(self) -> None:
-        """There is none."""
+        """Load nothing."""
 
     def stop_requested(self) -> None:
-        """Never."""
+        """Never stop."""
 
     def progress(self, **fields: Any) -> None:
-        """Nobody watches."""
+        """Report nothing."""
 
 
 def step_flops(shape: Shape, of: Lengths, examples: Sequence[int]) -> float:
-    """What a step has to compute, nothing padded or made twice; products count 2.
+    """FLOPs that a step needs, without padding or recomputation; a multiply-add counts 2.
 
-    Frozen weights get no gradient, so a linear layer's backward pass costs what its forward pass
-    does, and that of the attention's two products twice as much. It ends at the lowest adapted
-    layer's prompts: the words' queries, keys and values there need none.
+    Frozen weights get no gradient, so the backward pass of a linear layer costs as much as its
+    forward pass, and that of attention's two products twice as much. It ends at the prompts of the
+    lowest adapted layer, whose queries, keys and values of words need no gradient.
     """
     C, kv, K = shape.width, shape.width // shape.heads * shape.kv_heads, shape.prompt_length
     projections = C * C + 2 * C * kv  # queries, keys, values
@@ -170,14 +170,14 @@ def step_flops(shape: Shape, of: Lengths, examples: Sequence[int]) -> float:
     for example in examples:
         T, labels = of.tokens[example], of.labels[example]
         flops += 2 * T * (forward * layer + L * layer - projections)
-        flops += 2 * C * T * (T + 1) * (forward + 2 * (L - 1))  # half of the scores are causal
+        flops += 2 * C * T * (T + 1) * (forward + 2 * (L - 1))  # causal: half of the scores
         flops += 4 * C * T * K * 3 * L
         flops += 2 * 2 * labels * C * shape.vocabulary
     return flops
 
 
 def measure(shape: Shape, rounds: int) -> dict[str, Any]:
-    """The ceiling first, then steps in every mode."""
+    """Measure the ceiling, then steps in every mode."""
     ceiling = _ceiling(shape)
     best = ceiling["work"]["TFLOP"] / min(ceiling["seconds"][MATMUL])
     return record(
@@ -230,13 +230,13 @@ def _training(shape: Shape, rounds: int, ceiling_tflops: float) -> Part:
 def _steps(
     model: Any, shape: Shape, mode: Mode, of: Lengths, total_steps: int
 ) -> list[dict[str, Any]]:
-    """The engine's timing records of as many steps, always the first of the first epoch."""
+    """The engine's timing records of the first steps of the first epoch."""
     journal = Times()
     records = Records(of, shape.vocabulary, mode)
     train(model, records, _settings(shape, mode, total_steps), journal)
     gc.collect()
     if shape.device != "cpu":
-        torch.cuda.empty_cache()  # so that no mode lives on what another one has reserved
+        torch.cuda.empty_cache()  # so that no mode uses memory reserved by another
     return journal.steps
 
 
@@ -257,9 +257,9 @@ def _settings(shape: Shape, mode: Mode, total_steps: int) -> TrainSettings:
 
 
 def predicted_peaks(shape: Shape, of: Lengths, total_steps: int) -> dict[str, int]:
-    """Bytes that the largest micro-batches of as many steps take, from the meta device.
+    """Peak bytes of the largest micro-batches of the first steps, predicted on the meta device.
 
-    Of every mode but the compiled, of which nothing is known before it is compiled.
+    For all modes but the compiled one, which cannot be predicted.
     """
     meta = replace(shape, device="meta")
     model = attach(random_llama(meta), ZeroInitConfig(shape.prompt_length, shape.adapted_layers))

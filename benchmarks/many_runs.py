@@ -1,10 +1,10 @@
-"""What the harness costs as one folder of runs grows, and as workers share it.
+"""Overhead of the harness as a folder of runs grows, and as workers share it.
 
     python -m benchmarks.many_runs --out FILE.json
 
-CPU seconds of this process, so that other work on the machine does not count; the seconds of a
-clock beside them. Runs are of the toy experiment `nothing`, or copies of published ones with other
-seeds, so that a table has thousands of seeds a method.
+CPU seconds of this process, which other work on the machine does not affect, beside wall-clock
+seconds. Runs are of the toy experiment `nothing`, or copies of published ones with other seeds, so
+that a table has thousands of seeds per method.
 """
 
 import hashlib
@@ -38,24 +38,24 @@ from experiments.report.tables.write import write_tables
 from zia_core.errors import ZiaError
 
 ROUNDS = 1
-METHODS = ("zero-init", "random-init", "lora", "full")  # of the copies, in turn
+METHODS = ("zero-init", "random-init", "lora", "full")  # of the copies, in rotation
 WORKERS = "as it grows: workers (sharing one folder)"
 TRAINED = Settings(steps=25)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Folders of so many runs, and so many workers on one folder."""
+    """Numbers of runs in a folder, and of workers on one folder."""
 
     runs: tuple[int, ...] = (10, 100, 1000, 10000)
     workers: tuple[int, ...] = (1, 4, 16, 64)
     shared: int = 256  # runs of the folder that the workers share
-    hosts: tuple[int, ...] = (1, 10, 100, 1000)  # that the runs of one folder were done on
-    hosted: int = 1000  # runs of that folder
+    hosts: tuple[int, ...] = (1, 10, 100, 1000)  # on which the runs of one folder were done
+    hosted: int = 1000  # runs in that folder
 
 
 def measure(shape: Shape, rounds: int) -> dict[str, Any]:
-    """A table for each command over the number of runs, and one over the number of workers."""
+    """Make a table for each command by number of runs, and one by number of workers."""
     costs: dict[str, dict[str, dict[str, float]]] = {}
     with TemporaryDirectory() as folder, toy_is_known():
         root = Path(folder)
@@ -77,7 +77,7 @@ def _figures(points: dict[str, dict[str, float]]) -> Part:
 
 
 def _costs(root: Path, number: int, rounds: int) -> dict[str, dict[str, float]]:
-    """What each command costs on a folder of so many finished runs."""
+    """The cost of each command on a folder of finished runs."""
     specs = [spec(seed, TRAINED) for seed in range(number)]
     in_process.run_one(specs[0], root / "first")
     _copies([root / "first" / name_of(specs[0])], specs, root / "toys")
@@ -101,7 +101,7 @@ def _costs(root: Path, number: int, rounds: int) -> dict[str, dict[str, float]]:
 
 
 def _hosted(root: Path, number: int, hosts: int) -> dict[str, float]:
-    """What it costs to publish runs that were done on so many hosts, whose names must not be."""
+    """The cost of publishing runs done on many hosts, whose names must be scrubbed."""
     specs = [spec(seed, TRAINED) for seed in range(number)]
     in_process.run_one(specs[0], root / "first")
     _copies([root / "first" / name_of(specs[0])], specs, root / "toys", hosts)
@@ -138,7 +138,7 @@ def _verified(runs: Path) -> None:
 
 
 def _taken(specs: Sequence[RunSpec], runs: Path) -> None:
-    """Every run is claimed and given up, as a worker does."""
+    """Claim and release every run, as a worker does."""
     for one in specs:
         owner = Ownership.claim(runs / name_of(one))
         if owner is None:
@@ -147,13 +147,13 @@ def _taken(specs: Sequence[RunSpec], runs: Path) -> None:
 
 
 def _shared(root: Path, number: int, workers: int) -> dict[str, float]:
-    """So many workers do all runs of one folder together; ZiaError if one is lost or done twice."""
+    """Let workers share all runs of one folder; ZiaError if a run is lost or done twice."""
     specs = [spec(seed, Settings()) for seed in range(number)]
-    in_process.run_one(specs[0], root / "first")  # the workers, which are forked, have its imports
+    in_process.run_one(specs[0], root / "first")  # so that the forked workers have its imports
     fork = get_context("fork")
     own = fork.SimpleQueue()
     began, before = time.perf_counter(), _children_s()
-    # The workers look at the clock of no other: whoever comes first has a run.
+    # Workers do not wait for each other: the first to claim a run has it.
     processes = [fork.Process(target=_work, args=(root, specs, own)) for _ in range(workers)]
     for process in processes:
         process.start()
@@ -179,7 +179,7 @@ def _work(root: Path, specs: Sequence[RunSpec], own: Any) -> None:
 
 
 def _children_s() -> float:
-    """CPU seconds of all child processes that have ended."""
+    """CPU seconds of all finished child processes."""
     times = os.times()
     return times.children_user + times.children_system
 
@@ -191,9 +191,9 @@ def _published(method: str, runs: Path) -> Path:
 
 
 def _copies(sources: Sequence[Path], specs: Sequence[RunSpec], runs: Path, hosts: int = 1) -> None:
-    """Make the finished runs in `sources`, in turn, the runs of the specs, done on so many hosts.
+    """Copy the finished runs in `sources`, in rotation, as the runs of the specs, on many hosts.
 
-    What is the same in all are links to one file, so that 10,000 runs are there in seconds.
+    Identical files are hard links, so that 10,000 runs take seconds.
     """
     originals = []
     for number, source in enumerate(sources):

@@ -1,4 +1,4 @@
-"""Interleaved timing: A B C A B C ..., so that a machine whose speed drifts is fair to all."""
+"""Interleaved timing, A B C A B C ..., so that drifting machine speed affects all alike."""
 
 import statistics
 import time
@@ -8,13 +8,13 @@ from typing import Any
 
 from experiments.harness.provenance import environment
 
-Part = dict[str, Any]  # what belongs together and is compared: one table
+Part = dict[str, Any]  # one table, whose rows are compared
 
 
 def interleaved(
     contestants: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2
 ) -> dict[str, list[float]]:
-    """Seconds of every call, by contestant; `warmup` rounds before are not counted."""
+    """Seconds of every call, by contestant, after `warmup` rounds."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(warmup + rounds):
         for name, call in contestants.items():
@@ -26,7 +26,7 @@ def interleaved(
 
 
 def ratios(seconds: Mapping[str, list[float]]) -> dict[str, dict[str, dict[str, float]]]:
-    """[a][b]: a's time over b's in the same round: median, smallest, largest."""
+    """[a][b]: median, smallest and largest ratio of a's time to b's in the same round."""
     return {a: {b: _ratio(seconds[a], seconds[b]) for b in seconds} for a in seconds}
 
 
@@ -42,13 +42,13 @@ def part(
     figures: Mapping[str, Mapping[str, float]] | None = None,
     work: Mapping[str, float] | None = None,
 ) -> Part:
-    """One table of a benchmark: all repetitions, the ratio of every pair, and other figures.
+    """A table of a benchmark: all repetitions, the ratios of all pairs, and other figures.
 
     Args:
-        seconds: as `interleaved` gives them; empty where there are figures alone.
-        base: the contestant that the table's ratios are over.
-        figures: by contestant, what was counted, say. A name that ends in "bytes" is shown in MiB.
-        work: what one call gets through, {"tokens": 512} say: the table shows it per second.
+        seconds: from `interleaved`; empty if there are only figures.
+        base: the contestant in the denominator of the table's ratios.
+        figures: other numbers by contestant; those named "... bytes" are shown in MiB.
+        work: the work of one call, such as {"tokens": 512}; the table shows it per second.
     """
     return {
         "base": base,
@@ -60,7 +60,7 @@ def part(
 
 
 def record(benchmark: str, shape: Any, parts: Mapping[str, Part]) -> dict[str, Any]:
-    """The JSON of a benchmark: what was measured, at which sizes, and where."""
+    """The JSON of a benchmark: measurements, sizes and machine."""
     where = environment(with_torch=True)
     return {
         "benchmark": benchmark,
@@ -71,7 +71,7 @@ def record(benchmark: str, shape: Any, parts: Mapping[str, Part]) -> dict[str, A
 
 
 def synchronizer(device: str) -> Callable[[], None]:
-    """Waits until a GPU has done what it was told; on a CPU there is nothing to wait for."""
+    """A function that waits for the GPU; on a CPU it does nothing."""
     import torch
 
     return torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda: None

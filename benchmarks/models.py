@@ -1,4 +1,4 @@
-"""Random backbones, and the same prompts and gates in every method that has them."""
+"""Random backbones, with the same prompts and gates for every method."""
 
 import math
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from zia_core import zero_init_layers
 from zia_core.errors import ZiaError
 from zia_core.layer import ZeroInit
 
-STRENGTH = 0.3  # a(g) of every head, so that no method can leave the prompts out
+STRENGTH = 0.3  # a(g) of every head, so that no method can skip the prompts
 
 
 @dataclass(frozen=True)
 class LlamaShape:
-    """The sizes of a LLaMA-architecture model, and what it runs on."""
+    """Sizes of a LLaMA, and its device and dtype."""
 
     width: int = 768
     layers: int = 8
@@ -30,8 +30,8 @@ class LlamaShape:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        """Raises ZiaError where no LLaMA has these sizes."""
-        if self.width % (2 * self.heads):  # rotary embeddings turn pairs
+        """Raises ZiaError if the sizes are inconsistent."""
+        if self.width % (2 * self.heads):  # rotary embeddings rotate pairs
             raise ZiaError(
                 f"the width {self.width} must be an even multiple of the {self.heads} heads"
             )
@@ -44,7 +44,7 @@ class LlamaShape:
 
 
 def random_llama(shape: LlamaShape) -> Any:
-    """A LLaMA with random weights, drawn where it is to run and in its own precision."""
+    """A LLaMA with random weights, initialised on its device and in its dtype."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -67,7 +67,7 @@ def random_llama(shape: LlamaShape) -> Any:
 
 
 def check_vit(width: int, heads: int, image_size: int, patch_size: int) -> None:
-    """Raise ZiaError where no ViT has these sizes."""
+    """Raise ZiaError if the sizes of a ViT are inconsistent."""
     if width % heads:
         raise ZiaError(f"the ViT's width {width} must be a multiple of its {heads} heads")
     if image_size % patch_size:
@@ -77,8 +77,8 @@ def check_vit(width: int, heads: int, image_size: int, patch_size: int) -> None:
 class Floor(nn.Module):
     """A frozen backbone with the backward pass that any method in the same layers needs.
 
-    What the lowest adapted layer's attention gives to its output projection, where the prompts'
-    term is added too, gets a trained shift, zero at the start.
+    It trains a shift, initially zero, of the input of the output projection in the lowest adapted
+    layer, where the prompt term is added too.
     """
 
     def __init__(self, model: Any, projection: nn.Module) -> None:
@@ -92,19 +92,19 @@ class Floor(nn.Module):
         return (args[0] + self.shift.to(args[0].dtype),)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the backbone gives."""
+        """The backbone's forward pass."""
         return self.model(*args, **kwargs)
 
     def get_base_model(self) -> nn.Module:
-        """What `causal_lm_loss` runs."""
+        """The model that `causal_lm_loss` calls."""
         return self.model
 
 
 def open_gates(*models: nn.Module) -> None:
-    """Give all models the first one's prompts, and gates of the same strength to all heads.
+    """Copy the first model's prompts to all, and set the gates of all heads to the same strength.
 
-    The first has zero-init attention with hidden prompts; the others that, or PEFT's, whose one
-    gate a layer is then the same function.
+    The first has zero-init attention with hidden prompts; the others have that or PEFT's, which
+    then computes the same function with its one gate per layer.
     """
     prompts = [layer.prompt.detach().clone() for layer in zero_init_layers(models[0])]
     for model in models:
@@ -129,7 +129,7 @@ def reference_concatenation(
     prompt_value_HKD: Tensor,
     strength_H: Tensor,
 ) -> Tensor:
-    """Eqs 4-8 as they are written: one score matrix over [prompts; words], two softmaxes, one sum.
+    """Eqs 4-8 as printed: one score matrix over [prompts; words], two softmaxes, one sum.
 
     Causal, softmaxes in float32; [B, H, T, D].
     """

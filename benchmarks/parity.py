@@ -1,12 +1,12 @@
-"""How exact each form of the prompt term is on each attention kernel, against float64.
+"""Errors of each form of the prompt term on each attention kernel, against float64.
 
     python -m benchmarks.parity --out FILE.json
 
-One LLaMA attention layer, at random gates that are open: its output and the gradients of its input,
-prompts and gates, as ||found - exact|| / ||exact||. What is exact is the equation as printed
-(`reference_concatenation`), in float64 on the same weights and inputs. A test tells whether a form
-is right; this tells how far every kernel of a device is from what it should compute, and whether a
-form is farther than the backbone's own attention is.
+Errors ||found - exact|| / ||exact|| of one LLaMA attention layer with random open gates: its output
+and the gradients of its input, prompts and gates. The exact values are those of the equation as
+printed (`reference_concatenation`), in float64 on the same weights and inputs. Tests tell whether a
+form is right; this tells how far each kernel of a device is off, and whether a form is worse than
+the backbone's own attention.
 """
 
 import copy
@@ -29,19 +29,19 @@ from zia_core import ZeroInitConfig, attach, zero_init_layers
 from zia_core.families import projection
 from zia_core.kernel_choice import prompt_form
 
-ROUNDS = 1  # nothing is timed
+ROUNDS = 1  # not timed
 KERNELS = {
     "math": SDPBackend.MATH,
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "flash": SDPBackend.FLASH_ATTENTION,
     "cudnn": SDPBackend.CUDNN_ATTENTION,
 }
-NOT_HAD = re.compile("No (available kernel|viable backend)")  # what torch says on a GPU, on a CPU
+NOT_HAD = re.compile("No (available kernel|viable backend)")  # torch's errors on a GPU, on a CPU
 
 
 @dataclass(frozen=True)
 class Shape:
-    """One grouped-query attention layer over full sequences, causal.
+    """One causal grouped-query attention layer over full sequences.
 
     Attributes:
         compiler: torch.compile's backend for the compiled rows.
@@ -59,11 +59,11 @@ class Shape:
 
 @dataclass(frozen=True)
 class Case:
-    """A layer with prompts and open gates, and one input of it.
+    """A layer with prompts and open gates, and an input.
 
     Attributes:
-        hidden: [B, T, C].
-        weight: [B, T, C]: the gradients are those of (output * weight).sum().
+        hidden: input, [B, T, C].
+        weight: [B, T, C]; gradients are those of (output * weight).sum().
     """
 
     attention: Any
@@ -116,7 +116,7 @@ def results(of: Case, forward: Callable[[Case], Tensor]) -> dict[str, Tensor]:
 
 
 def layer_forward(of: Case) -> Tensor:
-    """The library's layer, with our term."""
+    """The library's layer with our prompt term."""
     return of.attention(of.hidden, position_embeddings=of.rotary, attention_mask=None)[0]
 
 
@@ -140,20 +140,20 @@ def exact_forward(of: Case) -> Tensor:
 
 
 def errors(found: dict[str, Tensor], exact: dict[str, Tensor]) -> dict[str, float]:
-    """||found - exact|| / ||exact|| of each; NaN counts as it is."""
+    """||found - exact|| / ||exact|| of each; NaN stays NaN."""
     return {
         name: ((found[name] - exact[name]).norm() / exact[name].norm()).item() for name in exact
     }
 
 
 def forms(device: str) -> dict[str, Callable[[], AbstractContextManager[object]]]:
-    """The forms of the prompt term that this device has: name, and what forces it."""
+    """The forms of the prompt term on this device: names, and contexts that force them."""
     kernels = {"fused": partial(prompt_form, "fused")} if device != "cpu" else {}
     return {"plain": partial(prompt_form, "plain"), **kernels}
 
 
 def table(shape: Shape, prompts: int, dtype: torch.dtype) -> Part:
-    """Every form on every kernel that has the case; at the first number of prompts compiled too."""
+    """Every form on every kernel that supports the case; also compiled, for the first K."""
     torch.manual_seed(0)
     given = case(shape, prompts, dtype)
     exact = results(given.to(torch.float64), exact_forward)
@@ -175,7 +175,7 @@ def table(shape: Shape, prompts: int, dtype: torch.dtype) -> Part:
 
 
 def measure(shape: Shape, rounds: int) -> dict[str, Any]:
-    """A table for each precision and number of prompts."""
+    """Make a table for each precision and number of prompts."""
     parts = {
         f"{str(dtype).removeprefix('torch.')}, {prompts} prompts": table(shape, prompts, dtype)
         for dtype in (torch.float32, torch.bfloat16)

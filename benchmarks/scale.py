@@ -1,9 +1,9 @@
-"""How a training step's cost grows: with batch, tokens, prompts, adapted layers, all layers.
+"""Growth of a training step's cost with batch, tokens, prompts, adapted layers and all layers.
 
     python -m benchmarks.scale --out FILE.json
 
-One size grows at a time, the others stay. At every point the floor of `train_step` and zero-init
-attention take turns, so each curve has two costs and their ratio.
+One size grows at a time. At every point the floor of `train_step` and zero-init attention
+alternate, so each curve has two costs and their ratio.
 """
 
 import copy
@@ -23,7 +23,7 @@ BASE, OURS = "floor", "zero-init"
 
 @dataclass(frozen=True)
 class Shape(LlamaShape):
-    """The model and batch that every curve passes through, and the values along each."""
+    """The model and batch that all curves share, and the values along each."""
 
     width: int = 256
     layers: int = 4
@@ -42,7 +42,7 @@ class Shape(LlamaShape):
 
 
 def curves(shape: Shape) -> dict[str, dict[int, Shape]]:
-    """By what grows: the shape at each of its values."""
+    """The shapes along each curve, by the name of what grows."""
     return {
         "batch": {n: replace(shape, batch=n) for n in shape.batches},
         "tokens": {n: replace(shape, tokens=n) for n in shape.lengths},
@@ -55,7 +55,7 @@ def curves(shape: Shape) -> dict[str, dict[int, Shape]]:
 
 
 def measure(shape: Shape, rounds: int) -> dict[str, Any]:
-    """A table for each size that grows."""
+    """Make a table for each size that grows."""
     parts = {
         f"as it grows: {name}": _curve({str(n): at(point, rounds) for n, point in points.items()})
         for name, points in curves(shape).items()
@@ -64,7 +64,7 @@ def measure(shape: Shape, rounds: int) -> dict[str, Any]:
 
 
 def at(shape: Shape, rounds: int) -> dict[str, float]:
-    """One point: both steps' milliseconds, the median of their ratios, bytes kept."""
+    """One point: milliseconds of both steps, the median of their ratios, and bytes saved."""
     sizes = {name: getattr(shape, name) for name in train_step.Shape.__dataclass_fields__}
     batch = train_step.batch_of(train_step.Shape(**sizes))
     base = random_llama(shape)

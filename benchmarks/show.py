@@ -1,6 +1,6 @@
-"""A benchmark's JSON as text: where it was measured, and a table for each part.
+"""Format a benchmark's JSON: its machine, and a table for each part.
 
-Tables are Markdown for the README, and drawn for a terminal.
+Tables are Markdown for the README, or drawn for a terminal.
 """
 
 import importlib
@@ -16,7 +16,7 @@ MIB = 2**20
 
 
 def where(result: Mapping[str, Any]) -> str:
-    """The machine, the versions and the code, and sizes other than the benchmark's own."""
+    """The machine, versions, code, and sizes that differ from the benchmark's own."""
     found = result["environment"]
     torch, git = found["torch"], found["git"]
     on_gpu = result["shape"].get("device", "cpu") != "cpu"
@@ -31,7 +31,7 @@ def where(result: Mapping[str, Any]) -> str:
 
 
 def changed_sizes(result: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """By name, each size that is not the benchmark's default, and that default."""
+    """The sizes that differ from the benchmark's defaults, with those defaults, by name."""
     shape: Any = importlib.import_module(f"benchmarks.{result['benchmark']}").Shape
     defaults = asdict(shape())
     both = {
@@ -42,19 +42,19 @@ def changed_sizes(result: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
 
 
 def _as_stored(value: Any) -> Any:
-    """A tuple comes back from JSON as a list."""
+    """Convert tuples to lists, as JSON does."""
     return list(value) if isinstance(value, tuple) else value
 
 
 def table(part: Part) -> str:
-    """One part in Markdown: its figures, median time, rate, and the time over the base's."""
+    """A part in Markdown: figures, median time, rate, and the ratio to the base's time."""
     head, rows = _cells(part)
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def drawing(part: Part) -> Any:
-    """The same as a rich table; in 80 columns headings break, then names, but no number."""
+    """The same as a rich table; in 80 columns, headings and names wrap, but numbers do not."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -76,7 +76,7 @@ def drawing(part: Part) -> Any:
 
 
 def _cells(part: Part) -> tuple[list[str], list[list[str]]]:
-    """Headings, the first of which is empty, and a row of texts for each contestant."""
+    """Headings, the first one empty, and a row of texts for each contestant."""
     seconds, figures, base = part["seconds"], part["figures"], part["base"]
     columns = list(dict.fromkeys(column for of in figures.values() for column in of))
     head = ["", *(_heading(column) for column in columns)]
@@ -92,7 +92,7 @@ def _cells(part: Part) -> tuple[list[str], list[list[str]]]:
 
 
 def number(value: float) -> str:
-    """Four digits, or all of a whole number, with thousands apart."""
+    """Four significant digits, or a whole number, with thousands separators."""
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4g}"

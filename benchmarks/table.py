@@ -1,10 +1,10 @@
-"""The generated blocks of `benchmarks/README.md`: goals, and each benchmark's tables.
+"""Generate the blocks of `benchmarks/README.md`: goals, and each benchmark's tables.
 
-    python -m benchmarks.table           # writes the README again, from benchmarks/results
-    python -m benchmarks.table FOLDER    # prints it with the results in FOLDER, and writes nothing
+    python -m benchmarks.table           # rewrite the README from benchmarks/results
+    python -m benchmarks.table FOLDER    # print it with the results in FOLDER, write nothing
 
-A block lies between `<!-- NAME -->` and `<!-- end of NAME -->`; what is measured lies in
-`NAME-cpu.json` and `NAME-cuda.json`.
+A block is between `<!-- NAME -->` and `<!-- end of NAME -->`; its results are in `NAME-cpu.json`
+and `NAME-cuda.json`.
 """
 
 import argparse
@@ -24,7 +24,7 @@ GOALS_BLOCK = "goals"
 
 
 def filled(text: str, results: Path) -> str:
-    """`text` with every block made anew; ZiaError if one is missing or a result is damaged."""
+    """`text` with all blocks regenerated; ZiaError if one is missing or a result is damaged."""
     found = {
         (name, device): _result(path, name)
         for name in BENCHMARKS
@@ -51,10 +51,10 @@ def filled(text: str, results: Path) -> str:
 
 
 def _result(path: Path, name: str) -> dict[str, Any]:
-    """The JSON of the benchmark `name`; ZiaError if it is not one that this code can read."""
+    """The JSON of the benchmark `name`; ZiaError if it cannot be read."""
     result = read_json(path)
     if result.get("benchmark") != name:
-        raise ZiaError(f"{path} is no result of {name}: run `zia bench {name} --out {path}` again")
+        raise ZiaError(f"{path} is not a result of {name}: run `zia bench {name} --out {path}`")
     try:
         show.where(result)
         for part in result["parts"].values():
@@ -92,7 +92,7 @@ def _tables(name: str, found: dict[tuple[str, str], dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Write the README again, or print it with results of one's own."""
+    """Rewrite the README, or print it with other results."""
     parser = argparse.ArgumentParser(
         prog="benchmarks.table",
         description="Write benchmarks/README.md again, from the results that are kept there.",

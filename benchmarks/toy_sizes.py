@@ -1,4 +1,4 @@
-"""Sizes at which every benchmark takes well under a second on a CPU, for trying it."""
+"""Sizes at which every benchmark takes well under a second on a CPU, for trials and tests."""
 
 LLAMA: dict[str, object] = {
     "width": 32,

@@ -1,9 +1,9 @@
-"""A training step of a whole model: zero-init attention against what it competes with.
+"""A training step of a whole model: zero-init attention against its competitors.
 
     python -m benchmarks.train_step --out FILE.json
 
 The floor is the frozen backbone with the backward pass that any method with prompts in the same
-layers needs: a zero vector that is added in the lowest adapted layer's attention is trained.
+layers needs: it trains a zero vector added in the attention of the lowest adapted layer.
 """
 
 import copy
@@ -34,7 +34,7 @@ class Shape(LlamaShape):
 
 
 def contestants(shape: Shape) -> dict[str, nn.Module]:
-    """The same random backbone, made ready for each method; gates are open."""
+    """The same random backbone prepared for each method, with open gates."""
     base = random_llama(shape)
     K, L = shape.prompt_length, shape.adapted_layers
     models: dict[str, Any] = {
@@ -49,12 +49,12 @@ def contestants(shape: Shape) -> dict[str, nn.Module]:
 
 
 def floor(model: Any, adapted_layers: int) -> Floor:
-    """A LLaMA that is trained down to its lowest adapted layer."""
+    """A LLaMA with a backward pass down to its lowest adapted layer."""
     return Floor(model, model.model.layers[-adapted_layers].self_attn.o_proj)
 
 
 def batch_of(shape: Shape) -> dict[str, Tensor]:
-    """Random tokens, of which the last third have labels, as many as in Alpaca's records."""
+    """Random tokens, the last third with labels, as in Alpaca's records."""
     ids = torch.randint(0, shape.vocabulary, (shape.batch, shape.tokens), device=shape.device)
     labels = ids.clone()
     labels[:, : shape.tokens * 2 // 3] = -100
@@ -62,7 +62,7 @@ def batch_of(shape: Shape) -> dict[str, Tensor]:
 
 
 def step(model: nn.Module, batch: dict[str, Tensor]) -> Callable[[], None]:
-    """One optimiser step as a call."""
+    """An optimiser step as a call."""
     device = batch["input_ids"].device.type
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=device == "cuda" or None)
@@ -78,7 +78,7 @@ def step(model: nn.Module, batch: dict[str, Tensor]) -> Callable[[], None]:
 
 
 def measure(shape: Shape, rounds: int) -> dict[str, Any]:
-    """Steps of every contestant, and what they keep and need beside the model's weights."""
+    """Time the steps of all contestants, and measure their memory beside the model's weights."""
     batch = batch_of(shape)
     models = contestants(shape)
     calls = {name: step(model, batch) for name, model in models.items()}
@@ -99,7 +99,7 @@ def _loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 
 def counts(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, float]:
-    """Trained parameters, and bytes kept for the backward pass beside the weights."""
+    """Trained parameters, and bytes saved for the backward pass, without weights."""
     weights = [*model.parameters(), *model.buffers()]
     kept = bytes_kept_for_backward(lambda: _loss(model, batch), beside=weights)
     return {
@@ -109,7 +109,7 @@ def counts(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, float]:
 
 
 def _peak(call: Callable[[], None]) -> int:
-    """Bytes of a step, its optimiser's state left out: that lies there between steps too."""
+    """Peak bytes of a step, without the optimiser's state, which persists between steps."""
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     call()

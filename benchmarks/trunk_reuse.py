@@ -1,9 +1,9 @@
-"""Epochs over unchanging images: all blocks, or from the lowest adapted one on.
+"""Training on fixed images with all blocks, or only from the lowest adapted block on.
 
     python -m benchmarks.trunk_reuse --out FILE.json
 
-What lies below is computed once, which costs about one forward pass an image, and is the same in
-every epoch. The fewer blocks are adapted, the more of an epoch that is.
+The blocks below are computed once, for about one forward pass per image. The fewer blocks are
+adapted, the more of an epoch that saves.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ WHOLE, REUSED, ONCE = "whole model", "from the trunk's features", "making the fe
 
 @dataclass(frozen=True)
 class Shape:
-    """A timm ViT and the images of a step; an epoch is so many steps."""
+    """A timm ViT, the images of a step, and the steps of an epoch."""
 
     width: int = 192
     layers: int = 12
@@ -40,7 +40,7 @@ class Shape:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        """Raises ZiaError where no ViT has these sizes."""
+        """Raises ZiaError if the sizes are inconsistent."""
         check_vit(self.width, self.heads, self.image_size, self.patch_size)
         if not self.adapted_layers or max(self.adapted_layers) > self.layers:
             raise ZiaError(
@@ -50,7 +50,7 @@ class Shape:
 
 
 def adapted(shape: Shape, layers: int) -> tuple[Any, Trunk]:
-    """A ViT with prompts in its topmost layers, and what lies below them."""
+    """A ViT with prompts in its topmost layers, and the trunk below them."""
     from timm.models import VisionTransformer
 
     torch.manual_seed(0)
@@ -77,7 +77,7 @@ def images(shape: Shape) -> Tensor:
 
 
 def measure(shape: Shape, rounds: int) -> dict[str, Any]:
-    """A step either way, for each number of adapted layers."""
+    """Time a step both ways, for each number of adapted layers."""
     parts = {}
     for layers in shape.adapted_layers:
         title = f"{layers} of {shape.layers} layers adapted"

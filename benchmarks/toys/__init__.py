@@ -1,1 +1,1 @@
-"""Experiments that only the benchmark of the harness runs."""
+"""Experiments for the benchmarks of the harness."""

@@ -113,4 +113,4 @@ def test_an_idle_worker_s_cost_is_measured_on_runs_that_are_done(tmp_path: Path)
         specs = [spec(seed, many_runs.Settings()) for seed in range(2)]
         for one in specs:
             in_process.run_one(one, tmp_path)
-        assert Worker(tmp_path, StopSignals()).work(specs).own == 0
+        assert Worker(tmp_path, StopSignals()).work(specs).done_here == 0

@@ -1,4 +1,4 @@
-"""An experiment that records, as training does, and does nothing else: all of its time is cost."""
+"""An experiment that only records, as training does: all of its time is overhead."""
 
 from dataclasses import dataclass
 
@@ -9,14 +9,14 @@ from experiments.harness.spec import RunSpec
 
 @dataclass(frozen=True)
 class Settings:
-    """How much is recorded."""
+    """The amount recorded."""
 
     steps: int = 0
     checkpoints: int = 0  # each of an adapter of 1.2M parameters and AdamW's two moments of it
 
 
 def spec(seed: int, settings: Settings) -> RunSpec:
-    """One run of it."""
+    """The run of a seed."""
     return RunSpec(
         experiment="nothing",
         version=1,
@@ -31,7 +31,7 @@ def spec(seed: int, settings: Settings) -> RunSpec:
 
 
 def run(spec: RunSpec, folder: RunFolder) -> None:
-    """Write the records that the training engine writes at each step, and a result."""
+    """Write the records of every training step, and a result."""
     import torch
 
     settings: Settings = spec.settings
