@@ -60,6 +60,7 @@ class Part:
     grids: tuple[Grid, ...]
     title: str = ""
     notes: tuple[str, ...] = ()
+    key: dict[str, Any] = field(default_factory=dict)  # of the section
 
 
 @dataclass(frozen=True)

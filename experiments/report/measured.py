@@ -11,6 +11,8 @@ from experiments.report.planned_seeds import Plans
 from experiments.report.rows import MIXED, Column, Row
 from experiments.report.runs import Run
 
+SEVERAL_MACHINES = "several machines"
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -39,19 +41,24 @@ class Measured:
         return stdev(self.values.values()) if len(self.values) > 1 else None
 
     @property
+    def number(self) -> str:
+        """Mean ± standard deviation: "81.2 ± 0.4", "-", or why the seeds have no common mean."""
+        if self.state == MIXED:
+            return MIXED
+        if self.mean is None or not self.column.field:  # only the paper has a column without one
+            return formats.NOTHING
+        if self.column.of_machine and self.machines > 1:
+            return SEVERAL_MACHINES
+        return self.column.format(self.mean, nan if self.std is None else self.std)
+
+    @property
     def text(self) -> str:
         """The cell: "81.2 ± 0.4 (5)", "80.9 ± 0.2 (3 of 5, 1 failed)", "missing", ..."""
-        if not self.column.field:  # only the paper has this column
-            return formats.NOTHING
-        if self.mean is None:
-            if self.state in ("done", "not trained"):
-                return formats.NOTHING
+        if self.mean is None and self.column.field and self.state not in ("done", "not trained"):
             counted = self.planned and self.state != MIXED  # mixed seeds exist
             return self.state + (f" (0 of {self.planned})" if counted else "")
-        if self.column.of_machine and self.machines > 1:
-            return "several machines"
-        number = self.column.format(self.mean, nan if self.std is None else self.std)
-        if number == formats.NOTHING:
+        number = self.number
+        if number in (formats.NOTHING, SEVERAL_MACHINES):
             return number
         seeds = formats.seeds(len(self.values), self.planned)
         seeds += f", {self.failed} failed" if self.failed else ""

@@ -89,7 +89,7 @@ def _filled(path: Path, text: str, makers: dict[str, Callable[..., str]]) -> str
 def _table(documents: dict[str, Document], name: str, profile: str, number: str) -> str:
     """The grid of that number, in every part of the table of that profile."""
     check_choice("table", name, documents)
-    found = [part for part in documents[name].parts if part.title.startswith(f"{profile}: ")]
+    found = [part for part in documents[name].parts if part.key.get("profile") == profile]
     if not found:
         return NOTHING
     made = []

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from math import isnan, nan
-from statistics import mean, stdev
 from typing import Any
 
 from experiments.harness.report_info import TRAINING_LOSS, TrainedRule
@@ -100,17 +98,6 @@ class Row:
         trained = all(self.trained.holds(run.result) for run in self.done)
         return "done" if trained else "not trained"
 
-    def measured(self, column: Column) -> str:
-        """Return the mean ± standard deviation over seeds as text."""
-        if self.mixed:
-            return MIXED
-        if column.of_machine and len({run.hardware for run in self.done}) > 1:
-            return "several machines"
-        values = [value for run in self.done if not isnan(value := run.value(column.field))]
-        if not values:
-            return formats.NOTHING
-        return column.format(mean(values), stdev(values) if len(values) > 1 else nan)
-
 
 def setting_text(settings: dict[str, Any], name: str) -> str:
     """Return a setting as text; runs older than the setting do not have it."""
@@ -133,6 +120,13 @@ class Section:
     def runs(self) -> list[Run]:
         """All runs."""
         return [run for row in self.rows for run in row.runs]
+
+    def title(self, of: str = "") -> str:
+        """Return the section as a heading; `of` names the experiment."""
+        key = self.key
+        task = f", task {key['task']}" if "task" in key else ""
+        version = f"{of} version {key['version']}".lstrip()
+        return f"{key['profile']}: {key['backbone']}, data {key['data']} ({version}{task})"
 
     def varying(self) -> list[str]:
         """Return the settings in which the runs differ."""

@@ -1,9 +1,8 @@
 """Find the runs behind a line of a table in the run browser."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from experiments.report.document import Document, Part
+from experiments.report.document import Document
 from experiments.report.html.browser import Listed
 
 Trace = dict[tuple[str, str, str], list[int]]  # table, title of the part, label: indices
@@ -16,15 +15,8 @@ def trace(documents: Sequence[Document], lines: Sequence[Listed]) -> Trace:
     for document in documents:
         for part in document.parts:
             for cell in document.cells:
-                if cell.runs and _is_of(cell.key, part):
+                if cell.runs and cell.key == part.key:
                     behind = {places[run.folder] for run in cell.runs if run.folder in places}
                     key = (document.name, part.title, cell.row)
                     found.setdefault(key, set()).update(behind)
     return {key: sorted(behind) for key, behind in found.items() if behind}
-
-
-def _is_of(key: Mapping[str, Any], part: Part) -> bool:
-    """Whether the part is of the cell's profile, backbone, data and version."""
-    begin = f"{key.get('profile')}: {key.get('backbone')}, data {key.get('data')} ("
-    version = any(f"version {key.get('version')}{end}" in part.title for end in ",)")
-    return part.title.startswith(begin) and version

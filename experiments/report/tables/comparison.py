@@ -80,8 +80,7 @@ def _part(table: Table, section: Section, cells: list[Cell]) -> Part:
         notes += [f"{shown.label(row)}: {row.describe(varying)}." for row in shown.begun]
     if section.reduced:
         notes.insert(0, f"† A reduced run: {key['data']}.")
-    title = f"{key['profile']}: {key['backbone']}, data {key['data']} (version {key['version']})"
-    return Part(grids, title, tuple(notes))
+    return Part(grids, section.title(), tuple(notes), section.key)
 
 
 def _in_short(cells: Sequence[Cell], section: Section, column: Column) -> str:

@@ -44,14 +44,15 @@ class _Builder:
         """Yield a part for each section that has runs, and one for blocks that no section has."""
         shown: set[str] = set()
         for section in found:
-            blocks = [block for block in self.table.blocks if self._has_runs(section, block)]
+            blocks = [block for block in self.table.blocks if _has_runs(section, *block.columns)]
             shown |= {block.caption for block in blocks}
             if blocks:
                 made = (self._grid(section, self._shown(section, b)) for b in blocks)
                 yield Part(
                     grids=(*made, *self._pairs(section)),
-                    title=self._title(section),
+                    title=section.title(self.table.experiment),
                     notes=tuple(self._notes(section)),
+                    key=section.key,
                 )
         empty = Section({}, [Row(method, ()) for method in self.table.methods])
         rest = [block for block in self.table.blocks if block.paper and block.caption not in shown]
@@ -62,29 +63,17 @@ class _Builder:
             missing = tuple((method, "missing") for method in self.table.methods)
             yield Part((Grid((self.table.line_title, "state"), missing),), "No runs yet")
 
-    def _has_runs(self, section: Section, block: Block) -> bool:
-        return any(row.of(column.tasks).runs for row in section.rows for column in block.columns)
-
     def _shown(self, section: Section, block: Block) -> Block:
         """The block without columns of our own that have neither runs nor plans."""
         if block.paper:
             return block
         planned = self.plans.tasks(section.begun[0].runs[0])
-        alone = Block((), paper=False)
         columns = tuple(
             column
             for column in block.columns
-            if planned & set(column.tasks)
-            or self._has_runs(section, replace(alone, columns=(column,)))
+            if planned & set(column.tasks) or _has_runs(section, column)
         )
         return replace(block, columns=columns)
-
-    def _title(self, section: Section) -> str:
-        key = section.key
-        return (
-            f"{key['profile']}: {key['backbone']}, data {key['data']} "
-            f"({self.table.experiment} version {key['version']})"
-        )
 
     def _grid(self, section: Section, block: Block) -> Grid:
         lines: list[tuple[object, ...]] = []
@@ -158,6 +147,10 @@ class _Builder:
             f"The runs behind a number: `zia tables --explain {self.table.name} ROW COLUMN`, "
             "or the column `runs` of cells.csv."
         )
+
+
+def _has_runs(section: Section, *columns: Column) -> bool:
+    return any(row.of(column.tasks).runs for row in section.rows for column in columns)
 
 
 def _difference(column: Column, cell: Cell) -> str:

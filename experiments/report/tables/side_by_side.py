@@ -35,7 +35,6 @@ def document(table: Table, runs: Runs) -> Document:
 
 
 def _part(table: Table, paper: PaperTable, section: Section, plans: Plans) -> Part:
-    key = section.key
     names = dict(table.rows)
     beside_paper, ours_only = _columns(table, section)
     header = ["method", "in the paper"]
@@ -49,7 +48,7 @@ def _part(table: Table, paper: PaperTable, section: Section, plans: Plans) -> Pa
             cells = paper.find(name, column.title)
             line += [
                 cells[0].printed if cells else formats.NOTHING,
-                row.measured(column) if len(row.done) else row.state,
+                measure(row, column).number if row.done else row.state,
             ]
         lines.append(tuple(line))
     beside = Grid(tuple(header), tuple(lines))
@@ -60,18 +59,15 @@ def _part(table: Table, paper: PaperTable, section: Section, plans: Plans) -> Pa
         tuple(
             (
                 section.label(row),
-                *map(row.measured, ours_only),
+                *(measure(row, column).number for column in ours_only),
                 formats.seeds(len(row.done), plans.seeds(row.runs[0])),
                 row.state,
             )
             for row in section.begun
         ),
     )
-    title = (
-        f"{key['profile']}: {key['backbone']}, data {key['data']} "
-        f"({table.experiment} version {key['version']}, task {key['task']})"
-    )
-    return Part((beside, ours), title, tuple(_notes(table, section)))
+    title = section.title(table.experiment)
+    return Part((beside, ours), title, tuple(_notes(table, section)), section.key)
 
 
 def _columns(table: Table, section: Section) -> tuple[list[Column], list[Column]]:
