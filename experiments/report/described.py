@@ -1,11 +1,12 @@
 """What experiments say of themselves, and the runs of theirs that are reported."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 from experiments.harness import registry
 from experiments.harness.report_info import ReportInfo
-from experiments.report.rows import SECTION_OF_TASKS, Section, sections
+from experiments.report import formats
+from experiments.report.rows import SECTION_OF_TASKS, Column, Section, sections
 from experiments.report.runs import Run, Runs, select
 
 
@@ -36,11 +37,24 @@ def lines(info: ReportInfo, name: str, runs: Iterable[Run]) -> list[Run]:
     return [replace(run, line=line) for run, line in info.lines[name](list(runs))]
 
 
+def scored(runs: Runs) -> Iterator[tuple[str, ReportInfo, Section]]:
+    """Yield the scored sections of all experiments, with the name of each."""
+    for experiment, info in described().items():
+        for section in scored_sections(runs, experiment, info):
+            yield experiment, info, section
+
+
 def scored_sections(runs: Runs, experiment: str, info: ReportInfo) -> list[Section]:
     """Return the final runs that have a score, in sections of several tasks."""
     found = final_runs(runs, experiment, info, (info.score.field, "tuned_parameters"))
     scored = [run for run in found if not info.score.tasks or run.task in info.score.tasks]
     return [s for s in sections(scored, (), SECTION_OF_TASKS, info.trained) if s.key]
+
+
+def score_column(info: ReportInfo, *tasks: str) -> Column:
+    """Return the score of an experiment as a column, averaged over the tasks."""
+    score = info.score
+    return Column(score.field, score.title, "", formats.number, scale=score.scale, tasks=tasks)
 
 
 def tasks_of(section: Section, info: ReportInfo) -> list[str]:

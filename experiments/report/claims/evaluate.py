@@ -9,6 +9,7 @@ from experiments.metrics.intervals import t_interval
 from experiments.report import formats, statistics
 from experiments.report.claims.definition import Arithmetic, Claim, Comparison
 from experiments.report.control import counts
+from experiments.report.described import score_column
 from experiments.report.measured import Measured, measure
 from experiments.report.paper import paper_table
 from experiments.report.rows import MIXED, Column, Row, Section
@@ -176,5 +177,5 @@ def _tasks(
 
 
 def _counts(section: Section, task: str, info: ReportInfo) -> bool:
-    column = Column(info.score.field, "", "", formats.number, tasks=(task,))
-    return info.control is not None and counts(section, column, info.control) is True
+    control = info.control
+    return control is not None and counts(section, score_column(info, task), control) is True

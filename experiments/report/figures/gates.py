@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from experiments.harness.stored import ADAPTER, METRICS, StoredRun, with_adapter
-from experiments.report.described import described, scored_sections, tasks_of
+from experiments.report.described import scored, tasks_of
 from experiments.report.figures import style
 from experiments.report.figures.drawn import (
     Drawn,
@@ -27,20 +27,19 @@ OVER_TRAINING = 3  # evaluations that a panel over training needs
 
 def draw(runs: Runs) -> Iterator[Drawn]:
     """Yield a heat map for each section and task, of the first seed with gates."""
-    for experiment, info in described().items():
-        for section in scored_sections(runs, experiment, info):
-            for task in tasks_of(section, info):
-                for run in finished(section, task):
-                    try:
-                        recorded = _recorded(runs.one(run))
-                    except ZiaError as error:
-                        runs.give_up(runs.one(run).name, error)
-                        continue
-                    if recorded:
-                        title = f"{subtitle(section)}\n{title_of(task, info)}, seed {run.seed}"
-                        name = stem("gates", experiment, section, task)
-                        yield Drawn(name, _figure(title, recorded))
-                        break
+    for experiment, info, section in scored(runs):
+        for task in tasks_of(section, info):
+            for run in finished(section, task):
+                try:
+                    recorded = _recorded(runs.one(run))
+                except ZiaError as error:
+                    runs.give_up(runs.one(run).name, error)
+                    continue
+                if recorded:
+                    title = f"{subtitle(section)}\n{title_of(task, info)}, seed {run.seed}"
+                    name = stem("gates", experiment, section, task)
+                    yield Drawn(name, _figure(title, recorded))
+                    break
 
 
 def finished(section: Section, task: str) -> Iterator[Run]:

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from experiments.harness.report_info import ReportInfo
+from experiments.report import formats
 from experiments.report.control import counts
-from experiments.report.described import described, scored_sections, tasks_of
+from experiments.report.described import score_column, scored, tasks_of
 from experiments.report.figures import style
 from experiments.report.figures.drawn import (
     Drawn,
@@ -25,14 +26,13 @@ OFF_SCALE = 1.5  # times the frozen backbone's loss: beyond, a loss would dwarf 
 
 def draw(runs: Runs) -> Iterator[Drawn]:
     """Yield a figure for each averaged group of tasks, or task, of each section."""
-    for experiment, info in described().items():
-        for section in scored_sections(runs, experiment, info):
-            for name, found in _panels(section, info).items():
-                left_out = [task for task in found if _does_not_count(section, task, info)]
-                together = [task for task in found if task not in left_out]
-                figure = together and _figure(info, section, together, left_out)
-                if figure:
-                    yield Drawn(stem("parameters", experiment, section, name), figure)
+    for experiment, info, section in scored(runs):
+        for name, found in _panels(section, info).items():
+            left_out = [task for task in found if _does_not_count(section, task, info)]
+            together = [task for task in found if task not in left_out]
+            figure = together and _figure(info, section, together, left_out)
+            if figure:
+                yield Drawn(stem("parameters", experiment, section, name), figure)
 
 
 def _panels(section: Section, info: ReportInfo) -> dict[str, list[str]]:
@@ -49,8 +49,7 @@ def _does_not_count(section: Section, task: str, info: ReportInfo) -> bool:
     control = info.control
     if control is None or task not in control.tasks:
         return False
-    column = Column(info.score.field, task, "", lambda m, s: "", tasks=(task,))
-    return counts(section, column, control) is False
+    return counts(section, score_column(info, task), control) is False
 
 
 def _figure(
@@ -58,8 +57,8 @@ def _figure(
 ) -> "Figure | None":
     score = info.score
     baseline = info.control.baseline if info.control else ""  # a control, not a method
-    mean = Column(score.field, "", "", lambda m, s: "", scale=score.scale, tasks=tuple(together))
-    tuned = Column("tuned_parameters", "", "", lambda m, s: "", tasks=tuple(together))
+    mean = score_column(info, *together)
+    tuned = Column("tuned_parameters", "", "", formats.count, tasks=tuple(together))
     points: list[tuple[Row, float, Measured]] = []
     frozen: tuple[str, float] | None = None  # a method without parameters
     for row in _in_order(section):
@@ -74,14 +73,14 @@ def _figure(
         return None
     figure, panel = style.new(height=3.1)
     hidden = []
-    for row, parameters, scored in points:
-        height = float(scored.mean or 0)
+    for row, parameters, one in points:
+        height = float(one.mean or 0)
         if frozen and not score.higher_is_better and height > OFF_SCALE * frozen[1]:
             hidden.append(f"{row.method} ({height:.1f})")
             continue
         colour, marker, _ = style.look(row.method)
-        trained = scored.state == "done"
-        seeds = list(scored.values.values())
+        trained = one.state == "done"
+        seeds = list(one.values.values())
         panel.plot([parameters] * len(seeds), seeds, ".", color=colour, markersize=3, alpha=0.6)
         panel.plot(
             parameters,

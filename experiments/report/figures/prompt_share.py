@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from experiments.harness.archive import FilePath
 from experiments.harness.stored import PROMPT_SHARE
 from experiments.io.files import read_json
-from experiments.report.described import described, scored_sections, tasks_of
+from experiments.report.described import scored, tasks_of
 from experiments.report.figures import style
 from experiments.report.figures.drawn import (
     Drawn,
@@ -25,22 +25,21 @@ if TYPE_CHECKING:
 
 def draw(runs: Runs) -> Iterator[Drawn]:
     """Yield a heat map for each section and task, of the first seed that recorded the share."""
-    for experiment, info in described().items():
-        for section in scored_sections(runs, experiment, info):
-            for task in tasks_of(section, info):
-                for run in finished(section, task):
-                    stored = runs.one(run)
-                    path = stored.path / PROMPT_SHARE
-                    if not path.exists():
-                        continue
-                    title = f"{subtitle(section)}\n{title_of(task, info)}, seed {run.seed}"
-                    try:
-                        figure = _figure(title, path)
-                    except ZiaError as error:
-                        runs.give_up(stored.name, error)
-                        continue
-                    yield Drawn(stem("prompt-share", experiment, section, task), figure)
-                    break
+    for experiment, info, section in scored(runs):
+        for task in tasks_of(section, info):
+            for run in finished(section, task):
+                stored = runs.one(run)
+                path = stored.path / PROMPT_SHARE
+                if not path.exists():
+                    continue
+                title = f"{subtitle(section)}\n{title_of(task, info)}, seed {run.seed}"
+                try:
+                    figure = _figure(title, path)
+                except ZiaError as error:
+                    runs.give_up(stored.name, error)
+                    continue
+                yield Drawn(stem("prompt-share", experiment, section, task), figure)
+                break
 
 
 def _figure(title: str, path: FilePath) -> "Figure":

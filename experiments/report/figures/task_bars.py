@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from experiments.report.described import scored_sections
+from experiments.report.described import score_column, scored_sections
 from experiments.report.figures import style
 from experiments.report.figures.drawn import (
     Drawn,
@@ -15,7 +15,7 @@ from experiments.report.figures.drawn import (
     title_of,
 )
 from experiments.report.measured import measure
-from experiments.report.rows import Column, Section
+from experiments.report.rows import Section
 from experiments.report.runs import Runs
 from experiments.report.tables.definition import Table
 from experiments.report.tables.read import tables
@@ -54,9 +54,7 @@ def _figure(table: Table, section: Section, of_group: list[str]) -> "Figure":
     hatched = beside_paper = False
     for panel, task in zip(shown, of_group, strict=False):
         panel.set_title(title_of(task, info), loc="left", pad=2)
-        column = Column(
-            info.score.field, task, "%", lambda m, s: "", scale=info.score.scale, tasks=(task,)
-        )
+        column = score_column(info, task)
         for place, label in enumerate(order):
             row = rows[label]
             one = measure(row, column)
