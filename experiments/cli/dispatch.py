@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from experiments.cli.options import (
+    FRESH,
     PUBLISHED,
-    RESULTS,
     RUNS,
     AnyExperiment,
     Device,
-    Out,
+    OutFolder,
     Profile,
     Retry,
     Runs,
@@ -38,7 +38,7 @@ def reproduce(
     ] = "local",
     device: Device = "auto",
     runs: Runs = RUNS,
-    out: Out = RESULTS,
+    out: OutFolder = FRESH,
     retry: Retry = None,
     workers: Annotated[
         int | None, typer.Option(metavar="N", min=1, max=MOST_WORKERS, help="local: processes.")
@@ -88,7 +88,8 @@ def reproduce(
     specs = planning.planned(experiment, profile, device)
     if not specs:
         tell(f"The profile {profile} has no runs yet; these are the results of {PUBLISHED}.")
-        return _report(PUBLISHED, out)
+        _report(PUBLISHED, out)
+        return tell(out)
     if not dry_run:
         final_report.check(out)
     if executor == "inprocess":
@@ -117,6 +118,7 @@ def reproduce(
     if code in (in_process.EXIT_DONE, in_process.EXIT_FAILED):
         for sentence in publish.compare(specs, runs, PUBLISHED):
             tell(sentence)
+        tell(out)
     raise typer.Exit(code)
 
 
@@ -139,7 +141,7 @@ def worker(
 
     again = retry_failed(retry)
     one = None if experiment == ALL else experiment
-    request = Request(one, profile, planning.device_of(device, one, profile), runs, RESULTS)
+    request = Request(one, profile, planning.device_of(device, one, profile), runs, FRESH)
     specs = request.specs()
     if again:
         _make_pending(request)

@@ -10,10 +10,8 @@ import typer
 
 from experiments.cli import bench, dispatch
 from experiments.cli.options import (
-    FIGURES,
-    RESULTS,
+    PUBLISHED,
     RUNS,
-    TABLES,
     AnyExperiment,
     Device,
     ExperimentName,
@@ -22,6 +20,7 @@ from experiments.cli.options import (
     Profile,
     Retry,
     Runs,
+    output_folder,
     retry_failed,
 )
 from experiments.cli.score import app as score
@@ -85,7 +84,7 @@ def plan(
 
     where = planning.device_of(device, experiment, profile, only_look=True)
     specs = planning.planned(experiment, profile, where)
-    plan_table.show([planning.inspect(spec, runs) for spec in specs], every_run=every_run)
+    plan_table.show(planning.inspect_all(specs, runs), every_run=every_run)
 
 
 @app.command()
@@ -164,7 +163,7 @@ app.add_typer(dispatch.retry_app, name="retry")
 @app.command()
 def tables(
     runs: Runs = RUNS,
-    out: Out = TABLES,
+    out: Out = None,
     keep_going: KeepGoing = False,
     explain: Annotated[
         tuple[str, str, str] | None,
@@ -178,36 +177,40 @@ def tables(
         for line in report.explain([runs], *explain, keep_going=keep_going):
             tell(line)
         return
-    for path in report.write_tables([runs], out, keep_going=keep_going):
+    for path in report.write_tables(
+        [runs], output_folder(out, runs, "tables"), keep_going=keep_going
+    ):
         tell(path)
 
 
 @app.command()
-def figures(runs: Runs = RUNS, out: Out = FIGURES, keep_going: KeepGoing = False) -> None:
+def figures(runs: Runs = RUNS, out: Out = None, keep_going: KeepGoing = False) -> None:
     """Draw the figures whose runs exist, from run folders."""
     from experiments.report.figures.write import write_figures
 
-    written, left_out = write_figures([runs], out, keep_going=keep_going)
+    folder = output_folder(out, runs, "figures")
+    written, left_out = write_figures([runs], folder, keep_going=keep_going)
     for line in (*written, *left_out):
         tell(line)
 
 
 @app.command()
-def claims(runs: Runs = RUNS, out: Out = TABLES, keep_going: KeepGoing = False) -> None:
+def claims(runs: Runs = RUNS, out: Out = None, keep_going: KeepGoing = False) -> None:
     """Test the paper's claims against run folders."""
     from experiments.report.claims.write import write_claims
 
-    path, lines = write_claims([runs], out, keep_going=keep_going)
+    folder = output_folder(out, runs, "tables")
+    path, lines = write_claims([runs], folder, keep_going=keep_going)
     for line in (*lines, path):
         tell(line)
 
 
 @app.command()
-def report(runs: Runs = RUNS, out: Out = RESULTS, keep_going: KeepGoing = False) -> None:
+def report(runs: Runs = RUNS, out: Out = None, keep_going: KeepGoing = False) -> None:
     """Write report.html: claims, tables, figures and every run."""
     from experiments.report.html.report import write_report
 
-    tell(write_report([runs], out, keep_going=keep_going))
+    tell(write_report([runs], output_folder(out, runs), keep_going=keep_going))
 
 
 @app.command()
@@ -215,7 +218,7 @@ def readme(
     files: Annotated[
         list[Path] | None, typer.Argument(metavar="FILE", help="Markdown; default: all READMEs.")
     ] = None,
-    runs: Runs = RUNS,
+    runs: Runs = PUBLISHED,
     keep_going: KeepGoing = False,
 ) -> None:
     """Fill the marked blocks of READMEs from run folders."""

@@ -11,19 +11,32 @@ AnyExperiment = Annotated[
 ]
 Profile = Annotated[str, typer.Option(metavar="P", help="mini, small or paper.")]
 Device = Annotated[str, typer.Option(metavar="D", help="auto, cpu or cuda.")]
-Runs = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the runs.")]
-Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder for what is made.")]
+Runs = Annotated[Path, typer.Option(metavar="DIR", help="Folder of runs, or of archives.")]
+OutFolder = Annotated[Path, typer.Option(metavar="DIR", help="Folder for the output.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder for the output; default: in results from published runs, else results/fresh.",
+    ),
+]
 Retry = Annotated[
     str | None, typer.Option(metavar="failed", help="failed: run again what has failed before.")
 ]
 KeepGoing = Annotated[
-    bool, typer.Option("--keep-going", help="Leave out damaged run folders, and say so.")
+    bool, typer.Option("--keep-going", help="Leave out damaged runs, and say so.")
 ]
 RUNS = Path("results/runs")
 RESULTS = Path("results")
-TABLES = RESULTS / "tables"
-FIGURES = RESULTS / "figures"
 PUBLISHED = RESULTS / "published"
+FRESH = RESULTS / "fresh"  # not committed, unlike what is made from published runs
+
+
+def output_folder(out: Path | None, runs: Path, name: str = "") -> Path:
+    """`out`; by default the folder `name` in RESULTS for published runs, in FRESH for others."""
+    if out is not None:
+        return out
+    return (RESULTS if runs.resolve() == PUBLISHED.resolve() else FRESH) / name
 
 
 def retry_failed(retry: str | None) -> bool:

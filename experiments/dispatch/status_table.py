@@ -58,7 +58,7 @@ def _tables(runs: Path, jobs: ActiveJobs) -> tuple[Any, list[str]]:
     from rich.console import Group
 
     readable, problems = [], []
-    for path in stored.folders(runs):
+    for path in stored.every_run(runs).values():
         try:
             readable.append(stored.load(path))
         except ZiaError as error:
@@ -75,9 +75,7 @@ def _tables(runs: Path, jobs: ActiveJobs) -> tuple[Any, list[str]]:
 
 
 def _abandoned(runs: list[StoredRun]) -> Iterator[str]:
-    states = Counter(
-        current_state(run.folder) for run in runs if run.state not in ("done", "failed")
-    )
+    states = Counter(current_state(run.path) for run in runs if run.state not in ("done", "failed"))
     if states and "running" not in states:
         yield (f"nobody works on {states.total()} unfinished runs: `zia reproduce` continues them")
 
@@ -88,7 +86,7 @@ def _title(run: StoredRun) -> str:
 
 def _row(run: StoredRun) -> list[str]:
     progress, attempts = run.status["progress"], run.status["attempts"]
-    state = current_state(run.folder)
+    state = current_state(run.path)
     return [
         run_name(run.config["method"], run.config["task"], run.config["seed"]),
         run.path.name.rpartition("-")[2][:IDENTITY_SHOWN],

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from experiments.harness import registry, stored
+from experiments.harness.archive import RunPath
 from experiments.harness.experiment import Estimate
 from experiments.harness.registry import InvalidChoiceError, check_choice
 from experiments.harness.spec import RunSpec
@@ -109,12 +110,28 @@ def _as_planned(experiment: str | None, profile: str, device: str) -> list[RunSp
 
 def inspect(spec: RunSpec, runs_root: Path) -> PlannedRun:
     """Look at the run's folder under `runs_root`; ZiaError if its status cannot be read."""
-    experiment = registry.get(spec.experiment)
     folder = runs_root / spec.experiment / spec.folder_name
+    return inspect_run(spec, folder if folder.exists() else None)
+
+
+def inspect_all(specs: Sequence[RunSpec], runs_root: Path) -> list[PlannedRun]:
+    """Look at each run under `runs_root`, in its folder or in an archive."""
+    archived = {stored.run_name(run): run for run in stored.archived_runs(runs_root)}
+    found = []
+    for spec in specs:
+        name = f"{spec.experiment}/{spec.folder_name}"
+        folder = runs_root / name
+        found.append(inspect_run(spec, folder if folder.exists() else archived.get(name)))
+    return found
+
+
+def inspect_run(spec: RunSpec, path: RunPath | None) -> PlannedRun:
+    """Look at the run stored in `path`, if it is anywhere."""
+    experiment = registry.get(spec.experiment)
     state, reason = "missing", ""
-    if folder.exists():
-        state, reason = stored.current_state(folder), stored.read_status(folder)["reason"] or ""
-        if state == "done" and not stored.is_done(folder, experiment.result_fields):
+    if path is not None:
+        state, reason = stored.current_state(path), stored.read_status(path)["reason"] or ""
+        if state == "done" and not stored.is_done(path, experiment.result_fields):
             state = "invalid"
     return PlannedRun(spec, state, reason, experiment.estimate(spec))
 

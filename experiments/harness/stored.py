@@ -224,8 +224,12 @@ def archives_of(runs: Path) -> list[Path]:
 
 def every_run(runs: Path) -> dict[str, RunPath]:
     """Every run under `runs`, in folders and in archives, by name; ZiaError for a damaged one."""
-    archived = (run for path in archives_of(runs) for run in Archive(path).runs)
-    return by_name([*folders(runs), *archived])
+    return by_name([*folders(runs), *archived_runs(runs)])
+
+
+def archived_runs(runs: Path) -> list[ArchivedRun]:
+    """Every run in the archives of the folder `runs`; ZiaError for a damaged archive."""
+    return [run for path in archives_of(runs) for run in Archive(path).runs]
 
 
 def by_name(paths: Sequence[RunPath]) -> dict[str, RunPath]:
@@ -293,10 +297,11 @@ def read_status(path: RunPath) -> Record:
     return Record(status | {"reason": status.get("reason")}, file)
 
 
-def current_state(path: Path) -> str:
+def current_state(path: RunPath) -> str:
     """The state in status.json, or "interrupted" where it says running but nobody works on it."""
     state = str(read_status(path)["state"])
-    return "interrupted" if state == "running" and not is_held(path) else state
+    held = isinstance(path, Path) and is_held(path)
+    return "interrupted" if state == "running" and not held else state
 
 
 def check_result(result: Mapping[str, Any], required: Mapping[str, Any], where: FilePath) -> None:
@@ -304,7 +309,7 @@ def check_result(result: Mapping[str, Any], required: Mapping[str, Any], where: 
     conform_fields(required, result, str(where))
 
 
-def is_done(path: Path, required: Mapping[str, Any]) -> bool:
+def is_done(path: RunPath, required: Mapping[str, Any]) -> bool:
     """Whether the run in `path` is finished: its status says so and its result is valid."""
     try:
         if read_status(path)["state"] != "done":

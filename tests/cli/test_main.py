@@ -206,9 +206,11 @@ def test_reproduce_does_what_is_missing_and_compares_with_the_evidence(zia: Zia)
     assert code == 0
     assert out.count("done before") == 1
     assert all((RUNS / "toy" / run.folder_name).is_dir() for run in toy.EXPERIMENT.plan("", ""))
-    for made in ("tables/efficiency.md", "tables/claims.md", "figures/paper-loss-curves.png"):
-        assert Path("results", made).is_file()
-    assert "step 0: eval {'score': 0.0} (published {'score': 0.5})" in out.splitlines()[-1]
+    for made in ("tables/lora_ranks.md", "tables/claims.md", "figures/paper-loss-curves.png"):
+        assert Path("results/fresh", made).is_file()
+    *_, told, last = out.splitlines()
+    assert "step 0: eval {'score': 0.0} (published {'score': 0.5})" in told
+    assert last == "results/fresh"
 
 
 def test_reproduce_without_runs_shows_the_published_results(
@@ -220,9 +222,9 @@ def test_reproduce_without_runs_shows_the_published_results(
     assert code == 0
     assert out.startswith("The profile mini has no runs yet; these are the results of ")
     written = out.splitlines()[1:]
-    assert written[:2] == ["results/tables/efficiency.md", "results/tables/efficiency.tex"]
-    assert "results/figures/paper-loss-curves.png" in written
-    assert written[-1] == "results/report.html"
+    assert written[:2] == [f"results/fresh/tables/lora_ranks{end}" for end in (".md", ".tex")]
+    assert "results/fresh/figures/paper-loss-curves.png" in written
+    assert written[-2:] == ["results/fresh/report.html", "results/fresh"]
     assert not RUNS.exists()
 
 

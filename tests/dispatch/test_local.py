@@ -82,12 +82,12 @@ def test_workers_do_all_runs_and_the_last_makes_the_tables(
 ) -> None:
     out, _ = reproduce("toy --workers 2 --threads 3").communicate(timeout=300)
     assert "3 runs, 2 workers with 3 cores each, logs in " in out
-    assert f"3 done; tables, figures, claims and report are in {tmp_path}/results\n" in out
+    assert f"3 done; tables, figures, claims and report are in {tmp_path}/results/fresh\n" in out
     assert states(tmp_path) == ["done"] * 3
-    assert (tmp_path / "results/tables/claims.md").is_file()
+    assert (tmp_path / "results/fresh/tables/claims.md").is_file()
     (folder,) = (tmp_path / RUNS / "submissions").glob("*-*")
     logs = [(folder / "logs" / f"worker-{number}.log").read_text() for number in range(2)]
-    assert sum("results/tables/claims.md" in log for log in logs) == 1
+    assert sum("results/fresh/tables/claims.md" in log for log in logs) == 1
     for run in toy.EXPERIMENT.plan("mini", "cpu"):
         assert sum(f"run {name_of(run)}\n" in log for log in logs) == 1
 
@@ -141,7 +141,7 @@ def test_ctrl_c_stops_all_at_the_next_step_and_the_same_command_goes_on(
     assert states(tmp_path) == ["preempted"] * 2
     reasons = {run.status["reason"] for run in stored.states(tmp_path / RUNS)}
     assert reasons == {"SIGTERM (stopped after step 3)"}
-    assert not (tmp_path / "results/tables").exists()
+    assert not (tmp_path / "results/fresh/tables").exists()
 
     (tmp_path / "gate").touch()
     child = reproduce("gated --workers 2")
@@ -163,7 +163,7 @@ def test_a_killed_worker_and_a_killed_parent_lose_nothing(
     child.kill()
     os.kill(victim, signal.SIGKILL)
     (tmp_path / "gate").touch()
-    until(lambda: (tmp_path / "results/tables/claims.md").exists())
+    until(lambda: (tmp_path / "results/fresh/tables/claims.md").exists())
     assert sorted(states(tmp_path)) == ["done", "done", "done", "failed"]
     runs = stored.states(tmp_path / RUNS)
     ends = [[attempt["end"] for attempt in run.status["attempts"]] for run in runs]

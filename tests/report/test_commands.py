@@ -39,22 +39,22 @@ def test_a_damaged_run_is_named_and_can_be_left_out(zia: Zia) -> None:
 
     code, out, _ = zia("tables", "--runs", "runs", "--keep-going")
     assert code == 0
-    assert "results/tables/squad.md" in out.splitlines()
-    assert "| lora | ours | 50.0 (1) |" in Path("results/tables/squad.md").read_text()
+    assert "results/fresh/tables/squad.md" in out.splitlines()
+    assert "| lora | ours | 50.0 (1) |" in Path("results/fresh/tables/squad.md").read_text()
 
     code, out, _ = zia("figures", "--runs", "runs", "--keep-going")
     assert code == 0
-    assert out.startswith("results/figures/paper-loss-curves.png\n")
+    assert out.startswith("results/fresh/figures/paper-loss-curves.png\n")
     assert out.splitlines()[-1].startswith(f"left out, because damaged: {damaged.parent.name}/")
 
     code, out, _ = zia("claims", "--runs", "runs", "--keep-going")
     assert code == 0
-    assert out.splitlines()[-1] == "results/tables/claims.md"
+    assert out.splitlines()[-1] == "results/fresh/tables/claims.md"
     assert "  holds: The adapter of LLaMA-7B has 1.2M parameters." in out
 
     code, out, _ = zia("report", "--runs", "runs", "--keep-going")
-    assert (code, out) == (0, "results/report.html\n")
-    page = Path("results/report.html").read_text()
+    assert (code, out) == (0, "results/fresh/report.html\n")
+    page = Path("results/fresh/report.html").read_text()
     assert f"<li>squad_roberta/{damaged.name}/result.json is not valid JSON" in page
 
 
@@ -75,7 +75,7 @@ def test_a_run_that_is_not_as_it_was_sealed_is_named(zia: Zia, name: str) -> Non
         assert err.startswith(f"zia: {edited / name} was changed since the run was done")
         assert not Path("results").exists()
     assert zia("tables", "--runs", "runs", "--keep-going")[0] == 0
-    table = Path("results/tables/squad.md").read_text()
+    table = Path("results/fresh/tables/squad.md").read_text()
     assert "| lora | ours | 50.0 (1) |" in table
     assert f"squad_roberta/{edited.name}/{name} was changed" in table
 
@@ -98,3 +98,18 @@ def test_a_cell_is_explained_and_nothing_written(zia: Zia) -> None:
     code, _, err = zia("tables", "--runs", "runs", "--explain", "squad", "lora", "EM")
     assert code == 2
     assert "choose from: 1.1 EM, 1.1 F1" in err
+
+
+def test_only_published_runs_write_beside_them(zia: Zia) -> None:
+    """What is committed is not overwritten by what anybody tries out."""
+    runs = {"published": Path("results/published"), "fresh": Path("runs")}
+    for root in runs.values():
+        write_squad(root, "lora", "squad-v1.1", 0, 50)
+    for command in ("tables", "figures", "claims", "report"):
+        assert zia(command, "--runs", "runs")[0] == 0
+    assert {path.name for path in Path("results").iterdir()} == {"published", "fresh"}
+    fresh = {path.name for path in Path("results/fresh").iterdir()}
+    assert fresh == {"tables", "figures", "report.html"}
+    for command in ("tables", "figures", "claims", "report"):
+        assert zia(command, "--runs", "results/published")[0] == 0
+    assert {path.name for path in Path("results").iterdir()} == {"published", "fresh", *fresh}
