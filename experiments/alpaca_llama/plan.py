@@ -6,6 +6,7 @@ from typing import Any
 from experiments.alpaca_llama.settings import Settings
 from experiments.backbones import language_models
 from experiments.harness.spec import RunSpec
+from experiments.training.length import Trials
 from experiments.training.recipe import Recipe
 from experiments.training.selection import choose_from, select_runs, with_select_runs
 
@@ -103,6 +104,17 @@ MINI_PLANNED = {
     "full": 1,
     "frozen": 1,
 }
+
+MINI_RECIPE = Recipe(NAME, VERSION, "mini", "pocket-llama", "mini", Settings(**MINI), MINI_METHODS)
+MINI_TRIALS = Trials(
+    MINI_RECIPE,
+    tasks=(TASK,),
+    score="val_loss",
+    better="lower",
+    rates={"zero-init": (0.3, 0.1), "lora": (1e-2, 3e-3)},
+    lengths=(1, 2, 4, 8, 16),
+    settings={"validate_on": "development", "answered": 0},
+)
 
 
 def plan(profile: str, device: str) -> list[RunSpec]:

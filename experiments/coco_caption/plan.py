@@ -9,6 +9,7 @@ from experiments.coco_caption.settings import Settings
 from experiments.harness.spec import RunSpec
 from experiments.language import mini_settings
 from experiments.language.methods import METHODS
+from experiments.training.length import Trials
 from experiments.training.recipe import Recipe
 from experiments.training.selection import select_runs, with_select_runs
 
@@ -52,6 +53,19 @@ MINI = mini_settings.MINI | {
     "warmup_epochs": 0.09,
     "max_length": 64,
 }
+
+MINI_RECIPE = Recipe(
+    NAME, VERSION, "mini", "pocket-llama", FULL, Settings(**MINI), mini_settings.MINI_METHODS
+)
+MINI_TRIALS = Trials(
+    MINI_RECIPE,
+    tasks=("coco",),
+    score="CIDEr",
+    better="higher",
+    rates=mini_settings.TRIED_RATES,
+    lengths=(1, 2, 4, 8, 16),
+    settings={"evaluated_on": "val"},
+)
 
 
 def plan(profile: str, device: str) -> list[RunSpec]:

@@ -12,6 +12,7 @@ from experiments.language import mini_settings
 from experiments.language.methods import METHODS
 from experiments.scienceqa.settings import Settings
 from experiments.scienceqa.subsets import OWN_SPLIT
+from experiments.training.length import Trials
 from experiments.training.recipe import Recipe
 from experiments.training.selection import select_runs, with_select_runs
 
@@ -73,6 +74,19 @@ REDUCED_METHODS = {
 # 900 generated questions, a third with an image. The pocket LLaMA answers in words first.
 MINI = mini_settings.MINI | {"output": "EA", "selection_epochs": 0.4, "max_length": 192}
 MINI_EPOCHS = (0.5, 1.0, 2.0)  # in the ratio of the paper's ablation
+
+MINI_RECIPE = Recipe(
+    NAME, VERSION, "mini", "pocket-llama", "mini", Settings(**MINI), mini_settings.MINI_METHODS
+)
+MINI_TRIALS = Trials(
+    MINI_RECIPE,
+    tasks=(TASK,),
+    score="acc_average",
+    better="higher",
+    rates=mini_settings.TRIED_RATES,
+    lengths=(1, 2, 4, 8, 16),
+    settings={"evaluated_on": "val"},
+)
 
 
 def plan(profile: str, device: str) -> list[RunSpec]:

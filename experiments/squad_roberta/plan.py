@@ -7,6 +7,7 @@ from experiments.data.subsets import FULL
 from experiments.harness.spec import RunSpec
 from experiments.squad_roberta.settings import Settings
 from experiments.squad_roberta.subsets import TASKS
+from experiments.training.length import Trials
 from experiments.training.recipe import Recipe
 from experiments.training.selection import choose_from, with_select_runs
 
@@ -98,6 +99,16 @@ MINI_CANDIDATES: dict[str, tuple[float, ...]] = {
 MINI_METHODS = {method: choose_from(rates) for method, rates in MINI_CANDIDATES.items()}
 # Of v2.0 the pair alone: it takes twice the steps to learn more than "no answer".
 MINI_PLANNED = {V1: PLANNED, V2: {"p-tuning-v2": 3, "zero-init": 3}}
+
+MINI_RECIPE = Recipe(NAME, VERSION, "mini", "pocket-roberta", FULL, Settings(**MINI), MINI_METHODS)
+MINI_TRIALS = Trials(
+    MINI_RECIPE,
+    tasks=(V1,),
+    score="f1",
+    better="higher",
+    rates={"zero-init": (0.1, 0.03), "lora": (1e-2, 3e-3)},
+    lengths=(1, 2, 4, 8, 16),
+)
 
 
 def plan(profile: str, device: str) -> list[RunSpec]:

@@ -6,6 +6,7 @@ from typing import Any
 from experiments.backbones import vision_models
 from experiments.harness.spec import RunSpec
 from experiments.mini_world import image_tasks
+from experiments.training.length import Trials
 from experiments.training.recipe import Recipe
 from experiments.vtab_vit import subsets, tasks
 from experiments.vtab_vit.methods import METHODS, candidates
@@ -80,6 +81,19 @@ MINI_PLANNED = {
     "random-init": 5,
     "pixel-probe": 3,
 }
+
+MINI_RECIPE = Recipe(
+    NAME, VERSION, "mini", "pocket-vit", subsets.FULL, Settings(**MINI), MINI_CANDIDATES, SEEDS
+)
+MINI_TRIALS = Trials(
+    MINI_RECIPE,
+    tasks=MINI_TASKS,
+    score="accuracy",
+    better="higher",
+    rates={"zero-init": (0.09, 0.03), "lora": (0.003, 0.001)},
+    lengths=(1, 2, 4, 8, 16),
+    settings={"weight_decay": 0.01, "selection_task": None},
+)
 
 
 def plan(profile: str, device: str) -> list[RunSpec]:
