@@ -89,6 +89,16 @@ VALIDATION_LOSS = TrainedRule(
 
 
 @dataclass(frozen=True)
+class SharedTraining:
+    """A run that is scored twice stands for a run of another task too, which need not train."""
+
+    setting: str  # of runs that are scored twice
+    task: str  # that they are also a run of
+    prefix: str  # of the fields of result.json with the other scores
+    settings: Mapping[str, Any]  # of the run that they stand for, where it has others
+
+
+@dataclass(frozen=True)
 class TaskGroup:
     """Tasks that tables, claims and figures name together, as `@<name of the group>`."""
 
@@ -150,6 +160,7 @@ class ReportInfo:
     averaged: tuple[str, ...] = ()  # groups whose mean is a score; none: each task is one
     control: Control | None = None
     lines: Mapping[str, Lines] = field(default_factory=dict)
+    shared: SharedTraining | None = None
     inputs: Callable[[Mapping[str, Any]], str | None] = lambda settings: None
     depth: Callable[[str], int | None] = lambda backbone: None
     samples: Samples | None = None

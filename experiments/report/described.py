@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 from experiments.harness import registry
-from experiments.harness.report_info import ReportInfo
+from experiments.harness.report_info import ReportInfo, SharedTraining
 from experiments.report import formats
 from experiments.report.rows import SECTION_OF_TASKS, Column, Section, sections
 from experiments.report.runs import Run, Runs, select
@@ -28,8 +28,25 @@ def final_runs(
 ) -> list[Run]:
     """Return the runs of an experiment whose results are reported; arguments as of `select`."""
     needed = dict.fromkeys((*fields, *info.trained.fields))
-    found = select(runs, experiment, [name for name in needed if name not in if_there], if_there)
+    required = [name for name in needed if name not in if_there]
+    both = {f"{info.shared.prefix}{name}" for name in (*needed, *if_there)} if info.shared else ()
+    found = select(runs, experiment, required, {*if_there, *both} - set(required))
+    found += [_as_shared(run, info.shared) for run in found if _is_shared(run, info.shared)]
     return [run for run in found if info.is_final(run.task, run.settings)]
+
+
+def _is_shared(run: Run, shared: SharedTraining | None) -> bool:
+    return shared is not None and bool(run.settings.get(shared.setting))
+
+
+def _as_shared(run: Run, shared: SharedTraining) -> Run:
+    """The run as that of the other task which it stands for."""
+    prefix = shared.prefix
+    scores = {
+        name: run.result[prefix + name] for name in run.result if prefix + name in run.result
+    }
+    settings = {**run.settings, shared.setting: False, **shared.settings}
+    return replace(run, task=shared.task, settings=settings, result={**run.result, **scores})
 
 
 def lines(info: ReportInfo, name: str, runs: Iterable[Run]) -> list[Run]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.backbones import language_models
-from experiments.harness.report_info import ReportInfo, Score
+from experiments.harness.report_info import ReportInfo, Score, SharedTraining
 from experiments.scienceqa import table_lines
 from experiments.scienceqa.plan import ABLATION, OWN, TASK
 
@@ -28,5 +28,7 @@ REPORT = ReportInfo(
         "initialisation": table_lines.by_initialisation,
         "epochs": table_lines.by_epochs,
     },
+    # Table 2 has the run that the three ablations share, and random initialisation.
+    shared=SharedTraining("also_validated", ABLATION, "val_", {"evaluated_on": "val"}),
     depth=_depth,
 )

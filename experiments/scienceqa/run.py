@@ -40,7 +40,8 @@ RESULT_FIELDS: Mapping[str, Any] = {
     "train_loss_epoch": float | None,  # mean over the steps of the last epoch
     "cut_train": int,  # training questions whose context was cut at max_length
     "cut_scored": int,
-    # Beside these, in runs from now on: `evaluate.BASELINES` and what `Choice.as_result` says.
+    # Beside these, in runs from now on: `evaluate.BASELINES`, what `Choice.as_result` says, and
+    # both kinds of scores as "val_..." where the validation questions are scored too.
 }
 
 
@@ -49,7 +50,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     settings: Settings = spec.settings
     parts = _parts(spec)
     scored = parts[settings.evaluated_on]
-    for problem in scored:
+    for problem in [*scored, *_also_scored(settings, parts)]:
         problem.scored()  # so that a missing field is found before the training
 
     def encode(tokenizer: "PreTrainedTokenizerBase", images: RunImages) -> RunExamples:
@@ -81,12 +82,15 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
         # Of all splits, so that runs scored on different ones share their features.
         [p.image for part in parts.values() for p in part if p.image is not None],
     )
-    found = _answers(trained, scored)
+    found = _answers(trained, trained.examples.asked, scored)
+    predictions = [{"id": pid, **each} for pid, each in found.items()]
+    result = scores(scored, found) | baselines(parts["train"], scored)
+    if also := _also_scored(settings, parts):
+        found = _answers(trained, trained.examples.validation, also)
+        predictions += [{"set": "val", "id": pid, **each} for pid, each in found.items()]
+        result |= _of_validation(scores(also, found) | baselines(parts["train"], also))
     epoch = last_epoch(stored.metrics(folder.path))
-    trained.write(
-        [{"id": pid, **each} for pid, each in found.items()],
-        scores(scored, found) | baselines(parts["train"], scored) | {"train_loss_epoch": epoch},
-    )
+    trained.write(predictions, result | {"train_loss_epoch": epoch})
 
 
 def generate_image(
@@ -130,6 +134,9 @@ def rescore(path: Path) -> dict[str, float]:
     scored = parts[spec.settings.evaluated_on]
     asked = [problem.id for problem in scored]
     found = scores(scored, of_set(predictions, spec.settings.evaluated_on, asked))
+    if also := _also_scored(spec.settings, parts):
+        answered = of_set(predictions, "val", [problem.id for problem in also])
+        found |= _of_validation(scores(also, answered))
     known = {name: value for name, value in found.items() if value is not None}
     return {"val_loss": mean_loss([(p["loss"], p["labels"]) for p in losses.values()])} | known
 
@@ -148,6 +155,15 @@ def _parts(spec: RunSpec) -> dict[str, list[Problem]]:
     return vars(select(spec.data))
 
 
+def _also_scored(settings: Settings, parts: Mapping[str, list[Problem]]) -> list[Problem]:
+    """The validation questions, where they are scored beside the test questions."""
+    return parts["val"] if settings.also_validated else []
+
+
+def _of_validation(result: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"val_{name}": value for name, value in result.items()}
+
+
 def _fingerprints(spec: RunSpec, parts: Mapping[str, list[Problem]]) -> dict[str, str]:
     """The fingerprints of what the run learns from and is scored on."""
     found = {f"scienceqa-{name}": fingerprint(parts[name]) for name in ("train", "val")}
@@ -156,10 +172,12 @@ def _fingerprints(spec: RunSpec, parts: Mapping[str, list[Problem]]) -> dict[str
     return found
 
 
-def _answers(trained: LanguageRun, problems: Sequence[Problem]) -> dict[str, dict[str, Any]]:
+def _answers(
+    trained: LanguageRun, asked: Examples, problems: Sequence[Problem]
+) -> dict[str, dict[str, Any]]:
     """Both answers by pid."""
     settings: Settings = trained.spec.settings
-    model, tokenizer, asked = trained.model, trained.tokenizer, trained.examples.asked
+    model, tokenizer = trained.model, trained.tokenizer
     written: dict[str, str] = {}
     texts = answers(
         model,

@@ -26,3 +26,5 @@ class Settings(ImageTextSettings):
     new_tokens: int = 16  # of an answer; "The answer is A." and its end need 7 or so [ours]
     # What the scores are of: its Table 2 is on test, its ablations are on validation.
     evaluated_on: Literal["test", "val"] = "test"
+    # Score the validation questions too, so that the ablations need not train the same run again.
+    also_validated: bool = False
