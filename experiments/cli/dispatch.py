@@ -40,6 +40,12 @@ def reproduce(
     runs: Runs = RUNS,
     out: OutFolder = FRESH,
     retry: Retry = None,
+    seeds: Annotated[
+        str, typer.Option(metavar="first|all", help="The first seed of everything, or all seeds.")
+    ] = "all",
+    reselect: Annotated[
+        bool, typer.Option("--reselect", help="Redo published choices of rates and lengths.")
+    ] = False,
     workers: Annotated[
         int | None, typer.Option(metavar="N", min=1, max=MOST_WORKERS, help="local: processes.")
     ] = None,
@@ -69,9 +75,11 @@ def reproduce(
     from experiments.dispatch.submission import Request
     from experiments.harness import plan as planning
     from experiments.harness import publish
+    from experiments.harness import stage as stages
     from experiments.harness.registry import check_choice
 
     check_choice("executor", executor, EXECUTORS)
+    check_choice("choice of seeds", seeds, stages.SEEDS)
     _refuse_options_of_others(
         executor,
         local={"--workers": workers, "--gpus": gpus, "--threads": threads},
@@ -85,19 +93,22 @@ def reproduce(
         device = asked.device(device, profile)
     else:
         device = planning.device_of(device, experiment, profile)
-    specs = planning.planned(experiment, profile, device)
+    stage = stages.Stage(seeds, reselect)
+    specs = stage.of(planning.planned(experiment, profile, device))
     if not specs:
         tell(f"The profile {profile} has no runs yet; these are the results of {PUBLISHED}.")
         _report(PUBLISHED, out)
         return tell(out)
     if not dry_run:
         final_report.check(out)
+        if not reselect and (taken := stages.take_choices(specs, PUBLISHED, runs)):
+            tell(f"{taken} runs that choose rates are the published ones; --reselect redoes them")
     if executor == "inprocess":
         code = in_process.run_all(specs, runs, retry_failed=again)
         if code in (in_process.EXIT_DONE, in_process.EXIT_FAILED):
             _report(runs, out)
     else:
-        request = Request(experiment, profile, device, runs.absolute(), out.absolute())
+        request = Request(experiment, profile, device, runs.absolute(), out.absolute(), stage)
         if again and not dry_run:
             _make_pending(request)
         if executor == "local":
@@ -116,7 +127,8 @@ def reproduce(
                 return None
             code = ended
     if code in (in_process.EXIT_DONE, in_process.EXIT_FAILED):
-        for sentence in publish.compare(specs, runs, PUBLISHED):
+        done_here = specs if reselect else [each for each in specs if not stages.is_choice(each)]
+        for sentence in publish.compare(done_here, runs, PUBLISHED):
             tell(sentence)
         tell(out)
     raise typer.Exit(code)

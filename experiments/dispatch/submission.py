@@ -19,6 +19,7 @@ from experiments.harness.ownership import Ownership, Watch
 from experiments.harness.process_identity import Process
 from experiments.harness.provenance import PROJECT, SUBMISSION, SUBMISSION_FILE
 from experiments.harness.spec import RunSpec
+from experiments.harness.stage import Stage
 from experiments.io.files import read_json, write_errors, write_json_atomic
 from experiments.io.safe_names import inside
 from zia_core.errors import ZiaError
@@ -52,6 +53,13 @@ class RecordedGroup(TypedDict):
     processes: tuple[dict, ...]  # type: ignore[type-arg]
 
 
+class RecordedStage(TypedDict):
+    """A stage as submission.json holds it."""
+
+    seeds: str
+    reselect: bool
+
+
 @dataclass(frozen=True)
 class Request:
     """What to reproduce, and where the results go."""
@@ -61,10 +69,11 @@ class Request:
     device: str
     runs_root: Path
     out: Path  # of tables and figures
+    stage: Stage = field(default_factory=Stage)
 
     def specs(self) -> list[RunSpec]:
-        """All planned runs and their requirements."""
-        return plan.with_requirements(plan.planned(self.experiment, self.profile, self.device))
+        """The planned runs of the stage and their requirements."""
+        return self.stage.of(plan.planned(self.experiment, self.profile, self.device))
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,7 @@ class Submission:
     snapshot: str
     git: dict[str, Any] | None
     groups: tuple[Group, ...]
+    stage: Stage = field(default_factory=Stage)
 
     @property
     def name(self) -> str:
@@ -115,7 +125,7 @@ class Submission:
     def request(self) -> Request:
         """The request; its plan is computed again, by the same code."""
         out = Path(self.out)
-        return Request(self.experiment, self.profile, self.device, self.runs_root, out)
+        return Request(self.experiment, self.profile, self.device, self.runs_root, out, self.stage)
 
     def environment(self) -> dict[str, str]:
         """The variables of its jobs, in addition to those of the submitting process.
@@ -165,15 +175,17 @@ def load(folder: Path) -> Submission:
         "snapshot": str,
         "git": schema.Git | None,
         "groups": tuple[RecordedGroup, ...],
+        "stage": RecordedStage,
     }
-    values = conform_fields(kinds, {"git": None} | record, str(path))
+    values = conform_fields(kinds, {"git": None, "stage": asdict(Stage())} | record, str(path))
+    stage = Stage(**values.pop("stage"))
     groups = []
     for each in values.pop("groups"):
         for process in each["processes"]:
             Process.from_json(process, str(path))
         known = {name: each[name] for name in RecordedGroup.__annotations__}
         groups.append(Group(**known))
-    return Submission(folder.absolute(), groups=tuple(groups), **values)
+    return Submission(folder.absolute(), groups=tuple(groups), stage=stage, **values)
 
 
 def load_all(runs_root: Path) -> list[Submission]:
@@ -214,6 +226,7 @@ def describe(request: Request, executor: str, code: Code, groups: Sequence[Group
         snapshot=code.digest,
         git=code.git,
         groups=tuple(groups),
+        stage=request.stage,
     )
 
 

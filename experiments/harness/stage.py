@@ -1,0 +1,63 @@
+"""Stages of a plan: the first seed of everything, then all seeds; choices are published or redone.
+
+A stage is a set of runs, never a time limit, so its results do not depend on the machine's speed.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from experiments.harness import plan, stored
+from experiments.harness.spec import RunSpec
+
+SEEDS = ("first", "all")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Which runs of a plan are done."""
+
+    seeds: str = "all"  # one of `SEEDS`
+    reselect: bool = False  # redo the runs that rates and lengths are chosen from
+
+    def of(self, specs: Sequence[RunSpec]) -> list[RunSpec]:
+        """Return the runs of the stage, each after those it requires."""
+        first: dict[str, RunSpec] = {}
+        for spec in specs:
+            if not is_choice(spec):
+                first.setdefault(replace(spec, seed=0).identity, spec)
+        wanted = set(map(id, first.values()))
+        chosen = [
+            spec
+            for spec in specs
+            if (self.reselect if is_choice(spec) else self.seeds == "all" or id(spec) in wanted)
+        ]
+        return plan.with_requirements(chosen)
+
+
+def is_choice(spec: RunSpec) -> bool:
+    """Whether the run is scored on held-out data only, for a rate or a length to be chosen."""
+    return bool(getattr(spec.settings, "phase", "final") != "final")
+
+
+def take_choices(specs: Sequence[RunSpec], published: Path, runs_root: Path) -> int:
+    """Copy the published runs that choose, where `runs_root` lacks them; return how many.
+
+    They are evidence like any other: `zia verify` checks them, and a final run refuses one that was
+    made with other data or weights.
+    """
+    copied = 0
+    for spec in specs:
+        name = Path(spec.experiment, spec.folder_name)
+        source, target = published / name, runs_root / name
+        if not is_choice(spec) or target.exists() or not source.is_dir():
+            continue
+        stored.load_sealed(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".copying-", dir=target.parent) as temporary:
+            shutil.copytree(source, Path(temporary, "run"))
+            Path(temporary, "run").rename(target)
+        copied += 1
+    return copied
