@@ -23,7 +23,7 @@ PLANNED = {
     "random-init": 1,
     "lora": 1,
 }
-MINI_PLANNED = {"zero-init": 5, "zero-init-text": 5, "random-init": 3, "lora": 3}
+MINI_PLANNED = {"zero-init": 5, "zero-init-text": 5, "random-init": 5, "lora": 5}
 
 # The bottleneck is that of `scienceqa`, which fits the paper's 1.8M parameters.
 PAPER: dict[str, Any] = {"bottleneck": 54, "token_budget": 2048, "precision": "bf16"}
@@ -48,9 +48,9 @@ REDUCED: dict[str, Any] = {
     "precision": "bf16",  # of the frozen weights; trained weights are float32
 }
 MINI = mini_settings.MINI | {
-    "selection_epochs": 0.25,
-    "epochs": 0.9,
-    "warmup_epochs": 0.09,
+    "epochs": 8.0,  # by the rule of `training.length`
+    "warmup_epochs": 0.8,
+    "selection_epochs": 4.0,
     "max_length": 64,
 }
 
@@ -71,20 +71,18 @@ MINI_TRIALS = Trials(
 def plan(profile: str, device: str) -> list[RunSpec]:
     """Return all runs of a profile, final runs before select runs."""
     if profile == "mini":
-        return with_select_runs(_mini(), requires)
+        return [*with_select_runs(_mini(), requires), *MINI_TRIALS.runs()]
     return list(_paper() if profile == "paper" else _small(device))
 
 
 def requires(spec: RunSpec) -> list[RunSpec]:
     """Return the select runs of a run. The validation loss decides, so one token is generated."""
-    return select_runs(spec, evaluated_on="val", new_tokens=1)
+    return select_runs(spec, evaluated_on="val", new_tokens=1, candidates=())
 
 
 def _mini() -> Iterator[RunSpec]:
     """The pocket LLaMA and the pocket ViT, on a CPU whatever the device."""
-    methods = mini_settings.MINI_METHODS
-    recipe = Recipe(NAME, VERSION, "mini", "pocket-llama", FULL, Settings(**MINI), methods)
-    return recipe.runs("coco", MINI_PLANNED)
+    return MINI_RECIPE.runs("coco", MINI_PLANNED)
 
 
 def _paper() -> Iterator[RunSpec]:

@@ -18,8 +18,6 @@ MINI: dict[str, Any] = {
     "batch_size": 8,
     "micro_batch_size": 8,  # a second forward costs more here than padding does
     "answered_together": 100,
-    "epochs": 1.0,
-    "warmup_epochs": 0.1,
     "evaluations": 1,
     "token_budget": None,
     "eval_tokens": 8192,
@@ -28,7 +26,7 @@ MINI: dict[str, Any] = {
     "precision": "fp32",
 }
 # Every trained method chooses from as many peak rates.
-PROMPT_RATES, LORA_RATES = (0.1, 0.3, 1.0), (3e-3, 1e-2, 3e-2)
+PROMPT_RATES, LORA_RATES = (0.03, 0.1, 0.3, 1.0), (1e-3, 3e-3, 1e-2, 3e-2)
 MINI_METHODS: dict[str, dict[str, Any]] = {
     method: own | choose_from(LORA_RATES if method.startswith("lora") else PROMPT_RATES)
     for method, own in METHODS.items()

@@ -8,7 +8,6 @@ from experiments.squad_roberta.report_info import REPORT
 from experiments.squad_roberta.run import RESULT_FIELDS, rescore, run
 from experiments.squad_roberta.settings import Settings
 from experiments.squad_roberta.subsets import TASKS
-from experiments.training.selection import select_runs
 
 EXPERIMENT = Experiment(
     name=plan.NAME,
@@ -23,6 +22,6 @@ EXPERIMENT = Experiment(
     run=run_with_data(run),
     estimate=estimate,
     rescore=rescore_with_data(rescore),
-    requires=select_runs,
+    requires=plan.requires,
     report=REPORT,
 )

@@ -11,7 +11,7 @@ from experiments.harness import stored
 from experiments.harness.experiment import NeedsData
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
-from experiments.squad_roberta import methods, subsets
+from experiments.squad_roberta import methods, plan, subsets
 from experiments.squad_roberta.data import Question, fingerprint
 from experiments.squad_roberta.decode import Decoded, choose_threshold, predictions
 from experiments.squad_roberta.evaluate import answered, right_answers, scores
@@ -65,7 +65,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     )
     data = {f"squad-{part}": fingerprint(found) for part, found in vars(splits).items()}
     folder.write_environment({"data": data, "weights": weights})
-    choice = chosen_rate(spec, folder, RESULT_FIELDS)
+    choice = chosen_rate(spec, folder, RESULT_FIELDS, plan.requires)
     cut = WindowSettings(settings.max_length, settings.stride, settings.max_question)
     training, validation = (
         features(part, tokenizer, cut) for part in (splits.train, splits.validation)

@@ -52,7 +52,8 @@ def choose_from(rates: tuple[float, ...]) -> dict[str, Any]:
 def select_runs(spec: RunSpec, **changes: Any) -> list[RunSpec]:
     """Return one select run per candidate of a final run; none if its rate is given.
 
-    `changes` are settings of the select runs alone, such as the split they are scored on.
+    `changes` are settings of the select runs alone, such as the split they are scored on, or
+    `candidates=()`, so that a further candidate leaves the other select runs valid.
     """
     settings: Selection = spec.settings
     if settings.phase == "select" or settings.peak_lr is not None:
