@@ -48,16 +48,19 @@ def take_choices(specs: Sequence[RunSpec], published: Path, runs_root: Path) -> 
     They are evidence like any other: `zia verify` checks them, and a final run refuses one that was
     made with other data or weights.
     """
+    there = stored.every_run(published)
     copied = 0
-    for spec in specs:
-        name = Path(spec.experiment, spec.folder_name)
-        source, target = published / name, runs_root / name
-        if not is_choice(spec) or target.exists() or not source.is_dir():
+    for spec in filter(is_choice, specs):
+        name = f"{spec.experiment}/{spec.folder_name}"
+        target = runs_root / name
+        if target.exists() or name not in there:
             continue
-        stored.load_sealed(source)
+        stored.load_sealed(there[name])
         target.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".copying-", dir=target.parent) as temporary:
-            shutil.copytree(source, Path(temporary, "run"))
-            Path(temporary, "run").rename(target)
+        with (
+            stored.as_folder(there[name]) as source,
+            TemporaryDirectory(prefix=".copying-", dir=target.parent) as temporary,
+        ):
+            shutil.copytree(source, Path(temporary, "run")).rename(target)
         copied += 1
     return copied

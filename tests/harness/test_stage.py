@@ -65,6 +65,7 @@ def test_a_stage_is_in_the_order_in_which_it_can_be_done() -> None:
 def published(root: Path, spec: RunSpec, text: str = "{}") -> Path:
     folder = root / spec.experiment / spec.folder_name
     folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
     (folder / "result.json").write_text(text)
     return folder
 
