@@ -1,79 +1,154 @@
-"""What is fair about the runs of `mini`: who chooses from how many rates, and on what."""
+"""What is fair about the runs of `mini`: how long each trains, at which rates, on which seeds."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from importlib import import_module
+from typing import Any
 
 import pytest
 
-from experiments.coco_caption.experiment import EXPERIMENT as COCO_CAPTION
+from experiments.harness import registry
 from experiments.harness.experiment import Experiment
 from experiments.harness.spec import RunSpec
+from experiments.harness.stage import Stage, is_choice
+from experiments.report.claims import Comparison, read_claims
 from experiments.scienceqa import plan as scienceqa
-from experiments.scienceqa.experiment import EXPERIMENT as SCIENCEQA
+from experiments.training import length
+from experiments.training.length import Trials
 
-PLANNED = (SCIENCEQA, COCO_CAPTION)
+NAMES = ("alpaca_llama", "coco_caption", "scienceqa", "squad_roberta", "vtab_vit")
+SEEDS_OF_A_VERDICT = 5
+DETERMINISTIC = ("frozen",)
 
 
-def by_method(specs: list[RunSpec]) -> dict[tuple[str, str], list[RunSpec]]:
-    found = defaultdict(list)
-    for spec in specs:
-        found[spec.task, spec.method].append(spec)
+@pytest.fixture(params=NAMES)
+def experiment(request: pytest.FixtureRequest) -> Experiment:
+    return registry.get(request.param)
+
+
+def trials_of(experiment: Experiment) -> Trials:
+    found: Trials = import_module(f"experiments.{experiment.name}.plan").MINI_TRIALS
     return found
 
 
-@pytest.mark.parametrize("experiment", PLANNED, ids=lambda each: str(each.name))
-def test_every_method_has_as_many_candidates_and_none_is_tested(experiment: Experiment) -> None:
-    plan = experiment.plan("mini", "cpu")
-    assert plan == experiment.plan("mini", "cuda")
-    finals = [spec for spec in plan if spec.settings.phase == "final"]
-    tried = [spec for spec in plan if spec.settings.phase == "select"]
-    seeds = {spec.seed for spec in finals}
-    for (_, method), specs in by_method(finals).items():
-        for spec in specs:
-            needed = experiment.requires(spec)
-            assert len(needed) == (0 if method == "frozen" else 3), method
-            assert all(each in tried for each in needed)
-            assert {each.method for each in needed} <= {method}
-            assert len({each.settings.peak_lr for each in needed}) == len(needed)
-    assert {spec.settings.evaluated_on for spec in tried} == {"val"}
-    assert not seeds & {spec.seed for spec in tried}
+def planned(experiment: Experiment) -> list[RunSpec]:
+    return experiment.plan("mini", "cpu")
 
 
-@pytest.mark.parametrize(
-    ("experiment", "claimed"),
-    [
-        (SCIENCEQA, {"zero-init", "zero-init-text", "random-init", "lora"}),
-        (COCO_CAPTION, {"zero-init", "zero-init-text"}),
-    ],
-    ids=lambda each: getattr(each, "name", ""),
-)
-def test_claims_have_five_seeds_and_other_methods_three(
-    experiment: Experiment, claimed: set[str]
+def finals(experiment: Experiment) -> list[RunSpec]:
+    return [spec for spec in planned(experiment) if not is_choice(spec)]
+
+
+def trained(experiment: Experiment) -> list[RunSpec]:
+    return [spec for spec in finals(experiment) if spec.settings.epochs]
+
+
+def test_the_plan_is_of_a_cpu_whatever_there_is(experiment: Experiment) -> None:
+    assert planned(experiment) == experiment.plan("mini", "cuda")
+    assert len({spec.identity for spec in planned(experiment)}) == len(planned(experiment))
+    assert {spec.settings.device for spec in planned(experiment)} == {"cpu"}
+
+
+def test_every_trained_method_chooses_from_as_many_rates(experiment: Experiment) -> None:
+    identities = {spec.identity for spec in planned(experiment)}
+    for spec in finals(experiment):
+        needed = experiment.requires(spec)
+        assert len({each.settings.peak_lr for each in needed}) == len(needed)
+        assert len(needed) == (4 if spec.settings.epochs else 0), spec.method
+        assert {each.identity for each in needed} <= identities
+        assert {each.method for each in needed} <= {spec.method}
+
+
+def test_one_length_for_all_and_choices_at_least_half_as_long(experiment: Experiment) -> None:
+    """But for the ablation of the length itself."""
+    lengths = Counter(spec.settings.epochs for spec in trained(experiment))
+    ((epochs, _),) = lengths.most_common(1)
+    ablated = {epochs / 2, epochs, 2 * epochs} if experiment.name == "scienceqa" else {epochs}
+    assert set(lengths) == ablated
+    for spec in trained(experiment):
+        assert all(each.settings.epochs >= epochs / 2 for each in experiment.requires(spec))
+        assert spec.settings.warmup_epochs == pytest.approx(epochs / 10)
+
+
+def test_nothing_is_chosen_with_a_seed_that_is_reported_or_on_test_data(
+    experiment: Experiment,
 ) -> None:
-    plan = experiment.plan("mini", "cpu")
-    finals = [s for s in plan if s.settings.phase == "final" and s.task != scienceqa.ABLATION]
-    counts = {method: len(specs) for (_, method), specs in by_method(finals).items()}
-    assert {method for method, n in counts.items() if n == 5} == claimed
-    assert {n for method, n in counts.items() if method not in claimed} <= {1, 3}
-    assert [method for method, n in counts.items() if n == 1] in ([], ["frozen"])
+    choices = [spec for spec in planned(experiment) if is_choice(spec)]
+    assert not {spec.seed for spec in choices} & {spec.seed for spec in finals(experiment)}
+    for spec in choices:
+        settings = vars(spec.settings)
+        assert settings["phase"] == "select"
+        assert settings.get("evaluated_on", "val") == "val"
+        assert settings.get("validate_on", "development") == "development"
+
+
+def test_every_claim_has_five_seeds_of_what_it_compares(experiment: Experiment) -> None:
+    counts: dict[tuple[str, str, Any, Any], set[int]] = defaultdict(set)
+    for spec in finals(experiment):
+        settings = vars(spec.settings)
+        counts[spec.task, spec.method, settings.get("num_layers"), settings["epochs"]].add(
+            spec.seed
+        )
+    tasks = {spec.task for spec in finals(experiment)}
+    for claim in read_claims():
+        if claim.experiment != experiment.name:
+            continue
+        for part in claim.parts:
+            assert isinstance(part, Comparison)
+            of = tasks if any(task.startswith("@") for task in part.tasks) else set(part.tasks)
+            for line in (part.ours, part.other):
+                method = line.split(" beside ")[0].split(",")[0]
+                found = {k: v for k, v in counts.items() if k[0] in of and k[1] == method}
+                if part.kind == "equal" or method in DETERMINISTIC:
+                    continue
+                assert all(len(seeds) >= SEEDS_OF_A_VERDICT for seeds in found.values()), line
+                # Of our own split there are no runs; the ablations have the main table's.
+                assert found or part.tasks[0] in (scienceqa.OWN, scienceqa.ABLATION), line
+
+
+def test_the_first_stage_has_one_run_of_every_kind(experiment: Experiment) -> None:
+    stage = [spec for spec in Stage("first").of(planned(experiment)) if not is_choice(spec)]
+    kinds = Counter((s.task, s.method, str(s.settings)) for s in finals(experiment))
+    assert Counter((s.task, s.method, str(s.settings)) for s in stage) == dict.fromkeys(kinds, 1)
+
+
+def test_trials_are_planned_and_as_long_as_the_rule_needs(experiment: Experiment) -> None:
+    trials = trials_of(experiment)
+    identities = {spec.identity for spec in planned(experiment)}
+    assert {spec.identity for spec in trials.runs()} <= identities
+    assert {spec.seed for spec in trials.runs()} == set(length.SEEDS)
+    assert set(trials.rates) == {"zero-init", "lora"}
+    for shorter, longer in zip(trials.lengths, trials.lengths[1:], strict=False):
+        assert longer == 2 * shorter
+    free = {"phase", "peak_lr", "weight_decay", "epochs", "warmup_epochs", "candidates"}
+    free |= {"evaluated_on", "validate_on", "answered", "also_validated"}
+    for spec in trained(experiment):  # but for these, a trial is a run that is reported
+        for trial in trials.runs():
+            if (trial.task, trial.method) == (spec.task, spec.method):
+                settings = vars(trial.settings)
+                different = {n for n, value in vars(spec.settings).items() if settings[n] != value}
+                assert all(name in free or name.startswith("selection") for name in different)
 
 
 def test_an_ablation_has_the_rate_of_its_method_in_the_main_table() -> None:
-    plan = SCIENCEQA.plan("mini", "cpu")
+    plan = planned(registry.get("scienceqa"))
     main = next(s for s in plan if (s.task, s.method) == (scienceqa.TASK, "zero-init"))
-    ablations = [s for s in plan if (s.task, s.method) == (scienceqa.ABLATION, "zero-init")]
-    assert {(s.settings.num_layers, s.settings.epochs) for s in ablations} == {
-        (2, 1.0), (4, 1.0), (5, 1.0), (6, 1.0), (5, 0.5), (5, 2.0),
-    }  # fmt: skip
+    epochs = main.settings.epochs
+    ablations = [s for s in plan if s.task == scienceqa.ABLATION]
+    # With 5 layers and the usual epochs it is the run of the main table, as random-init is.
+    assert main.settings.also_validated
+    assert {(s.method, s.settings.num_layers, s.settings.epochs) for s in ablations} == {
+        ("zero-init", layers, epochs) for layers in (2, 4, 6)
+    } | {("zero-init", 5, epochs / 2), ("zero-init", 5, 2 * epochs)}
     for spec in ablations:
         assert scienceqa.requires(spec) == scienceqa.requires(main)
         assert spec.settings.evaluated_on == "val"
 
 
-@pytest.mark.parametrize("experiment", PLANNED, ids=lambda each: str(each.name))
 def test_what_all_runs_cost_is_known(experiment: Experiment) -> None:
-    hours = [experiment.estimate(spec).hours for spec in experiment.plan("mini", "cpu")]
-    seconds = 3600 * sum(filter(None, hours))
-    print(f"{experiment.name}: {len(hours)} runs, {seconds:.0f} s of a core")
+    hours = [experiment.estimate(spec).hours for spec in planned(experiment)]
+    print(
+        f"{experiment.name}: {len(hours)} runs, {3600 * sum(filter(None, hours)):.0f} s of a core"
+    )
     assert all(hours)
 
 

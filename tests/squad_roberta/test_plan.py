@@ -8,7 +8,6 @@ import pytest
 from experiments.backbones import language_models
 from experiments.harness.plan import choose
 from experiments.squad_roberta import plan
-from experiments.squad_roberta.estimate import estimate
 from experiments.squad_roberta.settings import Settings
 from experiments.training.selection import select_runs
 
@@ -20,7 +19,7 @@ def test_every_run_is_another_and_of_a_known_encoder(profile: str, device: str) 
     assert len({spec.identity for spec in specs}) == len(specs)
     assert {spec.backbone for spec in specs} <= language_models.BACKBONES.keys()
     planned = {spec.identity for spec in specs}
-    assert all(needed.identity in planned for spec in specs for needed in select_runs(spec))
+    assert all(needed.identity in planned for spec in specs for needed in plan.requires(spec))
     assert specs
 
 
@@ -62,29 +61,6 @@ def test_every_method_chooses_from_as_many_rates_on_the_same_schedule() -> None:
     assert len(specs) == len(finals) + 3 * len(plan.METHODS)
 
 
-def test_mini_has_five_seeds_of_the_pair_and_tries_three_rates_of_every_method() -> None:
-    specs = plan.plan("mini", "cpu")
-    assert specs == plan.plan("mini", "cuda")
-    finals = [spec for spec in specs if spec.settings.phase == "final"]
-    trials = [spec for spec in specs if spec.settings.phase == "select"]
-    pair = ("p-tuning-v2", "zero-init")
-    of_v1 = {(plan.V1, method): 5 if method in pair else 3 for method in plan.METHODS}
-    assert Counter((s.task, s.method) for s in finals) == of_v1 | {(plan.V2, m): 3 for m in pair}
-    assert Counter((s.task, s.method) for s in trials) == dict.fromkeys(
-        {(spec.task, spec.method) for spec in finals}, 3
-    )
-    assert not {spec.seed for spec in trials} & {spec.seed for spec in finals}
-    shared = {
-        tuple(
-            (k, v) for k, v in asdict(spec.settings).items() if k not in ("peak_lr", "candidates")
-        )
-        for spec in finals
-    }
-    assert len(shared) == 1
-    for rates in plan.MINI_CANDIDATES.values():
-        assert rates[1] / rates[0] == pytest.approx(rates[2] / rates[1], rel=0.15)
-
-
 def test_all_seeds_share_the_choice_and_another_setting_makes_another() -> None:
     first, second = (
         choose("squad_roberta", "small", "cpu", method="zero-init", seed=seed, settings={})
@@ -106,9 +82,3 @@ def test_identities_do_not_move() -> None:
     assert (spec.method, spec.seed) == ("full", 0)
     assert spec.identity == "3e6240b3da1ee5c5"
     assert Settings().peak_lr == 5e-3
-
-
-def test_the_runs_of_mini_fit_their_share_of_its_twelve_minutes() -> None:
-    """260 seconds of a core; that this is what they take was measured, the test only adds up."""
-    hours = [estimate(spec).hours or 0.0 for spec in plan.plan("mini", "cpu")]
-    assert 100 < sum(hours) * 3600 < 260
