@@ -12,8 +12,9 @@ REDUCED_SECONDS = {OWN_SPLIT: (75, 105), REDUCED_DATA: (130, 75)}
 def estimate(spec: RunSpec) -> Estimate:
     """Return the cost of a run; measured for `mini` and the reduced budgets of `small`."""
     if spec.profile == "mini":
-        fixed = 4.5 if spec.settings.phase == "final" else 2.6
-        return Estimate((fixed + 4 * spec.settings.epochs) / 3600, 1.1, "measured, 1 core")
+        fixed = 5.0 if spec.settings.phase == "final" else 2.6
+        epoch = 7.4 if spec.method == "lora" else 5.8
+        return Estimate((fixed + epoch * spec.settings.epochs) / 3600, 1.1, "measured, 1 core")
     if spec.data not in REDUCED_SECONDS or spec.profile != "small":
         return Estimate(None, None, "not measured")
     fixed, epoch = REDUCED_SECONDS[spec.data]
