@@ -31,20 +31,15 @@ def final_runs(
     required = [name for name in needed if name not in if_there]
     both = {f"{info.shared.prefix}{name}" for name in (*needed, *if_there)} if info.shared else ()
     found = select(runs, experiment, required, {*if_there, *both} - set(required))
-    found += [_as_shared(run, info.shared) for run in found if _is_shared(run, info.shared)]
+    if shared := info.shared:
+        found += [_as_shared(run, shared) for run in found if run.settings.get(shared.setting)]
     return [run for run in found if info.is_final(run.task, run.settings)]
-
-
-def _is_shared(run: Run, shared: SharedTraining | None) -> bool:
-    return shared is not None and bool(run.settings.get(shared.setting))
 
 
 def _as_shared(run: Run, shared: SharedTraining) -> Run:
     """The run as that of the other task which it stands for."""
     prefix = shared.prefix
-    scores = {
-        name: run.result[prefix + name] for name in run.result if prefix + name in run.result
-    }
+    scores = {name: run.result[prefix + name] for name in run.result if prefix + name in run.result}
     settings = {**run.settings, shared.setting: False, **shared.settings}
     return replace(run, task=shared.task, settings=settings, result={**run.result, **scores})
 

@@ -10,7 +10,7 @@ from experiments.harness import registry
 from experiments.harness.experiment import Experiment
 from experiments.harness.spec import RunSpec
 from experiments.harness.stage import Stage, is_choice
-from experiments.report.claims import Comparison, read_claims
+from experiments.report.claims.definition import Comparison, read_claims
 from experiments.scienceqa import plan as scienceqa
 from experiments.training import length
 from experiments.training.length import Trials

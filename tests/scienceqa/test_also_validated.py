@@ -8,7 +8,7 @@ from experiments.dispatch.in_process import run_one
 from experiments.harness import stored
 from experiments.harness.archive import RunPath
 from experiments.harness.verify import verify_run
-from experiments.scienceqa.evaluate import VALIDATED
+from experiments.scienceqa.evaluate import BASELINES, SCORES
 from tests.scienceqa import world
 
 
@@ -32,10 +32,10 @@ def test_its_scores_are_those_of_the_same_run_on_each_of_the_two(
         for changes in ({"also_validated": True}, {}, {"evaluated_on": "val"})
     )
     assert without_time(both.path) == without_time(test.path) == without_time(val.path)
-    for name in VALIDATED:
-        assert both.result[name] == val.result[name.removeprefix("val_")], name
-        assert both.result[name.removeprefix("val_")] == test.result[name.removeprefix("val_")]
-    assert not VALIDATED.keys() & test.result.keys()
+    for name in (*SCORES, *BASELINES):
+        assert both.result[f"val_{name}"] == val.result[name], name
+        assert both.result[name] == test.result[name], name
+        assert f"val_{name}" not in test.result
     assert both.result["adapter_sha256"] == val.result["adapter_sha256"]
     findings = {finding.check: finding for finding in verify_run(both.path)}
     assert {finding.outcome for finding in findings.values()} == {"ok"}

@@ -1,9 +1,11 @@
 """ScienceQA's ablations: which run is which line of which table."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from experiments.io.files import read_json
 from experiments.report.document import markdown
 from experiments.report.runs import read_runs
 from experiments.report.tables.write import document
@@ -100,3 +102,33 @@ def test_other_tasks_and_test_questions_are_in_no_ablation(tmp_path: Path) -> No
     )
     for table in TABLES:
         assert text(tmp_path, table) == text(tmp_path / "nothing", table)
+
+
+def test_a_run_of_the_main_table_stands_for_the_ablation_point_that_it_is(tmp_path: Path) -> None:
+    """By its scores on the validation questions; in the main table by those on the test set."""
+    alone, sharing = tmp_path / "alone", tmp_path / "sharing"
+    for root in (alone, sharing):
+        write_ablations(root, ACCURACIES)
+    for config in list(sharing.rglob("config.json")):
+        settings = read_json(config)["settings"]
+        if (settings["num_layers"], settings["epochs"]) == (28, 3.0):
+            shutil.rmtree(config.parent)
+    for name, method in (("shared", "zero-init-text"), ("random-init", "random-init-text")):
+        scores = {"acc_average": ACCURACIES[name], "likelihood_accuracy": ACCURACIES[name] + 5}
+        write_scienceqa(
+            sharing,
+            method,
+            "qcm-a",
+            0,
+            60.0,
+            settings={"num_layers": 28, "epochs": 3.0, "also_validated": True},
+            result={"val_loss": 0.3} | {f"val_{key}": value for key, value in scores.items()},
+        )
+    for table in TABLES:
+        ours, expected = text(sharing, table), text(alone, table)
+        for line in ("zero-init", "random-init", "zero-init, as 30 of 32 layers (num_layers 28)"):
+            assert [c[:4] for c in lines_of(ours, line)] == [
+                c[:4] for c in lines_of(expected, line)
+            ]
+    assert "52.00 (1)" in text(sharing, LAYERS)
+    assert "60.00 (1)" in text(sharing, "scienceqa")
