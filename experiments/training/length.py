@@ -15,11 +15,14 @@ A score that gets worse is no reason to train longer. All methods get that lengt
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import sqrt
+from pathlib import Path
 from statistics import mean, variance
 from typing import Any, Literal
 
+from experiments.harness import stored
 from experiments.harness.spec import RunSpec
 from experiments.training.recipe import Recipe
+from zia_core.errors import ZiaError
 
 SEEDS = (900, 901, 902)
 WARMUP = 10  # a tenth of a trial warms up, as of every run of `mini`
@@ -27,6 +30,25 @@ TRAINED = 0.8  # of the training loss at its beginning, at most
 
 # The result of a run, or None if its loss was not finite.
 ResultOf = Callable[[RunSpec], Mapping[str, Any] | None]
+
+
+def results_in(runs: Path) -> ResultOf:
+    """Return the results of the runs in a folder, or in the archives there.
+
+    Looking up a run that is not there is a ZiaError, as is one that is not as it was sealed.
+    """
+    there = stored.every_run(runs)
+
+    def result_of(spec: RunSpec) -> Mapping[str, Any] | None:
+        name = f"{spec.experiment}/{spec.folder_name}"
+        if name not in there:
+            raise ZiaError(f"{runs} lacks the trial run {name}: do it with --reselect")
+        path = there[name]
+        if isinstance(path, Path) and stored.has_diverged(path):  # archives have no failed runs
+            return None
+        return stored.load_sealed(path).result
+
+    return result_of
 
 
 @dataclass(frozen=True)

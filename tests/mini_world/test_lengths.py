@@ -1,0 +1,41 @@
+"""Lengths and rates of `mini` are what the published trials and select runs say."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments.harness import registry
+from experiments.harness.experiment import Experiment
+from experiments.training.length import ResultOf, results_in
+from tests.mini_world.test_plans import NAMES, trained, trials_of
+
+PUBLISHED = Path(__file__).parents[2] / "results/published"
+
+
+@pytest.fixture(scope="module")
+def result_of() -> ResultOf:
+    return results_in(PUBLISHED)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_length_is_the_shortest_that_is_enough(name: str, result_of: ResultOf) -> None:
+    experiment = registry.get(name)
+    length = trials_of(experiment).shortest(result_of)
+    assert length in {spec.settings.epochs for spec in trained(experiment)}
+    assert {spec.settings.epochs for spec in first_of(experiment)} == {length}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_rate_is_chosen_at_the_edge_of_its_grid(name: str, result_of: ResultOf) -> None:
+    experiment = registry.get(name)
+    for spec in trained(experiment):
+        results = [result_of(each) for each in experiment.requires(spec)]
+        field, sign = ("accuracy", 1) if name == "vtab_vit" else ("val_loss", -1)
+        scores = [float("-inf") if r is None else sign * r[field] for r in results]
+        rates = [each.settings.peak_lr for each in experiment.requires(spec)]
+        assert min(rates) < rates[scores.index(max(scores))] < max(rates), spec.method
+
+
+def first_of(experiment: Experiment) -> list:  # type: ignore[type-arg]
+    """The runs of the main table, without the ablation of the length."""
+    return [spec for spec in trained(experiment) if spec.task != "ablation"]
