@@ -81,13 +81,15 @@ def missing_paths(name: str, text: str, tracked: set[str]) -> list[str]:
     """Paths in code spans that are not in the repository.
 
     A path begins with a folder of the repository's root; a Python file without a folder is beside
-    the document or at the root.
+    the document or at the root. The text of a link is not looked up, since its target is.
     """
     roots = {path for path in tracked if "/" not in path and f"{path}/" not in MADE}
     missing = []
+    linked = False
     for token in tokens(text):
+        linked = token.type == "link_open" or (linked and token.type != "link_close")
         path = token.content.rstrip("/")
-        if token.type != "code_inline" or not re.fullmatch(r"[\w./-]+", path):
+        if linked or token.type != "code_inline" or not re.fullmatch(r"[\w./-]+", path):
             continue
         if path.split("/")[0] in roots and "/" in path:
             if path not in tracked and not f"{path}/".startswith(MADE) and path not in MADE:
@@ -163,7 +165,9 @@ def test_what_is_missing_is_found(repository: Path) -> None:
     }
     assert broken_links("doc/x.md", texts, tracked) == ["gone.md", "y.md#two", "../e.png", "#z"]
     assert broken_links("doc/y.md", texts, tracked) == []
-    text = "`a.py` `b.py` `doc/x.md` `doc/z.md` `results/runs/1/` `zia_core/no/` `other/path`"
+    text = (
+        "`a.py` `b.py` `doc/x.md` `doc/z.md` `results/runs/1/` `zia_core/no/` `other/x` [`c.py`](d)"
+    )
     assert missing_paths("doc/x.md", text, tracked) == ["b.py", "doc/z.md", "zia_core/no"]
     text = "`zia_core.attach` `zia_core.no`\n\n```sh\npython -m experiments.cli\nzia_core.no.x\n```"
     text += "\n\n```python\nfrom zia_core import attach, detached\nfrom torch import no\n```"
