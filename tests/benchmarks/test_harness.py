@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks import goals, harness
-from experiments.cli.options import PUBLISHED
 from experiments.harness import archive, stored
 from zia_core.errors import ZiaError
 
@@ -33,19 +32,18 @@ def run(profile: str, backbone: str, steps: int, seconds: float) -> dict[str, by
 def test_each_profile_and_backbone_gives_its_shortest_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(harness, "PROJECT", tmp_path)
+    monkeypatch.setattr(harness, "PUBLISHED", tmp_path)
     with pytest.raises(ZiaError, match="has no run alpaca_llama/zero-init-instruct-"):
         harness._published_runs()
-    (tmp_path / PUBLISHED).mkdir(parents=True)
     runs = {
         "zero-init-instruct-a-mini-s0": run("mini", "pocket", 3, 6.0),
         "zero-init-instruct-a-mini-s1": run("mini", "pocket", 3, 5.0),
         "zero-init-lm-a-mini-s0": run("mini", "pocket", 1, 0.1),
         "lora-instruct-a-mini-s0": run("mini", "pocket", 1, 0.1),
     }
-    archive.write(tmp_path / PUBLISHED / "alpaca_llama-mini.zip", "alpaca_llama", "mini", runs)
+    archive.write(tmp_path / "alpaca_llama-mini.zip", "alpaca_llama", "mini", runs)
     runs = {"zero-init-instruct-b-small-s0": run("small", "smol", 2, 100.0)}
-    archive.write(tmp_path / PUBLISHED / "alpaca_llama-small.zip", "alpaca_llama", "small", runs)
+    archive.write(tmp_path / "alpaca_llama-small.zip", "alpaca_llama", "small", runs)
     assert harness._published_runs()["figures"] == {
         "mini: zero-init on pocket": {"steps": 3, "training seconds": 5.0},
         "small: zero-init on smol": {"steps": 2, "training seconds": 100.0},
