@@ -62,8 +62,8 @@ def damaged(tried: dict[str, Any]) -> dict[str, tuple[str, str]]:
     return {
         "cut off": (json.dumps(tried)[:-9], "not valid JSON"),
         "a list": ("[]", "must hold a JSON object"),
-        "empty": ("{}", "no result of train_step: run `zia bench train_step"),
-        "another's": (json.dumps(tried | {"benchmark": "decode"}), "no result of train_step"),
+        "empty": ("{}", "not a result of train_step: run `zia bench train_step"),
+        "another's": (json.dumps(tried | {"benchmark": "decode"}), "not a result of train_step"),
         "no parts": (json.dumps(tried | {"parts": {}}), "damaged or of another version"),
         "no ratios": (json.dumps(tried | {"parts": {"step": without}}), "KeyError: 'ratios'"),
         "parts": (json.dumps(tried | {"parts": [1]}), "damaged or of another version"),
