@@ -9,7 +9,7 @@ from experiments.metrics.intervals import t_interval
 from experiments.report import formats, statistics
 from experiments.report.claims.definition import Arithmetic, Claim, Comparison
 from experiments.report.control import counts
-from experiments.report.described import score_column
+from experiments.report.experiments import score_column
 from experiments.report.measured import Measured, measure
 from experiments.report.paper import paper_table
 from experiments.report.rows import MIXED, Column, Row, Section

@@ -38,7 +38,7 @@ from experiments.harness.registry import check_choice
 from experiments.harness.report_info import ReportInfo, Score
 from experiments.io.files import read_json
 from experiments.report import formats
-from experiments.report.described import described
+from experiments.report.experiments import report_infos
 from experiments.report.paper import PaperTable, paper_table
 from experiments.report.rows import Column
 from experiments.report.tables import notes
@@ -98,7 +98,7 @@ def tables() -> list[Table]:
 
     ZiaError names a malformed file, and tables that share a name.
     """
-    known = described()
+    known = report_infos()
     folders = [FOLDER, *(info.tables for info in known.values() if info.tables)]
     files = [path for folder in folders for path in sorted(folder.glob("*.json"))]
     names = [path.stem for path in files]
