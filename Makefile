@@ -48,7 +48,7 @@ format: $(STAMP)  ## ruff: rewrite
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-types: $(STAMP)  ## mypy, strict on zia_core
+types: $(STAMP)  ## mypy, strict
 	.venv/bin/mypy
 
 gpu: $(STAMP)  ## Tests and benchmarks that need a GPU, in 8 minutes
