@@ -22,7 +22,7 @@ from experiments.pretrain.llama.recall import Asked, measure, skills
 from experiments.pretrain.llama.rows import token_rows
 from experiments.pretrain.llama.run import RECIPE, pretraining, requires, run
 from experiments.pretrain.llama.task import STAGES, Pretraining, Settings, build
-from zia_core.engine import Interrupted
+from tests.pretrain import tiny_runs
 from zia_core.errors import ZiaError
 
 TINY = Settings(
@@ -45,26 +45,7 @@ CALM: dict[str, Any] = {"peak_lr": 1e-4}
 
 
 def attempt(runs: Path, stop_at: int | None = None, stage: str = "library") -> RunFolder:
-    """Do a tiny run, or stop it after a step."""
-    spec = pretraining(stage, 3, TINY)
-    folder = RunFolder.claim(runs, spec, RECIPE.result_fields)
-    assert folder is not None
-
-    def watch(fields: dict[str, Any]) -> None:
-        if fields["step"] == stop_at:
-            folder.request_stop("asked to")
-
-    folder.on_progress = watch
-    with folder:
-        folder.write_environment({"python": "3"})
-        if stop_at is None:
-            run(spec, folder)
-            folder.set_status("done")
-        else:
-            with pytest.raises(Interrupted):
-                run(spec, folder)
-            folder.set_status("preempted", "asked to")
-    return folder
+    return tiny_runs.attempt(runs, pretraining(stage, 3, TINY), run, RECIPE.result_fields, stop_at)
 
 
 @pytest.fixture(scope="module")
