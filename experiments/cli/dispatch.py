@@ -189,9 +189,9 @@ def retry_failed_runs(
 ) -> None:
     """Mark failed runs as pending; the next worker does them again."""
     from experiments.dispatch import retries
-    from experiments.harness import stored
+    from experiments.harness import run_paths
 
-    marked = retries.make_pending(stored.folders(runs), reason)
+    marked = retries.make_pending(run_paths.folders(runs), reason)
     for folder in marked:
         tell(folder)
     if marked:

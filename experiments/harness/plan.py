@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from experiments.harness import registry, stored
+from experiments.harness import registry, run_paths, stored
 from experiments.harness.archive import RunPath
 from experiments.harness.experiment import Estimate
 from experiments.harness.registry import InvalidChoiceError, check_choice
@@ -116,7 +116,7 @@ def inspect(spec: RunSpec, runs_root: Path) -> PlannedRun:
 
 def inspect_all(specs: Sequence[RunSpec], runs_root: Path) -> list[PlannedRun]:
     """Look at each run under `runs_root`, in its folder or in an archive."""
-    archived = {stored.run_name(run): run for run in stored.archived_runs(runs_root)}
+    archived = {run_paths.run_name(run): run for run in run_paths.archived_runs(runs_root)}
     found = []
     for spec in specs:
         name = f"{spec.experiment}/{spec.folder_name}"

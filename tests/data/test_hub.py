@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.harness import stored
+from experiments.harness import unpacking
 from experiments.harness.archive import Archive
 from experiments.harness.provenance import PROJECT
 
@@ -117,7 +117,7 @@ def test_where_nobody_listens_nobody_is_asked_again(tmp_path: Path) -> None:
 def test_verify_asks_once_for_all_runs(hub: Hub, tmp_path: Path) -> None:
     for name in ("alpaca_llama-small", "squad_roberta-small"):
         for run in Archive(PROJECT / "results" / "published" / f"{name}.zip").runs[:3]:
-            stored.unpack(run, tmp_path / "runs")
+            unpacking.unpack(run, tmp_path / "runs")
     code = (
         "import sys\nfrom experiments.cli.main import main\n"
         f"sys.argv = ['zia', 'verify', {str(tmp_path / 'runs')!r}]\nmain()"

@@ -12,7 +12,7 @@ import typer
 
 from experiments.cli import main, plan_table
 from experiments.dispatch import in_process
-from experiments.harness import plan, registry, stored
+from experiments.harness import plan, registry, stored, unpacking
 from experiments.harness.archive import Archive
 from zia_core.errors import ZiaError
 
@@ -133,7 +133,7 @@ def test_a_gpu_that_is_not_there_is_one_sentence(zia: Zia, line: str) -> None:
 
 def test_generate_says_so_too(zia: Zia, repository: Path, tmp_path: Path) -> None:
     published = Archive(repository / "results/published/alpaca_llama-mini.zip")
-    run = stored.unpack(published.runs[0], tmp_path / "unpacked")
+    run = unpacking.unpack(published.runs[0], tmp_path / "unpacked")
     code, _, err = zia("generate --device cuda", str(run), "Hello")
     assert (code, err) == (1, "zia: device cuda: torch finds no GPU here; use --device cpu\n")
 
