@@ -32,7 +32,7 @@ def test_only_figures_whose_runs_exist_are_written(tmp_path: Path) -> None:
     paths, left_out = write_figures([tmp_path / "none"], tmp_path / "out")
     assert [path.name for path in paths] == ["paper-loss-curves.png", "paper-loss-curves.pdf"]
     assert [sentence.split(",")[0] for sentence in left_out] == [
-        "left out: accuracy by VTAB task",
+        "left out: score by task",
         "left out: score against tuned parameters",
         "left out: training loss",
         "left out: training loss with and without zero-initialisation",
