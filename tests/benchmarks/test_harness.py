@@ -1,4 +1,4 @@
-"""What the harness's cost is compared with: the published runs, whichever there are."""
+"""The published runs that the harness's overhead is compared with."""
 
 import json
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_each_profile_and_backbone_gives_its_shortest_run(
 
 
 def test_the_share_is_the_largest_of_all_published_runs() -> None:
-    """0.2 s a run and 1 ms a step: in 5 s of 50 steps 5 %, in 100 s of 200 steps 0.4 %."""
+    """0.2 s per run and 1 ms per step are 5 % of 50 steps in 5 s, and 0.4 % of 200 in 100 s."""
     published = {
         "short": {"steps": 50, "training seconds": 5.0},
         "long": {"steps": 200, "training seconds": 100.0},

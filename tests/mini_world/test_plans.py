@@ -1,4 +1,4 @@
-"""What is fair about the runs of `mini`: who chooses from how many rates, and on what."""
+"""Fairness of the runs of `mini`: how many rates each method chooses from, and on what."""
 
 from collections import defaultdict
 

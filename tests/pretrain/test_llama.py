@@ -50,7 +50,7 @@ def attempt(runs: Path, stop_at: int | None = None, stage: str = "library") -> R
 
 @pytest.fixture(scope="module")
 def few() -> pytest.MonkeyPatch:
-    """Fewer questions: the skills are measured twice a run, and one model here is untrained."""
+    """Fewer questions, since a run measures the skills twice."""
     patch = pytest.MonkeyPatch()
     whole = skills()
     few = {name: asked[:10] for name, asked in whole.items()}
@@ -122,7 +122,7 @@ def test_a_stage_goes_on_from_the_one_before(
     card = json.loads((later / "backbone" / "card.json").read_text())
     assert list(card["recipe"]["stages"]) == ["library", "drills"]
     assert card["recipe"]["dim"] == TINY.dim
-    # Few steps at a low rate: nearer to where it began than two drawn models are.
+    # After few steps at a low rate, it is closer to its start than two random models are.
     for name, other in second.named_parameters():
         assert (other - weights[name]).abs().max() < 0.2, name
     assert any(not torch.equal(other, weights[name]) for name, other in second.named_parameters())
@@ -161,7 +161,7 @@ def test_rows_are_the_documents_one_behind_the_other() -> None:
 
 
 class Knowing(torch.nn.Module):
-    """Stands in for a model: always continues with one token."""
+    """A stand-in for a model that always continues with the same token."""
 
     def __init__(self, tokens: int, said: int) -> None:
         super().__init__()

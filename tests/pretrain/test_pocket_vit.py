@@ -90,7 +90,7 @@ def test_what_is_asked_is_what_was_drawn() -> None:
 
 
 class Perfect(torch.nn.Module):
-    """Stands in for a model: says what is in the pictures, in order."""
+    """A stand-in for a model that knows the contents of the pictures, in order."""
 
     def __init__(self, seen: Pictures) -> None:
         super().__init__()

@@ -115,7 +115,7 @@ def test_examples_are_documents_with_their_masks() -> None:
 
 
 class Filling(torch.nn.Module):
-    """Stands in for a model: puts one token everywhere."""
+    """A stand-in for a model that predicts one token everywhere."""
 
     def __init__(self, tokens: int, said: int) -> None:
         super().__init__()
