@@ -122,6 +122,10 @@ def read_table(path: Path, known: Mapping[str, ReportInfo]) -> Table | None:
         return None
     paper = keys["paper"]
     paper = paper_table(paper, str(path)) if paper is not None else None
+    if keys["layout"] == "side_by_side" and not (paper and keys["experiment"]):
+        raise ZiaError(f"{path}: the layout side_by_side needs 'experiment' and 'paper'")
+    if keys["layout"] == "comparison" and not keys["ours"]:
+        raise ZiaError(f"{path}: the layout comparison needs the method 'ours'")
     rows = keys["rows"] if keys["rows"] is not None else [[None, row] for row in _rows(paper)]
     blocks = keys["blocks"] or [_papers_own(paper)]
     found = tuple(_block(block, info, str(path)) for block in blocks)

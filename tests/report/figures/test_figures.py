@@ -41,6 +41,8 @@ def test_only_figures_whose_runs_exist_are_written(tmp_path: Path) -> None:
         "left out: gates by layer and head",
         "left out: share of the prompt term by layer and head",
     ]
+    assert left_out[0].endswith(", which needs finished runs of vtab_vit")
+    assert left_out[4].endswith(", which needs finished ablations of scienceqa")
     runs_in(tmp_path / "runs")
     paths, left_out = write_figures([tmp_path / "runs"], tmp_path / "out")
     names = {path.stem for path in paths}

@@ -175,6 +175,8 @@ def test_the_paper_s_numbers_alone_need_no_layout(
         ({"colums": []}, "there is no key 'colums' of "),
         ({"rows": [["add"]]}, "sums.json: rows[0] must be a list of 2 of a text or none"),
         ({"layout": "pie"}, "sums.json: layout must be one of methods, side_by_side, comparison"),
+        ({"layout": "side_by_side", "paper": None}, "sums.json: the layout side_by_side needs"),
+        ({"layout": "comparison"}, "sums.json: the layout comparison needs the method 'ours'"),
         ({"notes": [{"note": "x"}]}, "there is no note 'x' of "),
         ({"notes": [{"note": "selection"}]}, "sums.json: the note 'selection': missing a required"),
         ({"figure": "pie"}, "sums.json: figure must be one of task_bars, "),
