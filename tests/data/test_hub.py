@@ -1,6 +1,7 @@
 """The hub's clients against a server on this machine that counts, and where nobody listens."""
 
 import ast
+import errno
 import os
 import socket
 import subprocess
@@ -11,7 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
+from experiments.data import hub as hub_module
 from experiments.harness import unpacking
 from experiments.harness.archive import Archive
 from experiments.harness.provenance import PROJECT
@@ -111,6 +114,26 @@ def test_where_nobody_listens_nobody_is_asked_again(tmp_path: Path) -> None:
         done = python(fetching(times=1), tmp_path, f"http://127.0.0.1:{taken.getsockname()[1]}")
     assert len(done.stdout.splitlines()) == len(FETCHES), done.stderr
     assert "Retrying" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "is_away"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (PermissionError(errno.EACCES, "Permission denied", "cache/file"), False),
+        (OSError("We couldn't connect"), True),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), True),
+    ],
+)
+def test_only_a_failed_connection_ends_the_asking(
+    monkeypatch: pytest.MonkeyPatch, error: OSError, is_away: bool
+) -> None:
+    monkeypatch.setattr(hub_module, "_has_answered", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+    with pytest.raises(type(error), match=str(error.args[-1])), hub_module.asked():
+        raise error
+    assert constants.HF_HUB_OFFLINE is is_away
 
 
 @pytest.mark.parametrize("hub", [503], indirect=True)

@@ -104,8 +104,8 @@ def test_runs_for_a_gpu_are_not_moved_to_a_cpu_unasked(zia: Zia, line: str) -> N
     code, out, err = zia(line)
     assert (code, out) == (1, "")
     assert err == (
-        "zia: the runs of the profile paper are for a GPU, and torch finds none here; --device cpu "
-        "has them done on the CPU, however long that takes\n"
+        "zia: the runs of the profile paper are for a GPU, and torch finds none here; use "
+        "--device cpu to do them on the CPU, however long that takes\n"
     )
     assert not Path("results").exists()
 

@@ -62,7 +62,7 @@ def test_a_run_is_worked_on_by_one(tmp_path):
         (lambda c: c["settings"].update(steps=31), "was edited: it describes the run"),
         (lambda c: c.update(seed=1), "was edited"),
         (lambda c: c.update(seed="0"), "seed must be a whole number"),
-        (lambda c: c["settings"].update(speed=1), "'speed' is no setting"),
+        (lambda c: c["settings"].update(speed=1), "'speed' is not a setting"),
         (lambda c: c.pop("task"), "lacks task"),
     ],
 )

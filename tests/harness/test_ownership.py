@@ -85,7 +85,7 @@ owner.release()
     child.stdin.write("\n")
     child.stdin.flush()
     child.send_signal(signal.SIGCONT)
-    assert "owner number 2 has taken it over" in child.stdout.readline()
+    assert "owner number 2 has taken over" in child.stdout.readline()
     child.wait()
     # The loser's release gives away nothing that is not its own.
     owner.check()
@@ -233,7 +233,7 @@ def test_a_requeued_job_has_the_runs_of_its_earlier_start_at_once(tmp_path, monk
     monkeypatch.setenv("SLURM_JOB_ID", "71")
     successor = Ownership.claim(tmp_path)
     assert successor.number == 2
-    with pytest.raises(LostOwnershipError, match="owner number 2 has taken it over"):
+    with pytest.raises(LostOwnershipError, match="owner number 2 has taken over"):
         orphan.write_json("result.json", {})
     assert not (tmp_path / "result.json").exists()
     monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
@@ -242,7 +242,7 @@ def test_a_requeued_job_has_the_runs_of_its_earlier_start_at_once(tmp_path, monk
     successor.release()
 
 
-def test_a_watch_sees_from_look_to_look_that_an_owner_stands_still(tmp_path, start_child):
+def test_a_watch_sees_from_call_to_call_that_an_owner_has_no_heartbeat(tmp_path, start_child):
     child = start_child(OWN + "sys.stdin.readline()", tmp_path)
     child.stdout.readline()
     watch = Watch()

@@ -118,7 +118,7 @@ def test_without_its_seal_a_sealed_run_is_refused(run: Path, content: str | None
 @pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "C:/x", "a\\b", ""])
 def test_a_seal_names_nothing_outside(run: Path, name: str) -> None:
     write_json_atomic(run / seal.SEAL, {**(seal.read(run) or {}), name: "0"})
-    with pytest.raises(ZiaError, match=r"names .* which is no file inside"):
+    with pytest.raises(ZiaError, match=r"names .* which is not a file inside"):
         stored.load_sealed(run)
 
 

@@ -32,7 +32,7 @@ OUTSIDE = (
 def test_what_is_no_plain_name(tmp_path: Path, name: object) -> None:
     assert not is_plain(name)
     assert not is_file_name(name)
-    with pytest.raises(ZiaError, match=r"list\.txt names .*, which is no file inside"):
+    with pytest.raises(ZiaError, match=r"list\.txt names .*, which is not a file inside"):
         inside(tmp_path, name, "list.txt")
 
 
@@ -148,7 +148,7 @@ def test_no_place_follows_a_name_out_of_its_folder(
     name = name.replace("/tmp/x.png", absolute)
     if place is vtab_list and name in ("a//x.png", "a/.", "a/"):
         pytest.skip("lists may write a path in such a way")
-    with pytest.raises(ZiaError, match=r"which is no file inside|of no class|a file('s)? name"):
+    with pytest.raises(ZiaError, match=r"which is not a file inside|of no class|a file('s)? name"):
         place(root, name)
     assert [path.name for path in tmp_path.iterdir()] == ["deep"]
     assert [path.name for path in root.parent.iterdir()] == ["root"]

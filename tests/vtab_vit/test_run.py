@@ -174,7 +174,7 @@ def test_candidates_may_be_tried_on_one_task_for_all(root: Path, other_task: Pat
     lists.write_text("".join(f"{line}\n" for line in reversed(before.splitlines())))
     outcome = run_one(replace(elsewhere, seed=44), root / "one")
     lists.write_text(before)
-    assert "was made with other data: bring those back" in outcome.reason
+    assert "was made with other data: restore those" in outcome.reason
 
 
 def test_runs_of_a_process_share_the_features_of_the_trunk(
