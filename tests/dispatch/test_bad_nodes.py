@@ -1,4 +1,4 @@
-"""Nodes on which nothing starts do not eat an array; the batch script is run by bash."""
+"""Bad nodes do not drain an array; bash runs the batch script."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What `--device` says is where a run is computed; a device that is not there is one sentence."""
+"""Runs use the device of `--device`; a missing one is one sentence."""
 
 import json
 import re
@@ -72,7 +72,7 @@ def test_on_a_cpu_nothing_of_a_plan_is_left_to_a_gpu(experiment: str, profile: s
         assert plan.planned(experiment, profile, "cpu") == planned
 
 
-def test_a_cpu_s_run_is_not_said_to_cost_what_a_gpu_s_does() -> None:
+def test_cost_estimates_depend_on_the_device() -> None:
     for experiment in PAPER:
         owner = registry.get(experiment)
         for spec in plan.planned(experiment, "paper", "cpu"):

@@ -1,4 +1,4 @@
-"""A run's folder: who may write into it, and what it says about the run."""
+"""Run folders: who may write to them, and what they say about the run."""
 
 import json
 

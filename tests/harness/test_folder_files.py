@@ -1,4 +1,4 @@
-"""The files of a run: whole or not there, and nothing else."""
+"""The files of a run are whole or missing."""
 
 import gzip
 import random

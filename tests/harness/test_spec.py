@@ -125,7 +125,7 @@ def test_a_missing_field_is_named():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), True, "0.1"])
-def test_a_setting_that_is_no_finite_number_is_refused(value):
+def test_a_setting_that_is_not_finite_is_refused(value):
     with pytest.raises(ZiaError, match="setting peak_lr must be a finite number"):
         spec(settings=Settings(peak_lr=value))
 

@@ -1,4 +1,4 @@
-"""Printing: text from outside is text, and what cannot be printed stops no work."""
+"""Untrusted text is printed safely, and failing to print stops no work."""
 
 import errno
 import io
@@ -155,7 +155,7 @@ def test_a_reader_that_leaves_fails_no_run(tmp_path: Path, repository: Path) -> 
     assert (tmp_path / "results" / "fresh" / "report.html").exists()
 
 
-def test_a_full_stdout_fails_no_run_and_is_told_where_it_was_all(
+def test_a_full_stdout_fails_no_run_and_is_reported_where_output_is_all(
     tmp_path: Path, repository: Path
 ) -> None:
     with Path("/dev/full").open("wb") as full:

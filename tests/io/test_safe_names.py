@@ -1,4 +1,4 @@
-"""Names that files bring with them lead nowhere but into their folder, wherever they are read."""
+"""Names from outside stay inside their folder, wherever they are read."""
 
 import gzip
 import io
@@ -29,7 +29,7 @@ OUTSIDE = (
 
 
 @pytest.mark.parametrize("name", [*OUTSIDE, "", "a\nb.png", 3, None])
-def test_what_is_no_plain_name(tmp_path: Path, name: object) -> None:
+def test_what_is_not_a_plain_name(tmp_path: Path, name: object) -> None:
     assert not is_plain(name)
     assert not is_file_name(name)
     with pytest.raises(ZiaError, match=r"list\.txt names .*, which is not a file inside"):
@@ -43,7 +43,7 @@ def test_plain_names(tmp_path: Path) -> None:
     assert not is_file_name("a/b.png")
 
 
-def test_a_link_is_no_file_of_the_folder(tmp_path: Path) -> None:
+def test_a_link_is_not_a_file_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "folder").symlink_to("there")  # the folder itself may be one
     for link in ("linked", "a/linked"):

@@ -1,4 +1,4 @@
-"""Failing runs, damaged files, names that are traps: one sentence each, and the rest goes on."""
+"""Failing runs, damaged files, hostile names: one sentence each, and the rest continues."""
 
 from collections.abc import Callable
 from pathlib import Path
