@@ -1,6 +1,5 @@
-# Every target works alone on a fresh clone: the first one that needs it makes .venv and installs the
-# pinned set; later ones find the stamp and install nothing. Paths are relative, so that a clone may
-# lie in a folder with spaces and quotes.
+# Every target works on a fresh clone: the first that needs .venv makes it with the pinned packages,
+# and later ones find its stamp. Paths are relative, so the clone's path may have spaces and quotes.
 PYTHON ?= python3
 PROFILE ?= mini
 EXECUTOR ?= local
@@ -53,10 +52,10 @@ format: $(STAMP)  ## ruff: rewrite
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-types: $(STAMP)  ## mypy, strict on zia_core
+types: $(STAMP)  ## mypy, strict
 	.venv/bin/mypy
 
-gpu: $(STAMP)  ## All that only a GPU can tell, in 8 minutes
+gpu: $(STAMP)  ## Tests and benchmarks that need a GPU, in 8 minutes
 	.venv/bin/python -m benchmarks.gpu --out "$(OUT)"
 
 tables: $(STAMP)  ## The paper's tables from results/published, and those in READMEs
@@ -100,7 +99,7 @@ $(MINILM)/model.safetensors: $(STAMP)
 	rm -r $(MINILM).new
 	touch $(MINILM)/model.safetensors
 
-backbones: $(STAMP)  ## Train the pocket backbones of mini from nothing (2 hours), and compare
+backbones: $(STAMP)  ## Train the pocket backbones of mini from scratch (2 hours), and compare
 	.venv/bin/zia pretrain llama
 	.venv/bin/zia pretrain roberta
 	.venv/bin/zia pretrain pocket_vit

@@ -21,7 +21,7 @@ from benchmarks import command
 from benchmarks.measure import Part, interleaved, part, record
 from benchmarks.toys.nothing.experiment import Settings, spec
 from experiments.dispatch import in_process
-from experiments.harness import plan, registry, seal, stored
+from experiments.harness import plan, registry, run_paths, seal, stored, unpacking
 from experiments.harness.archive import Archive, ArchivedRun
 from experiments.harness.provenance import PROJECT
 from experiments.harness.spec import RunSpec
@@ -120,7 +120,7 @@ def _many_runs(shape: Shape, root: Path, rounds: int) -> Part:
     specs = [spec(seed, Settings()) for seed in range(shape.runs)]
     in_process.run_one(specs[0], root / "first")
     _copies(root / "first" / specs[0].experiment / specs[0].folder_name, specs, root / "done")
-    source = stored.unpack(_published()[0], root / "evidence")
+    source = unpacking.unpack(_published()[0], root / "evidence")
     settings = registry.get("alpaca_llama").settings
     run = RunSpec.from_json(read_json(source / stored.CONFIG), settings)
     _copies(source, [replace(run, seed=seed) for seed in range(shape.runs)], root / "published")
@@ -151,9 +151,9 @@ def published_runs(experiment: str, beginning: str) -> list[ArchivedRun]:
     """The published runs of an experiment whose names begin so, at least one."""
     found = [
         run
-        for path in stored.archives_of(PUBLISHED)
+        for path in run_paths.archives_of(PUBLISHED)
         for run in Archive(path).runs
-        if stored.run_name(run).startswith(f"{experiment}/{beginning}")
+        if run_paths.run_name(run).startswith(f"{experiment}/{beginning}")
     ]
     if not found:
         raise ZiaError(f"{PUBLISHED} has no run {experiment}/{beginning}...: fetch it")

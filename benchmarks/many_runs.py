@@ -29,7 +29,7 @@ from benchmarks.toys.nothing.experiment import Settings, spec
 from experiments.dispatch import in_process, status_table
 from experiments.dispatch.stop_signals import StopSignals
 from experiments.dispatch.worker import Worker, name_of
-from experiments.harness import plan, publish, registry, seal, stored, verify
+from experiments.harness import plan, publish, registry, seal, stored, unpacking, verify
 from experiments.harness.ownership import Ownership
 from experiments.harness.spec import RunSpec
 from experiments.io.files import read_json
@@ -187,7 +187,7 @@ def _children_s() -> float:
 def _published(method: str, runs: Path) -> Path:
     """The folder of a published run of mini, unpacked to `runs`."""
     [run] = published_runs("alpaca_llama", f"{method}-instruct-pocket-llama-mini-s0-")
-    return stored.unpack(run, runs)
+    return unpacking.unpack(run, runs)
 
 
 def _copies(sources: Sequence[Path], specs: Sequence[RunSpec], runs: Path, hosts: int = 1) -> None:

@@ -54,7 +54,9 @@ def _result(path: Path, name: str) -> dict[str, Any]:
     """The JSON of the benchmark `name`; ZiaError if it cannot be read."""
     result = read_json(path)
     if result.get("benchmark") != name:
-        raise ZiaError(f"{path} is not a result of {name}: run `zia bench {name} --out {path}`")
+        raise ZiaError(
+            f"{path} is not a result of {name}: run `zia bench {name} --out {path}` again"
+        )
     try:
         show.where(result)
         for part in result["parts"].values():

@@ -80,19 +80,26 @@ def broken_links(name: str, texts: dict[str, str], tracked: set[str]) -> list[st
 def missing_paths(name: str, text: str, tracked: set[str]) -> list[str]:
     """Paths in code spans that are not in the repository.
 
-    A path begins with a folder of the repository's root; a Python file without a folder is beside
-    the document or at the root.
+    A path begins with a folder of the repository's root. A Python file without a folder is beside
+    the document, or in a folder beside it. Text of a link is not looked up, since its target is.
     """
+    folder = PurePosixPath(name).parent
+    near = {file.name for file in map(PurePosixPath, tracked) if folder in file.parents[:2]}
     roots = {path for path in tracked if "/" not in path and f"{path}/" not in MADE}
     missing = []
+    linked = False
     for token in tokens(text):
+        linked = token.type == "link_open" or (linked and token.type != "link_close")
         path = token.content.rstrip("/")
-        if token.type != "code_inline" or not re.fullmatch(r"[\w./-]+", path):
+        if linked or token.type != "code_inline" or not re.fullmatch(r"[\w./-]+", path):
             continue
-        if path.split("/")[0] in roots and "/" in path:
-            if path not in tracked and not f"{path}/".startswith(MADE) and path not in MADE:
-                missing.append(path)
-        elif path.endswith(".py") and {path, resolved(name, path)}.isdisjoint(tracked):
+        if "/" not in path:
+            found = not path.endswith(".py") or path in near
+        elif path.split("/")[0] in roots:
+            found = path in tracked or f"{path}/".startswith(MADE) or path in MADE
+        else:
+            found = True  # not one of ours
+        if not found:
             missing.append(path)
     return missing
 
@@ -156,14 +163,16 @@ def test_the_readme_is_one_that_is_read(repository: Path) -> None:
 
 def test_what_is_missing_is_found(repository: Path) -> None:
     """The checks above, on a document that is wrong in every way."""
-    tracked = {".", "a.py", "doc", "doc/x.md", "doc/y.md", "zia_core", "results"}
+    tracked = {".", "a.py", "doc", "doc/d/a.py", "doc/x.md", "doc/y.md", "zia_core", "results"}
     texts = {
         "doc/x.md": "[a](y.md#one-title) [c](gone.md) [d](y.md#two) ![e](../e.png) [f](#z)",
         "doc/y.md": "# One `title`!\n\n[up](..) [web](https://example.org/x)",
     }
     assert broken_links("doc/x.md", texts, tracked) == ["gone.md", "y.md#two", "../e.png", "#z"]
     assert broken_links("doc/y.md", texts, tracked) == []
-    text = "`a.py` `b.py` `doc/x.md` `doc/z.md` `results/runs/1/` `zia_core/no/` `other/path`"
+    text = (
+        "`a.py` `b.py` `doc/x.md` `doc/z.md` `results/runs/1/` `zia_core/no/` `other/x` [`c.py`](d)"
+    )
     assert missing_paths("doc/x.md", text, tracked) == ["b.py", "doc/z.md", "zia_core/no"]
     text = "`zia_core.attach` `zia_core.no`\n\n```sh\npython -m experiments.cli\nzia_core.no.x\n```"
     text += "\n\n```python\nfrom zia_core import attach, detached\nfrom torch import no\n```"

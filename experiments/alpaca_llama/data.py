@@ -1,4 +1,4 @@
-"""Alpaca's 52,002 records: the official JSON in `$ZIA_DATA`, or the hub; and their split.
+"""Load Alpaca's 52,002 records from `$ZIA_DATA` or the hub, and split them.
 
 The official code validates on its first 200 training rows. Here a hash of the text holds out 2 % of
 the records for validation and 1 % for development (choices of settings).
@@ -23,7 +23,7 @@ Split = Literal["train", "validation", "development"]
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One instruction with its answer; `id` is its row in the official file, from 0."""
+    """One instruction with its answer; `id` is its row in the official file."""
 
     id: int
     instruction: str

@@ -1,4 +1,4 @@
-"""Instructions that models are asked after training, and whose answers are kept as files."""
+"""Instructions that a model answers after training."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ USER_ORIENTED_SOURCE = (
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """A question to a model, with a person's answer where there is one."""
+    """An instruction and, where there is one, a human answer."""
 
     id: str
     instruction: str
@@ -32,7 +32,7 @@ class Instruction:
     reference: str | None = None
 
 
-# Our own, one for each kind of request. The paper's nine are shown in its appendix.
+# Our own, one of each kind. The paper's nine are in its appendix.
 NINE_INSTRUCTIONS = (
     Instruction("explain", "Explain to a ten-year-old why the sky looks red at sunset."),
     Instruction("list", "List five things to check before a long bicycle tour."),
@@ -63,10 +63,10 @@ NINE_INSTRUCTIONS = (
 
 
 def own_instructions(profile: str) -> list[Instruction]:
-    """Return the instructions that are asked by default and whose texts may be shown.
+    """Return the instructions asked by default, whose texts may be shown.
 
-    The pocket LLaMA of `mini` knows none of the nine's words: it is asked the first instruction of
-    each of the six forms about the creatures of the test set, by its row in the generated file.
+    The pocket LLaMA of `mini` does not know the words of the nine. It is asked the first
+    instruction of each of the six forms in the test set; ids are rows of the generated file.
     """
     if profile != MINI:
         return list(NINE_INSTRUCTIONS)
@@ -81,9 +81,9 @@ def own_instructions(profile: str) -> list[Instruction]:
 def load_user_oriented() -> list[Instruction]:
     """Return the 252 user-oriented instructions of Self-Instruct, with their reference answers.
 
-    They are read from `$ZIA_DATA/alpaca/user_oriented_instructions.jsonl[.gz]` (official format:
-    one object a line with id, instruction and one instance of input and output). ZiaError, one
-    sentence, if the file is not there or damaged.
+    They are read from `$ZIA_DATA/alpaca/user_oriented_instructions.jsonl[.gz]`, in the official
+    format: one object per line with id, instruction and one instance of input and output. ZiaError
+    if the file is missing or damaged.
     """
     path = official_file(USER_ORIENTED_FILE)
     if path is None:
@@ -96,7 +96,7 @@ def load_user_oriented() -> list[Instruction]:
 
 def _instructions(path: Path) -> Iterator[Instruction]:
     seen = set()
-    # Not splitlines: it also splits at line separators that JSON texts may hold.
+    # Not splitlines, which also splits at line separators within JSON strings.
     for number, line in enumerate(read_text(path).rstrip("\n").split("\n"), start=1):
         where = f"{path}, line {number}"
         row = parse_json(line, where)

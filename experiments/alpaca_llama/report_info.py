@@ -1,4 +1,4 @@
-"""What the report has to know of `alpaca_llama`: its score, and which answers it shows."""
+"""What the report needs to know of `alpaca_llama`: its score, and which answers it shows."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +15,7 @@ def _asked(profile: str, task: str, ids: Sequence[str]) -> Mapping[str, Asked]:
 
 
 def _fields(profile: str) -> Mapping[str, str]:
-    """The set that has the answers to our own instructions."""
+    """The set of predictions on our own instructions."""
     return {"set": "alpaca" if profile == MINI else "nine", "decoding": "greedy"}
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.alpaca_llama import language, plan
+from experiments.alpaca_llama import language_loss, plan
 from experiments.alpaca_llama.data import Record, fingerprint, load_alpaca
 from experiments.alpaca_llama.examples import encode as encode_records
 from experiments.alpaca_llama.instructions import Instruction, load_user_oriented, own_instructions
@@ -58,19 +58,19 @@ RESULT_FIELDS: dict[str, Any] = {
     "rouge_l": float | None,  # greedy answers to validation records, in [0, 1]
     "truncated": int,  # training examples cut at max_length
     # Newer runs also have the fields of `selection.Choice`, and `language_loss`, nats per token of
-    # plain text (see `language`), None without such text.
+    # plain text (see `language_loss`), None without such text.
 }
 
 
 def run(spec: RunSpec, folder: RunFolder) -> None:
-    """Do the run, or what is left of it."""
+    """Do the run, or resume it."""
     settings: Settings = spec.settings
     records = load_alpaca()
     splits = select(records, spec.data)
     held_out = splits.validation if settings.validate_on == "validation" else splits.development
     user_oriented = load_user_oriented() if settings.user_oriented else []
     questions = load_questions() if settings.vicuna else []
-    texts = language.held_out_texts(spec.profile)
+    texts = language_loss.held_out_texts(spec.profile)
     data = {"alpaca": fingerprint(records)}
     if questions:
         data["vicuna80"] = fingerprint_questions(questions)
@@ -93,7 +93,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     final = settings.phase == "final"  # of a select run only the validation loss is wanted
     predictions = trained.validation_losses("validation")
     if texts.texts and final:
-        predictions += language.language_losses(
+        predictions += language_loss.language_losses(
             trained.model,
             trained.tokenizer,
             texts.texts,
@@ -218,7 +218,7 @@ def _instruction(record: Record) -> Instruction:
 
 
 def _language_loss(predictions: Sequence[dict[str, Any]]) -> float | None:
-    losses = [(p["loss"], p["labels"]) for p in predictions if p["set"] == language.SET]
+    losses = [(p["loss"], p["labels"]) for p in predictions if p["set"] == language_loss.SET]
     return mean_loss(losses) if losses else None
 
 

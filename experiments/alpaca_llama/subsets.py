@@ -1,6 +1,6 @@
-"""Which records a run sees: all of them, or a named subset listed in this folder.
+"""The records of a run: all of them, or a named subset listed in this folder.
 
-`mini`: the instructions of the generated world, in splits of its own: no creature is in two.
+`mini`: the instructions of the generated world, in its own splits, which share no creature.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ REMEDY = "these Alpaca data: use Stanford Alpaca's official alpaca_data.json, in
 
 @dataclass(frozen=True)
 class Splits:
-    """The records of a run; nothing is chosen on `validation`, that is what development is for."""
+    """The records of a run; choices are made on `development`, never on `validation`."""
 
     train: list[Record]
     validation: list[Record]
@@ -29,12 +29,12 @@ class Splits:
 
 
 def subset_names() -> list[str]:
-    """Return what `select` knows."""
+    """Return the names that `select` knows."""
     return [*subsets.subset_names(FOLDER), MINI]
 
 
 def select(records: Sequence[Record], name: str) -> Splits:
-    """Return the records of the data named `name`, in the order of their rows (full) or as listed.
+    """Return the records of a named data set, in the order of their rows or as listed.
 
     ZiaError for an unknown name, and for a listed record that is missing or has another text.
     """
@@ -51,7 +51,7 @@ def select(records: Sequence[Record], name: str) -> Splits:
 
 
 def draw(records: Sequence[Record], split: Split, size: int) -> list[tuple[int, str]]:
-    """Return rows and digests of `size` records of a split, as `experiments.data.subsets.draw`."""
+    """Return rows and digests of `size` records of a split, see `experiments.data.subsets.draw`."""
     return subsets.draw(_of(records, split), size)
 
 
@@ -67,7 +67,7 @@ def _generated(records: Sequence[Record]) -> Splits:
         split: [record for record, each in zip(records, listed, strict=True) if each.split == split]
         for split in SPLITS
     }
-    # What is reported is the world's test set.
+    # The world's test set is reported.
     return Splits(parts["train"], validation=parts["test"], development=parts["val"])
 
 

@@ -1,8 +1,8 @@
-"""Answers to Vicuna's 80 questions, for a judge (the paper's GPT-4 comparison, Figs. 5 and 6).
+"""Answer Vicuna's 80 questions for a judge (the paper's GPT-4 comparison, Figs. 5 and 6).
 
-A run's `answers.jsonl` is an answer file of that benchmark: {"answer_id", "model_id",
-"question_id", "text", "metadata"}, one object a line. A judge compares two of them question by
-question; `zia score pairwise` reads what it writes.
+A run's `answers.jsonl` is an answer file of that benchmark: one object per line with "answer_id",
+"model_id", "question_id", "text" and "metadata". A judge compares two files question by question;
+`zia score pairwise` reads its verdicts.
 """
 
 import hashlib
@@ -27,9 +27,9 @@ SOURCE = "https://github.com/haotian-liu/LLaVA, llava/eval/table/question.jsonl"
 
 
 def load_questions() -> list[Instruction]:
-    """Return the questions in `$ZIA_DATA/vicuna80/question.jsonl[.gz]` in the order of the file.
+    """Return the questions of `$ZIA_DATA/vicuna80/question.jsonl[.gz]` in the order of the file.
 
-    ZiaError, one sentence, if the file is not there, or a line has no number or no text.
+    ZiaError if the file is missing, or a line has no number or no text.
     """
     path = official_file(FILE)
     if path is None:
@@ -38,7 +38,7 @@ def load_questions() -> list[Instruction]:
             f"vicuna80/ of ${DATA_VARIABLE}, or --set vicuna=false"
         )
     found: dict[int, Instruction] = {}
-    # Not splitlines: it also splits at line separators that JSON texts may hold.
+    # Not splitlines, which also splits at line separators within JSON strings.
     for number, line in enumerate(read_text(path).rstrip("\n").split("\n"), start=1):
         where = f"{path}, line {number}"
         row = parse_json(line, where)
@@ -51,7 +51,7 @@ def load_questions() -> list[Instruction]:
 
 
 def fingerprint(questions: Iterable[Instruction]) -> str:
-    """Return 64 hex digits that tell these questions, in this order, from any others."""
+    """A SHA-256 that identifies these questions in this order."""
     texts = [[each.id, each.instruction] for each in questions]
     return hashlib.sha256(canonical_json(texts).encode()).hexdigest()
 
@@ -59,7 +59,7 @@ def fingerprint(questions: Iterable[Instruction]) -> str:
 def answer_records(
     spec: RunSpec, questions: Iterable[Instruction], texts: Iterable[str]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the records of an answer file: the same run and answer have the same ids."""
+    """Yield the records of an answer file; equal runs and answers have equal ids."""
     model = f"{spec.backbone}-{spec.method}:{spec.identity}"
     for question, text in zip(questions, texts, strict=True):
         content = canonical_json([model, question.id, text])

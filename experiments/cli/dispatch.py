@@ -1,4 +1,4 @@
-"""The commands of `zia` that hand runs to workers and look after them."""
+"""The commands of `zia` that give runs to workers and manage them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +17,7 @@ from experiments.cli.options import (
     Runs,
     retry_failed,
 )
-from experiments.harness.setting_bounds import MOST_THREADS
+from experiments.harness.setting_bounds import MAX_THREADS
 from experiments.io.output import tell
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 EXECUTORS = ("inprocess", "local", "slurm")
 ALL = "all"
-MOST_WORKERS = 1024  # processes of one machine
+MAX_WORKERS = 1024  # processes on one machine
 
-retry_app = typer.Typer(help="Have runs done again.", add_completion=False)
+retry_app = typer.Typer(help="Repeat runs.", add_completion=False)
 
 
 def reproduce(
@@ -47,29 +47,27 @@ def reproduce(
         bool, typer.Option("--reselect", help="Redo published choices of rates and lengths.")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=MOST_WORKERS, help="local: processes.")
+        int | None, typer.Option(metavar="N", min=1, max=MAX_WORKERS, help="local: processes.")
     ] = None,
-    gpus: Annotated[
-        str | None, typer.Option(metavar="0,1", help="local: the GPUs to share out.")
-    ] = None,
+    gpus: Annotated[str | None, typer.Option(metavar="0,1", help="local: GPUs to use.")] = None,
     threads: Annotated[
         int | None,
-        typer.Option(metavar="T", min=1, max=MOST_THREADS, help="local: threads of a worker."),
+        typer.Option(metavar="T", min=1, max=MAX_THREADS, help="local: threads per worker."),
     ] = None,
     cluster: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="slurm: what to ask for; or $ZIA_CLUSTER.")
+        Path | None, typer.Option(metavar="FILE", help="slurm: resources; or $ZIA_CLUSTER.")
     ] = None,
     wait: Annotated[
-        bool, typer.Option("--wait", help="slurm: show a table until the jobs have ended.")
+        bool, typer.Option("--wait", help="slurm: show a table until all jobs end.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="slurm: print plan and scripts, submit nothing.")
     ] = False,
 ) -> None:
-    """Do all missing runs of a profile, then tables, figures, claims.
+    """Do all missing runs of a profile, then make tables and report.
 
-    And a report of it all. The profile mini takes half an hour of CPU time, 12 to 15 minutes on
-    two idle cores; stopped at any moment, the same command goes on.
+    Also figures and claims. The profile mini takes half an hour of CPU time, 12 to 15 minutes on
+    two idle cores. Stop it at any moment: the same command continues.
     """
     from experiments.dispatch import final_report, in_process
     from experiments.dispatch.submission import Request
@@ -140,11 +138,11 @@ def worker(
     device: Device = "auto",
     runs: Runs = RUNS,
     minutes: Annotated[
-        float | None, typer.Option(metavar="N", min=0, help="Stop at a step after so long.")
+        float | None, typer.Option(metavar="N", min=0, help="Stop at a step after this time.")
     ] = None,
     retry: Retry = None,
 ) -> None:
-    """Take missing runs one after another, beside other workers."""
+    """Do missing runs one after another, alongside other workers."""
     from experiments.dispatch import job
     from experiments.dispatch.stop_signals import WORKER_SIGNALS, StopSignals
     from experiments.dispatch.submission import Request
@@ -171,7 +169,7 @@ def cancel(
     ] = None,
     runs: Runs = RUNS,
 ) -> None:
-    """End jobs and workers; each saves its run at the next step."""
+    """Cancel jobs and workers; each saves its run at the next step."""
     from experiments.dispatch import active_jobs
 
     sentence = ""
@@ -185,10 +183,10 @@ def logs(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Its folder, or its id.")],
     runs: Runs = RUNS,
 ) -> None:
-    """Print what workers said while they had a run."""
-    from experiments.dispatch import worker_logs as workers_logs
+    """Print the workers' log of a run."""
+    from experiments.dispatch import worker_logs
 
-    for line in workers_logs.lines(runs, workers_logs.find(runs, run)):
+    for line in worker_logs.lines(runs, worker_logs.find(runs, run)):
         tell(line)
 
 
@@ -199,15 +197,15 @@ def retry_failed_runs(
     ] = "",
     runs: Runs = RUNS,
 ) -> None:
-    """Mark failed runs as pending; the next worker does them again."""
+    """Mark failed runs as pending, for the next worker."""
     from experiments.dispatch import retries
-    from experiments.harness import stored
+    from experiments.harness import run_paths
 
-    marked = retries.make_pending(stored.folders(runs), reason)
+    marked = retries.make_pending(run_paths.folders(runs), reason)
     for folder in marked:
         tell(folder)
     if marked:
-        tell(f"{len(marked)} failed runs are pending again: `zia reproduce` does them")
+        tell(f"{len(marked)} failed runs are pending again: `zia reproduce` repeats them")
     else:
         tell(f"no run in {runs} has failed{f' with {reason!r} in its reason' if reason else ''}")
 
@@ -228,7 +226,7 @@ def _report(runs: Path, out: Path) -> None:
 
 
 def _refuse_options_of_others(executor: str, **options: dict[str, object]) -> None:
-    """Raise InvalidChoiceError for an option that another executor has."""
+    """Raise InvalidChoiceError for an option of another executor."""
     from experiments.harness.registry import InvalidChoiceError
 
     for owner, given in options.items():

@@ -1,4 +1,4 @@
-"""The command line `zia`. Everything heavy is imported by the command that needs it."""
+"""The command line `zia`. Commands import what is slow to import when they run."""
 
 import errno
 import signal
@@ -38,15 +38,15 @@ app = typer.Typer(
 )
 app.add_typer(score, name="score")
 
-# What these print is all that they do; of the others, the exit code says how their work went.
-TELLING = frozenset({"generate", "list", "logs", "plan", "score", "status", "verify"})
-# Click's class, which newer typers carry in a copy of their own.
+# Commands whose output is all they do: they fail if it cannot be printed.
+PRINTING = frozenset({"generate", "list", "logs", "plan", "score", "status", "verify"})
+# Click's class, of which newer versions of typer have their own copy.
 USAGE_ERROR: Any = typer.BadParameter.__base__
 
 
 @app.callback()
 def overview(context: typer.Context) -> None:
-    """Show the commands when none is given."""
+    """Show the help if no command is given."""
     if context.invoked_subcommand is None:
         tell(context.get_help())
 
@@ -75,7 +75,7 @@ def plan(
     device: Device = "auto",
     runs: Runs = RUNS,
     every_run: Annotated[
-        bool, typer.Option("--every-run", help="A line a run, also in a large plan.")
+        bool, typer.Option("--every-run", help="One line per run, even in large plans.")
     ] = False,
 ) -> None:
     """Show the runs of a profile: state and expected cost."""
@@ -131,7 +131,7 @@ def pretrain(
     runs: Runs = RUNS,
     retry: Retry = None,
 ) -> None:
-    """Train a backbone of the project's own from scratch."""
+    """Train one of the project's own backbones from scratch."""
     from experiments.dispatch import in_process
     from experiments.harness import plan as planning
     from experiments.harness import registry
@@ -167,7 +167,7 @@ def tables(
     keep_going: KeepGoing = False,
     explain: Annotated[
         tuple[str, str, str] | None,
-        typer.Option(metavar="TABLE ROW COLUMN", help="Only say which runs are behind a cell."),
+        typer.Option(metavar="TABLE ROW COLUMN", help="Only name the runs that a cell comes from."),
     ] = None,
 ) -> None:
     """Make the paper's tables beside ours, from run folders."""
@@ -236,11 +236,11 @@ def generate(
         typer.Argument(metavar="INSTRUCTION", help="Default: the experiment's own."),
     ] = None,
     image: Annotated[
-        Path | None, typer.Option(metavar="F", help="An image that the instructions are about.")
+        Path | None, typer.Option(metavar="F", help="Image that the instructions are about.")
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Try a trained adapter beside its backbone."""
+    """Answer with a trained adapter and with its backbone."""
     from experiments.harness import plan as planning
     from experiments.harness import registry, stored
     from experiments.io import terminal
@@ -276,10 +276,10 @@ app.command()(bench.bench)
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or a folder of runs.")],
     sealing: Annotated[
-        bool, typer.Option("--seal", help="Seal finished runs that are older than seals.")
+        bool, typer.Option("--seal", help="Seal finished runs that have no seal.")
     ] = False,
 ) -> None:
-    """Check every file of run folders, and recompute metrics."""
+    """Check all files of runs, and recompute their metrics."""
     from experiments.harness import verify as verification
 
     findings = verification.verify(folder, sealing=sealing)
@@ -300,7 +300,7 @@ def publish(
 
 
 def _pairs(settings: list[str]) -> dict[str, str]:
-    """`key=value` texts as a dictionary; the value may contain further equals signs."""
+    """Parse KEY=VALUE texts; values may contain equals signs."""
     for setting in settings:
         if "=" not in setting:
             raise typer.BadParameter(f"{setting!r} is not KEY=VALUE", param_hint="--set")
@@ -308,14 +308,14 @@ def _pairs(settings: list[str]) -> dict[str, str]:
 
 
 def main() -> None:
-    """Run `zia`: exit code 2 for what was typed wrong, 1 for any other failure to act on."""
+    """Run `zia`; exit code 2 for a usage error, 1 for any other failure."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     forget_ranks()
     with guarded() as stdout:
         code = _exit_code(arguments, debug=len(arguments) < len(sys.argv) - 1)
         stdout.flush()
-        if stdout.error is not None and not code and TELLING & {*arguments[:1]}:
-            code = _untold(stdout.error)
+        if stdout.error is not None and not code and PRINTING & {*arguments[:1]}:
+            code = _not_printed(stdout.error)
     sys.exit(code)
 
 
@@ -324,7 +324,7 @@ def _exit_code(arguments: list[str], *, debug: bool) -> int:
         return app(arguments, prog_name="zia", standalone_mode=False) or 0
     except USAGE_ERROR as error:
         return _refuse(_with_choices(error), 2)
-    except typer.Abort:  # Ctrl-C while nothing was at stake
+    except typer.Abort:  # Ctrl-C in a command without runs
         return 128 + signal.SIGINT
     except ZiaError as error:
         from experiments.harness.registry import InvalidChoiceError
@@ -334,8 +334,8 @@ def _exit_code(arguments: list[str], *, debug: bool) -> int:
         return _refuse(str(error), 2 if isinstance(error, InvalidChoiceError) else 1)
 
 
-def _untold(error: OSError) -> int:
-    """The exit code where what was asked for could not be printed; a reader that left knows it."""
+def _not_printed(error: OSError) -> int:
+    """The exit code if output was lost; no message if the reader closed the pipe."""
     if error.errno == errno.EPIPE:
         return 128 + signal.SIGPIPE
     return _refuse(f"cannot write to stdout: {error.strerror}", 1)
@@ -347,7 +347,7 @@ def _refuse(sentence: str, code: int) -> int:
 
 
 def _with_choices(error: Any) -> str:
-    """The usage error's own sentence; for an unknown command or option, with the known ones."""
+    """The message of a usage error; for an unknown command or option, with the known ones."""
     sentence = str(error.format_message()).rstrip(".")
     if error.ctx is None or isinstance(error, typer.BadParameter):  # or a missing argument
         return sentence

@@ -1,4 +1,4 @@
-"""The options that several commands of `zia` have, and where results lie by default."""
+"""Options shared by several commands of `zia`, and the default folders."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,10 +21,10 @@ Out = Annotated[
     ),
 ]
 Retry = Annotated[
-    str | None, typer.Option(metavar="failed", help="failed: run again what has failed before.")
+    str | None, typer.Option(metavar="failed", help="failed: also repeat failed runs.")
 ]
 KeepGoing = Annotated[
-    bool, typer.Option("--keep-going", help="Leave out damaged runs, and say so.")
+    bool, typer.Option("--keep-going", help="Leave out damaged runs and name them.")
 ]
 RUNS = Path("results/runs")
 RESULTS = Path("results")

@@ -1,4 +1,4 @@
-"""The table of `zia plan`: a line a run; in a large plan, a line for all of a method and task."""
+"""The table of `zia plan`: a line per run; in large plans, per method and task."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from experiments.io import terminal
 
 COLUMNS = ("run", "id", "state", "time", "GB")
 STATES = ("done", "running", "interrupted", "preempted", "pending", "failed", "invalid", "missing")
-LISTED = 60  # runs up to which each has its line
+LISTED = 60  # most runs to list one by one
 
 
 def show(runs: Sequence[PlannedRun], *, every_run: bool = False) -> None:
-    """Print the planned runs with their states and expected costs, and what is left to do.
+    """Print planned runs with states and expected costs, and what is left to do.
 
-    `every_run` gives each its line however many there are.
+    `every_run` lists each run even in a large plan.
     """
     output = terminal.console()
     grouped = len(runs) > LISTED and not every_run
@@ -35,7 +35,7 @@ def show(runs: Sequence[PlannedRun], *, every_run: bool = False) -> None:
         output.print(f"time and GB: {_sources(part)}\n")
     output.print(_summary(runs))
     if grouped:
-        output.print("times are of all runs of a line; --every-run gives each run its own")
+        output.print("times are totals per line; --every-run lists each run")
 
 
 def _row(run: PlannedRun) -> list[str]:
@@ -69,7 +69,7 @@ def _grouped(runs: Sequence[PlannedRun], states: Sequence[str]) -> list[list[str
 
 
 def _sources(runs: Sequence[PlannedRun]) -> str:
-    """Where the costs come from; where that differs, of which methods."""
+    """Where the costs come from, by method if that differs."""
     methods: dict[str, dict[str, None]] = {}
     for run in runs:
         methods.setdefault(run.estimate.source, {})[run.spec.method] = None

@@ -1,7 +1,7 @@
-"""`zia score`: one metric alone, on files of predictions and references in their official formats.
+"""`zia score`: compute a metric from files of predictions and references in official formats.
 
-Each command reads its files, plain or gzip, and prints numbers by their official names: as a table,
-or with --json as one JSON object on stdout. Remarks go to stderr.
+Files may be gzipped. Scores are printed by their official names, as a table or, with --json, as one
+JSON object. Remarks go to stderr.
 """
 
 import json
@@ -15,8 +15,8 @@ from experiments.io.output import say, tell
 
 app = typer.Typer(help="Score files of predictions, in the official formats.")
 
-Predictions = Annotated[Path, typer.Option(metavar="F", help="What a model answered.")]
-References = Annotated[Path, typer.Option(metavar="F", help="The official file with the answers.")]
+Predictions = Annotated[Path, typer.Option(metavar="F", help="Answers of a model.")]
+References = Annotated[Path, typer.Option(metavar="F", help="Official file with the answers.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")]
 
 
@@ -27,11 +27,11 @@ def squad(
     version: Annotated[str, typer.Option(metavar="V", help="1.1 or 2.0.", show_default=False)],
     missing: Annotated[
         str | None,
-        typer.Option(metavar="zero", help="zero: in 2.0, a question without prediction scores 0."),
+        typer.Option(metavar="zero", help="2.0: questions without prediction score 0."),
     ] = None,
     na_prob: Annotated[
         Path | None,
-        typer.Option(metavar="F", help="2.0: how sure the model was that there is no answer."),
+        typer.Option(metavar="F", help="2.0: probabilities that there is no answer."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -68,15 +68,15 @@ def scienceqa(
         bool,
         typer.Option(
             "--stored-indices",
-            help="Take the file's indices, drawn at random where an output cannot be parsed.",
+            help="Use the file's indices, random where an output cannot be parsed.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
     """ScienceQA: accuracy by class, in percent.
 
-    The names and the -1 of a class without a question are the official scorer's. An output that
-    does not say "The answer is X." once counts as wrong, and as unparsable.
+    Names are the official scorer's, and -1 is a class without questions. An output without
+    exactly one "The answer is X." counts as wrong and unparsable.
     """
     from experiments.metrics.scienceqa.files import score_files
 
@@ -94,7 +94,7 @@ def coco(
 ) -> None:
     """COCO captions: BLEU, ROUGE-L and CIDEr-D.
 
-    In the official scorer's raw values: a CIDEr of 1.222 is what papers print as 122.2.
+    Raw values of the official scorer: papers print a CIDEr of 1.222 as 122.2.
     """
     from experiments.metrics.coco.files import score_files
 
@@ -111,8 +111,8 @@ def pairwise(
 ) -> None:
     """Reviews of two models' answers: who won.
 
-    In the files of Vicuna's 80 questions. Where a question was reviewed in both orders, also the
-    verdict over both, and by how many points the judge favours what it sees first.
+    For files in the format of Vicuna's 80 questions. For questions reviewed in both orders, also
+    the verdict over both, and by how many points the judge favours the first answer.
     """
     from experiments.metrics.pairwise.files import score_files
 
@@ -120,9 +120,9 @@ def pairwise(
 
 
 def show(scores: Mapping[str, Any], remarks: Sequence[str], *, as_json: bool) -> None:
-    """Print numbers by name: whole ones as they are, the others with four decimals.
+    """Print scores by name, integers as they are and others with four decimals.
 
-    Scores of several files are a mapping of mappings: then one table a file.
+    Nested mappings, such as the scores of several files, are printed as one table each.
     """
     if as_json:
         tell(json.dumps(scores))

@@ -1,8 +1,9 @@
-"""Flickr8k from captions.json and a zip of images: `python -m experiments.coco_caption.convert`.
+"""Convert Flickr8k from captions.json and a zip of images to the official layout.
+
+    python -m experiments.coco_caption.convert SOURCE DEST
 
 It reads `captions.json` (or .gz: a list of {"file", "split", "captions"}) and `images_128.zip`, and
-writes the folder `flickr8k` of `$ZIA_DATA` in the official format. The images are copied as they
-are.
+writes the folder `flickr8k` of `$ZIA_DATA`. Images are not changed.
 """
 
 import argparse
@@ -24,10 +25,10 @@ from zia_core.errors import ZiaError
 
 
 def convert(source: Path, dest: Path) -> int:
-    """Write `dest/flickr8k`, whole or not at all; the number of images.
+    """Write `dest/flickr8k`, whole or not at all; return the number of images.
 
-    ZiaError for a source file that is missing or damaged, a record of another form, an image that
-    the zip lacks, and a folder that is there already.
+    ZiaError if a source file is missing or damaged, a record is malformed, the zip lacks an image,
+    or the folder exists.
     """
     target = dest / "flickr8k"
     if target.exists():
@@ -85,7 +86,7 @@ def _write(folder: Path, records: Any, archive: zipfile.ZipFile) -> None:
 
 @guarded()
 def main() -> int:
-    """Convert, and say what was written; 1 after a failure, which is one sentence."""
+    """Convert and print what was written; return 1 after a failure."""
     parser = argparse.ArgumentParser(prog="python -m experiments.coco_caption.convert")
     parser.add_argument("source", type=Path, help="folder with captions.json and images_128.zip")
     parser.add_argument("dest", type=Path, help="the folder $ZIA_DATA")

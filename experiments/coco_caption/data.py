@@ -1,7 +1,7 @@
-"""Images with captions: COCO with Karpathy's lists, and Flickr8k, each in its official files.
+"""Read images with captions from the official files of COCO and Flickr8k.
 
 COCO, in `$ZIA_DATA/coco`: `annotations/captions_train2014.json` and `captions_val2014.json`,
-`karpathy_{train,val,test}_images.txt` (a file's name and its id a line), images in `train2014/` and
+`karpathy_{train,val,test}_images.txt` (a file name and an id per line), images in `train2014/` and
 `val2014/`. Flickr8k, in `$ZIA_DATA/flickr8k`: `Flickr8k.token.txt`,
 `Flickr_8k.{train,dev,test}Images.txt`, images in `Flicker8k_Dataset/` (spelt so). Texts may be .gz.
 """
@@ -19,8 +19,7 @@ from zia_core.errors import ZiaError
 
 TASKS = ("coco", "flickr8k")
 COCO_YEARS = ("train2014", "val2014")
-# Named reduced budgets: how many images, the first of each list, are trained on, validated on, and
-# captioned.
+# Named subsets: the number of images, the first of each list, for training, validation and test.
 FULL = "full"
 REDUCED = {"reduced-300": (300, 40, 200)}
 FLICKR_TOKENS, FLICKR_IMAGES = "Flickr8k.token.txt", "Flicker8k_Dataset"
@@ -29,7 +28,7 @@ SPLITS = {"train": "train", "val": "dev", "test": "test"}  # ours and Flickr8k's
 
 @dataclass(frozen=True)
 class Captioned:
-    """One image with the captions that people wrote for it."""
+    """One image with its reference captions."""
 
     id: ImageId
     image: Path
@@ -48,8 +47,8 @@ class Splits:
 def load_captions(task: str) -> Splits:
     """Return the images of a task in the order of its lists.
 
-    ZiaError, one sentence that names file and record: a file is missing or of another form, a
-    caption is of no image, an image has no caption or is in two lists.
+    ZiaError, which names file and record: a file is missing or malformed, a caption has no image,
+    or an image has no caption or is in two lists.
     """
     splits = _coco() if task == "coco" else _flickr8k()
     seen: dict[ImageId, str] = {}
@@ -62,7 +61,7 @@ def load_captions(task: str) -> Splits:
 
 
 def select(task: str, data: str) -> Splits:
-    """Return the images of a run; ZiaError as of `load_captions`, and for an unknown name."""
+    """Return the images of a run; ZiaError as in `load_captions`, and for an unknown name."""
     if data not in (FULL, *REDUCED):
         raise ZiaError(f"no data named {data!r:.60}; there are: {', '.join((FULL, *REDUCED))}")
     splits = load_captions(task)
@@ -73,7 +72,7 @@ def select(task: str, data: str) -> Splits:
 
 
 def fingerprint(images: Sequence[Captioned]) -> str:
-    """64 hex digits that tell these images' ids and captions, in this order, from any others."""
+    """A SHA-256 that identifies these images' ids and captions in this order."""
     text = canonical_json([[each.id, list(each.captions)] for each in images])
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""What the report has to know of `coco_caption`: its score, and which captions it shows."""
+"""What the report needs to know of `coco_caption`: its score, and which captions it shows."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,7 @@ SHOWN = 6  # images of each section
 
 
 def _asked(profile: str, task: str, ids: Sequence[str]) -> Mapping[str, Asked]:
-    """The first images, with the picture where it is generated: others are other people's."""
+    """The first images, with pictures only if they are generated."""
     first = ids[:SHOWN]
     found = {each: Asked(f"image {each}") for each in first}
     if profile != MINI:

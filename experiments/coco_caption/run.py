@@ -46,7 +46,7 @@ RESULT_FIELDS: Mapping[str, Any] = {
 
 
 def run(spec: RunSpec, folder: RunFolder) -> None:
-    """Do the run, or what is left of it."""
+    """Do the run, or resume it."""
     settings: Settings = spec.settings
     parts = vars(select(spec.task, spec.data))
     scored = parts[settings.evaluated_on]

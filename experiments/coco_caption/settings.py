@@ -1,7 +1,7 @@
 """Every setting of the experiment that can change a number.
 
-Sources: [paper] v2's text, [demo] the authors' caption demo; what neither says is [ours]. Epochs,
-learning rate and augmentation are in no source.
+Sources: [paper] v2's text, [demo] the authors' caption demo, or [ours]. No source states epochs,
+learning rate or augmentation.
 """
 
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from experiments.language.settings import ImageTextSettings
 
 @dataclass(frozen=True)
 class Settings(ImageTextSettings):
-    """Settings of one run; see `plan` for what methods, tasks and profiles change."""
+    """Settings of one run; `plan` has what methods, tasks and profiles change."""
 
-    # "demo": the bare words of the demo; "alpaca": "Generate caption for this image" in Alpaca's
-    # template, as the authors' second paper says it.
+    # "demo": the words of the demo; "alpaca": "Generate caption for this image" in Alpaca's
+    # template, as in the authors' second paper.
     prompt: Literal["demo", "alpaca"] = "demo"
     epochs: float = 5.0  # [ours]; BLIP-2's for COCO
     warmup_epochs: float = 1.0  # [ours]
@@ -24,4 +24,6 @@ class Settings(ImageTextSettings):
     # "greedy" [paper]; "sampled": temperature 0.1, top-p 0.75 [demo]; "beam": BLIP-2's five beams.
     decoding: Literal["greedy", "sampled", "beam"] = "greedy"
     new_tokens: int = 64  # [demo]
-    evaluated_on: Literal["test", "val"] = "test"  # which of Karpathy's is not known [ours]
+    evaluated_on: Literal["test", "val"] = (
+        "test"  # the paper does not say which of Karpathy's [ours]
+    )

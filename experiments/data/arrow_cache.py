@@ -1,4 +1,4 @@
-"""Arrow tables kept between runs; one that is damaged or half-written is built again."""
+"""Keep Arrow tables between runs; damaged or incomplete ones are built again."""
 
 import secrets
 import shutil
@@ -17,11 +17,11 @@ MANIFEST = "sha256.json"
 
 
 def cached(key: str, build: Callable[[], "Dataset"], root: Path | None = None) -> "Dataset":
-    """Return the table stored under `key`, memory-mapped; `build` makes it where there is none.
+    """Return the memory-mapped table stored under `key`; build it if there is none.
 
     `root` is the folder of all tables, by default in the cache of `datasets` (`HF_DATASETS_CACHE`).
-    Every byte is checked against the table's manifest. Processes that build the same table at the
-    same time do not disturb each other. ZiaError if the table cannot be written.
+    Every byte is checked against the table's manifest. Several processes may build the same table
+    at once. ZiaError if it cannot be written.
     """
     import datasets
 

@@ -1,4 +1,4 @@
-"""Where data are found, and texts read from official files, plain or gzip, with clear failures."""
+"""Find official files in $ZIA_DATA and read them, plain or gzip."""
 
 import gzip
 import json
@@ -14,7 +14,7 @@ DATA_VARIABLE = "ZIA_DATA"
 
 
 def official_file(name: str) -> Path | None:
-    """Return `$ZIA_DATA/<name>` or `$ZIA_DATA/<name>.gz`; None where neither is there."""
+    """Return `$ZIA_DATA/<name>` or `$ZIA_DATA/<name>.gz`; None if neither exists."""
     folder = os.environ.get(DATA_VARIABLE)
     if not folder:
         return None
@@ -23,7 +23,7 @@ def official_file(name: str) -> Path | None:
 
 
 def where_looked(name: str) -> str:
-    """Return, for an error message, where `official_file(name)` found nothing."""
+    """Return, for an error message, where `official_file(name)` looked."""
     folder = os.environ.get(DATA_VARIABLE)
     if not folder:
         return f"${DATA_VARIABLE} is not set"
@@ -31,9 +31,9 @@ def where_looked(name: str) -> str:
 
 
 def read_text(path: Path) -> str:
-    """Return the UTF-8 text of `path`, unpacked where its name ends in .gz.
+    """Return the UTF-8 text of a file, unpacked if its name ends in .gz.
 
-    ZiaError if the file cannot be read, is damaged or cut off, is empty, or is not UTF-8.
+    ZiaError if it cannot be read, is damaged, cut off or empty, or is not UTF-8.
     """
     try:
         content = path.read_bytes()
@@ -68,7 +68,7 @@ def parse_json(text: str, where: str) -> Any:
 
 
 def text_field(record: object, field: str, where: str) -> str:
-    """Return `record[field]`, which must be a text; a ZiaError begins with `where`."""
+    """Return `record[field]`, which must be a string; a ZiaError begins with `where`."""
     if not isinstance(record, dict):
         raise ZiaError(f"{where} must be a JSON object, not {_kind(record)}")
     if field not in record:

@@ -12,6 +12,7 @@ from typing import Any
 
 from experiments.data.files import DATA_VARIABLE, where_looked
 from zia_core.errors import ZiaError
+from zia_core.files import NO_ROOM
 
 ATTEMPT_S = 10.0
 _first = threading.Lock()
@@ -83,6 +84,8 @@ def _is_away(error: BaseException) -> bool:
     while seen is not None:
         if isinstance(seen, HfHubHTTPError) and getattr(seen, "response", None) is not None:
             return seen.response.status_code >= 500
+        if isinstance(seen, OSError) and seen.errno in NO_ROOM:  # a full disk names no file
+            return False
         seen = seen.__cause__ or seen.__context__
     return isinstance(error, OSError) and error.filename is None
 

@@ -1,8 +1,7 @@
-"""Named subsets of official data: lists of ids in the project, applied to the official files.
+"""Named subsets of official data: lists of ids, applied to the official files.
 
-A subset is a file `reduced-<size>.json` in its experiment's folder. For each split it lists the ids
-of its records with the first digits of each record's digest. It was made by `draw`, and a record
-that is not the listed one is refused.
+A subset is a file `reduced-<size>.json` in its experiment's folder, made by `draw`. For each split
+it lists ids and the first digits of each record's digest; a record with another digest is refused.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -17,33 +16,33 @@ DIGEST_DIGITS = 12
 
 
 class Record(Protocol):
-    """One record of a data set: its id, which is a number or a text, and a hash of its content."""
+    """One record of a data set."""
 
     @property
     def id(self) -> Any:
-        """What the data set calls it."""
+        """Its id in the data set, a number or a string."""
 
     @property
     def digest(self) -> str:
-        """Hex digits that tell its content from any other."""
+        """A hash of its content, in hex."""
 
 
 Listed = TypeVar("Listed", bound=Record)
 
 
 def subset_names(folder: Path) -> list[str]:
-    """Return the names of all data of an experiment: "full" and the subsets in its `folder`."""
+    """Return the names of an experiment's data: "full" and the subsets in its folder."""
     return [FULL, *sorted(path.stem for path in folder.glob("reduced-*.json"))]
 
 
 def check_name(name: str, names: Collection[str]) -> None:
-    """Raise ZiaError, which lists the known names, for any other."""
+    """Raise ZiaError, which lists the known names, for an unknown one."""
     if name not in names:
         raise ZiaError(f"no data named {name!r:.60}; there are: {', '.join(names)}")
 
 
 def read_subset(folder: Path, name: str) -> dict[str, Any]:
-    """Return the content of a subset's file; ZiaError for a name that has none."""
+    """Return the content of a subset's file; ZiaError for an unknown name."""
     check_name(name, subset_names(folder))
     return read_json(folder / f"{name}.json")
 
@@ -53,15 +52,15 @@ def listed(
 ) -> list[Listed]:
     """Return the records of one split, in the order of its list.
 
-    ZiaError for one that is missing or has another content; it ends with `remedy`.
+    ZiaError, which ends with `remedy`, if one is missing or has other content.
     """
     return [_listed(records, identity, digest, subset, remedy) for identity, digest in entries]
 
 
 def draw(records: Iterable[Record], size: int) -> list[tuple[Any, str]]:
-    """Return ids and digests of `size` records: those with the lowest digests.
+    """Return ids and digests of the `size` records with the lowest digests.
 
-    So a larger subset holds every smaller one, and none depends on the order of the file.
+    A larger subset contains every smaller one, and none depends on the order of the file.
     """
     chosen = sorted((record.digest, record.id) for record in records)[:size]
     return [(identity, digest[:DIGEST_DIGITS]) for digest, identity in chosen]

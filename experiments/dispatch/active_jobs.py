@@ -17,7 +17,7 @@ from experiments.harness.registry import check_choice
 from zia_core.errors import ZiaError
 
 POLL_S = 5.0  # between two calls of squeue: after each change,
-POLL_AT_MOST_S = 30.0  # and at most, as everybody shares the controller
+MAX_POLL_S = 30.0  # and at most, as everybody shares the controller
 SLOWER = 1.5  # factor after each call that brought nothing new
 
 
@@ -83,7 +83,7 @@ class ActiveJobs:
             if self.slurm_answers or not self._found:
                 self._found = active_submissions(self._runs_root, jobs or [])
             slower = ask_slurm and self._found == before
-            self._pause_s = min(SLOWER * self._pause_s, POLL_AT_MOST_S) if slower else POLL_S
+            self._pause_s = min(SLOWER * self._pause_s, MAX_POLL_S) if slower else POLL_S
         return self._found
 
 

@@ -16,7 +16,7 @@ from zia_core.errors import ZiaError
 
 SNAPSHOTS = "snapshots"  # in the folder of runs
 DIGITS = 16
-MOST_BYTES = 500_000_000
+MAX_BYTES = 500_000_000
 PACKAGES = ("zia_core", "experiments", "benchmarks")
 EXCLUDED = "results/"  # committed evidence
 ATTEMPTS = 5
@@ -45,7 +45,7 @@ def read_code(project: Path) -> Code:
     """Hash all files that git tracks or does not ignore, except results."""
     names = [name for name in _names(project) if not name.startswith(EXCLUDED)]
     sizes = {name: (project / name).stat().st_size for name in names}
-    if sum(sizes.values()) > MOST_BYTES:
+    if sum(sizes.values()) > MAX_BYTES:
         largest = max(sizes, key=lambda name: sizes[name])
         raise ZiaError(
             f"the code in {project} has {sum(sizes.values()) / 1e6:,.0f} MB, too much to copy for "

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.dispatch.active_jobs import ActiveJobs
-from experiments.harness import stored
+from experiments.harness import run_paths, stored
 from experiments.harness.stored import StoredRun, current_state
 from experiments.io import terminal
 from experiments.io.output import one_line
@@ -58,7 +58,7 @@ def _tables(runs: Path, jobs: ActiveJobs) -> tuple[Any, list[str]]:
     from rich.console import Group
 
     readable, problems = [], []
-    for path in stored.every_run(runs).values():
+    for path in run_paths.every_run(runs).values():
         try:
             readable.append(stored.load(path))
         except ZiaError as error:

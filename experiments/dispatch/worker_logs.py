@@ -5,7 +5,7 @@ from pathlib import Path
 
 from experiments.dispatch.submission import LOGS, SUBMISSIONS
 from experiments.dispatch.worker import RUN_LINE
-from experiments.harness import stored
+from experiments.harness import run_paths
 from zia_core.errors import ZiaError
 
 SUFFIXES = (".log", ".out")
@@ -16,7 +16,7 @@ def find(runs_root: Path, run: str) -> str:
 
     The first digits of the identity suffice. ZiaError if none or several match.
     """
-    folders = stored.folders(runs_root)
+    folders = run_paths.folders(runs_root)
     path = Path(run).absolute()
     meant = [
         folder

@@ -1,7 +1,7 @@
-"""What an experiment hands to the harness: its name, its choices, and the functions to run it.
+"""What an experiment provides: its name, its choices, and the functions that run it.
 
-An experiment is a package `experiments/<name>/` whose `experiment.py` defines `EXPERIMENT`. That
-module is imported whenever the command line starts, so it imports torch only inside functions.
+An experiment is a package `experiments/<name>/` whose `experiment.py` defines `EXPERIMENT`. The
+command line imports that module at its start, so torch is imported inside functions only.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,21 +14,21 @@ from experiments.harness.spec import RunSpec
 
 
 class NeedsData(Exception):  # noqa: N818 - an outcome, not an error
-    """Raised by `rescore` where the references that a metric needs are absent; says which."""
+    """Raised by `rescore` if the references of a metric are absent; says which."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one run is expected to cost, and where that number comes from."""
+    """The expected cost of a run, and its source."""
 
-    hours: float | None  # None: nobody has measured it yet
-    memory_gb: float | None  # GB = 1e9 bytes, of the device the run is on
+    hours: float | None  # None: not measured yet
+    memory_gb: float | None  # 1e9 bytes, on the device of the run
     source: str  # for example "measured on 2 CPU cores", "paper, 8 A100"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer of `zia generate`: the prompt, and what each model makes of it."""
+    """An answer of `zia generate`: the prompt, and the text of each model."""
 
     prompt: str
     backbone: str
@@ -41,24 +41,24 @@ def _nothing(spec: RunSpec) -> list[RunSpec]:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment of the paper, as the harness sees it.
+    """An experiment, as harness and report see it.
 
-    `plan(profile, device)` lists every run of a profile, in the order in which they are worked off;
-    `device` is "cpu" or "cuda". The first run of the plan is what `zia run` takes by default.
-    `run(spec, folder)` does one run: it writes metrics, predictions and the result through `folder`
-    and goes on from the folder's checkpoint where there is one.
-    `requires(spec)` names the runs whose results that run reads, through `folder.result_of`: they
-    are done before it, and it waits while one of them is not.
-    `rescore(path)` recomputes, from `predictions.jsonl.gz` in a run folder, those fields of its
-    `result.json` that follow from predictions; None where an experiment keeps no predictions.
-    `generate(path, prompts, device)` answers prompts with the finished run in `path`, with and
-    without its adapter; no prompts: the experiment's own. None where there is nothing to generate.
-    `generate_image(path, image, prompts, device)` does the same about an image file.
-    `report` is what tables, figures and claims have to know; without it they leave the runs out.
+    `plan(profile, device)` returns the runs of a profile in the order of execution; `device` is
+    "cpu" or "cuda". The first run is the default of `zia run`.
+    `run(spec, folder)` does one run: it writes metrics, predictions and the result through
+    `folder`, and resumes from its checkpoint.
+    `requires(spec)` returns the runs whose results the run reads, through `folder.result_of`; it
+    waits until they are done.
+    `rescore(path)` recomputes the fields of result.json that follow from the predictions in a run
+    folder; None if an experiment keeps no predictions.
+    `generate(path, prompts, device)` answers prompts with and without the adapter of a finished
+    run; without prompts, the experiment's own. None if there is nothing to generate.
+    `generate_image(path, image, prompts, device)` does the same for an image file.
+    `report` is what tables, figures and claims need to know; without it they leave out its runs.
     """
 
     name: str
-    version: int  # raised when numbers can change
+    version: int  # raised whenever numbers change
     title: str  # one line for `zia list`
     settings: type  # the frozen dataclass of settings, every field with a default
     tasks: tuple[str, ...]

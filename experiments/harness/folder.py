@@ -1,8 +1,8 @@
-"""The folder of one run, as its only writer sees it.
+"""Write a run folder.
 
-Every write is made by the owner of the run: a process that was stopped and overtaken raises
-LostOwnershipError instead. Whole files are prepared in the owner's own folder and renamed into
-place; metrics and timing are appended, and cut back to the checkpoint when a run goes on.
+Only the owner of a run writes: a process that lost the run to another one gets LostOwnershipError.
+Whole files are prepared in the owner's own folder and renamed into place; metrics and timing are
+appended, and truncated to the checkpoint when a run continues.
 """
 
 import os
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 STATUS_EVERY_S = 2.0
-# The keys of environment.json that a run must not change between two attempts.
+# Keys of environment.json that must not change between attempts.
 FINGERPRINTS = ("data", "weights")
 
 
 class RunFolder:
-    """The right and the means to write one run; the engine's Journal.
+    """Write access to a run; also the engine's Journal.
 
-    Made by `claim`; as a context manager it releases the run at the end.
+    Created by `claim`. As a context manager it releases the run on exit.
     """
 
     def __init__(
@@ -69,11 +69,10 @@ class RunFolder:
         wait: bool = False,
         watch: Watch | None = None,
     ) -> Self | None:
-        """Open or create `<runs>/<experiment>/<folder_name>/` and begin an attempt at its run.
+        """Open or create `<runs>/<experiment>/<folder_name>/` and begin an attempt at the run.
 
-        Returns None if the run is done, or if another process works on it (`wait` and `watch`
-        observe that process: see Ownership.claim). `result_fields` are the keys that result.json
-        must have and their types.
+        Returns None if the run is done, or if another process works on it (see Ownership.claim for
+        `wait` and `watch`). `result_fields` are the required keys of result.json and their types.
 
         Raises:
             ZiaError: the folder's config.json describes another run, or a file is corrupt.
@@ -86,7 +85,7 @@ class RunFolder:
         if ownership is None:
             return None
         try:
-            # Looked at only now: the previous owner may have finished a moment ago.
+            # Checked only now, as the previous owner may have just finished.
             if stored.is_done(path, result_fields):
                 ownership.release()
                 return None
@@ -114,36 +113,36 @@ class RunFolder:
     # The engine's Journal
 
     def metrics(self, record: dict[str, Any]) -> None:
-        """Append to metrics.jsonl: {"step": ..., ...}, nothing that depends on the clock."""
+        """Append {"step": ..., ...} to metrics.jsonl; nothing in it depends on the clock."""
         self._journal.append(stored.METRICS, record)
 
     def timing(self, record: dict[str, Any]) -> None:
-        """Append to timing.jsonl: {"step": ..., "seconds": ..., ...}."""
+        """Append {"step": ..., "seconds": ..., ...} to timing.jsonl."""
         self._journal.append(stored.TIMING, record)
 
     def save_checkpoint(
         self, step: int, tensors: "Mapping[str, Tensor]", state: Mapping[str, Any]
     ) -> None:
-        """Store the checkpoint of `step`; `state` is JSON. The two newest are kept."""
+        """Save the checkpoint of `step`; `state` is JSON. The two newest are kept."""
         self._journal.save(step, tensors, state)
 
     def load_checkpoint(self) -> "tuple[int, dict[str, Tensor], dict[str, Any]] | None":
-        """Return step, tensors and state of the newest undamaged checkpoint, None if there is none.
+        """Return step, tensors and state of the newest undamaged checkpoint; None if there is none.
 
-        Metrics and timing are cut back to where they were then. ZiaError if all are damaged.
+        Truncates metrics and timing to that step. Raises ZiaError if all checkpoints are damaged.
         """
         return self._journal.load()
 
     def stop_requested(self) -> str | None:
-        """Why the run should stop at the next step boundary; None if it should go on."""
+        """Why the run should stop at the next step boundary; None to continue."""
         return self._stop_reason
 
     def request_stop(self, reason: str) -> None:
-        """Ask for a checkpoint and the end at the next step boundary; safe in a signal handler."""
+        """Ask the run to save and stop at the next step boundary; safe in signal handlers."""
         self._stop_reason = reason
 
     def progress(self, **fields: Any) -> None:
-        """Show where the run is (step, total, loss, ...); status.json follows every 2 seconds."""
+        """Report step, total, loss, ...; status.json is updated every 2 seconds."""
         self._status["progress"] = fields
         if self.on_progress:
             self.on_progress(fields)
@@ -153,11 +152,10 @@ class RunFolder:
     # The other files
 
     def result_of(self, spec: RunSpec, result_fields: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the result of another run, in the same folder of runs, that this one requires.
+        """Return the result of another run, in the same folder of runs, that this run requires.
 
-        None if that run's loss was not finite: it has no result and never will. ZiaError if it is
-        not done or no longer as it was sealed, or was made with data or weights that this run has
-        not recorded, alike, as its own (see `write_environment`, which comes first).
+        None if that run diverged and so has no result. Raises ZiaError if it is not done or not as
+        sealed, or if this run has recorded other data or weights (call `write_environment` first).
         """
         path = self.path.parents[1] / spec.experiment / spec.folder_name
         if stored.has_diverged(path):
@@ -166,26 +164,26 @@ class RunFolder:
             raise ZiaError(f"the run {path}, whose result is needed, is not done: do it first")
         run = stored.load_sealed(path)
         for key in FINGERPRINTS:
-            # This run may have data beside those of the other, which was on another task.
+            # This run may have further data, if the other was on another task.
             if key in self._environment and not _within(
                 run.environment.get(key), self._environment[key]
             ):
                 raise ZiaError(
-                    f"the run {path}, whose result is needed, was made with other {key}: bring "
-                    "those back, or delete its folder and do it again"
+                    f"the run {path}, whose result is needed, was made with other {key}: "
+                    "restore those, or delete its folder and do it again"
                 )
         return run.result
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
-        """Give a temporary path to write; it becomes the file `name` when the block succeeds."""
+        """Yield a temporary path, which becomes the file `name` if the block succeeds."""
         if not NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is not the name of a file inside the run's folder")
+            raise ValueError(f"{name!r} is not a file name")
         with self._ownership.writing(name) as temporary:
             yield temporary
 
     def write_predictions(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Write predictions.jsonl.gz: ids and outputs only; equal records give equal bytes."""
+        """Write predictions.jsonl.gz, ids and outputs only; equal records give equal bytes."""
         with (
             self.writing(stored.PREDICTIONS) as temporary,
             write_errors(self.path / stored.PREDICTIONS),
@@ -196,15 +194,15 @@ class RunFolder:
                 packed.write(canonical_json(record).encode() + b"\n")
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        """Write result.json; ZiaError if a required field is missing, of a wrong type, or NaN."""
+        """Write result.json; ZiaError if a required field is missing, mistyped or NaN."""
         stored.check_result(result, self._result_fields, self.path / stored.RESULT)
         self._ownership.write_json(stored.RESULT, dict(result))
 
     def write_environment(self, fields: Mapping[str, Any]) -> None:
         """Add `fields` to the environment of this attempt and write environment.json.
 
-        Its keys "data" and "weights" are fingerprints: a run that has a checkpoint refuses to go
-        on with others than it began with.
+        "data" and "weights" are fingerprints: a run with a checkpoint refuses to continue with
+        others.
         """
         path = self.path / stored.ENVIRONMENT
         before = read_json(path) if path.exists() and self._journal.checkpoints() else {}
@@ -213,20 +211,20 @@ class RunFolder:
             if key in fields and fields[key] != value:
                 raise ZiaError(
                     f"{key} changed since the run in {self.path} began, from "
-                    f"{canonical_json(value)} to {canonical_json(fields[key])}: bring it back, or "
-                    "delete the run's folder to begin again"
+                    f"{canonical_json(value)} to {canonical_json(fields[key])}: restore it, or "
+                    "delete the run's folder to start over"
                 )
         self._environment |= fields
-        # Should this attempt be killed before it has looked at its data, the first look counts.
+        # If this attempt is killed before it reads its data, the first fingerprints stay.
         self._ownership.write_json(stored.ENVIRONMENT, self._environment | began_with)
         if "git" in fields:
             self._status["attempts"][-1]["git_sha"] = (fields["git"] or {}).get("sha")
             self._write_status()
 
     def set_status(self, state: str, reason: str | None = None) -> None:
-        """Set the state, for failed and preempted with the reason; all but running end the attempt.
+        """Set the state and its reason; any state but "running" ends the attempt.
 
-        "done" needs a valid result.json, seals the folder, and removes the checkpoints.
+        "done" requires a valid result.json, seals the folder and removes the checkpoints.
         """
         if state not in stored.STATES:
             raise ValueError(f"{state!r} is not one of {stored.STATES}")
@@ -243,7 +241,7 @@ class RunFolder:
             self._write_status()
 
     def _finish(self) -> None:
-        """Write the last status and, just before it takes its place, the seal of all files."""
+        """Write the seal of all files, then the final status."""
         self._journal.sync()
         with self._ownership.writing(stored.STATUS) as status:
             write_json_atomic(status, self._status)
@@ -252,7 +250,7 @@ class RunFolder:
 
     def _begin_attempt(self) -> None:
         for attempt in self._status["attempts"]:
-            # It was killed or overtaken, and nobody saw when.
+            # It was killed or lost the run, at an unknown time.
             attempt["end"] = attempt["end"] or "lost"
         self._status["attempts"].append(
             {
@@ -289,5 +287,5 @@ def _now() -> str:
 
 
 def _within(theirs: Mapping[str, str] | None, ours: Mapping[str, str]) -> bool:
-    """Whether these fingerprints, of which there are some, are all among ours."""
+    """Whether these fingerprints, at least one, are all among ours."""
     return bool(theirs) and dict(theirs or {}).items() <= ours.items()

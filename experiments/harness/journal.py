@@ -1,8 +1,7 @@
-"""Metrics, timing and checkpoints of a run, kept in step with one another.
+"""Metrics, timing and checkpoints of a run, consistent with each other.
 
-A checkpoint says how far the logs had come when it was taken, to the byte, and the hash of that
-part. So a run that goes on from it continues logs that are exactly those of an uninterrupted run,
-whatever was appended (or torn) between the checkpoint and the interruption.
+A checkpoint records the size and hash of the logs when it was taken. A run that continues from it
+truncates the logs accordingly, so they become exactly those of an uninterrupted run.
 """
 
 from collections.abc import Mapping
@@ -17,14 +16,14 @@ from experiments.io.files import AppendLog, write_errors
 from zia_core.errors import ZiaError
 from zia_core.validation import conform
 
-if TYPE_CHECKING:  # torch would make the command line slow to start
+if TYPE_CHECKING:  # importing torch is slow
     from torch import Tensor
 
 LOGS = (METRICS, TIMING)
 
 
-class Place(TypedDict):
-    """What a checkpoint says about itself."""
+class CheckpointHeader(TypedDict):
+    """The metadata of a checkpoint."""
 
     run: str
     step: int
@@ -36,7 +35,7 @@ CHECKPOINTS_KEPT = 2
 
 
 class RunJournal:
-    """The logs and checkpoints of the run folder that `ownership` owns."""
+    """The logs and checkpoints of an owned run folder."""
 
     def __init__(self, ownership: Ownership, identity: str) -> None:
         self._ownership = ownership
@@ -45,18 +44,18 @@ class RunJournal:
         self._logs: dict[str, AppendLog] = {}
 
     def append(self, name: str, record: dict[str, Any]) -> None:
-        """Add a record, which has a whole number "step", to the log `name`."""
+        """Append a record with an integer "step" to the log `name`."""
         if not isinstance(record.get("step"), int):
-            raise ValueError(f"a record of {name} needs a whole number 'step': {record}")
+            raise ValueError(f"a record of {name} needs an integer 'step': {record}")
         with self._ownership.guarding():
             self._opened_logs()[name].append(record)
 
     def checkpoints(self) -> list[Path]:
-        """The files of all checkpoints, oldest first."""
+        """All checkpoint files, oldest first."""
         return list(checkpoints(self._ownership.folder).values())
 
     def save(self, step: int, tensors: "Mapping[str, Tensor]", state: Mapping[str, Any]) -> None:
-        """Store the checkpoint of `step`; the two newest are kept."""
+        """Save the checkpoint of `step`; the two newest are kept."""
         from zia_core.checkpoint import write_checkpoint
 
         path = self._checkpoints / f"step-{step:08d}.safetensors"
@@ -73,17 +72,17 @@ class RunJournal:
             with write_errors(path):
                 path.parent.mkdir(exist_ok=True)
             write_checkpoint(path, tensors, place, staging=self._ownership.staging)
-            # One of a later step is damaged, or the run would have begun from it.
+            # Those of later steps are damaged, or the run would have started there.
             kept = [other for other in self.checkpoints() if other <= path][-CHECKPOINTS_KEPT:]
             for other in self.checkpoints():
                 if other not in kept:
                     other.unlink(missing_ok=True)
 
     def load(self) -> "tuple[int, dict[str, Tensor], dict[str, Any]] | None":
-        """Return step, tensors and state of the newest undamaged checkpoint; cut the logs to it.
+        """Return step, tensors and state of the newest undamaged checkpoint; truncate the logs.
 
-        None, and empty logs, if there is no checkpoint. ZiaError if all are damaged (a run never
-        silently begins again), or if the checkpoint or the logs are not this run's.
+        Returns None, and empties the logs, without a checkpoint. Raises ZiaError if all are damaged
+        (a run never silently starts over), or if checkpoint or logs are not this run's.
         """
         from zia_core.checkpoint import read_checkpoint
 
@@ -91,7 +90,7 @@ class RunJournal:
         for path in reversed(self.checkpoints()):
             try:
                 tensors, place = read_checkpoint(path)
-                conform(Place, place, str(path))
+                conform(CheckpointHeader, place, str(path))
             except ZiaError as error:
                 damage = damage or error
                 continue
@@ -102,13 +101,13 @@ class RunJournal:
         if damage:
             raise ZiaError(
                 f"no checkpoint in {self._checkpoints} can be read ({damage}); delete that folder "
-                "to begin the run again from step 0"
+                "to start over from step 0"
             )
         self._start_logs({})
         return None
 
     def sync(self) -> None:
-        """Make every line of the logs durable."""
+        """Flush the logs to disk."""
         for log in self._opened_logs().values():
             log.sync()
 
@@ -119,14 +118,14 @@ class RunJournal:
         self._logs = {}
 
     def _opened_logs(self) -> dict[str, AppendLog]:
-        if not self._logs:  # no checkpoint was asked for, so the run begins at its beginning
+        if not self._logs:  # without `load`, a run starts from the beginning
             self._start_logs({})
         return self._logs
 
     def _start_logs(
         self, sizes: Mapping[str, int], digests: Mapping[str, str] = MappingProxyType({})
     ) -> None:
-        """Cut the logs to `sizes`; older checkpoints have no `digests` of what is kept."""
+        """Truncate the logs to `sizes`; older checkpoints have no `digests` of the rest."""
         self.close()
         parts: dict[Path, bytes] = {}
         for name in LOGS:
@@ -136,9 +135,9 @@ class RunJournal:
             if not whole or digests.get(name) not in (None, sha256(kept).hexdigest()):
                 raise ZiaError(
                     f"{path} is not as it was at the newest checkpoint: restore it, or delete "
-                    "the run's folder to begin again"
+                    "the run's folder to start over"
                 )
             parts[path] = kept
-        for path, kept in parts.items():  # only now that all of them are as they should be
+        for path, kept in parts.items():  # only once all are known to be intact
             with self._ownership.guarding():
                 self._logs[path.name] = AppendLog(path, kept, staging=self._ownership.staging)

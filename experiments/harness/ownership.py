@@ -1,9 +1,9 @@
-"""One run is never worked on by two processes: numbered owners, and a fence around the last one.
+"""Ownership of a run: no two processes work on it, even on different machines.
 
-`owner/000003.json` is created exclusively, so a number has one winner, and the highest number owns
-the run. `000003.beat` counts while its owner lives. `000003/` is where the owner prepares its
-files: the next owner takes that folder away, so that a process which was stopped between looking at
-the number and renaming a file into place finds nothing left to rename.
+`owner/000003.json` is created exclusively, so each number has one winner, and the highest number
+owns the run. `000003.beat` is a heartbeat counter. The owner prepares its files in `000003/`; the
+next owner removes that folder, so a process that was suspended between checking its number and
+renaming a file into place has nothing left to rename.
 """
 
 import json
@@ -22,19 +22,19 @@ from experiments.io.files import read_json, replacing, write_atomic, write_error
 from zia_core.errors import ZiaError
 from zia_core.validation import conform_fields
 
-OWNER = "owner"  # the folder of the numbers, inside a run folder
+OWNER = "owner"  # folder of the numbers, in the run folder
 NUMBER = re.compile(r"([0-9]{6,18})\.json")
-RELEASED = ".released"  # what the folder of a number becomes when its owner gives the run up
-# A counter that should have moved this many times is not merely late.
+RELEASED = ".released"  # suffix of the staging folder once its owner releases the run
+# Missed heartbeats after which an owner is presumed dead.
 BEATS_UNTIL_STALE = 6
 
 
 class LostOwnershipError(ZiaError):
-    """Another process has taken the run over; this one must stop and write nothing more."""
+    """Another process has taken over the run; this one must stop and write nothing."""
 
 
 class Ownership:
-    """The right to write into one run folder, from `claim` until `release` or a takeover."""
+    """The right to write to a run folder, from `claim` until `release` or a takeover."""
 
     def __init__(self, folder: Path, number: int, beat_s: float) -> None:
         self.folder = folder
@@ -55,48 +55,48 @@ class Ownership:
         wait: bool = False,
         watch: "Watch | None" = None,
     ) -> Self | None:
-        """Become the owner of `folder`, or return None because another process is (or just won).
+        """Become the owner of `folder`; return None if another process is, or just became it.
 
-        An owner makes way when it released the run or its process provably ended. With `wait` it
-        is watched besides, on this process's own clock: it makes way when its counter stands still
-        for `stale_after_s` seconds, and None is returned as soon as the counter moves. With `watch`
-        it makes way if it stood still during the looks of that observer, of which this is one.
+        An owner is replaced if it released the run or its process provably ended. With `wait`, this
+        call also watches its heartbeat, by the local clock: it is replaced after `stale_after_s`
+        seconds without one, and None is returned at the next beat. With `watch`, it is replaced if
+        that observer, over many calls, has seen no heartbeat for so long.
         """
         owners = folder / OWNER
         with write_errors(owners):
             owners.mkdir(parents=True, exist_ok=True)
         last = _last_number(owners)
-        if last and not _made_way(owners, last):
+        if last and not _has_ended(owners, last):
             beat_s = _who(owners, last)[1]
             patience = max(stale_after_s, beat_s * BEATS_UNTIL_STALE)
-            stands_still = watch.look if watch else _stands_still
-            if not ((wait or watch) and stands_still(owners, last, patience)):
+            is_stale = watch.is_stale if watch else _wait_until_stale
+            if not ((wait or watch) and is_stale(owners, last, patience)):
                 return None
         owner = cls(folder, last + 1, stale_after_s / BEATS_UNTIL_STALE)
         return owner if owner._win() else None
 
     def _win(self) -> bool:
-        """Create this number and take the previous owners' folders away; False if it is taken."""
+        """Claim this number and remove the folders of previous owners; False if it is taken."""
         number = self._file(".json")
         try:
             with number.open("x", encoding="utf-8") as file:
                 json.dump({**asdict(Process.current()), "beat_s": self._beat_s}, file)
             self.staging.mkdir()
             if _last_number(self._owners) != self.number:
-                return False  # overtaken before the folder existed, so nobody would take it away
+                return False  # overtaken before the folder existed, so nobody would remove it
             for folder in self._owners.iterdir():
                 if folder.is_dir() and folder != self.staging:
-                    with suppress(FileNotFoundError):  # its owner woke up and released just now
-                        # Renamed first: a folder being emptied could still be written into.
+                    with suppress(FileNotFoundError):  # its owner has just released it
+                        # Renamed first, as a folder being emptied could still be written to.
                         evicted = folder.rename(self.staging / f"evicted-{folder.name}")
-                        # NFS keeps a file that is open somewhere, as .nfs..., and its folder; the
-                        # next owner takes them away with this one's.
+                        # NFS keeps open files as .nfs..., with their folder; the next owner
+                        # removes them.
                         shutil.rmtree(evicted, ignore_errors=True)
             self.beat()
         except FileExistsError:
             return False
         except (OSError, ZiaError) as error:
-            # A claim that failed (full disk) must not look like an owner that is at work.
+            # A failed claim (full disk) must not look like a living owner.
             shutil.rmtree(self.staging, ignore_errors=True)
             number.unlink(missing_ok=True)
             raise ZiaError(f"cannot claim the run in {self.folder}: {error}") from error
@@ -104,7 +104,7 @@ class Ownership:
         return True
 
     def beat(self) -> None:
-        """Move the counter that tells observers that this owner is alive."""
+        """Advance the heartbeat counter."""
         self._count += 1
         write_atomic(self._file(".beat"), str(self._count), staging=self.staging)
 
@@ -113,36 +113,36 @@ class Ownership:
             try:
                 self.beat()
             except ZiaError:
-                # A full disk may be freed again; without the folder the run is somebody else's.
+                # The disk may be full for a while; but without the folder, the run is lost.
                 if not self.staging.is_dir():
                     return
 
     def check(self) -> None:
-        """Raise LostOwnershipError if another process has taken the run over."""
+        """Raise LostOwnershipError if another process has taken over the run."""
         try:
             last = _last_number(self._owners)
         except FileNotFoundError:
             last = 0
         if last != self.number:
-            reason = f"owner number {last} has taken it over" if last else "it was removed"
+            reason = f"owner number {last} has taken over" if last else "it was removed"
             raise LostOwnershipError(
                 f"the run in {self.folder} is no longer this process's: {reason}"
             )
 
     @contextmanager
     def guarding(self) -> Iterator[None]:
-        """Run a block of writes: LostOwnershipError if the run is lost before or meanwhile."""
+        """Guard a block of writes; LostOwnershipError if the run is lost before or meanwhile."""
         self.check()
         try:
             yield
         except (OSError, ZiaError):
-            # If the run was lost, that is why the write failed: `staging` was taken away.
+            # The write may have failed because the run was lost, and `staging` removed.
             self.check()
             raise
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
-        """Give a temporary path to write; it becomes `<folder>/<name>` when the block succeeds."""
+        """Yield a temporary path, which becomes `<folder>/<name>` if the block succeeds."""
         with (
             self.guarding(),
             replacing(self.folder / name, staging=self.staging) as temporary,
@@ -156,11 +156,11 @@ class Ownership:
             write_json_atomic(self.folder / name, value, staging=self.staging)
 
     def release(self) -> None:
-        """Let the next one have the run at once; does nothing if it is lost already."""
+        """Give up the run, so that it can be claimed at once; no effect if it is lost."""
         self._ended.set()
         self._heart.join()
-        # A rename needs no space on a full disk. Where it fails (the run is lost, or its folder
-        # gone), the next owner finds out by itself.
+        # A rename needs no disk space. If it fails (the run is lost, or its folder gone), the next
+        # owner finds out by itself.
         with suppress(OSError):
             self.staging.rename(self._file(RELEASED))
 
@@ -169,13 +169,13 @@ class Ownership:
 
 
 class Watch:
-    """An observer of many owners that never waits: it compares a look with the one before."""
+    """Observes the heartbeats of many owners without waiting, from call to call."""
 
     def __init__(self) -> None:
         self._seen: dict[Path, tuple[int, str | None, float]] = {}
 
-    def look(self, owners: Path, number: int, seconds: float) -> bool:
-        """Whether that owner's counter has not moved, from look to look, for so many seconds."""
+    def is_stale(self, owners: Path, number: int, seconds: float) -> bool:
+        """Whether the owner had no heartbeat for so many seconds, as seen by these calls."""
         now, beat = time.monotonic(), _beat(owners, number)
         before = self._seen.get(owners)
         if before is None or before[:2] != (number, beat):
@@ -185,23 +185,25 @@ class Watch:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether the run in `folder` has an owner that neither released it nor provably ended."""
+    """Whether the run in `folder` has an owner that has neither released it nor ended."""
     owners = folder / OWNER
     last = _last_number(owners) if owners.is_dir() else 0
-    return last > 0 and not _made_way(owners, last)
+    return last > 0 and not _has_ended(owners, last)
 
 
 def may_be_claimed(folder: Path, watch: Watch, *, stale_after_s: float = 60.0) -> bool:
-    """Whether a claim with `watch` would be tried now; a look of that observer."""
+    """Whether a claim with `watch` would be tried now; counts as a call of that observer."""
     owners = folder / OWNER
     if not is_held(folder):
         return True
     last = _last_number(owners)
-    return watch.look(owners, last, max(stale_after_s, _who(owners, last)[1] * BEATS_UNTIL_STALE))
+    return watch.is_stale(
+        owners, last, max(stale_after_s, _who(owners, last)[1] * BEATS_UNTIL_STALE)
+    )
 
 
 def _last_number(owners: Path) -> int:
-    """The highest number; what synchronisation and editors leave ("000001 (copy).json") is none."""
+    """The highest number, ignoring what sync tools and editors leave ("000001 (copy).json")."""
     names = (NUMBER.fullmatch(path.name) for path in owners.iterdir())
     return max((int(name[1]) for name in names if name), default=0)
 
@@ -214,28 +216,28 @@ def _beat(owners: Path, number: int) -> str | None:
 
 
 def _who(owners: Path, number: int) -> tuple[Process | None, float]:
-    """The owner of that number and the seconds between its beats."""
+    """The owner with that number, and the seconds between its heartbeats."""
     try:
         who = read_json(owners / f"{number:06d}.json")
         beat_s = conform_fields({"beat_s": float}, who, "")["beat_s"]
         return Process.from_json(who, ""), beat_s
-    except ZiaError:  # killed before it had written who it is
+    except ZiaError:  # killed before it wrote its record
         return None, 0.0
 
 
-def _made_way(owners: Path, number: int) -> bool:
+def _has_ended(owners: Path, number: int) -> bool:
     process, _ = _who(owners, number)
     released = (owners / f"{number:06d}{RELEASED}").is_dir()
     return released or (process is not None and process.is_gone())
 
 
-def _stands_still(owners: Path, number: int, seconds: float) -> bool:
-    """Whether the owner makes way within `seconds`, or its counter does not move for so long."""
+def _wait_until_stale(owners: Path, number: int, seconds: float) -> bool:
+    """Wait for the end or the next heartbeat of the owner; True unless it is alive."""
     seen = _beat(owners, number)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         time.sleep(min(0.5, seconds / 20))
-        if _made_way(owners, number):
+        if _has_ended(owners, number):
             return True
         if _beat(owners, number) != seen:
             return False

@@ -1,11 +1,11 @@
-"""What there is to do: the runs of a profile, and which of them are done, missing or failed."""
+"""Plan runs: list those of a profile, and tell which are done, missing or failed."""
 
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from experiments.harness import registry, stored
+from experiments.harness import registry, run_paths, stored
 from experiments.harness.archive import RunPath
 from experiments.harness.experiment import Estimate
 from experiments.harness.registry import InvalidChoiceError, check_choice
@@ -18,7 +18,7 @@ RETRIES = ("failed",)
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run of a plan, and what its folder says."""
+    """A planned run and the state of its folder."""
 
     spec: RunSpec
     state: str  # of `stored.current_state`, or "missing", or "invalid": done without its result
@@ -27,9 +27,9 @@ class PlannedRun:
 
 
 def resolve_device(device: str) -> str:
-    """ "cpu" or "cuda"; "auto" takes the GPU if there is one.
+    """Resolve "auto", the GPU if there is one, to "cpu" or "cuda".
 
-    Torch is asked (and imported, which takes seconds) only where the machine shows a GPU at all.
+    Imports torch, which takes seconds, only if the machine seems to have a GPU.
     """
     check_choice("device", device, DEVICES)
     if device == "cpu" or (device == "auto" and not _shows_gpu()):
@@ -44,11 +44,10 @@ def resolve_device(device: str) -> str:
 
 
 def device_of(device: str, experiment: str | None, profile: str, *, only_look: bool = False) -> str:
-    """The device that a plan is made for.
+    """The device to plan for.
 
-    Where "auto" finds no GPU, runs that are planned for one are not moved to the CPU, on which they
-    may take months: ZiaError says that "cpu" would do it. Who is to `only_look` at a plan needs no
-    GPU for it.
+    If "auto" finds no GPU, runs planned for one are not moved to the CPU, where they may take
+    months: a ZiaError suggests "cpu". To `only_look` at a plan, no GPU is needed.
     """
     if only_look and device == "cuda":
         return "cuda"
@@ -60,8 +59,8 @@ def device_of(device: str, experiment: str | None, profile: str, *, only_look: b
     if only_look:
         return "cuda"
     raise ZiaError(
-        f"the runs of the profile {profile} are for a GPU, and torch finds none here; --device cpu "
-        "has them done on the CPU, however long that takes"
+        f"the runs of the profile {profile} are for a GPU, and torch finds none here; use "
+        "--device cpu to do them on the CPU, however long that takes"
     )
 
 
@@ -76,7 +75,7 @@ def _needs_gpu(spec: RunSpec) -> bool:
 
 
 def _devices(spec: RunSpec) -> dict[str, str]:
-    """The settings that say where something is computed: `device`, `encoder_device`, ..."""
+    """The settings that choose devices: `device`, `encoder_device`, ..."""
     names = [each.name for each in fields(spec.settings) if each.name.endswith("device")]
     return {name: getattr(spec.settings, name) for name in names}
 
@@ -87,10 +86,10 @@ def _shows_gpu() -> bool:
 
 
 def planned(experiment: str | None, profile: str, device: str) -> list[RunSpec]:
-    """Every run of the profile, of one experiment or of all that have the profile.
+    """List all runs of a profile, of one experiment or of all that have the profile.
 
-    On "cpu" nothing of a run is left to a GPU; "cuda" leaves those on a CPU that are for laptops.
-    Raises InvalidChoiceError, which lists the valid ones, for an unknown experiment or profile.
+    "cpu" moves every run to the CPU; "cuda" leaves runs for laptops on the CPU. Raises
+    InvalidChoiceError for an unknown experiment or profile.
     """
     specs = _as_planned(experiment, profile, device)
     return [_on_cpu(spec) for spec in specs] if device == "cpu" else specs
@@ -109,14 +108,14 @@ def _as_planned(experiment: str | None, profile: str, device: str) -> list[RunSp
 
 
 def inspect(spec: RunSpec, runs_root: Path) -> PlannedRun:
-    """Look at the run's folder under `runs_root`; ZiaError if its status cannot be read."""
+    """Read the state of a run under `runs_root`; ZiaError if its status is unreadable."""
     folder = runs_root / spec.experiment / spec.folder_name
     return inspect_run(spec, folder if folder.exists() else None)
 
 
 def inspect_all(specs: Sequence[RunSpec], runs_root: Path) -> list[PlannedRun]:
     """Look at each run under `runs_root`, in its folder or in an archive."""
-    archived = {stored.run_name(run): run for run in stored.archived_runs(runs_root)}
+    archived = {run_paths.run_name(run): run for run in run_paths.archived_runs(runs_root)}
     found = []
     for spec in specs:
         name = f"{spec.experiment}/{spec.folder_name}"
@@ -146,7 +145,7 @@ def with_requirements(specs: Sequence[RunSpec]) -> list[RunSpec]:
 
 
 def unfinished_requirement(spec: RunSpec, runs_root: Path) -> str:
-    """Say which required run is not done and how to go on; nothing if all are."""
+    """Return a sentence about a required run that is not done, or an empty string."""
     for needed in registry.get(spec.experiment).requires(spec):
         state = inspect(needed, runs_root).state
         folder = runs_root / needed.experiment / needed.folder_name
@@ -168,12 +167,11 @@ def choose(
     seed: int | None = None,
     settings: Mapping[str, str],
 ) -> RunSpec:
-    """The one run that `zia run` asks for: the first of the plan that fits, with its changes.
+    """Choose the run of `zia run`: the first match in the plan, with seed and settings changed.
 
-    Runs that others of the plan require, such as those that try out a learning rate, are taken only
-    where there is nothing else.
-    `seed` may be any; `settings` are the `--set key=value` pairs. Whatever is not one of the valid
-    choices raises InvalidChoiceError.
+    Runs that others require, such as those that select a learning rate, come last. `seed` may be
+    any; `settings` are the `--set key=value` pairs. Raises InvalidChoiceError for whatever is not
+    valid.
     """
     owner = registry.get(experiment)
     specs = planned(experiment, profile, device)

@@ -1,4 +1,4 @@
-"""Whether a process that once wrote down who it was has ended: knowable on its own machine only."""
+"""Identify processes, to tell whether one has ended. That is known on its own machine only."""
 
 import os
 from collections.abc import Mapping
@@ -14,23 +14,23 @@ LARGEST_PID = 2**31 - 1
 
 @dataclass(frozen=True)
 class Process:
-    """What tells one process from every other, also after a reboot or in another container."""
+    """Identifies a process, also across reboots and containers."""
 
     pid: int
     boot_id: str | None
     pid_namespace: int | None
     start_time: int | None  # clock ticks since boot
-    slurm_job: str | None = None  # the job that it is part of
-    restarts: int = 0  # how often that job had been requeued
+    slurm_job: str | None = None  # its Slurm job
+    restarts: int = 0  # of that job, so far
 
     @classmethod
     def current(cls) -> Self:
-        """This process; what the system does not tell (no /proc) is None."""
+        """This process; what is unknown, without /proc, is None."""
         return cls.of(os.getpid())
 
     @classmethod
     def of(cls, pid: int) -> Self:
-        """A process that this one started and has not waited for yet, or this one."""
+        """This process, or a child that has not been waited for."""
         job = os.environ.get("SLURM_JOB_ID")
         restarts = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
         try:
@@ -43,21 +43,20 @@ class Process:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any], where: str) -> Self:
-        """The process that was written down so; a ZiaError begins with `where`."""
+        """Read a recorded process; a ZiaError begins with `where`."""
         kinds = get_type_hints(cls)
-        later = {"slurm_job", "restarts"}  # which older records do not have
+        later = {"slurm_job", "restarts"}  # missing in older records
         given = {name: kind for name, kind in kinds.items() if name in record or name not in later}
         process = cls(**conform_fields(given, record, where))
-        if not 0 < process.pid <= LARGEST_PID:  # 0 and less are whole groups of processes
-            raise ZiaError(f"{where}: pid {process.pid} is no process")
+        if not 0 < process.pid <= LARGEST_PID:  # 0 and less are process groups
+            raise ZiaError(f"{where}: pid {process.pid} is not a process")
         return process
 
     def is_gone(self) -> bool:
-        """Whether this process provably ended; False whenever that cannot be known from here.
+        """Whether this process has provably ended; False if that cannot be known here.
 
-        A process of a Slurm job counts as ended for the same job once it was requeued: Slurm starts
-        a job again when it holds the node of the first start for dead, and where it errs, the one
-        that it forgot has to stop.
+        To a requeued Slurm job, processes of its earlier starts count as ended: Slurm restarts a
+        job when it takes a node for dead, and if it errs, the forgotten process has to stop.
         """
         here = Process.current()
         same_job = self.slurm_job is not None and self.slurm_job == here.slurm_job
@@ -74,12 +73,12 @@ class Process:
         except PermissionError:  # somebody else's process, and alive
             pass
         state, start_time = _state_and_start(self.pid)
-        # Z, X: dead, only not yet collected by its parent. Another start time: the pid was reused.
+        # Z, X: dead but not yet reaped. Another start time: the pid was reused.
         return state in ("Z", "X") or start_time not in (None, self.start_time)
 
 
 def lives_here(process: Process) -> bool:
-    """Whether that process runs on this machine, so that a signal can be sent to it."""
+    """Whether the process runs on this machine, so that it can be signalled."""
     here = Process.current()
     same = (process.boot_id, process.pid_namespace) == (here.boot_id, here.pid_namespace)
     return same and process.start_time is not None and not process.is_gone()

@@ -1,7 +1,4 @@
-"""Where numbers come from: code, packages, machine, data and weights.
-
-This is recorded beside a run and is no part of its identity.
-"""
+"""Record the code, packages, machine, data and weights of a run; not part of its identity."""
 
 import functools
 import hashlib
@@ -18,7 +15,7 @@ from experiments.io.files import read_json, sha256_file
 from zia_core.errors import ZiaError
 from zia_core.validation import conform_fields
 
-SUBMISSION = "ZIA_SUBMISSION"  # in the environment of a job: the folder of its submission
+SUBMISSION = "ZIA_SUBMISSION"  # environment variable of a job: its submission folder
 SUBMISSION_FILE = "submission.json"
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -26,7 +23,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 def environment(*, with_torch: bool) -> dict[str, Any]:
     """Return code, packages and machine as JSON, without paths or user names.
 
-    `with_torch` adds the torch build, its threads and the GPUs, and imports torch for it.
+    `with_torch` adds torch's build, threads and GPUs, which imports torch.
     """
     return {
         "git": code_state(PROJECT),
@@ -40,7 +37,7 @@ def environment(*, with_torch: bool) -> dict[str, Any]:
 
 
 def code_state(project: Path) -> dict[str, Any] | None:
-    """`git_state` of `project`; of a job's snapshot, that of the checkout it was copied from."""
+    """`git_state` of `project`, or for a job's snapshot that of the original checkout."""
     if folder := os.environ.get(SUBMISSION):
         path = Path(folder) / SUBMISSION_FILE
         kinds = {"snapshot": str, "git": dict | None}
@@ -51,14 +48,14 @@ def code_state(project: Path) -> dict[str, Any] | None:
 
 
 def git_state(project: Path) -> dict[str, Any] | None:
-    """Return {"sha", "dirty", "diff_sha256"} of the checkout `project`; None if it is none.
+    """Return {"sha", "dirty", "diff_sha256"} of the checkout `project`; None if it is not one.
 
-    `sha` is None before the first commit. The diff is that of all tracked files to HEAD, followed
-    by the untracked files that git does not ignore; its hash is None in a clean checkout.
+    `sha` is None before the first commit. The diff covers all tracked files against HEAD and
+    untracked files that git does not ignore; its hash is None in a clean checkout.
     """
     git = functools.partial(git_output, project)
     top = git("rev-parse", "--show-toplevel")
-    # A copy installed inside somebody else's repository has no state of its own.
+    # A copy inside somebody else's repository has no state of its own.
     if top is None or Path(os.fsdecode(top.rstrip(b"\n"))).resolve() != project.resolve():
         return None
     sha = git("rev-parse", "--verify", "--quiet", "HEAD")
@@ -66,7 +63,7 @@ def git_state(project: Path) -> dict[str, Any] | None:
     untracked = git("ls-files", "--others", "--exclude-standard", "-z") or b""
     for name in sorted(filter(None, untracked.split(b"\0"))):
         path = project / os.fsdecode(name)
-        # An untracked link may lead anywhere, also nowhere: only its name counts.
+        # Untracked links may lead anywhere; only their names count.
         content = "" if path.is_symlink() or not path.is_file() else sha256_file(path)
         diff += name + b"\0" + content.encode() + b"\n"
     return {
@@ -77,7 +74,7 @@ def git_state(project: Path) -> dict[str, Any] | None:
 
 
 def data_fingerprint(path: Path) -> str:
-    """Return the SHA-256 of a data file; of a folder, that of its files' names and SHA-256s."""
+    """Return the SHA-256 of a data file, or of the names and SHA-256s of a folder's files."""
     if not path.is_dir():
         return sha256_file(path)
     files = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
@@ -86,7 +83,7 @@ def data_fingerprint(path: Path) -> str:
 
 
 def weights_fingerprint(files: Iterable[Path]) -> dict[str, str]:
-    """Return the SHA-256 of each weight file by its name: the identity of a backbone."""
+    """Return the SHA-256 of each weight file by name: the identity of a backbone."""
     fingerprints: dict[str, str] = {}
     for file in files:
         if file.name in fingerprints:
@@ -96,8 +93,8 @@ def weights_fingerprint(files: Iterable[Path]) -> dict[str, str]:
 
 
 def git_output(project: Path, *arguments: str) -> bytes | None:
-    """What git prints in `project`; None if there is no git or it refuses."""
-    # GIT_DIR and its like, set inside a hook, would make git look at another repository.
+    """The output of git in `project`; None without git or if it fails."""
+    # GIT_DIR and the like, set in hooks, would point git to another repository.
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "--no-optional-locks", "-C", str(project), *arguments]
     try:
@@ -107,11 +104,11 @@ def git_output(project: Path, *arguments: str) -> bytes | None:
     return done.stdout if done.returncode == 0 else None
 
 
-@functools.cache  # what this process has imported stays what it was
+@functools.cache  # what this process has imported does not change
 def _packages() -> dict[str, str]:
-    """Every installed package with its version; a metadata file is parsed at each look at it."""
+    """Every installed package with its version; metadata is parsed at each access."""
     found = [distribution.metadata for distribution in distributions()]
-    # A package removed halfway has no name any more.
+    # A half-removed package has no name.
     return dict(sorted((each["Name"], each["Version"]) for each in found if each["Name"]))
 
 
@@ -125,7 +122,7 @@ def _cpu_model() -> str:
 
 
 def usable_cores() -> int | None:
-    """The number of CPU cores that this process may use; None where the system does not say."""
+    """The number of CPU cores that this process may use; None if unknown."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 

@@ -18,7 +18,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from experiments.harness import archive, seal, stored
+from experiments.harness import archive, run_paths, seal, stored
 from experiments.harness.archive import Archive, ArchivedRun
 from experiments.harness.scrub import Scrubber
 from experiments.harness.spec import RunSpec
@@ -64,7 +64,7 @@ def publish(runs_root: Path, destination: Path) -> list[ArchivedRun]:
         scrubber.collect([run.environment, run.status])
     check_output(destination)
     with _locked(destination):
-        there = stored.every_run(destination)
+        there = run_paths.every_run(destination)
         added: dict[Path, list[StoredRun]] = defaultdict(list)
         for run in (run for run in finished if run.name not in there):
             check_publishable(run, runs_root)
@@ -143,7 +143,7 @@ def _differences(
     specs: Sequence[RunSpec], runs_root: Path, published: Path
 ) -> Iterator[str | None]:
     """How each finished run that has evidence differs from it; None where it does not."""
-    evidence = stored.every_run(published)
+    evidence = run_paths.every_run(published)
     for spec in specs:
         name = f"{spec.experiment}/{spec.folder_name}"
         ours, theirs = runs_root / name, evidence.get(name)

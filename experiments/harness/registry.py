@@ -1,4 +1,4 @@
-"""Finds the experiments, so that the harness knows none of them by name."""
+"""Find the experiments, so that nothing has to know them by name."""
 
 import importlib
 import importlib.util
@@ -10,23 +10,22 @@ from functools import cache
 from experiments.harness.experiment import Experiment
 from zia_core.errors import ZiaError
 
-OUTSIDE = "ZIA_EXPERIMENTS"  # packages of experiments besides this project's own
+OUTSIDE = "ZIA_EXPERIMENTS"  # further packages of experiments
 
 
 class InvalidChoiceError(ZiaError):
-    """Something typed on the command line is not one of the valid choices (exit code 2)."""
+    """A choice on the command line is not valid (exit code 2)."""
 
 
 @cache
 def experiments(*packages: str) -> dict[str, Experiment]:
-    """Every `EXPERIMENT` of a module `<package>.<name>.experiment`, by name, in alphabetic order.
+    """All experiments by name, sorted: `EXPERIMENT` of each module `<package>.<name>.experiment`.
 
-    A folder of experiments lends them its name: `pretrain.llama` is `pretrain_llama`.
+    The packages are `experiments` and those in `$ZIA_EXPERIMENTS`, separated by commas. Nested
+    folders are joined: `pretrain.llama` is `pretrain_llama`.
 
-    The packages are `experiments` and those named in `$ZIA_EXPERIMENTS`, separated by commas.
-
-    Raises ZiaError if such a module does not define one, or if its name is not its folder's or is
-    that of another one.
+    Raises ZiaError if a module defines no experiment, or one whose name is not its folder's or is
+    taken.
     """
     found: dict[str, Experiment] = {}
     for package in packages or ("experiments", *_packages_outside()):
@@ -45,7 +44,9 @@ def _experiments_of(package: str) -> Iterator[Experiment]:
     try:
         folders = importlib.import_module(package).__path__
     except (ModuleNotFoundError, AttributeError, ValueError) as error:
-        raise ZiaError(f"${OUTSIDE} names {package!r:.60}, which is no package: {error}") from error
+        raise ZiaError(
+            f"${OUTSIDE} names {package!r:.60}, which is not a package: {error}"
+        ) from error
     for name, module in _experiment_modules(package, folders):
         experiment = getattr(importlib.import_module(module), "EXPERIMENT", None)
         if not isinstance(experiment, Experiment) or experiment.name != name:
@@ -56,7 +57,7 @@ def _experiments_of(package: str) -> Iterator[Experiment]:
 def _experiment_modules(
     package: str, folders: Iterable[str], prefix: str = ""
 ) -> Iterator[tuple[str, str]]:
-    """Name and module of each experiment: `<package>.a.experiment`, or `a_b` one level deeper."""
+    """Name and module of each experiment: `a` in `<package>.a`, `a_b` in `<package>.a.b`."""
     for folder in pkgutil.iter_modules(folders):
         if not folder.ispkg:
             continue
@@ -66,12 +67,12 @@ def _experiment_modules(
             found = importlib.util.find_spec(inner)
             inside = found.submodule_search_locations if found else None
             yield from _experiment_modules(inner, inside or (), f"{folder.name}_")
-        elif module is not None and module.name != Experiment.__module__:  # which defines the type
+        elif module is not None and module.name != Experiment.__module__:  # defines the type
             yield prefix + folder.name, module.name
 
 
 def get(name: str) -> Experiment:
-    """The experiment of that name; InvalidChoiceError lists the valid names for any other."""
+    """Return an experiment by name; InvalidChoiceError lists the valid names."""
     known = experiments()
     check_choice("experiment", name, known)
     return known[name]

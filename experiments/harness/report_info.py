@@ -1,7 +1,6 @@
-"""What the report has to know of an experiment, which its `Experiment` carries.
+"""What an experiment tells the report about itself.
 
-Everything here is data, or a function from an experiment's own folder; the report finds it through
-the registry and imports no experiment.
+The report finds it through the registry, as `Experiment.report`, and imports no experiment.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 
 class Identified(Protocol):
-    """A run, as far as its identity goes."""
+    """The identity of a run."""
 
     @property
     def profile(self) -> str: ...  # noqa: D102
@@ -34,7 +33,7 @@ R = TypeVar("R", bound=Identified)
 
 
 class Lines(Protocol):
-    """Picks the runs of a table whose lines are not methods, each with the name of its line."""
+    """Selects runs for a table whose lines are not methods, and names the line of each."""
 
     def __call__(self, runs: Sequence[R], /) -> Iterable[tuple[R, str]]: ...  # noqa: D102
 
@@ -45,29 +44,29 @@ class Score:
 
     field: str  # of result.json
     title: str  # with its unit
-    scale: float = 1.0  # of the field, to that unit
+    scale: float = 1.0  # from the field to that unit
     higher_is_better: bool = True
-    tasks: tuple[str, ...] = ()  # whose runs are judged; empty: all
+    tasks: tuple[str, ...] = ()  # that are judged; empty: all
 
 
 @dataclass(frozen=True)
 class TrainedRule:
     """When a finished run counts as trained."""
 
-    fields: tuple[str, ...]  # of result.json, which `holds` reads
+    fields: tuple[str, ...]  # of result.json, for `holds`
     holds: Callable[[Mapping[str, float | None]], bool]
-    unmet: str  # what is the matter with runs for which it does not hold
+    unmet: str  # what failed, for readers
     details: str = ""
 
 
 def _training_loss_fell(result: Mapping[str, float | None]) -> bool:
     first, last = (_number(result, name) for name in TRAINING_LOSS.fields)
-    return isnan(first) or last <= 0.8 * first  # without training there is no loss
+    return isnan(first) or last <= 0.8 * first  # nothing was trained
 
 
 def _validation_loss_fell(result: Mapping[str, float | None]) -> bool:
     start, end, tuned = (_number(result, name) for name in VALIDATION_LOSS.fields)
-    return end < start or tuned == 0  # a method that trains nothing need not improve
+    return end < start or tuned == 0  # nothing was trained
 
 
 def _number(result: Mapping[str, float | None], name: str) -> float:
@@ -100,11 +99,11 @@ class SharedTraining:
 
 @dataclass(frozen=True)
 class TaskGroup:
-    """Tasks that tables, claims and figures name together, as `@<name of the group>`."""
+    """Tasks that tables and claims name together, as `@<name of the group>`."""
 
     tasks: tuple[str, ...]
-    if_they_count: bool = False  # in a claim, only those that pass the experiment's control
-    remark: str = ""  # what a claim about them adds
+    if_they_count: bool = False  # claims leave out tasks that do not pass the control
+    remark: str = ""  # added to claims about them
 
 
 @dataclass(frozen=True)
@@ -113,13 +112,13 @@ class Control:
 
     method: str
     baseline: str  # does not use the backbone
-    tasks: tuple[str, ...]  # that are controlled
+    tasks: tuple[str, ...]  # to which this applies
     sentence: str  # the rule, for readers
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a model was asked; texts and pictures must be the project's own."""
+    """What a model was asked: only texts and pictures of the project's own."""
 
     text: str
     context: str = ""
@@ -129,10 +128,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Samples:
-    """Which predictions the report shows, and beside what.
+    """Which predictions the report shows.
 
-    `fields(profile)` are what a record of the predictions must have to be shown. `asked(profile,
-    task, ids)` says what was asked, by the ids of the predictions.
+    `fields(profile)` are the values that a shown record has. `asked(profile, task, ids)` maps ids
+    of predictions to what was asked.
     """
 
     asked: Callable[[str, str, Sequence[str]], Mapping[str, Asked]]
@@ -141,23 +140,23 @@ class Samples:
 
 @dataclass(frozen=True)
 class ReportInfo:
-    """What tables, figures, claims and the report have to know of an experiment.
+    """What tables, figures, claims and the report need to know of an experiment.
 
-    `is_final(task, settings)` says of a run's settings whether its result is reported. `lines` are
-    called by tables that name them, and by claims, in this order. `inputs(settings)` describes how
-    a run's inputs were made, in a sentence without its full stop. `depth(backbone)` is its number
-    of blocks, None for an unknown one.
+    `is_final(task, settings)` says whether a run with these settings is reported. `lines` are used
+    by the tables that name them, and by claims. `inputs(settings)` describes how model inputs were
+    made, in a sentence without its full stop. `depth(backbone)` is the number of its blocks, if
+    known.
     """
 
     score: Score
     trained: TrainedRule = TRAINING_LOSS
     is_final: Callable[[str, Mapping[str, Any]], bool] = lambda task, settings: True
-    tables: Path | None = None  # a folder of tables, besides those of the paper
-    task_titles: Mapping[str, str] = field(default_factory=dict)  # the paper's, where it has them
-    short_titles: Mapping[str, str] = field(default_factory=dict)  # for half a column
+    tables: Path | None = None  # a folder with tables of its own
+    task_titles: Mapping[str, str] = field(default_factory=dict)  # the paper's, if it has them
+    short_titles: Mapping[str, str] = field(default_factory=dict)  # for figures
     groups: Mapping[str, TaskGroup] = field(default_factory=dict)
-    drawn_together: tuple[str, ...] = ()  # groups with a figure each; none: all tasks in one
-    averaged: tuple[str, ...] = ()  # groups whose mean is a score; none: each task is one
+    drawn_together: tuple[str, ...] = ()  # groups with a figure each; other tasks share one
+    averaged: tuple[str, ...] = ()  # groups that have one score, the mean
     control: Control | None = None
     lines: Mapping[str, Lines] = field(default_factory=dict)
     shared: SharedTraining | None = None
@@ -166,5 +165,5 @@ class ReportInfo:
     samples: Samples | None = None
 
     def group(self, name: str, profile: str) -> TaskGroup:
-        """Return a group of tasks; a profile may have another one, called `<profile>-<name>`."""
+        """Return a group of tasks, or the profile's own, named `<profile>-<name>`."""
         return self.groups.get(f"{profile}-{name}") or self.groups.get(name) or TaskGroup(())

@@ -1,6 +1,6 @@
-"""The fields of the files in a run folder, and their types; what is not named here may be anything.
+"""Fields of a run's files, with their types; further fields may be anything.
 
-Everybody who reads these files knows them only through `stored`, which checks them.
+`stored` checks them as it reads; other code reads these files through it.
 """
 
 from typing import Any, Literal, NotRequired, TypedDict, get_args
@@ -19,7 +19,7 @@ CONFIG: dict[str, Any] = {
     "seed": int,
     "settings": dict,
 }
-# Of a line of metrics.jsonl and of timing.jsonl; "step" is in every one.
+# Lines of metrics.jsonl and of timing.jsonl; every one has "step".
 METRICS: dict[str, Any] = {
     "step": int,
     "epoch": float,
@@ -40,7 +40,7 @@ TIMING: dict[str, Any] = {
 
 
 class Progress(TypedDict):
-    """Where a run is."""
+    """How far a run is."""
 
     step: int
     total: int
@@ -51,7 +51,7 @@ class Progress(TypedDict):
 
 
 class Attempt(TypedDict):
-    """One process's work on a run."""
+    """One process's attempt at a run."""
 
     host: str
     owner: NotRequired[int]
@@ -72,7 +72,7 @@ class Status(TypedDict):
 
 
 class Git(TypedDict, total=False):
-    """The state of the code."""
+    """The commit, and changes on top of it."""
 
     sha: str | None
     dirty: bool
@@ -88,7 +88,7 @@ class Cpu(TypedDict, total=False):
 
 
 class Torch(TypedDict, total=False):
-    """The build of torch, and what it computes on."""
+    """The build of torch and its devices."""
 
     version: str
     cuda: str | None
@@ -97,7 +97,7 @@ class Torch(TypedDict, total=False):
 
 
 class Environment(TypedDict, total=False):
-    """environment.json; `data` and `weights` are hashes by name."""
+    """environment.json; `data` and `weights` map names to hashes."""
 
     git: Git | None
     packages: dict[str, str]

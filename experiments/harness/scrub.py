@@ -1,7 +1,7 @@
-"""What identifies a machine or a person, taken out of the texts of a run before it is published.
+"""Remove what identifies a machine or a person from the texts of a run before it is published.
 
-Rather too much than too little: whatever looks like a path loses its folders, with the words that
-may belong to them.
+When in doubt, remove: whatever looks like a path loses its folders, and the words that may belong
+to them.
 """
 
 import getpass
@@ -21,15 +21,15 @@ RECORDS = (
     *(schema.Progress, schema.Attempt, schema.Status),
     *(schema.Git, schema.Cpu, schema.Torch, schema.Environment),
 )
-# Keep their names, also on a host that is called `torch`.
+# Field names stay, even on a host that is called `torch`.
 FIELDS = {*schema.CONFIG, *schema.METRICS, *schema.TIMING}.union(
     *(record.__annotations__ for record in RECORDS)
 )
-VERSIONS = "packages"  # the key of values such as 13.4.1.3, which are no addresses
+VERSIONS = "packages"  # the key of values such as 13.4.1.3, which are not addresses
 SHARED_NAMES = frozenset({"", "root", "user", "admin", "runner", "ubuntu", "nobody", "home"})
 SECRET, USER, HOST, ADDRESS, PATH = "<secret>", "<user>", "<host>", "<address>", "<path>"
 
-# Folders may have spaces inside their names; the last part has them where a capital follows.
+# Folders may have spaces in their names; the last part only before a capital or a bracket.
 _PART = r"[^\s/\\:*?\"'<>|,;]+"
 _FOLDER = rf"{_PART}(?:[ ]+{_PART})*"
 _LAST = rf"(?:{_PART}(?:[ ](?=[A-Z(]){_PART})*)"
@@ -56,19 +56,20 @@ ADDRESSES = re.compile(
 
 
 class Scrubber:
-    """Replaces what identifies a machine or a person; one instance per evidence folder.
+    """Replaces what identifies a machine or a person; one instance for all runs published together.
 
-    Hosts are numbered in the order in which they are met, so that runs of one host stay together.
+    Hosts are numbered in the order in which they are met, so runs of one host can be told apart
+    from those of others.
     """
 
     def __init__(self) -> None:
         self._hosts: dict[str, str] = {}
-        self._by_word: dict[str, list[str]] = {}  # hosts by what they begin with, up to a dot, say
+        self._by_word: dict[str, list[str]] = {}  # hosts by their first word
         self._met = 0
         self._domains: set[str] = set()
         self._users = {os.environ.get(name, "") for name in ("USER", "LOGNAME", "USERNAME")}
         self._users |= {Path.home().name, _login()}
-        # The longest prefix first: data often lie under the home folder.
+        # The longest prefix first: data are often in the home folder.
         named = [("$ZIA_DATA", os.environ.get("ZIA_DATA")), ("~", str(Path.home()))]
         self._prefixes = sorted(
             ((path.rstrip("/\\"), name) for name, path in named if path and path != "/"),
@@ -90,11 +91,11 @@ class Scrubber:
             self._users |= set(HOMES.findall(value))
 
     def scrub(self, value: Any) -> Any:
-        """The JSON value, keys too, without hosts, users, addresses, secrets, absolute paths."""
+        """The JSON value and its keys without hosts, users, addresses, secrets, absolute paths."""
         return _map(value, self._text)
 
     def paths_out(self, value: Any) -> Any:
-        """The JSON value without absolute paths; names that could be anybody's stay."""
+        """The JSON value without absolute paths; everything else stays."""
         return _map(value, self._without_paths)
 
     def _host(self, host: str) -> None:
@@ -112,8 +113,8 @@ class Scrubber:
                 self._by_word.setdefault(word[0] if word else "", []).append(name)
 
     def _hosts_in(self, text: str) -> list[str]:
-        """The hosts that a text may name, the longest first: not all of a cluster's, every time."""
-        if not text.isascii():  # where letters have more forms than two
+        """The hosts that a text may name, longest first, without trying all of a cluster's."""
+        if not text.isascii():  # case folding is not one to one there
             return sorted(self._hosts, key=len, reverse=True)
         words = {"", *WORD.findall(text.lower())}
         found = {host for word in words for host in self._by_word.get(word, ())}
@@ -127,7 +128,7 @@ class Scrubber:
         text = self._without_prefixes(text)
         text = EMAILS.sub(ADDRESS, text)
         for host in self._hosts_in(text):
-            # With whatever domain it has here.
+            # With any domain.
             text = _replaced(text, rf"{re.escape(host)}(?:\.[A-Za-z][\w-]*)*", self._hosts[host])
         for domain in self._domains:
             text = _replaced(text, rf"(?:[\w-]+\.)*{re.escape(domain)}", HOST)
@@ -167,7 +168,7 @@ def _replaced(text: str, pattern: str, by: str) -> str:
 
 
 def _paths(text: str) -> str:
-    """Without the folders of absolute paths; a text that begins like one is one to its end."""
+    """Cut the folders off absolute paths; a text that starts with one is one to its end."""
     if WHOLE_PATH.fullmatch(text):
         return _last(text)
     found = list(URLS.finditer(text))
@@ -181,13 +182,13 @@ def _paths(text: str) -> str:
 
 
 def _last(path: str) -> str:
-    """The last part of an absolute path, unless it may be somebody's name (/home/somebody)."""
+    """The last part of an absolute path, unless that may be a user's name (/home/somebody)."""
     parts = [part for part in re.split(r"[/\\]", path) if part and not part.endswith(":")]
     return parts[-1] if len(parts) > 2 else PATH
 
 
 def _without_secrets(url: re.Match[str]) -> str:
-    """A web address without user, password and query; of others, without the path too."""
+    """A URL without user, password and query, and without the path unless it is a web address."""
     host, slash, path = re.split(r"[?#]", url["rest"], maxsplit=1)[0].partition("/")
     if url["scheme"].lower() not in ("http", "https", "file"):
         slash = path = ""

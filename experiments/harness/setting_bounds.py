@@ -1,7 +1,7 @@
-"""Bounds of settings, by the names that experiments share: what no run can have is no setting.
+"""Bounds of settings, by names that experiments share.
 
-Torch takes what it is given: with no thread it raises in the middle of a run, with a hundred
-million it ends the process.
+Torch does not check: it raises in the middle of a run with 0 threads, and aborts the process with a
+hundred million.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from math import inf
 
 from zia_core.errors import ZiaError
 
-MOST_THREADS = 1024
+MAX_THREADS = 1024
 COUNTS = [
     "batch_size",
     "micro_batch_size",
@@ -46,7 +46,7 @@ SHARES = [
     *("gray_probability", "mix_probability", "label_smoothing"),
 ]
 BOUNDS: dict[str, tuple[float, float]] = {
-    "threads": (1, MOST_THREADS),
+    "threads": (1, MAX_THREADS),
     **dict.fromkeys(COUNTS, (1, 10**9)),
     **dict.fromkeys(SHARES, (0, 1)),
     **dict.fromkeys(("epochs", "warmup_epochs", "selection_epochs"), (0, 10**6)),
@@ -61,7 +61,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
 
 
 def check(settings: Mapping[str, object]) -> None:
-    """Raise ZiaError for the first of the settings that is out of bounds; None is within all."""
+    """Raise ZiaError for the first setting out of bounds; None is always within."""
     for name, value in settings.items():
         low, high = BOUNDS.get(name, (-inf, inf))
         if isinstance(value, int | float) and not low <= value <= high:

@@ -1,7 +1,7 @@
-"""What a run is: everything that can change one of its numbers, and the identity made from it.
+"""Run specs: everything that can change a number of a run, and the identity computed from it.
 
-The identity is a hash of what *differs from the defaults*, so a setting that is added later, its
-default being the old behaviour, leaves the identities of all earlier runs as they are.
+The identity hashes only settings that *differ from their defaults*, so adding a setting whose
+default is the old behaviour leaves the identities of earlier runs unchanged.
 """
 
 import hashlib
@@ -26,9 +26,9 @@ EXPERIMENT_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 class RunSpec:
     """One run of one experiment.
 
-    `settings` is an instance of the experiment's frozen dataclass, whose fields all have defaults
-    and hold numbers, texts, booleans, None or tuples of these. Paths, hosts, numbers of workers and
-    the executor are not part of a run.
+    `settings` is an instance of the experiment's frozen dataclass. Its fields have defaults and are
+    numbers, strings, booleans, None or tuples of these. Paths, hosts, numbers of workers and the
+    executor are not part of a run.
     """
 
     experiment: str
@@ -55,18 +55,18 @@ class RunSpec:
                     f"{field} {getattr(self, field)!r:.60} is not a name: use at most 40 letters, "
                     "digits and ._+-, beginning with a letter or digit"
                 )
-        if not 0 <= self.seed < 2**32:  # what every random number generator in use accepts
+        if not 0 <= self.seed < 2**32:  # the range of all random number generators in use
             raise ZiaError(f"seed {self.seed} must be between 0 and 2**32 - 1")
         if not is_dataclass(self.settings) or isinstance(self.settings, type):
             raise TypeError(f"settings must be an instance of a dataclass, not {self.settings!r}")
-        # 1 and 1.0 in a float field are one run, so the settings are kept in one form.
+        # 1 and 1.0 in a float field are the same run, so settings are normalised.
         object.__setattr__(self, "settings", _conformed(type(self.settings), vars(self.settings)))
 
     @property
     def identity(self) -> str:
-        """16 hex digits of the SHA-256 of what this run is, minus settings left at their default.
+        """16 hex digits of the SHA-256 of this run, without settings at their defaults.
 
-        The settings are compared as canonical JSON, where True and 1, or 1 and "1", differ.
+        Settings are compared as canonical JSON, in which True and 1, or 1 and "1", differ.
         """
         defaults = asdict(type(self.settings)())
         changed = {
@@ -79,7 +79,7 @@ class RunSpec:
 
     @property
     def slug(self) -> str:
-        """The readable part of the folder's name: [a-z0-9.-], at most 80 characters."""
+        """The readable part of the folder name: at most 80 characters of [a-z0-9.-]."""
         model = self.backbone.rstrip("/").rsplit("/", 1)[-1]
         end = f"-{_slugified(self.profile)}-s{self.seed}"
         start = _slugified(f"{self.method}-{self.task}-{model}")[: SLUG_LENGTH - len(end)]
@@ -87,11 +87,11 @@ class RunSpec:
 
     @property
     def folder_name(self) -> str:
-        """The name of the run's folder, `<slug>-<identity>`."""
+        """The name of the run folder, `<slug>-<identity>`."""
         return f"{self.slug}-{self.identity}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the complete run, resolved: every setting with its value."""
+        """Return the complete run, with the value of every setting."""
         return {
             **{f.name: getattr(self, f.name) for f in fields(self)},
             "settings": asdict(self.settings),
@@ -99,10 +99,10 @@ class RunSpec:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any], settings_type: type) -> Self:
-        """Return the run that `to_json` described.
+        """Return the run that `to_json` stored.
 
-        A setting that is not in `stored` was added since, and its default is the old behaviour.
-        An unknown setting, or a field that is missing or of a wrong type, is a ZiaError.
+        Settings missing from `stored` were added later, with the old behaviour as default. Raises
+        ZiaError for an unknown setting, or a field that is missing or mistyped.
         """
         where = stored.where if isinstance(stored, Record) else "the run's config"
         values = conform_fields(_TEXT_AND_NUMBERS | {"settings": dict}, stored, where)
@@ -113,7 +113,7 @@ class RunSpec:
             raise ZiaError(f"{where}: {error}") from error
 
     def with_settings(self, changes: Mapping[str, str]) -> Self:
-        """Return the run with settings changed as `--set key=value` says."""
+        """Return the run with settings changed by `--set key=value`."""
         kinds = get_type_hints(type(self.settings))
         _refuse_unknown(changes, sorted(asdict(self.settings)), "setting")
         parsed = {
@@ -140,7 +140,7 @@ def _conformed(settings_type: type, values: Mapping[str, object]) -> Any:
 def _refuse_unknown(given: Mapping[str, object], valid: list[str], what: str) -> None:
     for name in given:
         if name not in valid:
-            raise ZiaError(f"{name!r:.60} is no {what}; there are: {', '.join(valid)}")
+            raise ZiaError(f"{name!r:.60} is not a {what}; choose from: {', '.join(valid)}")
 
 
 def _slugified(text: str) -> str:

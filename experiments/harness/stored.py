@@ -8,23 +8,20 @@ used with `load_sealed`.
 import gzip
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any
 
-from experiments.harness import schema, seal
-from experiments.harness.archive import SUFFIX, Archive, ArchivedRun, FilePath, RunPath, archives
+from experiments.harness import run_paths, schema, seal
+from experiments.harness.archive import ArchivedRun, FilePath, RunPath
 from experiments.harness.ownership import is_held
 from experiments.io.files import (
     read_json,
     read_line,
     read_lines,
     sha256_file,
-    write_errors,
 )
 from zia_core.errors import ZiaError
 from zia_core.validation import Record, conform, conform_fields, records
@@ -64,7 +61,7 @@ class StoredRun:
     @property
     def name(self) -> str:
         """`<experiment>/<run>`."""
-        return run_name(self.path)
+        return run_paths.run_name(self.path)
 
     @property
     def experiment(self) -> str:
@@ -116,12 +113,6 @@ class StoredRun:
         written = enumerate(lines if lines != [b""] else [], start=1)
         parsed = (read_line(line, path, number) for number, line in written)
         return records(parsed, kinds, path)
-
-
-def run_name(path: RunPath) -> str:
-    """`<experiment>/<run>`."""
-    experiment = path.archive.experiment if isinstance(path, ArchivedRun) else path.parent.name
-    return f"{experiment}/{path.name}"
 
 
 def predictions_path(path: RunPath) -> FilePath:
@@ -203,77 +194,9 @@ def with_adapter(path: Path) -> StoredRun:
     return run
 
 
-def folders(runs: Path) -> list[Path]:
-    """Every run folder `<runs>/<experiment>/<run>/` that has begun (has a config), sorted.
-
-    Hidden folders (a bin, an unfinished copy) are left out.
-    """
-    found = (config.parent for config in runs.glob(f"*/*/{CONFIG}"))
-    return sorted(path for path in found if not is_hidden(path))
-
-
-def is_archive(runs: Path) -> bool:
-    """Whether `runs` is an archive and not a folder."""
-    return runs.suffix == SUFFIX and runs.is_file()
-
-
-def archives_of(runs: Path) -> list[Path]:
-    """The archives in the folder `runs`, sorted; `runs` may also be one archive."""
-    return [runs] if is_archive(runs) else archives(runs)
-
-
-def every_run(runs: Path) -> dict[str, RunPath]:
-    """Every run under `runs`, in folders and in archives, by name; ZiaError for a damaged one."""
-    return by_name([*folders(runs), *archived_runs(runs)])
-
-
-def archived_runs(runs: Path) -> list[ArchivedRun]:
-    """Every run in the archives of the folder `runs`; ZiaError for a damaged archive."""
-    return [run for path in archives_of(runs) for run in Archive(path).runs]
-
-
-def by_name(paths: Sequence[RunPath]) -> dict[str, RunPath]:
-    """Runs by `<experiment>/<run>`, sorted; of several with one name, the first."""
-    found = {run_name(path): path for path in reversed(paths)}
-    return {name: found[name] for name in sorted(found)}
-
-
-@contextmanager
-def as_folder(run: RunPath) -> Iterator[Path]:
-    """Give the folder of a run; an archived run is unpacked to one until the block ends."""
-    if isinstance(run, Path):
-        yield run
-        return
-    with TemporaryDirectory(prefix="zia-") as temporary:
-        yield unpack(run, Path(temporary))
-
-
-def unpack(run: ArchivedRun, runs: Path) -> Path:
-    """Make the archived `run` a run folder under `runs` and return it, sealed anew.
-
-    ZiaError if the run is not as it was sealed, or the folder cannot be written.
-    """
-    load_sealed(run)
-    folder = runs / run_name(run)
-    with write_errors(folder):
-        folder.mkdir(parents=True)
-        for name, content in run.contents().items():
-            if name == ARCHIVED_PREDICTIONS:
-                (folder / PREDICTIONS).write_bytes(gzip.compress(content, mtime=0))
-            else:
-                (folder / name).write_bytes(content)
-    seal.write(folder)
-    return folder
-
-
-def is_hidden(path: Path) -> bool:
-    """Whether a folder is in a bin, or an unfinished copy, and so not a run's."""
-    return path.name.startswith(".") or path.parent.name.startswith(".")
-
-
 def states(runs: Path) -> Iterator[StoredRun]:
     """Read every run folder under `runs`, sorted by name."""
-    return map(load, folders(runs))
+    return map(load, run_paths.folders(runs))
 
 
 def read_status(path: RunPath) -> Record:

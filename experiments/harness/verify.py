@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments.harness import registry, seal, stored
+from experiments.harness import registry, run_paths, seal, stored, unpacking
 from experiments.harness.archive import Archive, ArchivedRun, FilePath, RunPath
 from experiments.harness.experiment import Experiment, NeedsData
 from experiments.harness.ownership import OWNER
@@ -64,14 +64,14 @@ def verify(path: RunPath, *, sealing: bool = False) -> list[Finding]:
 def _runs_in(path: RunPath) -> Iterator[RunPath]:
     if isinstance(path, ArchivedRun):
         yield path
-    elif stored.is_archive(path.parent):
+    elif run_paths.is_archive(path.parent):
         yield from (run for run in Archive(path.parent).runs if run.name == path.name)
     elif any((path / name).exists() for name in TELLING):
         yield path
     else:
         found = {file.parent for name in TELLING for file in path.glob(f"*/*/{name}")}
-        yield from sorted(each for each in found if not stored.is_hidden(each))
-        for archived in stored.archives_of(path):
+        yield from sorted(each for each in found if not run_paths.is_hidden(each))
+        for archived in run_paths.archives_of(path):
             yield from Archive(archived).runs
 
 
@@ -88,7 +88,7 @@ def _verified(run: RunPath, sealing: bool) -> list[Finding]:
 
 def verify_run(run: RunPath) -> Iterator[Finding]:
     """Run every check that the state of the run allows."""
-    name = stored.run_name(run.resolve() if isinstance(run, Path) else run)
+    name = run_paths.run_name(run.resolve() if isinstance(run, Path) else run)
     checks: list[tuple[str, Callable[[RunPath], str]]] = [
         ("identity", check_identity),
         ("status", check_status),
@@ -123,7 +123,7 @@ def check_identity(run: RunPath) -> str:
     """The identity computed from config.json is the one in the run's name."""
     spec = RunSpec.from_json(read_json(run / stored.CONFIG), _experiment(run).settings)
     described = f"{spec.experiment}/{spec.folder_name}"
-    if described != stored.run_name(run.resolve() if isinstance(run, Path) else run):
+    if described != run_paths.run_name(run.resolve() if isinstance(run, Path) else run):
         raise ZiaError(
             f"{run / stored.CONFIG} describes the run {described}, which is not this folder's name"
         )
@@ -212,7 +212,7 @@ def check_metrics(run: RunPath) -> str:
     if not predictions.exists():  # before anybody says that data are missing
         raise ZiaError(f"{predictions} is missing")
     try:
-        with stored.as_folder(run) as folder:
+        with unpacking.as_folder(run) as folder:
             computed = rescore(folder)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ZiaError(

@@ -10,13 +10,13 @@ from experiments.images.task_writing import Encoded, Lists, png
 from experiments.images.tasks import Task
 from zia_core.errors import ZiaError
 
-INSTALLED = "scikit-learn"  # given as the file: that of the installed package
+INSTALLED = "scikit-learn"  # as the file: that of the installed package
 
 
 def digits(file: Path, task: Task) -> Lists:
-    """scikit-learn's `digits.csv.gz`: 64 values from 0 to 16 and a label a line.
+    """Read `digits.csv.gz` of scikit-learn: 64 values from 0 to 16 and a label per line.
 
-    The values are spread over 0 to 255. The images that are in neither list are the test set.
+    Values are scaled to 0 to 255. The images in neither list are the test set.
     """
     path = _installed_digits() if str(file) == INSTALLED else file
     import numpy as np

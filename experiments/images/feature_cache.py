@@ -1,13 +1,13 @@
-"""Features of images, computed once and kept on disk.
+"""Compute the features of images once and keep them on disk.
 
-A folder `<root>/<key>` belongs to one encoder, preprocessing and choice of features. In it are
-shards, safetensors files of up to 256 images each, found by the SHA-256 of the image files. A shard
-is named by the hash of its own bytes, which is checked whenever the folder is opened, and it
-appears whole or not at all; so processes that compute the same images at the same time only waste
-work. Only one shard is ever in memory.
+A folder `<root>/<key>` is for one encoder, preprocessing and choice of features. It has shards,
+safetensors files of up to 256 images each, which are found by the SHA-256 of the image files. A
+shard is named after the hash of its bytes, which is checked whenever the folder is opened, and it
+appears whole or not at all, so processes that compute the same images at once only waste work. One
+shard at a time is in memory.
 
-On disk an image takes 4 bytes a channel for global features, and 2 (float16) for all tokens: for
-CLIP ViT-L/14 4 kB a depth, and 0.5 MB.
+On disk an image takes 4 bytes per channel and depth for global features and 2 (float16) for all
+tokens: 4 kB per depth, or 0.5 MB, for CLIP ViT-L/14.
 """
 
 import hashlib
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 Kind = Literal["global", "tokens"]
 FORMAT = 2  # raised when the numbers can change
 SHARD = 256  # images
-# Every batch has this size, the last one filled up: how a matrix product rounds depends on its
-# shape, and features must not depend on which images were asked for together.
+# Every batch has this size; the last is filled up. Rounding depends on the shape of a matrix
+# product, and features must not depend on which images are computed together.
 BATCH = 32
 WHAT = "what.json"
 
 
 class FeatureTable:
-    """The features of a list of images, by their place in it; read from disk as they are asked for.
+    """The features of a list of images by their index, read from disk when they are used.
 
     Attributes:
-        shape: of one image: [F] for global features, depths side by side, [T, E] for tokens.
-        fingerprint: of the images in their order, the encoder and the choice of features; not of
-            the machine, so that a run that goes on elsewhere goes on with the same data.
+        shape: of one image: (F,) for global features, depths side by side, (T, E) for tokens.
+        fingerprint: of the images in order, the encoder and the choice of features; not of the
+            machine, so that a run that is resumed elsewhere has the same data.
     """
 
     def __init__(self, places: list[tuple[Path, int]], fingerprint: str) -> None:
@@ -54,7 +54,7 @@ class FeatureTable:
         return len(self._places)
 
     def rows(self, indices: Sequence[int]) -> "Tensor":
-        """The features of at least one image, float32 [len(indices), *shape]."""
+        """The features of at least one image, (len(indices), *shape) float32."""
         import torch
         from safetensors import safe_open
 
@@ -76,18 +76,18 @@ def image_features(
     root: Path | None = None,
     device: str = "cpu",
 ) -> FeatureTable:
-    """Return the features of image files; those that are not in the cache are computed.
+    """Return the features of image files; compute those that are not in the cache.
 
     Args:
-        encoder: its weights, architecture and preprocessing are part of the key.
-        images: files; one that changed is another image. Equal files are computed once.
-        kind: the global features of `depths`, side by side, or all tokens of the one depth.
-        depths: layers from 1, or from -1 downwards.
-        root: folder of all caches; by default beside the tables of tokens (`HF_DATASETS_CACHE`).
-        device: where the encoder runs; kind of device and number of threads are in the key.
+        encoder: its weights, architecture and preprocessing are in the key.
+        images: files, found by their content; equal files are computed once.
+        kind: the global features of all `depths`, side by side, or all tokens of the one depth.
+        depths: layers from 1; -1 is the last.
+        root: folder of all caches; by default in the cache of `datasets` (`HF_DATASETS_CACHE`).
+        device: where the encoder runs; the kind of device and number of threads are in the key.
 
     Raises:
-        ZiaError: a file is missing or no image, or the cache cannot be written.
+        ZiaError: a file is missing or not an image, or the cache cannot be written.
     """
     import torch
 
@@ -147,7 +147,7 @@ def _hash(value: object) -> str:
 
 
 def _index(folder: Path) -> dict[str, tuple[Path, int]]:
-    """Where each image is: shard and row; a damaged shard is as good as none."""
+    """The shard and row of each image; damaged shards are ignored."""
     from safetensors import safe_open
 
     places: dict[str, tuple[Path, int]] = {}

@@ -1,9 +1,9 @@
-"""Image files as RGB, for every experiment: which formats are opened, and what each mode becomes.
+"""Read image files as RGB, for every experiment.
 
-Eight bits a channel, as nearly all files have, are taken as they are. What is transparent becomes
-white. 16-bit grey is brought to 8 bits by its range; values whose range a file does not say (32-bit
-integers, floats) and colours that Pillow does not convert (Lab) are refused. An EXIF orientation
-and a colour profile are not applied: no protocol here says so, and published numbers are without.
+Eight bits a channel, as nearly all files have, are not changed. Transparent pixels become white.
+16-bit grey is scaled to 8 bits by its range; 32-bit integers and floats, whose range is not known,
+and Lab colours, which Pillow does not convert, are refused. EXIF orientation and colour profiles
+are not applied: no protocol here does, nor do published numbers.
 """
 
 from collections.abc import Iterator
@@ -16,25 +16,25 @@ from zia_core.errors import ZiaError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-READING = 2  # raised when a file may become other pixels: features of before are not taken
-# Decoded by Pillow itself, from pixels: an EPS or PDF, whatever its name, would start a program.
+READING = 2  # raised when pixels may change, so that older features are not used
+# Formats that Pillow decodes itself; an EPS or PDF, whatever its name, would start a program.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 AS_THEY_ARE = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr")
 WITH_ALPHA = ("LA", "PA", "RGBA", "RGBa")
 GREY_16 = ("I;16", "I;16L", "I;16B", "I;16N")
 WHITE = (255, 255, 255, 255)
-PIXELS = 89_478_485  # what Pillow takes for a decompression bomb: a quarter of a GiB as RGB
-BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # TIFF's tags, and a value of the second
+PIXELS = 89_478_485  # Pillow's limit for a decompression bomb: a quarter of a GiB as RGB
+BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # two TIFF tags, and a value of the second
 
 
 @contextmanager
 def opened(file: Path | IO[bytes], where: str) -> "Iterator[Image]":
-    """Open an image file as far as its header; its pixels are decoded when somebody asks for them.
+    """Read the header of an image file; pixels are decoded when they are first used.
 
     Raises:
-        ZiaError: one sentence that begins with `where`: the file is in none of `FORMATS`, is
-            damaged or cut off, has more than `PIXELS` pixels, or is of a mode that is refused.
-        FileNotFoundError: as it is; the caller knows what the file is for.
+        ZiaError: the file, named `where`, is in none of `FORMATS`, damaged or cut off, has more
+            than `PIXELS` pixels, or has a mode that is refused.
+        FileNotFoundError: not translated, since the caller knows what the file is for.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -49,13 +49,13 @@ def opened(file: Path | IO[bytes], where: str) -> "Iterator[Image]":
         raise ZiaError(_unread(where, reason)) from error
     except Image.DecompressionBombError as error:
         raise ZiaError(_too_large(where)) from error
-    except Exception as error:  # Pillow's parsers raise whatever a damaged file leads them to
+    except Exception as error:  # Pillow's parsers may raise anything on a damaged file
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ZiaError(_unread(where, reason)) from error
 
 
 def read_rgb(file: Path | IO[bytes], where: str) -> "Image":
-    """Return the decoded image in RGB; errors as of `opened`."""
+    """Return the decoded image in RGB; errors as in `opened`."""
     with opened(file, where) as image:
         return _rgb(image)
 
@@ -84,7 +84,7 @@ def _rgb(image: "Image") -> "Image":
 
 
 def _eight_bits(image: "Image") -> "Image":
-    """Grey of up to 16 bits, by its range: the greatest value is white."""
+    """Scale grey of up to 16 bits by its range: the largest value is white."""
     import numpy as np
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Many small JPEG files in one npz, as `cifar10_{train,test}_jpeg.npz` have them."""
+"""Read many small JPEG files from one npz, such as `cifar10_{train,test}_jpeg.npz`."""
 
 import zipfile
 import zlib
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class JpegArrays:
-    """JPEG files joined in one array, with their labels."""
+    """Concatenated JPEG files and their labels."""
 
     jpeg: "NDArray[np.uint8]"
-    offsets: "NDArray[np.int64]"  # [N + 1]
-    labels: "NDArray[np.uint8]"  # [N]
+    offsets: "NDArray[np.int64]"  # (N + 1,)
+    labels: "NDArray[np.uint8]"  # (N,)
     order: "NDArray[np.int32]"  # the indices of the images, by a hash of their names
 
     def file(self, index: int) -> bytes:

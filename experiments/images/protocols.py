@@ -1,7 +1,7 @@
-"""How an image becomes the model's input: named protocols, since papers differ in them.
+"""Named protocols of preprocessing an image.
 
-Published VTAB-1k numbers come from at least these four, which are not comparable with one another;
-a table names the protocol of its rows. None augments.
+Published VTAB-1k numbers come from at least these four and are not comparable across them, so a
+table names the protocol of its rows. None augments.
 """
 
 import math
@@ -22,22 +22,22 @@ IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Protocol:
-    """Resize, crop and normalisation; a pixel ends as (value / 255 - mean) / std."""
+    """Resizing, crop and normalisation: a pixel becomes (value / 255 - mean) / std."""
 
     name: str
-    source: str  # whose it is
-    # "pillow": antialiased when shrinking, rounded to whole values as an image file has them.
+    source: str  # who uses it
+    # "pillow": antialiased when shrinking, rounded to whole values as in an image file.
     # "tensorflow1": bilinear between the four nearest pixels, corner-aligned, not rounded.
     resize: Literal["pillow-bicubic", "tensorflow1-bilinear"]
-    # None: both sides are squashed to the resolution. Else the shorter side becomes
-    # floor(resolution / crop_fraction) and the middle is cut out.
+    # None: both sides are squashed to the resolution. Otherwise the shorter side becomes
+    # floor(resolution / crop_fraction) and the centre is cropped.
     crop_fraction: float | None
     mean: RGB
     std: RGB
     resolution: int = 224
 
     def describe(self) -> str:
-        """One line for under a table."""
+        """One line for the notes of a table."""
         size = f"{self.resolution}x{self.resolution}"
         if self.crop_fraction is None:
             shape = f"squashed to {size}"
@@ -47,7 +47,7 @@ class Protocol:
         return f"{self.name} ({self.source}): {shape}, {self.resize}; {norm}"
 
     def __call__(self, image: "Image") -> "Tensor":
-        """Return the RGB image as float32 [3, resolution, resolution]."""
+        """Return the RGB image as (3, resolution, resolution) float32."""
         import torch
 
         if self.resize == "tensorflow1-bilinear":
@@ -84,7 +84,7 @@ PROTOCOLS = {
         # VPT calls TensorFlow 1's resize, through its compatibility module.
         Protocol("vpt", "VPT", "tensorflow1-bilinear", None, mean=IMAGENET_MEAN, std=IMAGENET_STD),
         Protocol("fact", "FacT", "pillow-bicubic", None, mean=IMAGENET_MEAN, std=IMAGENET_STD),
-        # What timm's ViT-B/16 of ImageNet-21k was trained with and is published with.
+        # That of timm's ViT-B/16 of ImageNet-21k, in training and evaluation.
         Protocol("half", "timm", "pillow-bicubic", 0.9, mean=(0.5,) * 3, std=(0.5,) * 3),
         Protocol("raw", "Bi-Adapter", "pillow-bicubic", None, mean=(0.0,) * 3, std=(1.0,) * 3),
     )
@@ -108,9 +108,9 @@ def _to_tensor(image: "Image") -> "Tensor":
 
 
 def _tensorflow1_bilinear(image: "Tensor", side: int) -> "Tensor":
-    """Resize [3, H, W] to [3, side, side]: output pixel i lies at i * (input size / side).
+    """Resize (3, H, W) to (3, side, side): output pixel i is at i * (input size / side).
 
-    So the first pixels coincide and the last output pixels repeat the edge.
+    The first pixels coincide, and the last output pixels repeat the edge.
     """
     for axis in (2, 1):
         size = image.shape[axis]

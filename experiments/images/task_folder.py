@@ -32,7 +32,7 @@ LISTS: dict[Split, str] = {
     "train_val": "train800val200.txt",
     "test": "test.txt",
 }
-# What two lists of which may not name the same image, since one is trained on and one is not.
+# Groups of lists that must not share an image: one is trained on, another is not.
 _APART: tuple[tuple[Split, ...], ...] = (("train", "val", "test"), ("train_val", "test"))
 
 
@@ -40,7 +40,7 @@ _APART: tuple[tuple[Split, ...], ...] = (("train", "val", "test"), ("train_val",
 class Example:
     """One line of a list: an image and its label."""
 
-    name: str  # the path in the task's folder, with slashes: what predictions are filed under
+    name: str  # the path in the task's folder, with slashes; the id of predictions
     label: int
     path: Path
     where: str  # the list and the line, for messages
@@ -50,8 +50,8 @@ class Example:
 class TaskData:
     """The examples of a task, in the order of its lists.
 
-    Settings are chosen by training on `train` and looking at `val`; what is reported was trained
-    on `train_val`, which is both together, and evaluated once on `test`.
+    Settings are chosen by training on `train` and evaluating on `val`. Reported runs are trained on
+    `train_val`, both together, and evaluated once on `test`.
     """
 
     task: Task
@@ -73,22 +73,22 @@ class TaskData:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a task's files hold, from one pass over all of them."""
+    """The fingerprint of a task's files, and a count."""
 
-    fingerprint: str  # 64 hex digits; another image, label, path or order gives others
-    shared: int  # test images whose file is, to the byte, a training image's too
+    fingerprint: str  # a SHA-256 of all images, labels, paths and their order
+    shared: int  # test images that are, byte for byte, training images too
 
 
 def load_task(task: Task, folder: Path | None = None) -> TaskData:
     """Read and check the lists of `task` in `folder` (default: `$ZIA_DATA/vtab/<task>`).
 
-    Every listed image is opened as far as its header.
+    The header of every listed image is read.
 
     Raises:
-        ZiaError: one sentence that names the file and the line: a list or an image is missing, a
-            line is not a path and a label, a label is not one of the task's, a path leaves the
-            folder, an image is none, a list has another length than the task's, an image is listed
-            twice or is both trained and tested on, or `train800val200.txt` is not the other two.
+        ZiaError: names the file and the line: a list or an image is missing, a line is not a path
+            and a label, a label is not one of the task's, a path leaves the folder, a file is not
+            an image, a list has the wrong length, an image is listed twice or is both trained and
+            tested on, or `train800val200.txt` is not the other two.
     """
     root = folder or task_folder(task)
     lists = {split: _read_list(root, split, task) for split in LISTS}
@@ -111,7 +111,7 @@ def load_task(task: Task, folder: Path | None = None) -> TaskData:
 
 
 def task_folder(task: Task) -> Path:
-    """`$ZIA_DATA/vtab/<task>`; ZiaError, which says what belongs there, if it does not exist."""
+    """`$ZIA_DATA/vtab/<task>`; ZiaError if it does not exist."""
     data = os.environ.get(DATA_VARIABLE)
     folder = Path(data or "", FOLDER, task.name)
     if data and folder.is_dir():
@@ -132,9 +132,9 @@ def read_image(example: Example) -> "Image":
 
 
 def contents(data: TaskData) -> Contents:
-    """Hash every listed file: the fingerprint, and how many test images are training images.
+    """Hash every listed file.
 
-    Some public sets do repeat images across their parts, so that is counted and not refused.
+    Some public sets repeat images across their parts, so that is counted and not refused.
     """
     digests: dict[str, str] = {}
     for split in LISTS:
@@ -193,7 +193,7 @@ def _named(example: Example) -> str:
 
 @contextmanager
 def _present(example: Example) -> Iterator[None]:
-    """An image file that is missing, or cannot be had from its disk, as one sentence."""
+    """Turn the failure to read an image file into a ZiaError."""
     try:
         yield
     except FileNotFoundError as error:

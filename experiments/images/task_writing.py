@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An image file that is not written yet; `name` is its path below `images/`."""
+    """An image file to be written; `name` is its path in `images/`."""
 
     name: str
     label: int
@@ -38,11 +38,11 @@ class Lists:
 
 
 def png(image: "NDArray[np.uint8]") -> bytes:
-    """The file of an image [H, W] or [H, W, 3]."""
+    """The PNG file of an image (H, W) or (H, W, 3)."""
     from PIL import Image
 
     buffer = io.BytesIO()
-    # Not compressed: the bytes, and so the fingerprint, are the same whatever zlib Pillow has.
+    # Not compressed, so that the bytes and the fingerprint do not depend on Pillow's zlib.
     Image.fromarray(image).save(buffer, "PNG", compress_level=0)
     return buffer.getvalue()
 
@@ -50,11 +50,10 @@ def png(image: "NDArray[np.uint8]") -> bytes:
 def write_task(task: Task, lists: Lists, dest: Path) -> TaskData:
     """Write the folder `dest/<task>`; it appears complete and checked, or not at all.
 
-    A folder that is there already stays as it is: it is returned if it holds just these images and
-    lists, and refused otherwise.
+    An existing folder is not changed: it is returned if it has these images and lists.
 
     Raises:
-        ZiaError: as `load_task`; the folder holds something else; or it cannot be written.
+        ZiaError: as in `load_task`; the folder has other content; or it cannot be written.
     """
     target = dest / task.name
     # In `dest`, so that it can be moved; the name says whose it is after a crash.

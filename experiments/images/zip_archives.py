@@ -1,4 +1,4 @@
-"""Images in a zip file, with clear failures."""
+"""Read images from a zip file."""
 
 import zipfile
 import zlib
@@ -16,7 +16,7 @@ def open_archive(path: Path) -> zipfile.ZipFile:
 
 
 def member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """The file `name` of an archive; ZiaError if there is none or it is damaged."""
+    """The file `name` in an archive; ZiaError if it is missing or damaged."""
     try:
         return archive.read(name)
     except KeyError as error:

@@ -77,13 +77,13 @@ def write_json_atomic(path: Path, value: object, *, staging: Path | None = None)
 def check_output(folder: Path) -> None:
     """Raise ZiaError unless `folder` is writable or could be created; changes nothing.
 
-    Called before long work whose result goes there.
+    Call it before long work whose result goes there.
     """
     whole = folder.absolute()
     there = next(path for path in (whole, *whole.parents) if os.path.lexists(path))
     try:
         with TemporaryFile(dir=there) as probe:
-            probe.write(b"0")  # a full disk has room for a file, if it is empty
+            probe.write(b"0")  # a full disk still has room for an empty file
     except OSError as error:
         advice = "make room there" if error.errno in NO_ROOM else "choose another folder"
         raise ZiaError(

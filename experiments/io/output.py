@@ -1,8 +1,8 @@
-"""What is printed: text from outside as text, and nothing that fails where it cannot be printed.
+"""Print untrusted text safely, on any terminal.
 
-A reason, path, name or log may hold anything. Shown are its letters: no escape code of it reaches a
-terminal. And printing is not the work: a reader that has gone (`| head`), a full disk below a log
-or a closed stream lose what is told there, and nothing else.
+Reasons, paths, names and logs may contain anything, but no escape code of theirs reaches a
+terminal. Printing never interrupts work: a closed pipe (`| head`), a full disk or a closed stream
+loses what is printed there and nothing else.
 """
 
 import errno
@@ -15,56 +15,56 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-# Control characters but tabs and line feeds; separators at which some programs end a line; marks
-# that turn the direction of what follows; halves of surrogate pairs, which no encoding takes.
-UNSEEN = re.compile(
+# Control characters except tab and line feed, Unicode line separators, direction marks, and lone
+# surrogates, which no encoding can represent.
+UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 
 def plain(text: object) -> str:
-    r"""Return a text in which everything that is not to be seen is written out, as `\x1b`."""
-    return UNSEEN.sub(lambda found: ascii(found[0])[1:-1], str(text))
+    r"""Return the text with unprintable characters escaped, such as `\x1b`."""
+    return UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], str(text))
 
 
 def one_line(text: object) -> str:
-    r"""Return a `plain` text in which line breaks are written out too: it forges no other line."""
+    r"""Return a `plain` text with line breaks escaped too, so that it cannot fake other lines."""
     return plain(text).replace("\n", "\\n")
 
 
 def tell(*lines: object) -> None:
-    """Print lines on stdout, each as `plain` text."""
+    """Print lines to stdout as `plain` text."""
     print(*map(plain, lines), sep="\n", flush=True)  # noqa: T201
 
 
 def say(sentence: object) -> None:
-    """Tell on stderr how the work goes."""
+    """Print a sentence to stderr."""
     print(plain(sentence), file=sys.stderr, flush=True)  # noqa: T201
 
 
 @dataclass(eq=False)  # hashed by identity: libraries keep streams in sets
 class Stream:
-    """A text stream that drops what it cannot write, and keeps the first reason in `error`."""
+    """A text stream that drops what it cannot write and keeps the first error."""
 
     stream: TextIO
     error: OSError | None = None
 
     def write(self, text: str) -> int:
-        """Write, or drop, a text."""
+        """Write a text, or drop it."""
         with self._dropping():
             self.stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Write, or drop, what waits to be written."""
+        """Write buffered text, or drop it."""
         with self._dropping():
             self.stream.flush()
 
     def settle(self) -> None:
-        """Leave nothing behind that Python would fail to write at its end."""
+        """Flush, so that Python has nothing left to write, and fail at, on exit."""
         self.flush()
         if self.error is not None:
-            self._lead_nowhere()
+            self._redirect_to_null()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -75,13 +75,13 @@ class Stream:
             yield
         except OSError as error:
             self.error = self.error or error
-            if error.errno == errno.EPIPE:  # for good; a full disk may be freed again
-                self._lead_nowhere()
-        except RuntimeError:  # a signal's handler has something to say in the middle of a sentence
+            if error.errno == errno.EPIPE:  # permanent, unlike a full disk
+                self._redirect_to_null()
+        except RuntimeError:  # a signal handler prints while this stream is printing
             pass
 
-    def _lead_nowhere(self) -> None:
-        with suppress(OSError, ValueError):  # a stream that is no file
+    def _redirect_to_null(self) -> None:
+        with suppress(OSError, ValueError):  # a stream that is not a file
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.stream.fileno())
             os.close(nowhere)
@@ -91,16 +91,16 @@ class Stream:
 
 @contextmanager
 def guarded() -> Iterator[Stream]:
-    """Within the block nothing printed fails; gives stdout, which knows what was lost on it.
+    """Within the block, printing never fails; yields stdout, which records what it lost.
 
-    Letters that the terminal's encoding lacks are written out. Standard streams that are closed
-    lead nowhere: the next file to be opened would otherwise take their place, and get their text.
+    Characters that the terminal's encoding lacks are escaped. Closed standard streams are
+    redirected to null; otherwise the next file opened would take their place, and their text.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, this one
     before = sys.stdout, sys.stderr
     streams = []
     for given in before:

@@ -1,7 +1,6 @@
-"""Names that come from outside: from an archive, a list, a JSON file, a seal.
+"""Check names from archives, lists and JSON files before they are joined to a folder.
 
-Whoever joins such a name to a folder asks here first, for `folder / "/etc/passwd"` is no file of
-the folder, and `folder / "images/../../x"` neither.
+Neither `folder / "/etc/passwd"` nor `folder / "images/../../x"` is a file in the folder.
 """
 
 import re
@@ -13,10 +12,10 @@ DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def is_plain(name: object) -> bool:
-    """Whether `name` is a relative path of plain parts, on every system: no `..`, no `C:`, no `\\`.
+    """Whether `name` is a relative path on every system, without `..`, `C:` and `\\`.
 
-    Parts are separated by single slashes; a part of dots alone is none, and control characters,
-    which would break a list of names, are in none.
+    Parts are separated by single slashes, are not dots alone, and have no control characters, which
+    would break a list of names.
     """
     if not isinstance(name, str) or "\\" in name or DRIVE.match(name):
         return False
@@ -24,20 +23,19 @@ def is_plain(name: object) -> bool:
 
 
 def is_file_name(name: object) -> bool:
-    """Whether `name` is plain and has no folder."""
+    """Whether `name` is plain and a single part."""
     return is_plain(name) and "/" not in str(name)
 
 
 def inside(folder: Path, name: object, source: object) -> Path:
-    """Return the path of `name` in `folder`, which need not exist; the folder may be a link itself.
+    """Return the path of `name` in `folder`; it need not exist. The folder itself may be a link.
 
     Raises:
-        ZiaError: `name` is not plain (see `is_plain`), or it leads over a link; the sentence says
-            that `source` names it.
+        ZiaError: `name` is not plain (see `is_plain`) or passes through a link; names `source`.
     """
     if not is_plain(name):
         raise ZiaError(
-            f"{source} names {name!r:.80}, which is no file inside {folder}: names must be "
+            f"{source} names {name!r:.80}, which is not a file inside {folder}: names must be "
             "relative, without .., drive letters and backslashes"
         )
     path = folder

@@ -1,4 +1,4 @@
-"""What the command line draws: a progress bar and tables, plain and at 80 columns when piped."""
+"""Draw progress and tables: in colour in a terminal, plain and 80 columns wide in a pipe."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.io.output import one_line, plain, tell
 
-if TYPE_CHECKING:  # rich costs a tenth of a second, which `zia --help` does not need to pay
+if TYPE_CHECKING:  # importing rich takes 0.1 s, too much for `zia --help`
     from rich.console import Console, ConsoleOptions
 
 STYLES = {
@@ -21,8 +21,8 @@ STYLES = {
 }
 NUMBERS = frozenset({"step", "loss", "ETA", "time", "GB", "missing", "pending", "invalid", *STYLES})
 FOLDED = frozenset({"run", "host", "state", "detail"})
-# Left out one after another where a terminal is too narrow for all; runs and states never are.
-SPARED = (
+# Left out in this order if a terminal is too narrow; runs and states never are.
+OPTIONAL = (
     "host",
     "node",
     "memory",
@@ -34,16 +34,13 @@ SPARED = (
     "loss",
     "step",
 )
-LONGEST_WORD = 16  # a longer one is broken where its column may be folded
+LONGEST_WORD = 16  # longer words are broken in folded columns
 GAP = 3  # characters between two columns
 LINES_WITHOUT_TERMINAL = 20  # progress lines of one run in a log file
 
 
 def console() -> "Console":
-    """A console on stdout: colours in a terminal only, and 80 columns in a pipe.
-
-    What it is given as a text is shown as that text: neither markup nor escape codes.
-    """
+    """A console on stdout that shows text as it is, without markup or escape codes."""
     from rich.console import Console
     from rich.text import Text
 
@@ -55,7 +52,7 @@ def console() -> "Console":
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as `0:03:10`; a dash where it is not known."""
+    """Seconds as `0:03:10`; a dash if unknown."""
     if seconds is None:
         return "-"
     minutes, rest = divmod(round(seconds), 60)
@@ -63,7 +60,7 @@ def duration(seconds: float | None) -> str:
 
 
 def number(value: float | None, pattern: str) -> str:
-    """The number by a format pattern; a dash where it is not known."""
+    """The formatted number; a dash if unknown."""
     return "-" if value is None else format(value, pattern)
 
 
@@ -78,10 +75,10 @@ def result_line(result: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts, without vertical lines, drawn as wide as there is room.
+    """A table of texts that fits the width of the terminal.
 
-    Where the terminal is narrow, the columns in FOLDED take several lines, all others keep their
-    width, and where that does not suffice, those in SPARED are left out and named below.
+    In a narrow terminal, columns in FOLDED wrap and all others keep their width. If that does not
+    suffice, those in OPTIONAL are left out and named below the table.
     """
 
     columns: Sequence[str]
@@ -91,19 +88,21 @@ class Table:
         from rich.text import Text
 
         shown = list(self.columns)
-        spared = [name for name in SPARED if name in shown]
-        while sum(map(self._least, shown)) + GAP * (len(shown) - 1) > options.max_width and spared:
-            shown.remove(spared.pop(0))
+        optional = [name for name in OPTIONAL if name in shown]
+        while (
+            sum(map(self._least, shown)) + GAP * (len(shown) - 1) > options.max_width and optional
+        ):
+            shown.remove(optional.pop(0))
         yield self._drawn(shown)
         if left_out := [name for name in self.columns if name not in shown]:
-            yield Text(f"not shown, for want of room: {', '.join(left_out)}")
+            yield Text(f"not shown, too narrow: {', '.join(left_out)}")
 
     def _cells(self, name: str) -> list[str]:
         place = self.columns.index(name)
         return [one_line(row[place]) for row in self.rows]
 
     def _least(self, name: str) -> int:
-        """The characters that a column needs; one that may be folded, those of its longest word."""
+        """The least width of a column; if folded, that of its longest word."""
         cells = [name, *self._cells(name)]
         words = [word for cell in cells for word in cell.split()] if name in FOLDED else cells
         return max(min(len(word), LONGEST_WORD) for word in words) if words else 0
@@ -139,7 +138,7 @@ def measures(fields: dict[str, Any]) -> str:
 def progress() -> Iterator[Callable[..., None]]:
     """Yield `show(step=, total=, loss=, lr=, tokens_per_s=, eta_s=)`.
 
-    In a terminal that moves a bar; elsewhere it prints about twenty plain lines a run.
+    In a terminal it moves a bar; elsewhere it prints about twenty lines per run.
     """
     output = console()
     if not output.is_terminal:

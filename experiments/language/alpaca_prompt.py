@@ -1,6 +1,6 @@
-"""The two prompts of Alpaca, to the character (the authors' `alpaca_finetuning_v1/finetuning.py`).
+"""Alpaca's two prompts, to the character (the authors' `alpaca_finetuning_v1/finetuning.py`).
 
-Nothing follows `### Response:`, neither a space nor a new line: the response is appended directly.
+The response follows `### Response:` directly, without a space or a new line.
 """
 
 from typing import Protocol
@@ -17,8 +17,8 @@ PROMPT_INPUT = (
 )
 
 
-class Asked(Protocol):
-    """Anything with an instruction and, where not empty, an input that it is about."""
+class HasInstruction(Protocol):
+    """An instruction and the input it is about, which may be empty."""
 
     @property
     def instruction(self) -> str:
@@ -26,10 +26,10 @@ class Asked(Protocol):
 
     @property
     def input(self) -> str:
-        """What to do it with, or the empty text."""
+        """What to do it with; may be empty."""
 
 
-def prompt_text(asked: Asked) -> str:
-    """Return the prompt that the model continues with its response."""
+def prompt_text(asked: HasInstruction) -> str:
+    """The prompt that the response continues."""
     template = PROMPT_INPUT if asked.input else PROMPT_NO_INPUT
     return template.format(instruction=asked.instruction, input=asked.input)

@@ -1,4 +1,4 @@
-"""What the image-and-text runs of `mini` share: the pocket LLaMA with the pocket ViT [ours]."""
+"""Settings of `mini` for prompts with images: the pocket LLaMA and the pocket ViT [ours]."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ MINI: dict[str, Any] = {
     "bottleneck": 64,
     "query_width": 64,
     "query_heads": 4,
-    "num_layers": 5,  # of 6: the lowest stays as it is, like the lowest two of the paper's 32
+    "num_layers": 5,  # of 6: all but the lowest, as the paper adapts all but the lowest two of 32
     "projection_lr": 3e-3,
     "selection_seed": 100,  # never reported
     "batch_size": 8,
-    "micro_batch_size": 8,  # a second forward costs more here than padding does
+    "micro_batch_size": 8,  # here a second forward pass costs more than padding
     "answered_together": 100,
     "evaluations": 1,
     "token_budget": None,

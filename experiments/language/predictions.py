@@ -1,4 +1,4 @@
-"""The predictions of a finished run, by what they are of."""
+"""Select the predictions of a finished run."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

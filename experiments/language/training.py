@@ -92,7 +92,7 @@ def train_language_model(
     images: Sequence[Path] = (),
     validated_on: str = "validation examples",
 ) -> LanguageRun:
-    """Train the method of a run, or what is left of that, and save its adapter.
+    """Train the method of a run, or resume that, and save the adapter.
 
     Args:
         spec, folder: of the run.

@@ -5,13 +5,16 @@ of text pairs; for a language model, the caller adds <s> and </s>.
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerFast
 
 SPECIAL = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
 MAX_TOKENS = 4096  # not reached: merging ends when every word is one token
+BATCH = 2000  # texts per call of the tokenizer
 
 
 def train_tokenizer(texts: Iterable[str], max_length: int) -> "PreTrainedTokenizerFast":
@@ -43,3 +46,18 @@ def train_tokenizer(texts: Iterable[str], max_length: int) -> "PreTrainedTokeniz
         sep_token=SPECIAL["eos"],
         **{f"{name}_token": token for name, token in SPECIAL.items()},
     )
+
+
+def encoded(
+    tokenizer: "PreTrainedTokenizerFast", texts: Iterable[str]
+) -> tuple["Tensor", list[int]]:
+    """The tokens of all texts in sequence, [N] int16, and the number of each text's."""
+    import numpy as np
+    import torch
+
+    # The tokenizer itself would compute much more than the ids.
+    backend, rest = tokenizer.backend_tokenizer, iter(texts)
+    ids: list[Any] = []
+    while batch := list(islice(rest, BATCH)):
+        ids += [np.array(each.ids, dtype=np.int16) for each in backend.encode_batch_fast(batch)]
+    return torch.from_numpy(np.concatenate(ids)), list(map(len, ids))

@@ -1,7 +1,6 @@
 """Fill the marked blocks of READMEs from runs.
 
 <!-- zia readme: table squad small 1 -->     the first grid of squad.md for the profile small
-<!-- zia readme: claims small -->            the claims with their verdicts
 <!-- zia readme: verdicts -->                every claim beside its verdict in each profile
 ...
 <!-- end of zia readme -->
@@ -61,7 +60,6 @@ def filled(texts: Iterable[tuple[Path, str]], runs: Runs) -> list[str]:
     claims = findings_of(runs)
     makers: dict[str, Callable[..., str]] = {
         "table": lambda *what: _table(documents, *what),
-        "claims": lambda *what: _claims(claims, *what),
         "verdicts": lambda *what: _verdicts(claims, *what),
     }
     return [_filled(path, text, makers) for path, text in texts]
@@ -99,21 +97,6 @@ def _table(documents: dict[str, Document], name: str, profile: str, number: str)
         title = f"{part.title}\n\n" if len(found) > 1 else ""
         made.append(title + formats.markdown_table(grid.header, grid.lines))
     return "\n".join(made)
-
-
-def _claims(claims: Document, profile: str) -> str:
-    """The claims that have runs, and the number of those that have none."""
-    found = [part for part in claims.parts if part.title == profile]
-    lines = [line for part in found for grid in part.grids for line in grid.lines]
-    told = [
-        (verdict, sentence, where)
-        for sentence, _, verdict, where, _ in lines
-        if verdict != statistics.NO_RUNS
-    ]
-    if not lines:
-        return NOTHING
-    table = formats.markdown_table(("verdict", "claim", "runs"), told)
-    return f"{table}\n{len(lines) - len(told)} more of the paper's claims have no runs yet.\n"
 
 
 def _verdicts(claims: Document) -> str:

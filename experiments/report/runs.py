@@ -7,7 +7,7 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
-from experiments.harness import archive, schema, seal, stored
+from experiments.harness import archive, run_paths, schema, seal, stored
 from experiments.harness.archive import Archive, RunPath
 from experiments.harness.stored import RESULT, StoredRun
 from experiments.io.files import canonical_json
@@ -114,13 +114,13 @@ def read_runs(roots: Sequence[Path], *, keep_going: bool = False) -> Runs:
 
 def _paths(root: Path, runs: Runs) -> dict[str, RunPath]:
     """The runs under `root`, by name; an archive without a readable index is given up."""
-    found: list[RunPath] = list(stored.folders(root))
-    for path in stored.archives_of(root):
+    found: list[RunPath] = list(run_paths.folders(root))
+    for path in run_paths.archives_of(root):
         try:
             found += Archive(path).runs
         except ZiaError as error:
             runs.give_up(f"{archive.experiment_of(path)}/{path.name}", error)
-    return stored.by_name(found)
+    return run_paths.by_name(found)
 
 
 @cache  # once, though a command may read its runs for several documents

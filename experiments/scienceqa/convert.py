@@ -1,9 +1,11 @@
-"""Partial ScienceQA files into the official layout: `python -m experiments.scienceqa.convert`.
+"""Convert partial ScienceQA files to the official layout.
+
+    python -m experiments.scienceqa.convert SOURCE DEST
 
 It reads `problems_1-1773.json`, `pid_splits.json`, `test_image_questions.json` (each plain or .gz)
-and `images_test_224.zip`, and writes two folders of `$ZIA_DATA`: `scienceqa`, the problems that
-have every field, and `scienceqa-images`, all questions of the test split that have an image, with
-what is known of them. Images become PNG, losslessly.
+and `images_test_224.zip`, and writes two folders of `$ZIA_DATA`: `scienceqa`, the problems with
+every field, and `scienceqa-images`, all questions of the test split with an image and their known
+fields. Images become PNG, losslessly.
 """
 
 import argparse
@@ -30,15 +32,14 @@ from zia_core.errors import ZiaError
 
 PROBLEMS, SPLITS = "problems_1-1773.json", "pid_splits.json"
 QUESTIONS, ARCHIVE = "test_image_questions.json", "images_test_224.zip"
-COPIED = ("question", "choices", "answer")  # of a question that is in no problem
+COPIED = ("question", "choices", "answer")  # from a question that is not among the problems
 FOLDER, IMAGE = "scienceqa", "image.png"
 
 
 def convert(source: Path, dest: Path) -> dict[str, int]:
-    """Write both folders into `dest`, whole or not at all; the number of problems in each.
+    """Write both folders into `dest`, whole or not at all; return their numbers of problems.
 
-    ZiaError for a source file that is missing or damaged, a record of another form, and a folder
-    that is there already.
+    ZiaError if a source file is missing or damaged, a record is malformed, or a folder exists.
     """
     for target in (dest / FOLDER, dest / OWN_FOLDER):
         if target.exists():
@@ -89,7 +90,7 @@ def _write(
 
 
 def _problems(source: Path) -> dict[str, Any]:
-    """The problems by pid, each with a split; the rest is checked by whoever loads them."""
+    """The problems by pid, each with a split; other fields are checked when they are loaded."""
     found, path = _json(source, PROBLEMS)
     if not isinstance(found, dict):
         raise ZiaError(f"{path} must be an object {{pid: problem}}: fetch it again")
@@ -101,7 +102,7 @@ def _problems(source: Path) -> dict[str, Any]:
 
 
 def _questions(source: Path) -> dict[str, Any]:
-    """The questions with an image by pid."""
+    """The questions with an image, by pid."""
     rows, path = _json(source, QUESTIONS)
     if not isinstance(rows, list):
         raise ZiaError(f"{path} must be a list of questions: fetch it again")
@@ -124,7 +125,7 @@ def _json(source: Path, name: str) -> tuple[Any, Path]:
 
 @guarded()
 def main() -> int:
-    """Convert, and say what was written; 1 after a failure, which is one sentence."""
+    """Convert and print what was written; return 1 after a failure."""
     parser = argparse.ArgumentParser(prog="python -m experiments.scienceqa.convert")
     parser.add_argument("source", type=Path, help="folder with the partial files")
     parser.add_argument("dest", type=Path, help="the folder $ZIA_DATA")

@@ -1,7 +1,7 @@
 """ScienceQA in its official layout, in the folder `scienceqa` of `$ZIA_DATA`.
 
-`problems.json` and `pid_splits.json`, plain or .gz, and `images/<split>/<pid>/image.png`. Of the
-hub's copies none has this layout, so there is no other source.
+It has `problems.json` and `pid_splits.json`, plain or .gz, and `images/<split>/<pid>/image.png`. No
+copy at the hub has this layout, so there is no other source.
 """
 
 import hashlib
@@ -37,27 +37,27 @@ class Problem:
     question: str
     choices: tuple[str, ...]
     answer: int
-    hint: str | None  # the textual context, empty if there is none; None: not in this file
-    image: Path | None  # its file, which need not exist
+    hint: str | None  # the textual context, may be empty; None: the file lacks it
+    image: Path | None  # need not exist
     split: Split
     record: Mapping[str, Any]
 
     @property
     def digest(self) -> str:
-        """64 hex digits: the SHA-256 of question, options and answer."""
+        """The SHA-256 of question, options and answer, in hex."""
         text = canonical_json([self.question, list(self.choices), self.answer])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def scored(self) -> Question:
-        """What the official scorer asks of it; ZiaError if the file lacks one of its fields."""
+        """The fields that the official scorer needs; ZiaError if the file lacks one."""
         return question_of(dict(self.record), f"problem {self.id!r}")
 
 
 def load_problems(name: str = "scienceqa") -> dict[str, Problem]:
     """Return all problems of the folder `name` of `$ZIA_DATA` by pid, in the file's order.
 
-    ZiaError, one sentence that names the record: for a file that is missing or of another form, a
-    pid that is in no split, a question without options, an answer that is none of them.
+    ZiaError, which names the record: a file is missing or malformed, a pid is in no split, a
+    question has no options, or an answer is not one of them.
     """
     path, splits = (_file(f"{name}/{file}") for file in ("problems.json", "pid_splits.json"))
     records = parse_json(read_text(path), str(path))
@@ -81,7 +81,7 @@ def load_problems(name: str = "scienceqa") -> dict[str, Problem]:
 
 
 def fingerprint(problems: list[Problem]) -> str:
-    """64 hex digits that tell these problems, in this order, from any others."""
+    """A SHA-256 that identifies these problems in this order."""
     text = canonical_json([[p.id, p.digest, p.hint, p.image is not None] for p in problems])
     return hashlib.sha256(text.encode()).hexdigest()
 

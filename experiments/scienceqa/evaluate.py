@@ -1,8 +1,8 @@
-"""Answers to questions by two protocols, and their scores.
+"""Answer questions by two protocols, and score the answers.
 
-Greedy: the model writes, and the official rule reads the letter out of it; what cannot be read is a
-wrong answer and is counted. Likelihood: the most likely letter of the options behind "The answer
-is", which is always an answer; where the solution comes first, behind the one that was written.
+Greedy: the official rule reads the letter from the generated text; an answer that it cannot read is
+wrong and counted. Likelihood: the most likely letter of the options after "The answer is" and, if
+the solution comes first, after the generated one.
 """
 
 from collections import Counter
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 SCORES: Mapping[str, Any] = {
     **{column.key: float | None for column in CLASSES},  # percent; None for an empty class
     "correct": int,
-    "questions": int,  # that were scored
+    "questions": int,  # scored
     "unparsable": int,  # of these, counted as wrong
     "likelihood_accuracy": float,  # percent, by the other protocol
-    "image_questions": int,  # of those scored
+    "image_questions": int,  # of the scored ones
 }
 
-# What answers without a model score, in percent; runs from before these fields lack them.
+# Scores of answers without a model, in percent; older runs lack them.
 BASELINES: Mapping[str, Any] = {
-    "chance_accuracy": float,  # any option is as likely as the others
-    "chance_has_image": float | None,  # the same, of the questions that have an image
-    "majority_accuracy": float,  # always the letter that is right most often in training
+    "chance_accuracy": float,  # a random option
+    "chance_has_image": float | None,  # a random option, for questions with an image
+    "majority_accuracy": float,  # always the most frequent right letter of the training set
 }
 
 
@@ -43,12 +43,15 @@ def likeliest(
     token_budget: int,
     said: Mapping[str, list[int]] | None = None,
 ) -> Iterator[tuple[int, int]]:
-    """The place of an example, and the most likely of its options, in no order.
+    """Yield the index of each example and its most likely option, in any order.
 
     Args:
-        options: how many each example has.
-        letters: as `letter_tokens` gives them.
-        said: tokens between the prompt and those, by the example's id.
+        model: the language model.
+        examples: prompts.
+        options: the number of options of each example.
+        letters: from `letter_tokens`.
+        token_budget: padded tokens of a batch.
+        said: the tokens of generated solutions, by the example's id.
     """
     import torch
 
@@ -92,7 +95,7 @@ def scores(
 
 
 def baselines(train: Sequence[Problem], asked: Sequence[Problem]) -> dict[str, float | None]:
-    """`BASELINES` on the questions asked; of letters that are right equally often the first."""
+    """`BASELINES` on the questions asked; of equally frequent letters, the first."""
     counts = Counter(problem.answer for problem in train)
     usual = max(sorted(counts), key=counts.__getitem__)
     shares = [100 / len(problem.choices) for problem in asked]

@@ -1,4 +1,4 @@
-"""How the lists of `reduced-own-split.json` were drawn."""
+"""Draw the lists of `reduced-own-split.json`."""
 
 import hashlib
 from collections import defaultdict
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from experiments.data.subsets import DIGEST_DIGITS
-from experiments.scienceqa.pictures import same_pictures
+from experiments.scienceqa.same_pictures import same_pictures
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -17,15 +17,15 @@ VALIDATION_PERCENT = 20
 def own_split(
     questions: Mapping[str, tuple[str, str]], images: Mapping[str, "Image"], test: Iterable[str]
 ) -> dict[str, list[str]]:
-    """Split questions so that no picture and no question text is in two of the parts.
+    """Split questions so that no picture and no question text is in two parts.
 
-    Groups that share a picture, in whatever files, or a text stay together. Those with a question
-    of `test` are left out but for that question; of the others about 20 % are `val`, by a hash of
-    their first text.
+    Questions that share a picture, in any file, or a text form a group. Of a group with questions
+    of `test`, the others are left out. About 20 % of the other groups are `val`, by a hash of their
+    first text.
 
     Args:
         questions: (image, text) by pid.
-        images: these images in RGB.
+        images: the images in RGB.
         test: pids of the test part.
     """
     picture = same_pictures(images)
@@ -47,7 +47,7 @@ def _percent(text: str) -> int:
 
 
 def _groups(questions: Mapping[str, tuple[str, str]]) -> list[list[str]]:
-    """Connected components over common pictures and common texts."""
+    """Connected components of questions with a common picture or text."""
     holders: dict[tuple[int, str], list[str]] = defaultdict(list)
     for pid, keys in questions.items():
         for kind, key in enumerate(keys):
@@ -71,5 +71,5 @@ def _groups(questions: Mapping[str, tuple[str, str]]) -> list[list[str]]:
 
 
 def listing(parts: Mapping[str, Sequence[str]], digests: Mapping[str, str]) -> dict[str, Any]:
-    """A subset's file: ids and the first digits of each record's digest."""
+    """The content of a subset's file: ids and the first digits of each record's digest."""
     return {s: [(pid, digests[pid][:DIGEST_DIGITS]) for pid in pids] for s, pids in parts.items()}

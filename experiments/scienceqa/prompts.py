@@ -1,13 +1,12 @@
-"""A question as the model reads it: ScienceQA's formats QCM-A and QCM-EA, to the character.
+"""Write questions in ScienceQA's formats QCM-A and QCM-EA, to the character.
 
     Question: Which is a mammal?
     Context: N/A
     Options: (A) trout (B) otter
     Answer: The answer is B.
 
-Of QCM-EA the response is `Otters have fur. The answer is B.`: the solution comes first. Lecture and
+The response of QCM-EA has the solution first: `Otters have fur. The answer is B.` Lectures and
 captions are never used. Two spaces become one, as in the official code.
-Prompt (up to "Answer:") and response are tokenised apart, the response as a continuation.
 """
 
 from bisect import bisect_left
@@ -31,7 +30,7 @@ CONCLUSION = " The answer is"
 
 
 def prompt_text(problem: Problem, context: str) -> str:
-    """The prompt with this context; the model continues behind "Answer:"."""
+    """The prompt with this context; the response follows "Answer:"."""
     options = " ".join(
         f"({letter}) {choice}" for letter, choice in zip(LETTERS, problem.choices, strict=False)
     )
@@ -43,23 +42,23 @@ def prompt_text(problem: Problem, context: str) -> str:
 
 
 def typed_question(text: str, image: Path) -> str:
-    """The prompt of `question|option|option`; ZiaError without an option or with more than five."""
+    """The prompt of `question|option|option`; ZiaError without options or with too many."""
     question, *choices = (part.strip() for part in text.split("|"))
     if not question or not 1 <= len(choices) <= len(LETTERS) or not all(choices):
         raise ZiaError(
-            f"{text!r:.80} is no question with 1 to {len(LETTERS)} options: write it like "
+            f"{text!r:.80} is not a question with 1 to {len(LETTERS)} options: write it like "
             "'Which?|this|that'"
         )
     return prompt_text(Problem("asked", question, tuple(choices), 0, "", image, "test", {}), "")
 
 
 def response_text(answer: int, solution: str = "") -> str:
-    """What follows "Answer:"; with a solution it is QCM-EA's."""
+    """The text after "Answer:"; with a solution in the format QCM-EA."""
     return f"{_said(solution)}{CONCLUSION} {LETTERS[answer]}."
 
 
 def explanation(output: str) -> str:
-    """What an output says before it comes to the letter; all of it where it never does."""
+    """The part of an output before its conclusion; all of it without one."""
     return _said(output.partition(CONCLUSION.strip())[0])
 
 
@@ -78,10 +77,10 @@ def encode(
 ) -> tuple[list[Example], int]:
     """Return the problems as examples of at most `max_length` tokens, and how many were cut.
 
-    Of one that is too long the context loses its last words, never the question or the options.
+    Cutting removes the last words of the context, never the question or the options.
 
-    ZiaError for a problem that is too long without any context, and for one whose file has no hint
-    where the hints are asked for, or no solution where that comes first.
+    ZiaError for a problem that is too long even without context, or that lacks a hint or a solution
+    that the format needs.
     """
     given = [_context(problem, context) for problem in problems]
     texts = [prompt_text(p, hint) for p, hint in zip(problems, given, strict=True)]
@@ -105,7 +104,7 @@ def encode(
 def letter_tokens(tokenizer: "PreTrainedTokenizerBase") -> tuple[list[int], list[int]]:
     """The tokens between "Answer:" and the letter, and the token of each letter.
 
-    ZiaError for a tokenizer to which a letter is not one token.
+    ZiaError if a letter is not one token.
     """
     responses = response_ids(tokenizer, [response_text(i) for i in range(len(LETTERS))])
     differing = [i for i, column in enumerate(zip(*responses, strict=False)) if len({*column}) > 1]
@@ -133,14 +132,14 @@ def _solution(problem: Problem) -> str:
 def _shortened(
     problem: Problem, hint: str, room: int, tokenizer: "PreTrainedTokenizerBase"
 ) -> list[int]:
-    """The prompt with the most words of its context that fit into `room` tokens."""
+    """The prompt with as many words of its context as fit into `room` tokens."""
     words = hint.split(" ")
 
     def with_words(number: int) -> list[int]:
         return prompt_ids(tokenizer, [prompt_text(problem, " ".join(words[:number]))])[0]
 
-    # A word more is never a token less, so the longest that fits can be bisected for. No word at
-    # all is apart: it reads N/A.
+    # More words are never fewer tokens, so the longest prompt that fits is found by bisection. Zero
+    # words are an exception: the context is then N/A.
     kept = bisect_left(range(1, len(words) + 1), True, key=lambda n: len(with_words(n)) > room)
     prompt = with_words(kept)
     if len(prompt) > room:

@@ -1,4 +1,4 @@
-"""What the report has to know of `scienceqa`: its score, and the lines of its ablation tables."""
+"""What the report needs to know of `scienceqa`: its score, and the lines of its ablation tables."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,9 +1,9 @@
-"""Which problems a run sees: all of ScienceQA, or a named subset listed in this folder.
+"""The problems of a run: all of ScienceQA, or a named subset listed in this folder.
 
-`reduced-1773`: the problems 1 to 1773, in their official splits. `reduced-own-split`: questions
-that have an image, of the official test split; train, validation and test are our own, with no
-picture and no question text in two of them, so its numbers are never put beside the paper's.
-`mini`: all problems there are, of the generated world.
+`reduced-1773`: the problems 1 to 1773, in their official splits. `reduced-own-split`: questions of
+the official test split that have an image, in training, validation and test parts of our own, with
+no picture and no question text in two parts; its numbers are never compared with the paper's.
+`mini`: all problems of the generated world.
 """
 
 from dataclasses import dataclass
@@ -33,12 +33,12 @@ class Splits:
 def select(name: str) -> Splits:
     """Load the problems of the data named `name`.
 
-    ZiaError as of `load_problems`; for an unknown name; for `full` where problems are missing; for
-    a listed problem that is missing or has another text.
+    ZiaError as in `load_problems`; for an unknown name; for `full` if problems are missing; for a
+    listed problem that is missing or has another text.
     """
     names = [*subsets.subset_names(FOLDER), MINI]
     subsets.check_name(name, names)
-    # The own split needs the questions alone, so its folder may hold problems without a grade.
+    # The own split needs only the questions, so problems in its folder may lack a grade.
     own = name == OWN_SPLIT and official_file(f"{OWN_FOLDER}/problems.json") is not None
     problems = load_problems(OWN_FOLDER if own else "scienceqa")
     if name in (subsets.FULL, MINI):

@@ -1,9 +1,9 @@
-"""From the logits of all windows of a question to its answer.
+"""Decode the answer to a question from the logits of all its windows.
 
-A span's score is the sum of its start and end logits (Devlin et al., 2019, section 4.2), and that
-of "no answer" the sum at [CLS] (section 4.3), in the window that holds it the least likely: it is
-the windows without the answer that point to [CLS]. Unlike the usual scripts, which combine the 20
-best starts with the 20 best ends, all spans up to the length limit are compared.
+A span's score is the sum of its start and end logits (Devlin et al., 2019, section 4.2). The score
+of "no answer" is the sum at [CLS] (section 4.3), in the window where it is lowest, since windows
+without the answer point to [CLS]. Unlike the usual scripts, which combine the 20 best starts with
+the 20 best ends, this compares all spans up to the length limit.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ Span = tuple[int, int]  # characters [start, end) of the context
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a model says to one question: its best answers, best first, and its doubt."""
+    """The best answers to one question, best first, and the score of "no answer"."""
 
     id: str
     texts: tuple[str, ...]
@@ -41,7 +41,7 @@ class Decoded:
 
     @property
     def null_odds(self) -> float:
-        """The score of "no answer" above that of the best one; 0 where there is none."""
+        """The score of "no answer" minus that of the best answer; 0 without an answer."""
         return self.null_score - self.scores[0] if self.scores else 0.0
 
 
@@ -53,10 +53,17 @@ def decode(
     n_best: int = N_BEST,
     max_answer_tokens: int = MAX_ANSWER_TOKENS,
 ) -> Decoded:
-    """Return the best `n_best` different spans; `starts[i]`, `ends[i]`: [tokens of window i].
+    """Return the best `n_best` different spans.
 
-    Logits of padding behind the window's tokens are not looked at. A span lies in the context, has
-    a text, and at most `max_answer_tokens` tokens. ZiaError for logits that are not finite.
+    Spans are in the context, have a text, and have at most `max_answer_tokens` tokens.
+
+    Args:
+        question, windows: the question and all its windows.
+        starts, ends: the logits of each window (tokens,).
+        n_best, max_answer_tokens: limits.
+
+    Raises:
+        ZiaError: a logit is not finite.
     """
     best: dict[Span, float] = {}
     null_scores = []
@@ -78,13 +85,13 @@ def decode(
 def _spans(
     window: Window, start: Logits, end: Logits, n_best: int, max_tokens: int
 ) -> Iterator[tuple[Span, float]]:
-    """The best spans of one window, in any order; [i, j] is the one from token i to i + j."""
+    """The best spans of one window, in any order; [i, j] is from token i to i + j."""
     context = slice(window.context_at, window.context_at + len(window.starts))
-    scores = start[context].astype(np.float64)[:, None] + _behind(
+    scores = start[context].astype(np.float64)[:, None] + _following(
         end[context].astype(np.float64), max_tokens, -np.inf
     )
     # Tokens that are all space, or part of a character, can make a span without text.
-    has_text = _behind(window.ends, max_tokens, 0) > window.starts[:, None]
+    has_text = _following(window.ends, max_tokens, 0) > window.starts[:, None]
     flat = np.where(has_text, scores, -np.inf).reshape(-1)
     order = np.argpartition(-flat, n_best)[:n_best] if len(flat) > n_best else np.arange(len(flat))
     for position in order:
@@ -93,14 +100,14 @@ def _spans(
             yield (int(window.starts[i]), int(window.ends[i + j])), float(flat[position])
 
 
-def _behind(values: Logits | Ints, width: int, fill: float) -> NDArray[Any]:
-    """[len(values), width]: at [i, j] the value i + j, or `fill` where there is none."""
+def _following(values: Logits | Ints, width: int, fill: float) -> NDArray[Any]:
+    """(len(values), width): value i + j at [i, j], or `fill` past the end."""
     padded = np.concatenate([values, np.full(width, fill, dtype=values.dtype)])
     return np.lib.stride_tricks.sliding_window_view(padded, width)[: len(values)]
 
 
 def predictions(decoded: Iterable[Decoded], threshold: float | None = None) -> dict[str, str]:
-    """Return the answer by question id, empty where the null odds are above `threshold`.
+    """Return the answer by question id, empty if the null odds are above the threshold.
 
     Without a threshold (v1.1) every question is answered.
     """
@@ -113,14 +120,17 @@ def predictions(decoded: Iterable[Decoded], threshold: float | None = None) -> d
 def choose_threshold(decoded: Sequence[Decoded], answers: Mapping[str, Sequence[str]]) -> float:
     """Return the threshold of `predictions` with the best mean F1 on these questions.
 
-    For a split whose answers may be looked at; never the one that is reported. `answers` has the
-    right texts by question id. Of several best ones it is the lowest, and null odds of a question:
-    the last that is answered; one below all where none should be. ZiaError without questions.
+    Never call it on the split that is reported. The threshold is the null odds of the last question
+    that is answered, the lowest of several best ones; one less than all if none should be answered.
+
+    Args:
+        decoded: at least one question, or ZiaError is raised.
+        answers: the right texts by question id.
     """
     if not decoded:
         raise ZiaError("no threshold for v2.0 can be chosen without validation questions")
     ranked = sorted(decoded, key=lambda each: each.null_odds)
-    total = best = 0.0  # F1 summed, above that of answering nothing
+    total = best = 0.0  # summed F1, minus that of answering nothing
     threshold = ranked[0].null_odds - 1.0
     for number, each in enumerate(ranked):
         right = answers[each.id]

@@ -15,9 +15,9 @@ from experiments.training.optimisation import autocast
 if TYPE_CHECKING:
     from torch import nn
 
-TOGETHER = 256  # questions whose logits are held in memory
+TOGETHER = 256  # questions whose logits are in memory at once
 
-# Fields of result.json that the predictions determine, and the official names of v2.0.
+# Fields of result.json that follow from the predictions, and their official names in v2.0.
 SCORES = {
     "exact": "exact",
     "f1": "f1",
@@ -31,7 +31,7 @@ SCORES = {
 def answered(
     model: "nn.Module", questions: Sequence[Question], dataset: WindowDataset, settings: Settings
 ) -> Iterator[Decoded]:
-    """Yield what the model says to each question, in order; `dataset` has their windows."""
+    """Yield the decoded answer to each question, in order; `dataset` has their windows."""
     for start in range(0, len(questions), TOGETHER):
         rows = range(start, min(start + TOGETHER, len(questions)))
         windows = [i for row in rows for i in dataset.windows_of(row)]
@@ -52,7 +52,7 @@ def answered(
 def scores(
     version: Version, questions: Iterable[Question], answers: Mapping[str, str]
 ) -> dict[str, float | None]:
-    """Return `SCORES` in percent; None what v1.1 does not have, or these questions do not."""
+    """Return `SCORES` in percent; None for those that v1.1 or these questions do not have."""
     references = right_answers(questions)
     if version == "1.1":
         official = score_v1(references, answers)
@@ -63,14 +63,14 @@ def scores(
 
 
 def right_answers(questions: Iterable[Question]) -> dict[str, list[str]]:
-    """Return the right texts by question id; none where there is no answer."""
+    """Return the right texts by question id; an empty list if there is no answer."""
     return {question.id: [answer.text for answer in question.answers] for question in questions}
 
 
 def _logits(
     model: "nn.Module", dataset: WindowDataset, windows: Sequence[int], token_budget: int
 ) -> dict[int, Any]:
-    """Start and end logits of each window, a pair of arrays [its tokens]."""
+    """Start and end logits of each window, (tokens,) each."""
     import torch
 
     from zia_core.batching import token_micro_batches

@@ -1,4 +1,4 @@
-"""Questions as windows of tokens, cached as Arrow, and batches of them."""
+"""Batches of windows of questions, whose tokens are cached as Arrow."""
 
 import hashlib
 import tempfile
@@ -17,27 +17,27 @@ from experiments.squad_roberta.data import Question, fingerprint
 from experiments.squad_roberta.windows import Frame, Ints, Window, WindowSettings
 from zia_core.errors import ZiaError
 
-if TYPE_CHECKING:  # heavy, and not needed to say what a run is
+if TYPE_CHECKING:  # slow to import, and not needed to describe a run
     from datasets import Dataset
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-BATCH = 256  # questions tokenised together: what is held in memory at once
+BATCH = 256  # questions tokenised, and in memory, at once
 COLUMNS = ("row", "context_at", "first", "last")  # and the lists ids, starts, ends
 LISTS = ("ids", "starts", "ends")
 
 
 class WindowDataset:
-    """The windows of all questions, in order, and batches of them padded on the right.
+    """The windows of all questions, in order; makes batches padded on the right.
 
-    Examples are windows, numbered from 0. Their tokens stay on disk.
+    An example is a window. Tokens stay on disk.
     """
 
     def __init__(
         self, table: "Dataset", questions: Sequence[Question], frame: Frame, pad: int
     ) -> None:
         self._table = table.with_format("numpy")
-        self.multiple = 1  # of tokens, which a batch is padded to
+        self.multiple = 1  # a batch is padded to a multiple of so many tokens
         self._texts = TokenRows.in_column(table, "ids")
         columns = self._table.select_columns([*COLUMNS, "tokens"])[:]
         self._rows, self._tokens = columns["row"], columns["tokens"]
@@ -50,23 +50,23 @@ class WindowDataset:
         return len(self._tokens)
 
     def length(self, i: int) -> int:
-        """Return the number of tokens of window `i`."""
+        """The number of tokens of window `i`."""
         return int(self._tokens[i])
 
     def labels(self, i: int) -> int:
-        """Return the labels of window `i`: 2, start and end, or 0 for an answer without tokens."""
+        """The number of labels of window `i`: start and end, or 0 if its answer has no tokens."""
         return 0 if self._labels[0][i] == windows.IGNORED else 2
 
     def record_id(self, i: int) -> str:
-        """Return the id of window `i`'s question."""
+        """The id of window `i`'s question."""
         return self._ids[self._rows[i]]
 
     def windows_of(self, row: int) -> range:
-        """Return the windows of question `row`, from left to right."""
+        """The windows of question `row`, from left to right."""
         return range(int(self._bounds[row]), int(self._bounds[row + 1]))
 
     def window(self, i: int) -> Window:
-        """Return window `i`."""
+        """Window `i`."""
         row = self._table[i]
         label = int(self._labels[0][i]), int(self._labels[1][i])
         return Window(
@@ -74,14 +74,15 @@ class WindowDataset:
         )
 
     def batch(self, indices: Sequence[int]) -> dict[str, "Tensor"]:
-        """Return what a model for question answering takes, all int64.
+        """The inputs of a question-answering model, all int64.
 
-        input_ids, attention_mask and, where the tokenizer has two types, token_type_ids:
-        [len(indices), longest]. start_positions and end_positions: [len(indices)].
+        Returns:
+            input_ids, attention_mask and, if the tokenizer has two types, token_type_ids, (B, T)
+            each; start_positions and end_positions, (B,) each.
         """
         import torch
 
-        # RoBERTa finds its positions by the id of the padding.
+        # RoBERTa computes its positions from the padding id.
         input_ids, mask = self._texts.padded(indices, self._pad, self.multiple)
         batch = {"input_ids": input_ids, "attention_mask": mask}
         if self._frame.types != (0, 0):
@@ -100,10 +101,10 @@ def features(
     settings: WindowSettings,
     cache: Path | None = None,
 ) -> WindowDataset:
-    """Return the windows of the questions; `cache` is explained in `arrow_cache`.
+    """Return the windows of the questions, from the cache if they are there (see `arrow_cache`).
 
-    Where a question has several answers, the first is the label. ZiaError for a tokenizer that is
-    not fast, not of BERT's kind or without padding, and for settings that leave no room.
+    The first of several answers is the label. ZiaError for a tokenizer that is not fast, not like
+    BERT's or without padding, and for settings that leave no room.
     """
     frame = windows.frame_of(tokenizer)
     code = [Path(path).read_bytes() for path in (__file__, windows.__file__)]
@@ -131,8 +132,8 @@ def _table(
     number = Value("int32")
     kinds: dict[str, Any] = dict.fromkeys((*COLUMNS, "tokens"), number)
     schema = Features(kinds | dict.fromkeys(LISTS, List(number))).arrow_schema
-    # Written as it is made, so that memory does not grow with the data. The file loses its name at
-    # once: its content stays as long as the table is in use.
+    # Written in pieces, so that memory does not grow with the data. The file is deleted at once;
+    # its content stays as long as the table is in use.
     with tempfile.TemporaryDirectory(prefix="zia-windows-") as folder:
         path = Path(folder, "windows.arrow")
         try:
@@ -194,7 +195,7 @@ def _windows(
 
 
 def _characters(question: Question) -> tuple[int, int] | None:
-    """The characters [start, end) of the first answer, without the space around it."""
+    """The characters [start, end) of the first answer, stripped of spaces."""
     if not question.answers:
         return None
     text, start = question.answers[0]

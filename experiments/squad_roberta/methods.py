@@ -1,4 +1,4 @@
-"""An encoder with a question-answering head made ready for a method of the table."""
+"""Prepare an encoder with a question-answering head for a method."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 def prepare(model: "nn.Module", method: str, settings: Settings) -> "nn.Module":
     """Return the model with the method's trainable parameters; draws from torch's generator.
 
-    The head is trained by every method. ZiaError for an encoder that the method cannot be put on.
+    Every method trains the head. ZiaError if the method does not support the encoder.
     """
     from zia_core import baselines
 
@@ -29,9 +29,10 @@ def prepare(model: "nn.Module", method: str, settings: Settings) -> "nn.Module":
 
 
 def zero_init(model: "nn.Module", settings: Settings) -> "nn.Module":
-    """P-tuning v2 with a soft-max of its own and a tanh gate per head: free keys and values.
+    """P-tuning v2's free keys and values with their own softmax and a tanh gate per head.
 
-    "Keep P-tuning v2's prompt tokens in every layer, add zero gating" is all that the paper says.
+    All that the paper says is to keep P-tuning v2's prompt tokens in every layer and add zero
+    gating.
     """
     from zia_core import ZeroInitConfig, attach, baselines
     from zia_core.families import attention_layers

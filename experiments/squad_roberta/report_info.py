@@ -1,4 +1,4 @@
-"""What the report has to know of `squad_roberta`."""
+"""What the report needs to know of `squad_roberta`."""
 
 from experiments.harness.report_info import ReportInfo, Score
 

@@ -47,7 +47,7 @@ RESULT_FIELDS: Mapping[str, Any] = {
 
 
 def run(spec: RunSpec, folder: RunFolder) -> None:
-    """Do the run, or what is left of it."""
+    """Do the run, or resume it."""
     from zia_core.rng import derived_seed
 
     settings: Settings = spec.settings

@@ -1,8 +1,7 @@
 """Every setting of the experiment that can change a number. The defaults are for SQuAD v1.1.
 
-The paper states none (its section 4.4 says "built on P-tuning v2"). Sources: [PT2] P-tuning v2's
-SQuAD scripts with the defaults of the Hugging Face Trainer that they run on; what they do not say
-is [ours].
+The paper states none (section 4.4: "built on P-tuning v2"). Sources: [PT2] P-tuning v2's SQuAD
+scripts with the defaults of the Hugging Face Trainer that they use, or [ours].
 """
 
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from experiments.training.selection import Selection
 
 @dataclass(frozen=True)
 class Settings(Selection):
-    """Settings of one run; see `plan` for what methods, tasks and profiles change.
+    """Settings of one run; `plan` has what methods, tasks and profiles change.
 
     Rates are chosen by the loss on the held-out questions; the dev set is scored once.
     """
@@ -22,7 +21,7 @@ class Settings(Selection):
     prompt_length: int = 16  # K [PT2]; 8 for v2.0
     prefix_dropout: float = 0.2  # [PT2]
     hidden_dropout: float | None = None  # None: the encoder's own; prefixes: 0.2 [PT2]
-    lora_rank: int = 8  # LoRA's scripts for RoBERTa-large, as is alpha
+    lora_rank: int = 8  # LoRA's scripts for RoBERTa-large, like alpha
     lora_alpha: int = 16
     lora_dropout: float = 0.0  # on top of the encoder's own [ours]
 
@@ -33,7 +32,7 @@ class Settings(Selection):
     peak_lr: float | None = 5e-3  # [PT2]
     # The Trainer's schedule is linear [PT2]; the engine's is a cosine, to the same end [ours].
     min_lr: float = 0.0
-    weight_decay: float | None = 0.0  # [PT2]: the Trainer's default, as are the next three
+    weight_decay: float | None = 0.0  # [PT2]: the Trainer's default, like the next three
     beta1: float = 0.9
     beta2: float = 0.999
     clip_norm: float | None = 1.0

@@ -1,7 +1,7 @@
 """Which questions a run sees: all of SQuAD, or a named subset listed in this folder.
 
-A subset's file also names its task and the file of `$ZIA_DATA/squad` that suffices for its training
-questions; the official training set, which holds them too, does where there is no such file.
+A subset's file also names its task and the file in `$ZIA_DATA/squad` that has its training
+questions; without it, they are taken from the official training set.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ TASKS: dict[str, Version] = {"squad-v1.1": "1.1", "squad-v2.0": "2.0"}
 
 @dataclass(frozen=True)
 class Splits:
-    """The questions of a run; everything is chosen on `validation`, a part of the training set."""
+    """The questions of a run; choices are made on `validation`, a part of the training set."""
 
     train: list[Question]
     validation: list[Question]
@@ -29,7 +29,7 @@ class Splits:
 def select(task: str, data: str) -> Splits:
     """Load the questions of the data named `data`, in the order of the files (full) or as listed.
 
-    ZiaError as of `load_squad`, for an unknown name or a subset of another task, and for a listed
+    ZiaError as in `load_squad`, and for an unknown name, a subset of another task, or a listed
     question that is missing or has another text.
     """
     subsets.check_name(data, subsets.subset_names(FOLDER))
@@ -48,7 +48,7 @@ def select(task: str, data: str) -> Splits:
 
 
 def development(task: str, data: str) -> list[Question]:
-    """Load the dev questions alone; ZiaError as of `select`."""
+    """Load the dev questions alone; ZiaError as in `select`."""
     subsets.check_name(data, subsets.subset_names(FOLDER))
     questions = _questions(task, data, "dev")
     return questions if data == subsets.FULL else _listed(questions, data, "dev", "dev")

@@ -1,4 +1,4 @@
-"""Training windows and the validation loss, as the engine asks for them."""
+"""The loss of spans, and the engine's task."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ POSITIONS = ("start_positions", "end_positions")
 
 
 def span_logits(model: "nn.Module", batch: dict[str, "Tensor"]) -> tuple["Tensor", "Tensor"]:
-    """Start and end logits, float32 [B, T] each, minus infinity on padding.
+    """Start and end logits, (B, T) float32 each, minus infinity on padding.
 
-    So a window's loss does not depend on what it is padded to. (P-tuning v2's code pads to 384 and
-    has padding in the soft-max.)
+    A window's loss then does not depend on its padding. (P-tuning v2's code pads to 384 and has
+    padding in the softmax.)
     """
     inputs = {name: value for name, value in batch.items() if name not in POSITIONS}
     output = model(**inputs)
@@ -30,11 +30,9 @@ def span_logits(model: "nn.Module", batch: dict[str, "Tensor"]) -> tuple["Tensor
 
 
 def span_loss(model: "nn.Module", batch: dict[str, "Tensor"]) -> tuple["Tensor", "Tensor"]:
-    """Sum of the cross entropies of starts and ends, and their number: two a labelled window.
+    """The summed cross entropy of starts and ends, and their number, two per labelled window.
 
-    Both are scalars on the model's device.
-
-    Divided by the number it is Devlin et al.'s loss, the mean of start and end.
+    Both are scalars on the model's device; their ratio is Devlin et al.'s loss.
     """
     from torch.nn.functional import cross_entropy
 
@@ -50,7 +48,7 @@ def span_loss(model: "nn.Module", batch: dict[str, "Tensor"]) -> tuple["Tensor",
 
 
 def mean_loss(model: "nn.Module", dataset: WindowDataset, token_budget: int) -> float:
-    """Mean of start and end cross entropy over all labelled windows, in nats."""
+    """The mean cross entropy of starts and ends over all labelled windows, in nats."""
     import torch
 
     from zia_core.batching import token_micro_batches
@@ -69,7 +67,7 @@ def mean_loss(model: "nn.Module", dataset: WindowDataset, token_budget: int) -> 
 
 @dataclass(frozen=True)
 class SpanTask:
-    """The windows of the training questions; an example of the engine is a window."""
+    """Find answers in windows; an example is a window."""
 
     train: WindowDataset
     validation: WindowDataset
@@ -79,11 +77,11 @@ class SpanTask:
         return len(self.train)
 
     def length(self, index: int) -> int:
-        """Tokens of a window."""
+        """The number of tokens of a window."""
         return self.train.length(index)
 
     def labels(self, index: int) -> int:
-        """2, start and end; 0 for a window whose answer has no tokens."""
+        """See `WindowDataset.labels`."""
         return self.train.labels(index)
 
     def record_id(self, index: int) -> str:
@@ -91,13 +89,13 @@ class SpanTask:
         return self.train.record_id(index)
 
     def batch(self, indices: Sequence[int]) -> dict[str, "Tensor"]:
-        """What the model takes, and the labels."""
+        """See `WindowDataset.batch`."""
         return self.train.batch(indices)
 
     def loss(self, model: "nn.Module", batch: dict[str, "Tensor"]) -> tuple["Tensor", "Tensor"]:
-        """As `span_loss`."""
+        """See `span_loss`."""
         return span_loss(model, batch)
 
     def evaluate(self, model: "nn.Module") -> dict[str, float]:
-        """The loss on the windows of the held-out questions."""
+        """The mean loss of the held-out windows, in nats."""
         return {"val_loss": mean_loss(model, self.validation, self.eval_tokens)}

@@ -1,9 +1,9 @@
-"""A question and a long paragraph as windows of tokens, with the characters behind each token.
+"""Cut a question and its context into windows of tokens, and find the characters of each token.
 
-A window is what the tokenizer makes of the pair (question, part of the context); parts overlap by
-`stride` tokens, as in the scripts of transformers that P-tuning v2 uses. (In BERT's own script the
-same word is the distance from one window to the next.) Labels follow Devlin et al., 2019, sections
-4.2 and 4.3: the answer's first and last token, or [CLS] where the window does not hold it whole.
+A window is the tokenizer's pair (question, part of the context); parts overlap by `stride` tokens,
+as in the scripts of transformers that P-tuning v2 uses. (In BERT's own script, stride is the
+distance between windows.) Labels follow Devlin et al., 2019, sections 4.2 and 4.3: the answer's
+first and last token, or [CLS] if the window does not contain all of it.
 """
 
 from collections.abc import Sequence
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CLS = 0  # the position of [CLS], or RoBERTa's <s>, in every window
-IGNORED = -100  # the label of an answer that the tokenizer drops; torch's losses leave it out
+IGNORED = -100  # the label of an answer that the tokenizer drops; torch's losses ignore it
 
 Ints = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
 class WindowSettings:
-    """Lengths in tokens; the paper states none, 384 and 128 are those of P-tuning v2's code."""
+    """Lengths in tokens. The paper states none; 384 and 128 are from P-tuning v2's code."""
 
     max_length: int = 384  # of a window, special tokens included
-    stride: int = 128  # context tokens that a window shares with the one before
-    max_question: int = 64  # what is longer is cut, as in BERT's script
+    stride: int = 128  # context tokens shared with the previous window
+    max_question: int = 64  # longer questions are cut, as in BERT's script
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """A text's tokens: ids, and the characters [start, end) behind each, without leading space."""
+    """The tokens of a text and their characters [start, end), without leading space."""
 
     ids: Ints
     starts: Ints
@@ -63,14 +63,14 @@ class Frame:
 
 @dataclass(frozen=True)
 class Window:
-    """A window and where its context tokens lie: position `context_at` on, `len(starts)` of them.
+    """A window; its `len(starts)` context tokens begin at position `context_at`.
 
     `label` has the positions of the answer's first and last token.
     """
 
     ids: list[int]
     context_at: int
-    starts: Ints  # [context tokens] characters of the context
+    starts: Ints  # (context tokens,) characters of the context
     ends: Ints
     label: tuple[int, int]
 
@@ -91,7 +91,7 @@ def frame_of(tokenizer: "PreTrainedTokenizerBase") -> Frame:
 
 
 def tokens_of(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[Tokens]:
-    """Return the tokens of each text, without special ones; text that spells one stays text."""
+    """Return the tokens of each text, without special tokens; text that spells one stays text."""
     encoded = tokenizer(
         list(texts),
         add_special_tokens=False,
@@ -110,7 +110,7 @@ def tokens_of(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> lis
 def _tokens(text: str, ids: list[int], offsets: list[tuple[int, int]]) -> Tokens:
     spans = np.array(offsets, dtype=np.int32).reshape(len(ids), 2)
     for span in spans:
-        # Byte-level tokenizers begin a word with the space before it.
+        # Byte-level tokenizers include the space before a word.
         while span[0] < span[1] and text[span[0]].isspace():
             span[0] += 1
     return Tokens(np.array(ids, dtype=np.int32), spans[:, 0], spans[:, 1])
@@ -125,7 +125,7 @@ def windows_of(
 ) -> list[Window]:
     """Return the windows that cover the context; `answer` is its characters [start, end), or None.
 
-    A context without tokens has one window. ZiaError where the settings leave no way forward.
+    A context without tokens has one window. ZiaError if the settings leave too little room.
     """
     asked = question.ids[: settings.max_question]
     room = settings.max_length - frame.size - len(asked)
@@ -153,14 +153,14 @@ def windows_of(
 
 
 def window_starts(tokens: int, room: int, stride: int) -> list[int]:
-    """Return the first context token of each window; only the last window reaches the end."""
+    """The first context token of each window; only the last window reaches the end."""
     return list(range(0, max(tokens - stride, 1), room - stride))
 
 
 def answer_tokens(context: Tokens, start: int, end: int) -> tuple[int, int]:
-    """Return the first and last token that share a character with [start, end).
+    """The first and last token that share a character with [start, end).
 
-    The first one is behind the last where no token does.
+    The first is after the last if there are none.
     """
     first = int(np.searchsorted(context.ends, start, side="right"))
     last = int(np.searchsorted(context.starts, end, side="left")) - 1

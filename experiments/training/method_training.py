@@ -47,7 +47,7 @@ def train_method(
     checkpoints: int = 10,
     keep_adapter: bool = True,
 ) -> TrainedModel:
-    """Train what `prepare` adds to the backbone, or what is left of that, and save its adapter.
+    """Train what `prepare` adds to the backbone, or resume that, and save the adapter.
 
     Args:
         spec: the run; `prepare` draws from torch's generator, seeded by the run's seed.

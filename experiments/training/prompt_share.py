@@ -1,8 +1,8 @@
-"""The share of the prompt term by layer and head, measured once at the end of a run.
+"""Measure the share of the prompt term by layer and head at the end of a run.
 
-`prompt_share.json` in a run's folder: {"of": what was seen, "share": {layer: [of each head]}}, the
-share being |a(g) A_p V_p| / |A_w V_w| (see `zia_core.observe`). Runs of methods without gates, and
-those that are older than this file, do not have it.
+A run's `prompt_share.json` is {"of": the examples, "share": {layer: [share of each head]}}; the
+share is |a(g) A_p V_p| / |A_w V_w|, see `zia_core.observe`. Methods without gates have no such
+file, nor do older runs.
 """
 
 import json
@@ -26,13 +26,13 @@ def write_prompt_share(
     batches: "Iterable[dict[str, Tensor]]",
     forward: "Callable[[nn.Module, dict[str, Tensor]], Any]",
 ) -> None:
-    """Pass batches through the model, in eval mode, and write down the shares that were seen.
+    """Pass batches through the model, in eval mode, and write the shares.
 
     Args:
         folder: of the run.
-        model: as it was trained; without gates nothing is passed and nothing written.
-        of: what the batches are, for readers.
-        batches: `EXAMPLES` of one example each, since positions of padding would count.
+        model: after its training; without gates nothing is written.
+        of: a name for the examples, for readers.
+        batches: `EXAMPLES` of one example each, since padding would count.
         forward: passes one batch, which is on the model's device.
     """
     from zia_core.observe import observed
@@ -53,5 +53,5 @@ def write_prompt_share(
 
 
 def first_alone(dataset: Any) -> "Iterable[dict[str, Tensor]]":
-    """The first examples of a data set that makes batches of them, one at a time."""
+    """Batches of one example each: the first of a data set."""
     return (dataset.batch([index]) for index in range(min(EXAMPLES, len(dataset))))

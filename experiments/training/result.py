@@ -1,4 +1,4 @@
-"""The fields of result.json that say what was trained and how that went."""
+"""The fields of result.json about the training."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ FIELDS: Mapping[str, Any] = {
     "adapter_bytes": int,
     "adapter_sha256": str | None,
     "steps": int,
-    "train_seconds": float,  # optimiser steps alone
+    "train_seconds": float,  # of the optimiser steps
     "peak_memory_bytes": int | None,  # of training
     "train_loss_first": float | None,  # mean over the first tenth of the steps
     "train_loss_last": float | None,  # mean over the last tenth

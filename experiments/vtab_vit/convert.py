@@ -16,7 +16,7 @@ from zia_core.errors import ZiaError
 
 @guarded()
 def main() -> int:
-    """Convert, and say what was written; 1 after a failure, which is one sentence."""
+    """Convert a set and print what was written; return 1 after a failure."""
     parser = argparse.ArgumentParser(prog="python -m experiments.vtab_vit.convert")
     parser.add_argument("kind", metavar="SOURCE_KIND", choices=SOURCES, help=", ".join(SOURCES))
     parser.add_argument(

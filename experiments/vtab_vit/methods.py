@@ -1,4 +1,4 @@
-"""The methods of the table: what they train, and the learning rates they are selected from."""
+"""The methods: what they train, and the learning rates to choose from."""
 
 from typing import TYPE_CHECKING
 
@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     from timm.models import VisionTransformer
     from torch import nn
 
-# Three rates a method, the middle one first, so that it wins a tie.
+# Three rates for each method, the middle one first, so that it wins a tie.
 RATES: dict[str, tuple[float, float, float]] = {
     # VPT searches 1e-4 to 5e-3 for a batch of 256, with AdamW: 2.5e-5 to 1.25e-3 for one of 64.
     "full": (3e-4, 1e-4, 1e-3),
-    # A single layer on normalised features; VPT's SGD rates say nothing about AdamW's. A look at
-    # val200 of `digits` had 0.1 above 0.03 above 0.01 [ours].
+    # A single layer on normalised features; VPT's rates are for SGD. On val200 of `digits`, 0.1 was
+    # better than 0.03, and that than 0.01 [ours].
     "linear": (3e-2, 1e-2, 1e-1),
     # BitFit recommends larger rates than for full fine-tuning; ten times those here.
     "bias": (3e-3, 1e-3, 1e-2),
@@ -23,15 +23,15 @@ RATES: dict[str, tuple[float, float, float]] = {
     "vpt-shallow": (3e-3, 1e-3, 1e-2),  # NOAH's script has 1e-3 and 5e-3
     "vpt-deep": (3e-3, 1e-3, 1e-2),
     "lora": (3e-3, 1e-3, 1e-2),  # NOAH's script has 5e-3
-    # The paper's 9e-3, not scaled down to the batch: AdamW moves a gate, which starts at zero, by
-    # no more than the rate in a step.
+    # The paper's 9e-3, not scaled to the batch: in one step AdamW moves a gate, which starts at
+    # zero, by the rate at most.
     "zero-init": (9e-3, 3e-3, 3e-2),
     "random-init": (9e-3, 3e-3, 3e-2),
     "pixel-probe": (1e-3, 3e-4, 3e-3),  # 3,072 inputs that are not normalised [ours]
 }
 METHODS = tuple(RATES)
 WEIGHT_DECAY, STRONG_DECAY = 0.01, 0.1  # VPT's largest, and ten times that for the middle rate
-# What has no trunk: everything is trained, biases too, or something looks at the image itself.
+# Methods that train the lowest layers or read the image itself.
 WITHOUT_TRUNK = ("full", "bias", "sidetune", "pixel-probe")
 
 
@@ -46,8 +46,8 @@ def prepare(
 ) -> "nn.Module":
     """Give the backbone a new head and the method's trainable parameters.
 
-    The head is timm's, as it initialises it: uniform within 1 / sqrt(C). It is drawn on its own, so
-    that every method starts from the same head; what is new besides is drawn after it.
+    The head is timm's, uniform within 1 / sqrt(C). It has its own draw, so that every method starts
+    from the same head; other parameters are drawn after it.
     """
     import torch
 
@@ -61,7 +61,7 @@ def prepare(
     model.reset_classifier(classes)
     torch.manual_seed(derived_seed(seed, "parameters"))
     if method in ("zero-init", "random-init"):
-        # The paper's rand-init is not defined; here one soft-max over prompts and patches, no gate.
+        # The paper does not define rand-init; here it is one softmax over prompts and patches.
         config = ZeroInitConfig(
             prompt_length=settings.prompt_length,
             num_layers=settings.num_layers,

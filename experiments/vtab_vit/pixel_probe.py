@@ -4,9 +4,9 @@ from torch import Tensor, nn
 
 
 class PixelProbe(nn.Module):
-    """A linear classifier on the preprocessed pixels: what a backbone's features must beat.
+    """A linear classifier of preprocessed pixels, which a backbone's features must beat.
 
-    Its `head` is found as timm's are, so it counts as the task head.
+    Its `head` is found like timm's, so it counts as the task head.
     """
 
     def __init__(self, resolution: int, classes: int) -> None:
@@ -18,5 +18,5 @@ class PixelProbe(nn.Module):
         return self.head
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        """[B, 3, R, R] -> [B, classes]."""
+        """(B, 3, R, R) -> (B, classes)."""
         return self.head(images_BCHW.flatten(1))

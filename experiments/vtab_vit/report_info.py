@@ -1,4 +1,4 @@
-"""What the report has to know of `vtab_vit`: its task groups, and which of our own tasks count."""
+"""What the report needs to know of `vtab_vit`: task groups, and which of our tasks count."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

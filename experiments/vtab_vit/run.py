@@ -19,7 +19,7 @@ from experiments.training.prompt_share import EXAMPLES, write_prompt_share
 from experiments.training.result import FIELDS, training_result
 from experiments.vtab_vit import methods, selection, subsets, tasks
 from experiments.vtab_vit.inputs import Inputs
-from experiments.vtab_vit.loaded import loaded
+from experiments.vtab_vit.loaded_task import loaded
 from experiments.vtab_vit.settings import Settings
 from zia_core.errors import ZiaError
 
@@ -36,7 +36,7 @@ RESULT_FIELDS: dict[str, Any] = {
 
 
 def run(spec: RunSpec, folder: RunFolder) -> None:
-    """Do the run, or what is left of it."""
+    """Do the run, or resume it."""
     settings: Settings = spec.settings
     set_threads(settings)
     protocol = protocols.get(settings.protocol, settings.resolution)

@@ -1,8 +1,8 @@
 """Every setting of the experiment that can change a number. The defaults are those of ViT-B/16.
 
-The paper states no hyper-parameter for VTAB-1k. Sources: [VPT], the paper that the baseline rows of
-its table come from, and that paper's released code; [NOAH], whose released scripts train VPT,
-adapters and LoRA on VTAB-1k with AdamW; [paper], what the paper uses elsewhere; else [ours].
+The paper states no hyper-parameters for VTAB-1k. Sources: [VPT], the paper of the baseline rows,
+and its released code; [NOAH], whose released scripts train VPT, adapters and LoRA on VTAB-1k with
+AdamW; [paper], what the paper uses elsewhere; or [ours].
 """
 
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from experiments.training.optimisation import Optimisation
 
 @dataclass(frozen=True)
 class Settings(Optimisation):
-    """Settings of one run; see `plan` for what the profiles change, `methods` for the rates."""
+    """Settings of one run; `plan` has what the profiles change, `methods` the rates."""
 
     # "select": train on train800 with one candidate, score on val200. "final": train on all 1,000
-    # with the candidate that was best there, score once on the test set [VPT].
+    # with the best candidate, score once on the test set [VPT].
     phase: Literal["select", "final"] = "final"
     candidates: tuple[tuple[float, float], ...] = ()  # of a final run: pairs of rate and decay
-    selection_seed: int = 0  # of the select runs; no final seed [ours]
-    selection_epochs: float | None = None  # of the select runs; None: as many as of the final ones
-    # The task on whose train800 and val200 candidates are tried; None: each on the run's own [VPT].
+    selection_seed: int = 0  # of the select runs; not the seed of a final run [ours]
+    selection_epochs: float | None = None  # of the select runs; None: those of the final runs
+    # The task that candidates are tried on; None: the run's own [VPT].
     selection_task: str | None = None
 
     # The images: squashed to 224, ImageNet's mean and standard deviation [VPT].
@@ -51,6 +51,6 @@ class Settings(Optimisation):
     evaluations: int = 0  # nothing is scored before the last step [ours]
     precision: Literal["fp32", "bf16", "bf16-autocast"] = "bf16-autocast"  # [ours]
 
-    # Compute what lies below the lowest adapted block once. In float32 on a CPU the same to the
-    # bit; elsewhere what is rounded may be rounded in another order.
+    # Compute the blocks below the lowest adapted one once. In float32 on a CPU this changes no bit;
+    # elsewhere sums may be rounded in another order.
     reuse_trunk: bool = True

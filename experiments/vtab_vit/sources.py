@@ -1,8 +1,8 @@
-"""Image sets in other layouts, as lists of encoded images: what `convert` can start from.
+"""Read image sets in other layouts, for `convert`.
 
-Images stay as they are encoded; arrays become PNG. Where a set has no 800/200 lists, they are the
-first images of its training part in the order of a hash of their names, so that they depend neither
-on the order of the files nor on a random generator.
+Encoded images are not changed; arrays become PNG. A set without 800/200 lists gets the first images
+of its training part in the order of a hash of their names, which depends neither on the order of
+the files nor on a random generator.
 """
 
 import gzip

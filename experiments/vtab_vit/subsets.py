@@ -1,4 +1,4 @@
-"""Which test images a final run is scored on: all of them, or a named part."""
+"""The test images that a final run is scored on: all, or a named part."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ _REDUCED_SIZE = 2000
 def test_images(examples: Sequence[Example], name: str) -> tuple[Example, ...]:
     """Return the test images of the data named `name`, in the order of the list.
 
-    "reduced-2000" are the 2,000 whose names have the lowest SHA-256; all, where there are fewer.
+    "reduced-2000" are the 2,000 images whose names have the lowest SHA-256.
 
     Raises:
         ZiaError: there are no data of that name.

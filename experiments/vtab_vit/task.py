@@ -1,4 +1,4 @@
-"""The training images as the engine asks for them."""
+"""The engine's task: classify images."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def logits(model: "nn.Module", inputs: "Tensor", trunk: "Trunk | None") -> "Tensor":
-    """[B, classes] of images [B, 3, R, R], or of the features [B, T, C] that a trunk gave."""
+    """(B, classes) of images (B, 3, R, R), or of a trunk's features (B, T, C)."""
     found: Tensor = trunk.logits(model, inputs) if trunk else model(inputs)
     return found
 
@@ -32,11 +32,11 @@ class Training:
         return len(self._examples)
 
     def length(self, index: int) -> int:
-        """Tokens of an image, without learned ones."""
+        """The number of tokens of an image, without prompts."""
         return self._tokens
 
     def labels(self, index: int) -> int:
-        """One label an image."""
+        """An image has one label."""
         return 1
 
     def record_id(self, index: int) -> str:
@@ -44,12 +44,12 @@ class Training:
         return self._examples[index].name
 
     def batch(self, indices: Sequence[int]) -> dict[str, "Tensor"]:
-        """Images [B, 3, R, R], or features [B, T, C], and labels [B]."""
+        """Images (B, 3, R, R) or features (B, T, C), and labels (B,)."""
         rows = list(indices)
         return {"inputs": self._inputs[rows], "labels": self._labels[rows]}
 
     def loss(self, model: "nn.Module", batch: dict[str, "Tensor"]) -> tuple["Tensor", int]:
-        """Sum of the images' cross entropies, and their number."""
+        """The summed cross entropy of the images, and their number."""
         from torch.nn.functional import cross_entropy
 
         labels = batch["labels"]
@@ -57,5 +57,5 @@ class Training:
         return cross_entropy(found.float(), labels, reduction="sum"), len(labels)
 
     def evaluate(self, model: "nn.Module") -> dict[str, float]:
-        """Nothing: the images that a run is scored on are looked at once, behind the last step."""
+        """Nothing: a run is scored once, after the last step."""
         return {}

@@ -1,4 +1,4 @@
-"""Contestants compute the same thing where they should, at gates that are open."""
+"""Contestants compute the same function where they should, with open gates."""
 
 import pytest
 import torch
@@ -24,20 +24,20 @@ def test_forms_of_the_attention_agree(scope) -> None:  # type: ignore[no-untyped
         out = contestant.forward()
         torch.testing.assert_close(out, expected.forward(), rtol=1e-4, atol=1e-6)
         found = torch.autograd.grad(out.square().sum(), contestant.trained)
-        # The words' gradients come first everywhere; prompts and gates have other shapes at PEFT.
+        # The words' gradients come first; PEFT's prompts and gates have other shapes.
         words = 3 if scope is attention_core.core else 1
         for own, reference in zip(found[:words], gradients[:words], strict=True):
             torch.testing.assert_close(own, reference, rtol=1e-4, atol=1e-6)
 
 
 def test_bytes_of_the_core_are_exact() -> None:
-    """Words are kept by all; ours adds the weights [B, H, T, K] once, and the prompts' own."""
+    """All save the words; ours adds the weights [B, H, T, K] once, and the prompts' tensors."""
     shape = attention_core.Shape(batch=2, heads=2, tokens=256, head_dim=16, prompt_length=3)
     counts = attention_core.measure(shape, 1)["parts"]["core, forward and backward"]["figures"]
     kept = {name: of["kept for backward, bytes"] for name, of in counts.items()}
     B, H, T, D, K = 2, 2, 256, 16, 3
     words, row = 4 * B * H * T * D, 4 * B * H * T
-    assert kept["plain attention"] == 4 * words + row  # q, k, v, out; a log-sum-exp a row
+    assert kept["plain attention"] == 4 * words + row  # q, k, v, out; one log-sum-exp per row
     small = kept["zero-init"] - kept["plain attention"] - 4 * B * H * T * K
     assert 0 < small < 4 * 8 * K * H * D
     assert kept["reference concatenation"] > 2 * 4 * B * H * T * (T + K)

@@ -1,4 +1,4 @@
-"""The padded copies of a step's examples: what is attended to, what is learnt, and the loss."""
+"""The padded copies of a step's examples: their masks, labels and loss."""
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ def model() -> nn.Module:
 
 
 def unpadded_losses(model: nn.Module) -> list[Tensor]:
-    """Of each example alone, over its response: log-probabilities by index, no library's loss."""
+    """The loss of each example alone, from log-probabilities and without a library's loss."""
     losses = []
     for example, (tokens, labelled) in enumerate(zip(OF.tokens, OF.labels, strict=True)):
         ids = padded(example, tokens, OF, VOCABULARY)[0]

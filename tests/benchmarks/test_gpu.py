@@ -1,4 +1,4 @@
-"""`make gpu`: its plan fits the screen and the time, and no part costs another one its result."""
+"""`make gpu`: its plan fits the screen and the time, and parts do not affect one another."""
 
 import json
 import subprocess

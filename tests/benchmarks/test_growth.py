@@ -1,4 +1,4 @@
-"""The picture of growing costs, and the folders that the harness's are measured on."""
+"""The plot of growing costs, and the folders on which the harness is measured."""
 
 import json
 from pathlib import Path
@@ -95,7 +95,7 @@ def test_copies_are_whole_runs_of_their_own(tmp_path: Path) -> None:
 def test_a_run_done_twice_is_no_measurement(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same, where one run of the shared folder had been tried before the workers came."""
+    """As above, but one run of the shared folder was attempted before."""
     with toy_is_known():
         one = spec(0, many_runs.Settings())
         folder = RunFolder.claim(tmp_path / "runs", one, {"steps": int})
@@ -104,7 +104,7 @@ def test_a_run_done_twice_is_no_measurement(
             folder.set_status("preempted", "tried")
         with pytest.raises(ZiaError, match="2 workers did 2 of 2 runs"):
             many_runs._shared(tmp_path, 2, 2)
-        # And without: every run once, by whoever came first.
+        # Otherwise, every run is done once.
         assert many_runs._shared(tmp_path / "fresh", 3, 2)["runs done twice"] == 0
 
 

@@ -1,4 +1,4 @@
-"""The stored lengths of Alpaca's records: what they sum to, and a damaged file is refused."""
+"""The stored lengths of Alpaca's records: their sums, and refusal of a damaged file."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def test_the_distribution_is_the_one_that_the_readme_states(repository: Path) ->
 
 
 def test_what_is_trained_on() -> None:
-    """One prompt fills all 512 tokens: its record has nothing to learn and is left out."""
+    """One prompt fills all 512 tokens: its record has no labels and is left out."""
     of = lengths.load()
     assert len(of.tokens) == len(of.labels) == 52_001
     assert sum(of.tokens) == 6_602_131 - 512
@@ -35,7 +35,7 @@ def test_what_is_trained_on() -> None:
 
 
 def test_cut_at_512(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By hand: untouched, exactly full, a response that is cut, and two without room for one."""
+    """By hand: short, exactly full, with a truncated response, and two without room for one."""
     write(tmp_path, monkeypatch, [40, 500, 511, 512, 600], [7, 12, 300, 1, 5])
     assert lengths.load() == lengths.Lengths(tokens=[47, 512, 512], labels=[7, 12, 1])
 
@@ -85,7 +85,7 @@ def test_other_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_records_are_counted_as_for_training() -> None:
-    """A start token before the prompt, an end token after the response, as LLaMA's have."""
+    """With a start token before the prompt and an end token after the response, as in LLaMA."""
     records = [Record(0, "Add.", "1 2", "3"), Record(1, "Sing.", "", "La la la")]
     prompts, responses = lengths.count(records, Words())
     assert prompts == [1 + len(prompt_text(record).split()) for record in records]
@@ -109,7 +109,7 @@ def write(
     response: list[int],
     total: str | None = None,
 ) -> None:
-    """Lengths of other records in the place of Alpaca's."""
+    """Store other lengths in place of Alpaca's."""
     monkeypatch.setattr(lengths, "FILE", folder / "lengths.safetensors")
     counts = {
         "prompt": torch.tensor(prompt, dtype=INT16),

@@ -1,4 +1,4 @@
-"""FLOPs and memory at this shape as they are computed, against what is executed."""
+"""Computed FLOPs and memory at this shape, against those of execution."""
 
 from functools import partial
 
@@ -27,8 +27,8 @@ def test_flops_of_a_step(adapted_layers: int) -> None:
     one_by_one = Path(lambda tokens: fixed_micro_batches(len(tokens), 1))
     with FlopCounterMode(display=False) as counter:
         gradients(model, one_by_one, range(3), of, shape.vocabulary)
-    # Not a step's own: the prompts' projections, made once a micro-batch; the half of the scores
-    # that is masked; and in the backward pass the scores, made again by the fused kernel.
+    # Not counted: the prompts' projections, once per micro-batch; the masked half of the scores;
+    # and in the backward pass the scores, which the fused kernel recomputes.
     projections = 3 * 2 * adapted_layers * 2 * 3 * 2 * 64 * 32
     squares = sum(tokens * tokens for tokens in of.tokens)
     scores = 64 * squares * (2 * shape.layers + 6 * (adapted_layers - 1))
@@ -38,7 +38,7 @@ def test_flops_of_a_step(adapted_layers: int) -> None:
 
 
 def test_predicted_peaks_are_what_the_engine_takes() -> None:
-    """On a CPU, by what torch's allocator is asked for; the weights are there before."""
+    """On a CPU, by requests to torch's allocator; the weights exist before."""
     sizes = TOY["llama7b"] | {"layers": 4, "adapted_layers": 3, "width": 64, "vocabulary": 2000}
     shape = Shape(**sizes | {"dtype": "float32", "device": "cpu", "batch": 8})  # type: ignore[arg-type]
     tokens = [90, 130, 50, 70, 200, 30, 110, 60] * 2

@@ -1,4 +1,4 @@
-"""Turns, ratios, and what a benchmark's JSON and tables say."""
+"""Interleaving, ratios, and a benchmark's JSON and tables."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_a_table() -> None:
 
 
 def test_a_table_in_a_terminal_of_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    """The widest that there is: headings and names break, and every number stays whole."""
+    """For the widest table, headings and names wrap, but numbers do not."""
     name = "AdaptionPrompt of two lines (PEFT)"
     figures = {name: {"trained parameters": 1_234_567, "kept for backward, bytes": 2**34}}
     seconds = {"floor": [100.0, 200.0], name: [500.0, 1000.0]}

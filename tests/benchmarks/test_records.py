@@ -1,4 +1,4 @@
-"""Every benchmark, once, at a tiny shape: its JSON is complete, and goals find their figures."""
+"""Every benchmark, once, at a tiny shape: its JSON is complete, and goals find their values."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Measured = Callable[[str], tuple[dict[str, Any], str]]
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    """By name: what a benchmark stores and what it prints; measured when first asked for."""
+    """A benchmark's JSON and output, by name; measured on first use."""
 
     @cache
     def measure(name: str) -> tuple[dict[str, Any], str]:
@@ -49,7 +49,7 @@ def test_a_record_is_complete(name: str, measured: Measured) -> None:
 
 
 def test_every_goal_finds_its_figure(measured: Measured) -> None:
-    """On a CPU; the figures that only a GPU has are absent, and nothing else."""
+    """On a CPU; only figures of a GPU are missing."""
     figures = {goal.sentence: goal.figure(measured(goal.benchmark)[0]) for goal in GOALS}
     absent = [sentence for sentence, figure in figures.items() if figure is None]
     assert [sentence.split()[0] for sentence in absent] == ["peak", "peak"]

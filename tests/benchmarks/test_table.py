@@ -1,4 +1,4 @@
-"""The README of the benchmarks is what the stored results say, and goals are judged by them."""
+"""The benchmarks' README agrees with the stored results, by which goals are judged."""
 
 import json
 from dataclasses import asdict
@@ -43,7 +43,7 @@ def test_blocks_are_filled_where_there_is_a_result(
     assert filled.count("GPU: not measured.") == len(BENCHMARKS) - 1
     assert "| AdaptionPrompt (PEFT) | 194 |" in filled
     assert "Sizes other than the default: width 32, layers 2, " in filled
-    # Of the five goals of a step, the peak on a GPU is none of these results' figures.
+    # Of the five goals of a step, the peak on a GPU is missing in these results.
     assert filled.count("| not measured | not measured |") == len(GOALS) - 4
     assert filled.count("| not measured | tried, at smaller sizes |") == 4
     assert table.filled(filled, tmp_path) == filled
@@ -56,14 +56,14 @@ def test_blocks_are_filled_where_there_is_a_result(
 
 
 def damaged(tried: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """By what is wrong: a file's text, and what is said of it."""
+    """Damaged files and their messages, by the kind of damage."""
     parts = tried["parts"]
     without = {name: of for name, of in parts["step"].items() if name != "ratios"}
     return {
         "cut off": (json.dumps(tried)[:-9], "not valid JSON"),
         "a list": ("[]", "must hold a JSON object"),
-        "empty": ("{}", "no result of train_step: run `zia bench train_step"),
-        "another's": (json.dumps(tried | {"benchmark": "decode"}), "no result of train_step"),
+        "empty": ("{}", "not a result of train_step: run `zia bench train_step"),
+        "another's": (json.dumps(tried | {"benchmark": "decode"}), "not a result of train_step"),
         "no parts": (json.dumps(tried | {"parts": {}}), "damaged or of another version"),
         "no ratios": (json.dumps(tried | {"parts": {"step": without}}), "KeyError: 'ratios'"),
         "parts": (json.dumps(tried | {"parts": [1]}), "damaged or of another version"),
@@ -93,7 +93,7 @@ def test_a_folder_of_ones_own(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Its tables are printed; the README stays."""
+    """Its tables are printed; the README is unchanged."""
     readme = repository / "benchmarks" / "README.md"
     before = readme.read_bytes()
     (tmp_path / "train_step-cpu.json").write_text(json.dumps(tried))

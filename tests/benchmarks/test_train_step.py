@@ -1,4 +1,4 @@
-"""The benchmark measures what it says: the same backbone, each method's own parameters."""
+"""The benchmark measures the same backbone with each method's own parameters."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ SHAPE = Shape(**TOY["train_step"])  # type: ignore[arg-type]
 
 
 def test_counts() -> None:
-    # So many tokens that what is kept of them outweighs what is kept of the prompts.
+    # Enough tokens for their saved bytes to outweigh those of the prompts.
     counts = measure(replace(SHAPE, tokens=128), rounds=1)["parts"]["step"]["figures"]
     assert counts["zero-init"]["trained parameters"] == 2 * (3 * 32 + 4)
     assert counts["AdaptionPrompt (PEFT)"]["trained parameters"] == 2 * (3 * 32 + 1)

@@ -89,7 +89,10 @@ def test_list_and_plan(zia: Zia) -> None:
         ("run toy --task x", "no task 'x' of toy; choose from: sum, product"),
         ("run toy --profile huge", "no profile 'huge' of toy; choose from: mini, small"),
         ("plan --profile huge", "no profile 'huge'; choose from: mini, small"),
-        ("run toy --set x=1", "'x' is no setting; there are: fail, rate, step_s, steps, stop_at"),
+        (
+            "run toy --set x=1",
+            "'x' is not a setting; choose from: fail, rate, step_s, steps",
+        ),
         ("run toy --set steps=many", "setting steps must be a whole number, not 'many'"),
         ("run toy --set steps", "'steps' is not KEY=VALUE"),
         ("run toy --device tpu", "no device 'tpu'; choose from: auto, cpu, cuda"),

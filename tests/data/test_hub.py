@@ -1,6 +1,7 @@
 """The hub's clients against a server on this machine that counts, and where nobody listens."""
 
 import ast
+import errno
 import os
 import socket
 import subprocess
@@ -11,8 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
-from experiments.harness import stored
+from experiments.data import hub as hub_module
+from experiments.harness import unpacking
 from experiments.harness.archive import Archive
 from experiments.harness.provenance import PROJECT
 
@@ -113,11 +116,31 @@ def test_where_nobody_listens_nobody_is_asked_again(tmp_path: Path) -> None:
     assert "Retrying" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("error", "is_away"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (PermissionError(errno.EACCES, "Permission denied", "cache/file"), False),
+        (OSError("We couldn't connect"), True),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), True),
+    ],
+)
+def test_only_a_failed_connection_ends_the_asking(
+    monkeypatch: pytest.MonkeyPatch, error: OSError, is_away: bool
+) -> None:
+    monkeypatch.setattr(hub_module, "_has_answered", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+    with pytest.raises(type(error), match=str(error.args[-1])), hub_module.asked():
+        raise error
+    assert constants.HF_HUB_OFFLINE is is_away
+
+
 @pytest.mark.parametrize("hub", [503], indirect=True)
 def test_verify_asks_once_for_all_runs(hub: Hub, tmp_path: Path) -> None:
     for name in ("alpaca_llama-small", "squad_roberta-small"):
         for run in Archive(PROJECT / "results" / "published" / f"{name}.zip").runs[:3]:
-            stored.unpack(run, tmp_path / "runs")
+            unpacking.unpack(run, tmp_path / "runs")
     code = (
         "import sys\nfrom experiments.cli.main import main\n"
         f"sys.argv = ['zia', 'verify', {str(tmp_path / 'runs')!r}]\nmain()"

@@ -1,4 +1,4 @@
-"""Who works on runs, and what workers said: from files that a submission leaves."""
+"""Active submissions and workers' logs, from the files of a submission."""
 
 import signal
 import subprocess
@@ -70,7 +70,7 @@ def test_a_damaged_submission_is_named(tmp_path: Path) -> None:
         submission.load_all(tmp_path)
 
 
-def test_logs_show_what_was_said_about_one_run(tmp_path: Path) -> None:
+def test_logs_show_the_output_about_one_run(tmp_path: Path) -> None:
     folder = local_submission(tmp_path).folder / submission.LOGS
     for spec in (FIRST, SECOND):
         path = tmp_path / name_of(spec)

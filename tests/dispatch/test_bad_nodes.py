@@ -1,4 +1,4 @@
-"""Nodes on which nothing starts do not eat an array; the batch script is run by bash."""
+"""Bad nodes do not drain an array; bash runs the batch script."""
 
 import os
 import subprocess
@@ -83,7 +83,7 @@ def test_a_job_that_did_not_get_going_starts_again_elsewhere_and_others_keep_awa
     ]
     run_script(submitted, "n2", 1, restarts=1)
     assert stand_ins.calls("scontrol")[4] == ["update", "jobid=71_1", "ExcNodeList=n7,n1,n2"]
-    # One of the three has to remain, and two is what a submission may hold for unfit.
+    # One of the three must remain, and a submission may exclude two.
     said = run_script(submitted, "n3", 1, restarts=2)
     assert "not requeued: no run starts on n1,n2,n3" in said
     assert len(stand_ins.calls("scontrol")) == 6

@@ -86,7 +86,7 @@ def test_the_variable_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("partition", "is not valid TOML"),
     ],
 )
-def test_what_is_wrong_is_named(read, text: str, said: str) -> None:
+def test_errors_are_named(read, text: str, said: str) -> None:
     with pytest.raises(ZiaError) as raised:
         read(text)
     assert "cluster.toml" in str(raised.value)

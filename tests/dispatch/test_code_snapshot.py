@@ -113,7 +113,7 @@ def test_code_from_elsewhere_is_noticed(
         code_snapshot.check_imports(taken(project, tmp_path / "runs"))
 
 
-def test_what_an_editor_leaves_beside_a_module_is_none(project: Path) -> None:
+def test_editor_files_beside_a_module_are_not_modules(project: Path) -> None:
     package = project / code_snapshot.PACKAGES[0]
     package.mkdir()
     code = CodeGuard(project)
@@ -168,7 +168,7 @@ def test_the_umask_is_respected(project: Path, tmp_path: Path) -> None:
 def test_a_large_file_is_named(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(code_snapshot, "MOST_BYTES", 1000)
+    monkeypatch.setattr(code_snapshot, "MAX_BYTES", 1000)
     (project / "dump.bin").write_bytes(b"0" * 1001)
     with pytest.raises(ZiaError, match=r"the largest file is dump\.bin"):
         code_snapshot.read_code(project)

@@ -1,4 +1,4 @@
-"""Tables are made once, by the last worker, also where another one died over them."""
+"""Tables are made once, by the last worker, even if another one died making them."""
 
 import json
 from collections.abc import Iterator

@@ -178,7 +178,7 @@ def test_a_run_that_was_taken_over_is_not_written_to(
     toy_that(run)
     outcome = run_one(toy.spec(), tmp_path)
     assert outcome.state == "busy"
-    assert "number 2 has taken it over" in outcome.reason
+    assert "number 2 has taken over" in outcome.reason
     path = tmp_path / "toy" / toy.spec().folder_name
     assert (path / stored.STATUS).read_text() == "the successor's"
 
@@ -231,7 +231,7 @@ def test_required_runs_come_first_and_are_waited_for(
     assert folder is not None
     with folder:
         folder.write_environment({"weights": {"model": "b"}})
-        with pytest.raises(ZiaError, match="was made with other weights: bring those back"):
+        with pytest.raises(ZiaError, match="was made with other weights: restore those"):
             folder.result_of(toy.spec(), toy.EXPERIMENT.result_fields)
     assert run_all([toy.spec(seed=1), toy.spec()], tmp_path / "b") == 0
     assert read == [0.75]

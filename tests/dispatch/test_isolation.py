@@ -1,4 +1,4 @@
-"""What a run does to its process is undone before the next one."""
+"""Runs in one process do not affect each other."""
 
 import gc
 import os

@@ -1,4 +1,4 @@
-"""Submitted from inside somebody's job, a job has nothing of that one."""
+"""A job submitted from inside another one inherits nothing of it."""
 
 import os
 import subprocess
@@ -95,7 +95,7 @@ def test_questions_to_slurm_are_those_that_are_asked(stand_ins: StandIns) -> Non
     assert OF_THE_CLUSTER.items() <= given.items()
 
 
-def test_the_signal_is_ours_whatever_submitit_was_told(tmp_path: Path, repository: Path) -> None:
+def test_our_signal_overrides_that_of_submitit(tmp_path: Path, repository: Path) -> None:
     program = "from experiments.cli.main import main; main()"
     shown = subprocess.run(
         [sys.executable, "-c", program, "reproduce", "toy", "--executor", "slurm", "--dry-run"],
@@ -108,7 +108,7 @@ def test_the_signal_is_ours_whatever_submitit_was_told(tmp_path: Path, repositor
     assert "#SBATCH --signal=USR2@120" in shown
 
 
-def test_zia_is_no_rank_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zia_ignores_inherited_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["zia", "--help"])
     with pytest.raises(SystemExit):
         main.main()

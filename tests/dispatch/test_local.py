@@ -72,7 +72,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def steps(root: Path) -> list[int]:
-    """The newest step of every run that has begun."""
+    """The newest step of every started run."""
     logs = (root / RUNS).glob(f"*/*/{stored.METRICS}")
     return [log.read_bytes().count(b"\n") - 1 for log in logs]
 
@@ -171,7 +171,7 @@ def test_a_killed_worker_and_a_killed_parent_lose_nothing(
 
 
 @pytest.mark.parametrize("signals", [1, 2])
-def test_ctrl_c_while_workers_are_being_started_leaves_none_behind(
+def test_ctrl_c_during_the_start_leaves_no_worker_running(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signals: int
 ) -> None:
     """Also the one that is started when it comes, and is not yet known to be there."""

@@ -1,4 +1,4 @@
-"""Runs of two processes, of which this one is the first: the tiny experiment of the Slurm tests."""
+"""Runs of two ranks, this process being rank 0, on the tiny experiment of the Slurm tests."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What is submitted to Slurm: each missing run once, with what it needs."""
+"""Each missing run is submitted to Slurm once, with its resources."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -83,7 +83,7 @@ def test_a_refusal_is_one_sentence_and_the_runs_can_be_submitted_again(
         submit(tmp_path)
 
 
-def test_without_slurm_it_is_said_and_scripts_can_be_looked_at_all_the_same(
+def test_without_slurm_submitting_fails_but_a_dry_run_shows_scripts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))

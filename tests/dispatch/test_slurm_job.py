@@ -1,4 +1,4 @@
-"""Inside a job: signals, and when it is started again."""
+"""Inside a job: signals, and when it is requeued."""
 
 import os
 import signal
@@ -96,7 +96,7 @@ def test_usr2_saves_and_requeues_and_the_next_start_goes_on(
     job = start_job()
     out, _ = job.communicate(timeout=300)
     assert job.returncode == 0, out
-    assert out.count("step 3/6") == 3, "the first of four went on behind it"
+    assert out.count("step 3/6") == 3, "the first of four continued after it"
     assert "3 done, 1 failed, 0 left; 3 done here" in out
     assert (tmp_path / "out/tables/claims.md").is_file()
     assert [attempt["end"] for attempt in stored.read_status(path)["attempts"]] == [
@@ -105,7 +105,7 @@ def test_usr2_saves_and_requeues_and_the_next_start_goes_on(
     ]
 
 
-def test_sigterm_saves_and_never_requeues_also_behind_usr2(
+def test_sigterm_saves_and_never_requeues_even_after_usr2(
     tmp_path: Path, stand_ins: StandIns, start_job: Callable[[], subprocess.Popen[str]]
 ) -> None:
     job = start_job()
@@ -146,7 +146,7 @@ def test_a_controller_that_is_busy_is_asked_again(
 
 
 def requeued_without_a_step(submitted: Submission, stand_ins: StandIns) -> list[list[str]]:
-    """What Slurm is told when USR2 has come and no step ends."""
+    """The Slurm commands after USR2 if no step ends."""
     stop = StopSignals()
     with WorkerJob(str(submitted.folder), 0)._requeued_in_time(submitted, stop, WorkerSummary()):
         stop.received = signal.SIGUSR2

@@ -1,4 +1,4 @@
-"""The batch script: as a dry run shows it, whatever names are in it, and how it starts Python."""
+"""The batch script: dry run, hostile names, and how it starts Python."""
 
 import shlex
 import subprocess

@@ -1,4 +1,4 @@
-"""What people are told about jobs, and how these are ended."""
+"""Show and cancel jobs."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def test_waiting_does_not_end_because_slurm_does_not_answer(
     submitted = submit(tmp_path)
     assert submitted is not None
     stand_ins.refuse("squeue", "slurm_load_jobs error")
-    monkeypatch.setattr(active_jobs, "POLL_AT_MOST_S", 0.0)
+    monkeypatch.setattr(active_jobs, "MAX_POLL_S", 0.0)
     goes_on = []
 
     def follow(names: object, runs: Path, is_going_on: Callable[[], bool], note: object) -> None:

@@ -1,4 +1,4 @@
-"""Workers on the toy experiment, in this process and beside one another."""
+"""Workers on the toy experiment, in this process and side by side."""
 
 import os
 import re
@@ -286,10 +286,10 @@ def test_an_error_after_which_the_gpu_is_out_of_order_ends_the_process_and_spare
     assert not (tmp_path / name_of(toy.spec(seed=1))).exists()
 
 
-def test_a_gpu_out_of_order_is_no_reason_not_to_release_the_run(
+def test_a_run_is_released_even_if_the_gpu_is_broken(
     tmp_path: Path, toy_that: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tidying up behind the run asks the GPU for something too."""
+    """Cleaning up after the run uses the GPU too."""
     import torch
 
     def asserted(*anything: object) -> None:

@@ -1,4 +1,4 @@
-"""A run in small, worked on in this process or in one of its own."""
+"""A small run, in this process or in one of its own."""
 
 import json
 from dataclasses import dataclass

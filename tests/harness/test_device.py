@@ -1,4 +1,4 @@
-"""What `--device` says is where a run is computed; a device that is not there is one sentence."""
+"""Runs use the device of `--device`; a missing one is one sentence."""
 
 import json
 import re
@@ -12,7 +12,7 @@ import typer
 
 from experiments.cli import main, plan_table
 from experiments.dispatch import in_process
-from experiments.harness import plan, registry, stored
+from experiments.harness import plan, registry, stored, unpacking
 from experiments.harness.archive import Archive
 from zia_core.errors import ZiaError
 
@@ -72,7 +72,7 @@ def test_on_a_cpu_nothing_of_a_plan_is_left_to_a_gpu(experiment: str, profile: s
         assert plan.planned(experiment, profile, "cpu") == planned
 
 
-def test_a_cpu_s_run_is_not_said_to_cost_what_a_gpu_s_does() -> None:
+def test_cost_estimates_depend_on_the_device() -> None:
     for experiment in PAPER:
         owner = registry.get(experiment)
         for spec in plan.planned(experiment, "paper", "cpu"):
@@ -104,8 +104,8 @@ def test_runs_for_a_gpu_are_not_moved_to_a_cpu_unasked(zia: Zia, line: str) -> N
     code, out, err = zia(line)
     assert (code, out) == (1, "")
     assert err == (
-        "zia: the runs of the profile paper are for a GPU, and torch finds none here; --device cpu "
-        "has them done on the CPU, however long that takes\n"
+        "zia: the runs of the profile paper are for a GPU, and torch finds none here; use "
+        "--device cpu to do them on the CPU, however long that takes\n"
     )
     assert not Path("results").exists()
 
@@ -133,7 +133,7 @@ def test_a_gpu_that_is_not_there_is_one_sentence(zia: Zia, line: str) -> None:
 
 def test_generate_says_so_too(zia: Zia, repository: Path, tmp_path: Path) -> None:
     published = Archive(repository / "results/published/alpaca_llama-mini.zip")
-    run = stored.unpack(published.runs[0], tmp_path / "unpacked")
+    run = unpacking.unpack(published.runs[0], tmp_path / "unpacked")
     code, _, err = zia("generate --device cuda", str(run), "Hello")
     assert (code, err) == (1, "zia: device cuda: torch finds no GPU here; use --device cpu\n")
 

@@ -1,4 +1,4 @@
-"""Where nothing can be written: named before the work begins, or with the file that it was."""
+"""Unwritable places are named before work begins, or else with the file."""
 
 import shutil
 from collections.abc import Callable
@@ -86,7 +86,7 @@ def test_everything_that_writes_a_folder_looks_first(
         work(full)
 
 
-def test_room_for_empty_files_only_is_none(tmp_path: Path, file_size_limit: Limit) -> None:
+def test_room_for_empty_files_only_is_a_full_disk(tmp_path: Path, file_size_limit: Limit) -> None:
     with file_size_limit(0), pytest.raises(ZiaError, match=r"File too large.*make room there"):
         check_output(tmp_path)
 

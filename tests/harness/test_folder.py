@@ -1,4 +1,4 @@
-"""A run's folder: who may write into it, and what it says about the run."""
+"""Run folders: who may write to them, and what they say about the run."""
 
 import json
 
@@ -62,7 +62,7 @@ def test_a_run_is_worked_on_by_one(tmp_path):
         (lambda c: c["settings"].update(steps=31), "was edited: it describes the run"),
         (lambda c: c.update(seed=1), "was edited"),
         (lambda c: c.update(seed="0"), "seed must be a whole number"),
-        (lambda c: c["settings"].update(speed=1), "'speed' is no setting"),
+        (lambda c: c["settings"].update(speed=1), "'speed' is not a setting"),
         (lambda c: c.pop("task"), "lacks task"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The files of a run: whole or not there, and nothing else."""
+"""The files of a run are whole or missing."""
 
 import gzip
 import random
@@ -46,7 +46,7 @@ def test_a_file_outside_the_folder_is_refused(tmp_path, name):
     with claim(tmp_path) as folder:
         before = contents(tmp_path)
         with (
-            pytest.raises(ValueError, match="not the name of a file"),
+            pytest.raises(ValueError, match="is not a file name"),
             folder.writing(name) as path,
         ):
             path.write_text("x")
@@ -76,7 +76,7 @@ def test_a_number_that_json_lacks_never_reaches_the_metrics(tmp_path):
     with claim(tmp_path) as folder:
         with pytest.raises(ZiaError, match="cannot be stored as JSON"):
             folder.metrics({"step": 1, "perplexity": float("inf")})
-        with pytest.raises(ValueError, match="needs a whole number 'step'"):
+        with pytest.raises(ValueError, match="needs an integer 'step'"):
             folder.metrics({"loss": 1.0})
         folder.metrics({"step": 1})
     assert steps(tmp_path) == [1]

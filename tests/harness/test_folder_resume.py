@@ -1,4 +1,4 @@
-"""A run that is stopped, killed or overtaken: logs and checkpoints stay in step."""
+"""If a run is stopped, killed or overtaken, logs and checkpoints stay consistent."""
 
 import json
 import os
@@ -94,7 +94,7 @@ folder.__exit__(None, None, None)
     assert steps(tmp_path) == [1, 2, 3, 4]
 
 
-def test_an_owner_that_was_overtaken_is_told_at_its_next_write(tmp_path):
+def test_an_overtaken_owner_fails_at_its_next_write(tmp_path):
     with claim(tmp_path) as folder:
         folder.metrics({"step": 1})
         (folder.path / "owner" / "000002.json").write_text("{}")

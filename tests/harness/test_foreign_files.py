@@ -46,7 +46,7 @@ def test_every_command_passes_them_over(zia: Zia) -> None:
     assert zia("status").code == 0
 
 
-def test_a_conflicted_copy_is_no_owner_and_no_checkpoint(tmp_path: Path) -> None:
+def test_a_conflicted_copy_is_neither_owner_nor_checkpoint(tmp_path: Path) -> None:
     owner = Ownership.claim(tmp_path)
     assert owner is not None
     for name in FOREIGN:
@@ -59,7 +59,7 @@ def test_a_conflicted_copy_is_no_owner_and_no_checkpoint(tmp_path: Path) -> None
     following.release()
 
 
-def test_a_hidden_folder_is_no_run(zia: Zia) -> None:
+def test_a_hidden_folder_is_not_a_run(zia: Zia) -> None:
     zia("run toy")
     trash = RUNS / ".Trash-0" / "toy" / stored.CONFIG
     trash.parent.mkdir(parents=True)
@@ -67,7 +67,7 @@ def test_a_hidden_folder_is_no_run(zia: Zia) -> None:
     assert zia("status").code == 0
 
 
-def test_a_file_of_the_file_system_is_no_node(tmp_path: Path) -> None:
+def test_a_file_of_the_file_system_is_not_a_node(tmp_path: Path) -> None:
     submitted = local_submission(tmp_path)
     bad_nodes.prepare(submitted)
     for name in ("n1", ".nfs0001", ".DS_Store"):

@@ -67,7 +67,7 @@ def test_a_living_owner_is_never_overtaken(tmp_path, start_child):
     assert child.stdout.readline() == "mine\n"
 
 
-def test_a_stopped_owner_is_overtaken_and_told_so(tmp_path, start_child):
+def test_a_suspended_owner_is_overtaken_and_notices(tmp_path, start_child):
     program = """
 sys.stdin.readline()
 try:
@@ -85,7 +85,7 @@ owner.release()
     child.stdin.write("\n")
     child.stdin.flush()
     child.send_signal(signal.SIGCONT)
-    assert "owner number 2 has taken it over" in child.stdout.readline()
+    assert "owner number 2 has taken over" in child.stdout.readline()
     child.wait()
     # The loser's release gives away nothing that is not its own.
     owner.check()
@@ -222,7 +222,7 @@ def test_a_run_whose_folder_was_removed_is_lost(tmp_path):
 
 
 def test_a_requeued_job_has_the_runs_of_its_earlier_start_at_once(tmp_path, monkeypatch):
-    """Slurm takes the first start for dead; where it is not, it is told at its next write."""
+    """Slurm takes the first start for dead; if it is not, it notices at its next write."""
     monkeypatch.setenv("SLURM_JOB_ID", "71")
     monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
     orphan = Ownership.claim(tmp_path)
@@ -233,7 +233,7 @@ def test_a_requeued_job_has_the_runs_of_its_earlier_start_at_once(tmp_path, monk
     monkeypatch.setenv("SLURM_JOB_ID", "71")
     successor = Ownership.claim(tmp_path)
     assert successor.number == 2
-    with pytest.raises(LostOwnershipError, match="owner number 2 has taken it over"):
+    with pytest.raises(LostOwnershipError, match="owner number 2 has taken over"):
         orphan.write_json("result.json", {})
     assert not (tmp_path / "result.json").exists()
     monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
@@ -242,7 +242,7 @@ def test_a_requeued_job_has_the_runs_of_its_earlier_start_at_once(tmp_path, monk
     successor.release()
 
 
-def test_a_watch_sees_from_look_to_look_that_an_owner_stands_still(tmp_path, start_child):
+def test_a_watch_sees_from_call_to_call_that_an_owner_has_no_heartbeat(tmp_path, start_child):
     child = start_child(OWN + "sys.stdin.readline()", tmp_path)
     child.stdout.readline()
     watch = Watch()
@@ -261,9 +261,7 @@ def test_a_watch_sees_from_look_to_look_that_an_owner_stands_still(tmp_path, sta
     owner.release()
 
 
-def test_a_file_that_nfs_keeps_of_an_owner_stopped_in_the_middle_is_no_obstacle(
-    tmp_path, monkeypatch
-):
+def test_a_file_that_nfs_keeps_of_a_suspended_owner_does_not_matter(tmp_path, monkeypatch):
     """While the stopped process has it open, its folder cannot be emptied; later it can."""
     stopped = Ownership.claim(tmp_path, stale_after_s=60)
     (stopped.staging / ".nfs000001").touch()

@@ -45,7 +45,7 @@ def test_the_registry_finds_every_package_with_an_experiment(
         find_experiments("tests.toys", "some_experiments")
     monkeypatch.setenv("ZIA_EXPERIMENTS", "tests.toys, nowhere")
     find_experiments.cache_clear()
-    with pytest.raises(ZiaError, match="names 'nowhere', which is no package"):
+    with pytest.raises(ZiaError, match="names 'nowhere', which is not a package"):
         find_experiments()
     monkeypatch.setenv("ZIA_EXPERIMENTS", "tests.toys")
     find_experiments.cache_clear()

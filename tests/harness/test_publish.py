@@ -210,7 +210,7 @@ def test_compare_finds_the_first_step_that_differs(runs: Path, tmp_path: Path) -
     assert "differs from the published run at step 3: loss 7.5 (published 1.12" in different
 
 
-def test_of_many_differences_a_few_are_told(tmp_path: Path) -> None:
+def test_of_many_differences_a_few_are_listed(tmp_path: Path) -> None:
     specs = [toy.spec(seed=seed) for seed in range(SHOWN + 3)]
     for spec in specs:
         run_one(spec, tmp_path / "runs")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from experiments.dispatch import status_table
 from experiments.dispatch.in_process import run_one
-from experiments.harness import archive, publish, registry, stored
+from experiments.harness import archive, plan, publish, registry, run_paths, stored
 from experiments.harness.archive import Archive
 from tests.child_processes import StartChild, file_size_limit, start_child
 from tests.harness import toy
@@ -33,7 +34,7 @@ def runs(tmp_path: Path, *seeds: int) -> Path:
 
 
 def seeds(published: Path) -> list[int]:
-    found = stored.every_run(published).values()
+    found = run_paths.every_run(published).values()
     return sorted(stored.load_sealed(path).config["seed"] for path in found)
 
 
@@ -61,7 +62,7 @@ def test_each_profile_has_its_archive(tmp_path: Path) -> None:
     root = runs(tmp_path, 1)
     run_one(replace(toy.spec(), profile="small"), root)
     publish.publish(root, tmp_path / "published")
-    names = {path.name for path in stored.archives_of(tmp_path / "published")}
+    names = {path.name for path in run_paths.archives_of(tmp_path / "published")}
     assert names == {"toy-mini.zip", "toy-small.zip"}
 
 
@@ -148,3 +149,14 @@ def test_nothing_is_added_to_a_damaged_archive(tmp_path: Path) -> None:
     with pytest.raises(ZiaError, match=rf"^{path}: the member [\w.]+ cannot be read"):
         publish.publish(runs(tmp_path, 2), published)
     assert path.read_bytes() == content
+
+
+def test_plan_and_status_know_archived_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published = tmp_path / "published"
+    publish.publish(runs(tmp_path, 0), published)
+    states = [run.state for run in plan.inspect_all(toy.EXPERIMENT.plan("", ""), published)]
+    assert states == ["done", "missing", "missing"]
+    status_table.show(published, watch=False)
+    assert "toy, profile mini" in capsys.readouterr().out

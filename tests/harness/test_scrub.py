@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.harness import scrub, stored
+from experiments.harness import run_paths, scrub, stored
 from experiments.harness.scrub import Scrubber
 
 
@@ -105,7 +105,7 @@ def test_the_host_of_every_run_has_its_own_number() -> None:
 
 
 def test_published_runs_would_be_published_as_they_are(repository: Path) -> None:
-    published = stored.every_run(repository / "results" / "published")
+    published = run_paths.every_run(repository / "results" / "published")
     assert published
     for path in list(published.values())[::9]:
         scrubber = Scrubber()

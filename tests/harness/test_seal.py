@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from experiments.dispatch.in_process import run_one
-from experiments.harness import registry, seal, stored
+from experiments.harness import registry, seal, stored, unpacking
 from experiments.harness.archive import RunPath
 from experiments.harness.folder import RunFolder
 from experiments.harness.publish import publish
@@ -118,7 +118,7 @@ def test_without_its_seal_a_sealed_run_is_refused(run: Path, content: str | None
 @pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "C:/x", "a\\b", ""])
 def test_a_seal_names_nothing_outside(run: Path, name: str) -> None:
     write_json_atomic(run / seal.SEAL, {**(seal.read(run) or {}), name: "0"})
-    with pytest.raises(ZiaError, match=r"names .* which is no file inside"):
+    with pytest.raises(ZiaError, match=r"names .* which is not a file inside"):
         stored.load_sealed(run)
 
 
@@ -129,7 +129,7 @@ def test_what_is_not_sealed_is_not_of_the_run(run: Path, tmp_path: Path) -> None
     found = {finding.check: finding for finding in verify(run)}["seal"]
     assert found.outcome == "ok"
     assert found.detail == "9 files; not of the run: backbone/more.json, linked"
-    copy = stored.unpack(published, tmp_path)
+    copy = unpacking.unpack(published, tmp_path)
     (copy / "linked").symlink_to("/etc")
     assert "linked is not listed in files.json: take it away" in details(copy)
 
@@ -154,7 +154,7 @@ def test_nothing_stands_in_for_what_a_run_does_not_have(run: Path, name: str) ->
 
 def test_a_published_run_takes_its_own_adapter_back_and_no_other(run: Path, tmp_path: Path) -> None:
     (published,) = publish(tmp_path / "runs", tmp_path / "published")
-    copy = stored.unpack(published, tmp_path)
+    copy = unpacking.unpack(published, tmp_path)
     shutil.copy(run / stored.ADAPTER, copy)
     assert stored.with_adapter(copy).state == "done"
     flip(copy / stored.ADAPTER)
@@ -232,7 +232,7 @@ def test_a_published_run_says_that_its_adapter_is_not_there(run: Path, tmp_path:
     assert adapter.outcome == "absent"
     assert adapter.detail == f"published without adapter.safetensors, whose SHA-256 was {digest}"
     with pytest.raises(ZiaError, match=r"no adapter\.safetensors, which published runs come"):
-        stored.with_adapter(stored.unpack(published, tmp_path))
+        stored.with_adapter(unpacking.unpack(published, tmp_path))
 
 
 @pytest.mark.parametrize("lost", [seal.SEAL, stored.STATUS])

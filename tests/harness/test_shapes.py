@@ -226,9 +226,9 @@ def test_kinds_say_where_and_what(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pid", [-1, 0, 2**31])
-def test_a_group_of_processes_is_no_worker(tmp_path: Path, pid: int) -> None:
+def test_a_process_group_is_not_a_worker(tmp_path: Path, pid: int) -> None:
     """A signal to -1 goes to everything that the user has."""
     submitted = local_submission(tmp_path, Process(pid, None, None, None))
-    with pytest.raises(ZiaError, match=rf"{SUBMISSION_FILE}: pid {pid} is no process"):
+    with pytest.raises(ZiaError, match=rf"{SUBMISSION_FILE}: pid {pid} is not a process"):
         active_jobs.active_submissions(tmp_path, [])
     assert submitted.folder.is_dir()

@@ -99,12 +99,12 @@ def test_a_complete_run_survives_json():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seeed": 1}, "'seeed' is no field of a run; there are: experiment, version"),
+        ({"seeed": 1}, "'seeed' is not a field of a run; choose from: experiment, version"),
         ({"seed": None}, "the run's config: seed must be a whole number, not None"),
         ({"seed": True}, "seed must be a whole number, not True"),
         ({"version": "1"}, "version must be a whole number, not '1'"),
         ({"settings": [1]}, "settings must be an object"),
-        ({"settings": {"lr": 1}}, "'lr' is no setting; there are: steps, peak_lr"),
+        ({"settings": {"lr": 1}}, "'lr' is not a setting; choose from: steps, peak_lr"),
         ({"settings": {"steps": 1.5}}, "setting steps must be a whole number, not 1.5"),
         ({"settings": {"precision": "fp8"}}, "setting precision must be one of fp32, bf16"),
         ({"settings": {"betas": [0.9]}}, "setting betas must be a list of 2"),
@@ -125,7 +125,7 @@ def test_a_missing_field_is_named():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), True, "0.1"])
-def test_a_setting_that_is_no_finite_number_is_refused(value):
+def test_a_setting_that_is_not_finite_is_refused(value):
     with pytest.raises(ZiaError, match="setting peak_lr must be a finite number"):
         spec(settings=Settings(peak_lr=value))
 
@@ -181,7 +181,7 @@ def test_set_parses_by_the_type_of_the_setting():
 @pytest.mark.parametrize(
     ("key", "text", "message"),
     [
-        ("lr", "1", "'lr' is no setting; there are: .*clip_norm.*steps"),
+        ("lr", "1", "'lr' is not a setting; choose from: .*clip_norm.*steps"),
         ("steps", "1.5", "setting steps must be a whole number, not '1.5'"),
         ("peak_lr", "nan", "setting peak_lr must be a finite number"),
         ("peak_lr", "fast", "setting peak_lr must be a finite number, not 'fast'"),

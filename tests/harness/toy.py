@@ -1,4 +1,4 @@
-"""A toy experiment for the tests of the harness: it adds numbers, and fails when it is told to.
+"""A toy experiment for tests: it adds numbers, and fails on demand.
 
 As a script it is the command line `zia` with no other experiment: `python toy.py run toy ...`.
 """

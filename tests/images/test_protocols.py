@@ -11,7 +11,7 @@ from torch import Tensor
 
 from experiments.images.protocols import PROTOCOLS, get
 from experiments.images.task_folder import load_task
-from experiments.vtab_vit.pixels import pixels
+from experiments.vtab_vit.loaded_task import pixels
 from tests.vtab_vit.folders import TINY, grey, png, write_tiny
 from zia_core.errors import ZiaError
 

@@ -1,4 +1,4 @@
-"""Printing: text from outside is text, and what cannot be printed stops no work."""
+"""Untrusted text is printed safely, and failing to print stops no work."""
 
 import errno
 import io
@@ -101,7 +101,7 @@ def test_a_narrow_terminal_shows_run_and_state(
         assert head.split()[0] == "run"
         assert head.index("state") == line.index("done")
         assert line.startswith("add")
-        sentence = " ".join(out.split()).partition("not shown, for want of room:")[2]
+        sentence = " ".join(out.split()).partition("not shown, too narrow:")[2]
         assert "host" in sentence or "GB" in sentence
         assert not {"run,", "state,"} & set(sentence.split())
         assert all(len(each) <= width for each in out.splitlines())
@@ -152,10 +152,10 @@ def test_a_reader_that_leaves_fails_no_run(tmp_path: Path, repository: Path) -> 
     assert states(tmp_path) == ["done"] * 3
     assert code == 0
     assert "Broken" not in errors.read_text()
-    assert (tmp_path / "results" / "report.html").exists()
+    assert (tmp_path / "results" / "fresh" / "report.html").exists()
 
 
-def test_a_full_stdout_fails_no_run_and_is_told_where_it_was_all(
+def test_a_full_stdout_fails_no_run_and_is_reported_where_output_is_all(
     tmp_path: Path, repository: Path
 ) -> None:
     with Path("/dev/full").open("wb") as full:

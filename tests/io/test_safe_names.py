@@ -1,4 +1,4 @@
-"""Names that files bring with them lead nowhere but into their folder, wherever they are read."""
+"""Names from outside stay inside their folder, wherever they are read."""
 
 import gzip
 import io
@@ -29,10 +29,10 @@ OUTSIDE = (
 
 
 @pytest.mark.parametrize("name", [*OUTSIDE, "", "a\nb.png", 3, None])
-def test_what_is_no_plain_name(tmp_path: Path, name: object) -> None:
+def test_what_is_not_a_plain_name(tmp_path: Path, name: object) -> None:
     assert not is_plain(name)
     assert not is_file_name(name)
-    with pytest.raises(ZiaError, match=r"list\.txt names .*, which is no file inside"):
+    with pytest.raises(ZiaError, match=r"list\.txt names .*, which is not a file inside"):
         inside(tmp_path, name, "list.txt")
 
 
@@ -43,7 +43,7 @@ def test_plain_names(tmp_path: Path) -> None:
     assert not is_file_name("a/b.png")
 
 
-def test_a_link_is_no_file_of_the_folder(tmp_path: Path) -> None:
+def test_a_link_is_not_a_file_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "folder").symlink_to("there")  # the folder itself may be one
     for link in ("linked", "a/linked"):
@@ -148,7 +148,7 @@ def test_no_place_follows_a_name_out_of_its_folder(
     name = name.replace("/tmp/x.png", absolute)
     if place is vtab_list and name in ("a//x.png", "a/.", "a/"):
         pytest.skip("lists may write a path in such a way")
-    with pytest.raises(ZiaError, match=r"which is no file inside|of no class|a file('s)? name"):
+    with pytest.raises(ZiaError, match=r"which is not a file inside|of no class|a file('s)? name"):
         place(root, name)
     assert [path.name for path in tmp_path.iterdir()] == ["deep"]
     assert [path.name for path in root.parent.iterdir()] == ["root"]

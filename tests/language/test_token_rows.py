@@ -6,7 +6,7 @@ import pytest
 import torch
 from datasets import Dataset, Features, List, Value, concatenate_datasets
 
-from experiments.language.token_rows import TokenRows
+from experiments.language.token_rows import TokenRows, padded
 
 ROWS = [[5, 6, 7], [8], [], [9, 10, 11, 12, 13], [14, 15]]
 
@@ -44,3 +44,9 @@ def test_a_read_only_file_is_read_without_a_warning() -> None:
     ids = np.arange(3, dtype=np.int32)
     ids.flags.writeable = False
     assert TokenRows([ids], [3]).padded([0])[0].tolist() == [[0, 1, 2]]
+
+
+def test_padding_on_the_left_lets_all_rows_end_together() -> None:
+    ids, mask = padded([ROWS[0], ROWS[4]], 1, "left", multiple=4)
+    assert ids.tolist() == [[1, 5, 6, 7], [1, 1, 14, 15]]
+    assert mask.tolist() == [[0, 1, 1, 1], [0, 0, 1, 1]]

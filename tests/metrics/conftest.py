@@ -1,4 +1,4 @@
-"""What the tests of the metrics share."""
+"""Fixtures for the tests of the metrics."""
 
 import gzip
 import json
@@ -22,7 +22,7 @@ class Printed(NamedTuple):
 def zia_score(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Printed]:
-    """`zia_score("coco", "--results", ...)`, called in the empty folder `tmp_path`."""
+    """Call `zia_score("coco", "--results", ...)` in the empty folder `tmp_path`."""
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str | Path) -> Printed:
@@ -36,7 +36,7 @@ def zia_score(
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[[str, Any], Path]:
-    """`write("a.json", value)`: as JSON, one object a line for .jsonl, packed for .gz."""
+    """Call `write("a.json", value)` to write JSON, JSON lines (.jsonl) or compressed ones (.gz)."""
 
     def call(name: str, value: Any) -> Path:
         if ".jsonl" in name:

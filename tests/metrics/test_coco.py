@@ -29,7 +29,7 @@ CAPTIONS = [
 
 
 def test_bleu_clips_by_the_reference_that_has_most_and_counts_over_the_corpus() -> None:
-    # 1-grams: "the" three times, allowed twice by one reference; 2-grams: "the the" never.
+    # 1-grams: "the" three times, twice in one reference; 2-grams: "the the" never.
     scores = scorer.bleu(["the the the"], [["the cat the", "the"]])
     assert scores[0] == pytest.approx(2 / 3)
     assert scores[1] < 1e-7
@@ -38,7 +38,7 @@ def test_bleu_clips_by_the_reference_that_has_most_and_counts_over_the_corpus() 
 
 
 def test_bleu_takes_the_nearest_reference_length_and_of_two_the_shorter() -> None:
-    # 3 words; 2 and 4 are equally near: 2, so no penalty for being short.
+    # 3 words; 2 and 4 are equally close: 2, so no brevity penalty.
     assert scorer.bleu(["a b c"], [["a b", "a b c d"]])[0] == pytest.approx(1)
     assert scorer.bleu(["a b c"], [["a b c d e"]])[0] == pytest.approx(math.exp(1 - 5 / 3))
 
@@ -55,7 +55,7 @@ def test_rouge_l_takes_the_best_precision_and_the_best_recall() -> None:
 def test_cider_d_weighs_by_rarity_and_punishes_another_length() -> None:
     references = [["a b c d e"], ["v w x y z"]]
     assert scorer.cider_d(["a b c d e", "q"], references) == pytest.approx([10, 0])
-    # Doubled, 6 - n of the n-grams come twice, which clips to once, and n - 1 new ones once.
+    # Doubled, 6 - n of the n-grams occur twice, clipped to once, and n - 1 new ones once.
     doubled = scorer.cider_d(["a b c d e a b c d e", "q"], references)[0]
     cosines = [
         5 / math.sqrt(20 * 5),
@@ -232,6 +232,6 @@ def test_scores_on_our_tokens_are_the_official_ones(
         folder / "captions_val2017.json.gz",
         "--json",
     )
-    # 1e-3 is what a tokenizer of one's own may cost; this one costs nothing.
+    # A different tokenizer may cost 1e-3; this one costs nothing.
     official = {name: expected["scores"][name] for name in NAMES}
     assert (code, json.loads(out)) == (0, pytest.approx(official, abs=1e-12))

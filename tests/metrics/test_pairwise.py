@@ -13,7 +13,7 @@ from experiments.metrics.pairwise.scorer import Scores, both_orders, totals
 
 
 def review(question: int, score: Any, first: str = "x", second: str = "y", **fields: Any) -> Any:
-    """One line of a review file: answers x and y are those of two models to every question."""
+    """A line of a review file; answers x and y are those of two models."""
     return {
         "question_id": question,
         "answer1_id": f"{first}{question}",
@@ -51,8 +51,8 @@ def test_both_orders_give_one_verdict_and_the_judges_bias(
     # x against y over both: 8+7 to 5+6, 6+6 to 6+7, 7+5 to 6+9.
     assert (of_both["questions"], of_both["sum_answer1"], of_both["sum_answer2"]) == (3, 39, 39)
     assert [of_both[name] for name in ("answer1_wins", "ties", "answer2_wins")] == [1, 0, 2]
-    assert of_both["flipped"] == 1  # question 3: whoever was first won
-    # Leads of the first shown: 3 and -1, 0 and 1, 1 and 4; halved sums 1, 1/2, 5/2.
+    assert of_both["flipped"] == 1  # question 3: the first answer won both times
+    # Leads of the first answer: 3 and -1, 0 and 1, 1 and 4; half their sums: 1, 1/2, 5/2.
     mean, half = 4 / 3, 4.30265 * 1.040833 / 3**0.5
     assert of_both["position_bias"] == pytest.approx(mean)
     assert of_both["position_bias_low"] == pytest.approx(mean - half, abs=1e-4)

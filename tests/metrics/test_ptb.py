@@ -1,4 +1,4 @@
-"""The tokenizer, against what CoreNLP 3.4.1 makes of the same lines."""
+"""The tokenizer, against the output of CoreNLP 3.4.1."""
 
 import gzip
 import hashlib
@@ -11,7 +11,7 @@ import pytest
 
 from experiments.metrics.coco.ptb import tokenize
 
-# Each right side is the Java program's own output, less the tokens of the official list.
+# Each right side is the Java program's own output, without the tokens of the official list.
 BY_JAVA = {
     "A man riding a wave on top of a surfboard.": "a man riding a wave on top of a surfboard",
     'The sign says "STOP!!!" ok??? wow!': "the sign says stop !!! ok ??? wow",
@@ -61,9 +61,8 @@ def test_tokens_are_those_of_the_java_program(caption: str, tokens: str) -> None
     assert tokenize(caption) == tokens
 
 
-# Texts of our own, and what the Java program makes of them: `differ` where it is known not to be
-# what this one does. `planes`: by the upper byte of the characters' codes, a digest of its tokens
-# of all of them, each in a line.
+# Texts of our own and the Java program's output; `differ` where ours is known to be different.
+# `planes`: by the upper byte of code points, a digest of its tokens for all characters, one a line.
 PROBES = json.loads(Path(__file__).with_name("ptb_probes.json").read_text("ascii"))
 
 
@@ -74,7 +73,7 @@ def test_texts_with_all_kinds_of_characters_have_java_s_tokens() -> None:
 
 
 def test_what_is_said_to_differ_does() -> None:
-    """README.md lists them by kind; one that agrees by now belongs to the others."""
+    """README.md lists them by kind; texts that agree belong to the others."""
     assert [text for text, java in PROBES["differ"].items() if tokenize(text) == java] == []
 
 
@@ -103,7 +102,7 @@ def test_a_text_of_any_kind_takes_no_long_time(text: str) -> None:
 
 
 def test_a_letter_that_ends_the_caption_ends_a_sentence() -> None:
-    # Java keeps "k." or drops the full stop by what the next line begins with; here there is none.
+    # Java keeps "k." or drops the full stop depending on the next line; here there is none.
     assert tokenize("A sign that reads K.") == "a sign that reads k"
     assert tokenize('the letter "P."') == "the letter p."
 
@@ -126,4 +125,4 @@ def test_every_given_line_has_the_given_java_tokens(shared_dir: Path) -> None:
     ]
     assert len(pairs) == 757
     differing = [(line, tokenize(line), java) for line, java in pairs if tokenize(line) != java]
-    assert differing == []  # none to list and to explain
+    assert differing == []  # otherwise to be listed and explained

@@ -45,7 +45,7 @@ OUTPUTS = {
     "12": "The answer is A. The answer is B.",
     "16": "So. The answer is B.",
 }
-# What a random draw may have left for problem 12.
+# A possible random draw for problem 12.
 RESULT = {"results": {"4": 0, "5": 0, "11": 1, "12": 1, "16": 1}, "outputs": OUTPUTS}
 
 
@@ -54,7 +54,7 @@ RESULT = {"results": {"4": 0, "5": 0, "11": 1, "12": 1, "16": 1}, "outputs": OUT
     [
         ("The answer is A.", 0),
         ("It is so. The answer is B. BECAUSE: yes.", 1),
-        ("The answer is B!", 1),  # officially any one character may follow
+        ("The answer is B!", 1),  # the official rule accepts any one character
         ("The answer is B", None),  # but one must
         ("The answer is C.", None),  # of two options
         ("The answer is (A).", None),

@@ -108,7 +108,7 @@ def test_version_2_refuses_missing_predictions_or_scores_them_zero() -> None:
     assert "--missing zero" in str(caught.value)
     scores = score_v2(ANSWERS, {"a": "Broncos", "c": ""}, missing_is_zero=True)
     assert (scores["exact"], scores["total"]) == (50.0, 4)
-    # A missing "no answer" is not silence: also not for the best threshold.
+    # A missing "no answer" does not count as blank, nor for the best threshold.
     probs = {"a": 0.1, "c": 0.2}
     bests = score_v2(ANSWERS, {"a": "Broncos", "c": ""}, probs, missing_is_zero=True)
     assert (bests["best_exact"], bests["best_exact_thresh"]) == (50.0, 0.1)
@@ -178,7 +178,7 @@ def test_the_evaluate_module_gives_the_scorer_s_numbers() -> None:
         metric.compute(predictions=predictions, references=references, version="3")
 
 
-HUB = {"title": "t", "context": "c", "question": "?"}  # what rows of the hub's data sets have too
+HUB = {"title": "t", "context": "c", "question": "?"}  # further fields of the hub's data sets
 
 
 def test_the_evaluate_module_takes_the_hub_s_rows_and_the_official_file_s() -> None:

@@ -1,4 +1,4 @@
-"""What the backbones are trained on, and what is kept from them."""
+"""The texts that backbones are trained on, and those that are held out."""
 
 import hashlib
 import re
@@ -109,8 +109,8 @@ def test_words_are_one_token_each_and_texts_come_back() -> None:
     assert tokenizer.convert_ids_to_tokens(pair) == ["<s>", "a", "</s>", "</s>", "b", "</s>"]
 
 
-# Of the first documents of each library, as the released weights have read them. Where one has to
-# change, its backbone has to be trained again, and the later stages of the language model as well.
+# Of the first documents of each library, as used for the released weights. If one changes, its
+# backbone must be retrained, and so must the later stages of the language model.
 READ = {
     "library": "cac428b84fedb138",
     "drills": "9c0ce299ed54d26d",

@@ -12,7 +12,7 @@ from zia_core.errors import ZiaError
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A world of one part, so that it is made in no time; the root of the cache."""
+    """A world of one part, which is fast to make; returns the root of the cache."""
     monkeypatch.setattr(world, "_PARTS", {"squad": world._PARTS["squad"]})
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
     return tmp_path / "zia"

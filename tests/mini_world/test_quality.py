@@ -1,4 +1,4 @@
-"""How good the released pocket backbones are: what `mini` takes for granted of them.
+"""The quality of the released pocket backbones that `mini` relies on.
 
 `pytest -rP tests/mini_world/test_quality.py` prints the figures.
 """
@@ -84,7 +84,7 @@ def test_the_image_encoder_sees_what_is_there() -> None:
 
 @pytest.mark.parametrize("task", ["mini_count", "mini_position"])
 def test_where_and_how_many_can_be_read_off_by_a_linear_probe(task: str) -> None:
-    """Of all tokens of the last block. In training nobody asked where things are."""
+    """From all tokens of the last block; training never asked for places."""
     model = small_vit.load(VIT)[0].eval()
     protocol = protocols.get("vpt", 32)
     features, labels = [], []

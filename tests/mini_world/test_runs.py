@@ -107,7 +107,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("ZIA_WEIGHTS", str(weights))
         patch.delenv(DATA_VARIABLE, raising=False)
         patch.setattr("datasets.config.HF_DATASETS_CACHE", folder / "cache")
-        count = [task for task in image_tasks.MINI if task.name == "mini_count"]
+        count = tuple(task for task in image_tasks.MINI if task.name == "mini_count")
         patch.setattr(image_tasks, "MINI", count)
         yield folder
 

@@ -1,4 +1,4 @@
-"""The world's folder, read by the loaders that read the real data."""
+"""The world's folder, read by the loaders of the real data."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ from experiments.scienceqa.data import load_problems
 from experiments.squad_roberta.data import load_squad
 from zia_core.errors import ZiaError
 
-# Of all paths and bytes. Where it has to change, world.VERSION has to as well.
+# Of all paths and bytes. If it changes, world.VERSION must change too.
 DIGEST = "be5992d358bd97bb627c5fb09d896b61b86a70da9aca118d56f48c2b04411592"
 
 

@@ -22,7 +22,7 @@ from experiments.pretrain.llama.recall import Asked, measure, skills
 from experiments.pretrain.llama.rows import token_rows
 from experiments.pretrain.llama.run import RECIPE, pretraining, requires, run
 from experiments.pretrain.llama.task import STAGES, Pretraining, Settings, build
-from zia_core.engine import Interrupted
+from tests.pretrain import tiny_runs
 from zia_core.errors import ZiaError
 
 TINY = Settings(
@@ -45,31 +45,12 @@ CALM: dict[str, Any] = {"peak_lr": 1e-4}
 
 
 def attempt(runs: Path, stop_at: int | None = None, stage: str = "library") -> RunFolder:
-    """Do a tiny run, or stop it after a step."""
-    spec = pretraining(stage, 3, TINY)
-    folder = RunFolder.claim(runs, spec, RECIPE.result_fields)
-    assert folder is not None
-
-    def watch(fields: dict[str, Any]) -> None:
-        if fields["step"] == stop_at:
-            folder.request_stop("asked to")
-
-    folder.on_progress = watch
-    with folder:
-        folder.write_environment({"python": "3"})
-        if stop_at is None:
-            run(spec, folder)
-            folder.set_status("done")
-        else:
-            with pytest.raises(Interrupted):
-                run(spec, folder)
-            folder.set_status("preempted", "asked to")
-    return folder
+    return tiny_runs.attempt(runs, pretraining(stage, 3, TINY), run, RECIPE.result_fields, stop_at)
 
 
 @pytest.fixture(scope="module")
 def few() -> pytest.MonkeyPatch:
-    """Fewer questions: the skills are measured twice a run, and one model here is untrained."""
+    """Fewer questions, since a run measures the skills twice."""
     patch = pytest.MonkeyPatch()
     whole = skills()
     few = {name: asked[:10] for name, asked in whole.items()}
@@ -141,7 +122,7 @@ def test_a_stage_goes_on_from_the_one_before(
     card = json.loads((later / "backbone" / "card.json").read_text())
     assert list(card["recipe"]["stages"]) == ["library", "drills"]
     assert card["recipe"]["dim"] == TINY.dim
-    # Few steps at a low rate: nearer to where it began than two drawn models are.
+    # After few steps at a low rate, it is closer to its start than two random models are.
     for name, other in second.named_parameters():
         assert (other - weights[name]).abs().max() < 0.2, name
     assert any(not torch.equal(other, weights[name]) for name, other in second.named_parameters())
@@ -180,7 +161,7 @@ def test_rows_are_the_documents_one_behind_the_other() -> None:
 
 
 class Knowing(torch.nn.Module):
-    """Stands in for a model: always continues with one token."""
+    """A stand-in for a model that always continues with the same token."""
 
     def __init__(self, tokens: int, said: int) -> None:
         super().__init__()

@@ -1,7 +1,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -21,7 +20,7 @@ from experiments.pretrain.pocket_vit.task import (
     measure,
     pictures,
 )
-from zia_core.engine import Interrupted
+from tests.pretrain import tiny_runs
 
 TINY = Settings(
     dim=16,
@@ -39,25 +38,7 @@ TINY = Settings(
 
 
 def attempt(runs: Path, stop_at: int | None = None) -> RunFolder:
-    """Do the tiny run, or stop it after a step."""
-    spec = RECIPE.spec(3, TINY)
-    folder = RunFolder.claim(runs, spec, RECIPE.result_fields)
-    assert folder is not None
-
-    def watch(fields: dict[str, Any]) -> None:
-        if fields["step"] == stop_at:
-            folder.request_stop("asked to")
-
-    folder.on_progress = watch
-    with folder:
-        if stop_at is None:
-            run(spec, folder)
-            folder.set_status("done")
-        else:
-            with pytest.raises(Interrupted):
-                run(spec, folder)
-            folder.set_status("preempted", "asked to")
-    return folder
+    return tiny_runs.attempt(runs, RECIPE.spec(3, TINY), run, RECIPE.result_fields, stop_at)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +90,7 @@ def test_what_is_asked_is_what_was_drawn() -> None:
 
 
 class Perfect(torch.nn.Module):
-    """Stands in for a model: says what is in the pictures, in order."""
+    """A stand-in for a model that knows the contents of the pictures, in order."""
 
     def __init__(self, seen: Pictures) -> None:
         super().__init__()

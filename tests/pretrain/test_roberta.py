@@ -15,7 +15,7 @@ from experiments.pretrain.roberta.recall import MASK, Masked, measure, skills
 from experiments.pretrain.roberta.run import RECIPE, run
 from experiments.pretrain.roberta.task import Pretraining, Settings, build
 from experiments.squad_roberta.windows import frame_of
-from zia_core.engine import Interrupted
+from tests.pretrain import tiny_runs
 
 TINY = Settings(
     dim=24,
@@ -32,25 +32,7 @@ TINY = Settings(
 
 
 def attempt(runs: Path, stop_at: int | None = None) -> RunFolder:
-    """Do the tiny run, or stop it after a step."""
-    spec = RECIPE.spec(3, TINY)
-    folder = RunFolder.claim(runs, spec, RECIPE.result_fields)
-    assert folder is not None
-
-    def watch(fields: dict[str, Any]) -> None:
-        if fields["step"] == stop_at:
-            folder.request_stop("asked to")
-
-    folder.on_progress = watch
-    with folder:
-        if stop_at is None:
-            run(spec, folder)
-            folder.set_status("done")
-        else:
-            with pytest.raises(Interrupted):
-                run(spec, folder)
-            folder.set_status("preempted", "asked to")
-    return folder
+    return tiny_runs.attempt(runs, RECIPE.spec(3, TINY), run, RECIPE.result_fields, stop_at)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +115,7 @@ def test_examples_are_documents_with_their_masks() -> None:
 
 
 class Filling(torch.nn.Module):
-    """Stands in for a model: puts one token everywhere."""
+    """A stand-in for a model that predicts one token everywhere."""
 
     def __init__(self, tokens: int, said: int) -> None:
         super().__init__()

@@ -2,7 +2,6 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -30,8 +29,8 @@ from experiments.pretrain.vit.task import (
     normalised,
 )
 from experiments.vtab_vit.sources import cifar10
+from tests.pretrain import tiny_runs
 from zia_core import ZeroInitConfig, attach
-from zia_core.engine import Interrupted
 from zia_core.errors import ZiaError
 
 TINY = Settings(
@@ -73,25 +72,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def attempt(runs: Path, stop_at: int | None = None) -> RunFolder:
-    """Do the tiny run, or stop it after a step."""
-    spec = RECIPE.spec(3, TINY)
-    folder = RunFolder.claim(runs, spec, RECIPE.result_fields)
-    assert folder is not None
-
-    def watch(fields: dict[str, Any]) -> None:
-        if fields["step"] == stop_at:
-            folder.request_stop("asked to")
-
-    folder.on_progress = watch
-    with folder:
-        if stop_at is None:
-            run(spec, folder)
-            folder.set_status("done")
-        else:
-            with pytest.raises(Interrupted):
-                run(spec, folder)
-            folder.set_status("preempted", "asked to")
-    return folder
+    return tiny_runs.attempt(runs, RECIPE.spec(3, TINY), run, RECIPE.result_fields, stop_at)
 
 
 def test_a_run_ends_with_tested_weights_and_their_card(files: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the tests of the report share."""
+"""Fixtures of the report's tests."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from experiments.harness import registry
 
 @pytest.fixture
 def no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The experiments as they are, with nothing planned: a cell then says only what there is."""
+    """Plan nothing, so that cells do not say how many seeds are missing."""
     known = {
         name: replace(experiment, plan=lambda profile, device: [])
         for name, experiment in registry.experiments().items()

@@ -1,4 +1,4 @@
-"""Small run folders written by hand, with the files that design and harness agree on."""
+"""Small run folders, written by hand."""
 
 import gzip
 import hashlib
@@ -178,7 +178,7 @@ def write_ablations(
     seed: int = 0,
     val_losses: dict[float, float] = VAL_LOSSES,  # by epochs
 ) -> None:
-    """Write the seven ablation runs of a profile; the key is what each is for."""
+    """Write the seven ablation runs of a profile, with accuracies by their purpose."""
     for name, layers, epochs in (
         ("10 layers", 9, 3.0),
         ("20 layers", 19, 3.0),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.alpaca_llama.instructions import own_instructions
-from experiments.harness import archive, seal, stored
+from experiments.harness import archive, run_paths, seal, stored
 from experiments.harness.archive import Archive
 from experiments.report.claims.write import write_claims
 from experiments.report.figures.write import write_figures
@@ -34,7 +34,7 @@ def folders(tmp_path: Path) -> Path:
         }
         write_predictions(run, [own])
         (run / stored.PROMPT_SHARE).write_text(json.dumps({"share": {"0": [0.5, 0.25]}}))
-    for run in stored.folders(root):
+    for run in run_paths.folders(root):
         seal.write(run)
     return root
 
@@ -42,7 +42,7 @@ def folders(tmp_path: Path) -> Path:
 def archived(folders: Path, root: Path) -> Path:
     """The run folders as archives in `root`."""
     contents: dict[str, dict[str, dict[str, bytes]]] = {}
-    for run in stored.folders(folders):
+    for run in run_paths.folders(folders):
         files = {name: (run / name).read_bytes() for name in seal.digests(run)}
         if stored.PREDICTIONS in files:
             packed = files.pop(stored.PREDICTIONS)
@@ -71,7 +71,7 @@ def test_tables_claims_figures_and_report_are_the_same(folders: Path, tmp_path: 
     assert made(archives, tmp_path / "b") == from_folders
     page = from_folders["report.html"].decode()
     assert missing(page, archives) == []
-    one = next(iter(stored.every_run(archives)))
+    one = next(iter(run_paths.every_run(archives)))
     assert missing(page.replace(one, "another"), archives) == [one]
     assert len(missing(page.removesuffix("</html>\n").strip()[:-9], archives)) == 9
     told = [list(explain([runs], "squad", "lora", "1.1 EM")) for runs in (folders, archives)]

@@ -1,4 +1,4 @@
-"""`zia tables`, `zia figures`, `zia claims` and `zia report` as they are typed."""
+"""The commands `zia tables`, `zia figures`, `zia claims` and `zia report`."""
 
 import shutil
 import sys
@@ -101,7 +101,7 @@ def test_a_cell_is_explained_and_nothing_written(zia: Zia) -> None:
 
 
 def test_only_published_runs_write_beside_them(zia: Zia) -> None:
-    """What is committed is not overwritten by what anybody tries out."""
+    """Trial runs do not overwrite committed results."""
     runs = {"published": Path("results/published"), "fresh": Path("runs")}
     for root in runs.values():
         write_squad(root, "lora", "squad-v1.1", 0, 50)

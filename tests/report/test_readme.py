@@ -19,7 +19,7 @@ def test_blocks_are_replaced_and_nothing_else(tmp_path: Path) -> None:
         result = {"tuned_parameters": {"lora": 9, "zero-init": 8}[method]}
         write_squad(tmp_path / "runs", method, "squad-v1.1", 0, 50, result=result)
     old = block("table squad small 1", "old\n")
-    text = f"# Title\n\n{old}\nText.\n{block('claims small')}end"
+    text = f"# Title\n\n{old}\nText.\n{block('verdicts')}end"
     readme = tmp_path / "README.md"
     readme.write_text(text)
     assert update([readme], [tmp_path / "runs"]) == [readme]
@@ -27,18 +27,16 @@ def test_blocks_are_replaced_and_nothing_else(tmp_path: Path) -> None:
     assert made.startswith("# Title\n\n<!-- zia readme: table squad small 1 -->\n| method |")
     assert "\n| lora | ours | 50.0 (1) | 60.0 (1) | missing | missing |\n" in made
     assert "old" not in made
-    assert f"{END}\nText.\n<!-- zia readme: claims small -->\n| verdict | claim | runs |" in made
-    assert (
-        "\n| inconclusive | It is at least as good as LoRA with fewer parameters: SQuAD. |" in made
-    )
+    assert f"{END}\nText.\n<!-- zia readme: verdicts -->\n| the paper's claim | `small` |" in made
+    claim = "It is at least as good as LoRA with fewer parameters: SQuAD."
+    assert f"\n| {claim} | inconclusive |\n" in made
     assert "| no runs |" not in made
-    assert " more of the paper's claims have no runs yet.\n<!-- end" in made
     assert made.endswith(f"{END}end")
     assert update([readme], [tmp_path / "runs"]) == []
     # Another profile has none of these runs.
-    readme.write_text(block("table squad paper 1") + block("claims paper"))
+    readme.write_text(block("table squad paper 1"))
     update([readme], [tmp_path / "runs"])
-    assert readme.read_text().count("No runs yet.\n") == 2
+    assert readme.read_text() == block("table squad paper 1", "No runs yet.\n")
 
 
 def test_verdicts_of_all_profiles_are_side_by_side(tmp_path: Path) -> None:
@@ -72,7 +70,7 @@ def test_verdicts_of_all_profiles_are_side_by_side(tmp_path: Path) -> None:
 def test_only_our_own_readmes_with_blocks_are_filled_by_default(tmp_path: Path) -> None:
     for folder in (".", "experiments/squad", "experiments/a/b", "results", ".venv/lib", "tests"):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
-        (tmp_path / folder / "README.md").write_text(block("claims mini"))
+        (tmp_path / folder / "README.md").write_text(block("verdicts"))
     (tmp_path / "experiments/README.md").write_text("no block")
     assert [str(path.relative_to(tmp_path)) for path in marked(tmp_path)] == [
         "README.md",
@@ -85,12 +83,12 @@ def test_only_our_own_readmes_with_blocks_are_filled_by_default(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("<!-- zia readme: claims small -->\n", "'claims small' is not closed"),
-        (f"<!-- zia readme: claims small -->\n{block('claims mini')}", "small' is not closed"),
+        ("<!-- zia readme: verdicts -->\n", "'verdicts' is not closed"),
+        (f"<!-- zia readme: table a -->\n{block('verdicts')}", "'table a' is not closed"),
         (block("table squads small 1"), "made: .*'squads'.*choose from: efficiency"),
         (block("table squad small 7"), "made: .*'7'.*choose from: 1, 2"),
         (block("table squad small"), "made: .*missing 1 required"),
-        (block("graph squad"), "made: .*'graph'.*choose from: table, claims, verdicts"),
+        (block("graph squad"), "made: .*'graph'.*choose from: table, verdicts"),
     ],
 )
 def test_a_block_that_cannot_be_made_is_named_and_nothing_written(

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from experiments.scienceqa import subsets
 from experiments.scienceqa.data import fingerprint, load_problems
 from experiments.scienceqa.own_split import own_split
-from experiments.scienceqa.pictures import same_pictures
+from experiments.scienceqa.same_pictures import same_pictures
 from experiments.scienceqa.subsets import select
 from tests.scienceqa.world import SIZES, write_scienceqa
 from zia_core import ZiaError

@@ -88,7 +88,7 @@ def test_a_typed_question() -> None:
     text = typed_question("Which is a mammal?| trout|otter ", Path("a.png"))
     assert text == prompt_text(replace(PROBLEM, choices=("trout", "otter")), "")
     for wrong in ("Which?", "|a|b", "Which?|a||b", "Which?|a|b|c|d|e|f"):
-        with pytest.raises(ZiaError, match="is no question with 1 to 5 options"):
+        with pytest.raises(ZiaError, match="is not a question with 1 to 5 options"):
             typed_question(wrong, Path("a.png"))
 
 

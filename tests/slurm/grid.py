@@ -99,7 +99,7 @@ class Grid:
         return self.zia(*self._what(self.folder, *self._on_slurm(), *options))
 
     def shell_line(self) -> str:
-        """What a shell anywhere in the cluster is told to do the same."""
+        """The same command for a shell anywhere in the cluster."""
         variables = [f"{name}={value}" for name, value in self._variables().items()]
         words = ["env", *variables, *ZIA, *self._what(self.folder, *self._on_slurm())]
         return f"cd {shlex.quote(str(PROJECT))} && {shlex.join(words)}"
@@ -172,7 +172,7 @@ class Grid:
         )
 
     def reach(self, number: int, step: int) -> None:
-        """Wait until a run is just behind a step, and have it take its time from there on."""
+        """Wait until a run has just done a step, and slow it down from there."""
         wait_until(lambda: self.step(number) >= step, PATIENCE_S, f"step {step}", self.story)
         self.pace(SLOW_S)
 

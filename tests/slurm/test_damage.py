@@ -1,4 +1,4 @@
-"""Failing runs, damaged files, names that are traps: one sentence each, and the rest goes on."""
+"""Failing runs, damaged files, hostile names: one sentence each, and the rest continues."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -102,7 +102,7 @@ def test_damaged_files_mean_an_earlier_state_or_a_refusal(
     assert [(grid.path(i) / stored.METRICS).read_bytes() for i in refused] == before
     wrong = differences(grid, reference(grid.work), only=(newest_damaged, torn_line, no_status))
     assert wrong == []
-    assert "to begin the run again from step 0" in grid.status(all_damaged)["reason"]
+    assert "to start over from step 0" in grid.status(all_damaged)["reason"]
     told = grid.logs()
     assert f"{config} was edited: it describes the run" in told
     assert "Traceback" not in told

@@ -11,7 +11,7 @@ from tests.slurm.grid import PRODUCTS, PROJECT, contents
 def test_a_local_run_killed_at_fifty_random_moments(
     tmp_path: Path, killed: Callable[[str], None]
 ) -> None:
-    """Steps, checkpoints, evaluations, writing the result: it goes on each time, bitwise."""
+    """In steps, checkpoints, evaluations, writing the result: it continues bitwise each time."""
     command = [sys.executable, "-m", "tests.slurm.fifty_kills", str(tmp_path)]
     child = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert child.returncode == 0, child.stderr

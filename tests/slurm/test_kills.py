@@ -12,7 +12,7 @@ from tests.slurm.grid import PATIENCE_S, QUICK_S, SLOW_S, Grid
 Audit = Callable[[Grid], None]
 Killed = Callable[[str], None]
 
-GIVES_UP = "is no longer this process's: owner number 2 has taken it over"
+GIVES_UP = "is no longer this process's: owner number 2 has taken over"
 
 
 def worker_of(grid: Grid, run: int) -> int:

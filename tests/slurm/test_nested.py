@@ -15,7 +15,7 @@ from tests.slurm.grid import PATIENCE_S, Grid
 
 @dataclass
 class Users:
-    """A job of the user's own, which does something and then goes on for as long as it may."""
+    """A job of the user's own, which does something and then runs until its time limit."""
 
     slurm: Slurm
     job: str

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.backbones import vision_models
+from experiments.backbones import weights
 from experiments.cli import main
 from tests.vtab_vit.folders import grey, write_list
 from tests.vtab_vit.world import write_weights
@@ -81,7 +81,7 @@ def test_a_missing_image(zia: Zia, digits: Path) -> None:
 
 def test_missing_weights(zia: Zia, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZIA_WEIGHTS", str(tmp_path / "none"))
-    monkeypatch.setattr(vision_models, "RELEASED", tmp_path / "none")
+    monkeypatch.setattr(weights, "RELEASED", tmp_path / "none")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     code, _, error = zia(RUN)
@@ -90,7 +90,7 @@ def test_missing_weights(zia: Zia, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "`zia pretrain vit`" in error
     code, _, error = zia("run vtab_vit --profile paper --device cpu --method lora --task dtd")
     assert code == 1
-    assert "model.safetensors does not exist, and the hub's timm/vit" in error
+    assert "orig_in21k does not exist, and the hub's timm/vit" in error
     assert "cannot be reached" in error
 
 

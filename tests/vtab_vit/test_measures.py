@@ -14,8 +14,8 @@ from experiments.backbones import vision_models
 from experiments.harness import stored
 from experiments.images import protocols
 from experiments.images.tasks import Task
-from experiments.vtab_vit import loaded, tasks
-from experiments.vtab_vit.pixels import pixels
+from experiments.vtab_vit import loaded_task, tasks
+from experiments.vtab_vit.loaded_task import pixels
 from tests.vtab_vit import world
 from tests.vtab_vit.folders import png
 from tests.vtab_vit.world import done, given
@@ -84,7 +84,7 @@ def test_a_linear_probe_is_its_head_on_the_features_of_the_frozen_model(root: Pa
     [weight] = [tensor for name, tensor in head.items() if name.endswith("head.weight")]
     [bias] = [tensor for name, tensor in head.items() if name.endswith("head.bias")]
     model, _ = vision_models.load(vision_models.get("small-vit"))
-    examples = loaded.loaded(tasks.get("learnable")).data.test
+    examples = loaded_task.loaded(tasks.get("learnable")).data.test
     with torch.no_grad():
         features = model.forward_features(pixels(examples, protocols.get("fact", 32)))[:, 0]
     guessed = (features @ weight.T + bias).argmax(dim=-1).tolist()

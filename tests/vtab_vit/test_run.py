@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from experiments.backbones import vision_models
+from experiments.backbones import weights
 from experiments.dispatch.in_process import run_all, run_one
 from experiments.harness import stored, verify
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
 from experiments.images.task_folder import Example, read_image
-from experiments.vtab_vit import inputs, loaded, methods, pixels, tasks
+from experiments.vtab_vit import inputs, loaded_task, methods, tasks
 from experiments.vtab_vit.run import RESULT_FIELDS, run
 from experiments.vtab_vit.selection import select_runs
 from tests.vtab_vit import world
@@ -174,14 +174,14 @@ def test_candidates_may_be_tried_on_one_task_for_all(root: Path, other_task: Pat
     lists.write_text("".join(f"{line}\n" for line in reversed(before.splitlines())))
     outcome = run_one(replace(elsewhere, seed=44), root / "one")
     lists.write_text(before)
-    assert "was made with other data: bring those back" in outcome.reason
+    assert "was made with other data: restore those" in outcome.reason
 
 
 def test_runs_of_a_process_share_the_features_of_the_trunk(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which the runs are that were before changes no bit of a run, and nothing is done twice."""
-    monkeypatch.setattr(loaded, "_newest", {})
+    monkeypatch.setattr(loaded_task, "_newest", {})
     computed = []
     features = trunk.Trunk.features
 
@@ -196,7 +196,7 @@ def test_runs_of_a_process_share_the_features_of_the_trunk(
     assert computed == [2, 2]
     done(root, given("zero-init", seed=7, num_layers=3))
     assert computed == [2, 2, 0, 0]
-    monkeypatch.setattr(loaded, "_newest", {})
+    monkeypatch.setattr(loaded_task, "_newest", {})
     alone = RunFolder.claim(root / "alone", given("random-init", seed=7, num_layers=1), {})
     assert alone is not None
     with alone:
@@ -211,13 +211,13 @@ def test_features_of_a_large_test_set_are_not_kept(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = done(root, given("zero-init", seed=8))
-    monkeypatch.setattr(loaded, "KEPT_FEATURE_BYTES", 10)
+    monkeypatch.setattr(loaded_task, "KEPT_FEATURE_BYTES", 10)
     monkeypatch.setattr(inputs, "KEPT_FEATURE_BYTES", 10)
-    monkeypatch.setattr(loaded, "_newest", {})
+    monkeypatch.setattr(loaded_task, "_newest", {})
     path = root / "streamed"
     assert run_one(given("zero-init", seed=8), path).state == "done"
     streamed = stored.load(path / kept.path.parent.name / kept.path.name)
-    [task] = loaded._newest.values()
+    [task] = loaded_task._newest.values()
     assert not task._features
     assert streamed.predictions() == kept.predictions()
     assert streamed.result["adapter_sha256"] == kept.result["adapter_sha256"]
@@ -247,8 +247,8 @@ def test_selection_does_not_see_the_test_images(
         seen.append(Path(example.name).stem)
         return read_image(example)
 
-    monkeypatch.setattr(pixels, "read_image", watched)
-    monkeypatch.setattr(loaded, "_newest", {})
+    monkeypatch.setattr(loaded_task, "read_image", watched)
+    monkeypatch.setattr(loaded_task, "_newest", {})
     final = spec("vpt-deep")
     for select in select_runs(final):
         done(root, select)
@@ -347,10 +347,10 @@ def test_a_resolution_that_is_not_the_backbones(root: Path) -> None:
 
 def test_missing_weights(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZIA_WEIGHTS", str(tmp_path))
-    monkeypatch.setattr(vision_models, "RELEASED", tmp_path)
+    monkeypatch.setattr(weights, "RELEASED", tmp_path)
     outcome = run_one(given("linear", seed=3), root / "runs")
     assert outcome.state == "failed"
     assert "no weights of small-vit: " in outcome.reason
     paper = replace(given("linear", resolution=224), backbone="vit_base_patch16_224.orig_in21k")
     outcome = run_one(paper, root / "runs")
-    assert "of the hub's timm/vit_base_patch16_224.orig_in21k there" in outcome.reason
+    assert "the hub's timm/vit_base_patch16_224.orig_in21k cannot be reached" in outcome.reason

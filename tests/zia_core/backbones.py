@@ -1,7 +1,7 @@
 """Tiny random backbones of every supported family, and a naive float64 reference for each.
 
-The reference shares nothing with `zia_core` but the parameter values: it is the equation written
-head by head with explicit softmaxes, put in the place of the library's own attention.
+The reference shares only parameter values with `zia_core`: it is the equation, head by head with
+explicit softmaxes, in place of the library's attention.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _unfused(model: nn.Module) -> nn.Module:
 
 
 def build(family: str, seed: int = 0) -> nn.Module:
-    """A tiny backbone whose weights are large enough that every part of it matters."""
+    """A tiny backbone with weights large enough that every part matters."""
     torch.manual_seed(seed)
     model = BUILD[family]().eval()
     with torch.no_grad():
@@ -159,7 +159,7 @@ def open_gates(model: nn.Module, seed: int = 1) -> nn.Module:
 
 
 def adapted(family: str, config: ZeroInitConfig | None = None, **kwargs: Any) -> nn.Module:
-    """A tiny adapted backbone with open gates, K=5, L=2 unless said."""
+    """A tiny adapted backbone with open gates, by default K=5 and L=2."""
     config = config or ZeroInitConfig(**{"prompt_length": 5, "num_layers": 2, **kwargs})
     return open_gates(attach(build(family), config))
 
@@ -202,7 +202,7 @@ def output(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 @dataclass
 class Reference:
-    """What the naive attention needs of one layer: the config's choices and the parameters."""
+    """Config and parameters of one layer, for the naive attention."""
 
     config: ZeroInitConfig
     prompt: Tensor
@@ -244,7 +244,7 @@ def _attend(
 
 @contextmanager
 def naive(model: nn.Module, parameters: dict[str, Reference]) -> Iterator[nn.Module]:
-    """Replace the attention of a BARE model by the naive one; `parameters` by attention name."""
+    """Give a BARE model the naive attention, with `parameters` by attention name."""
     references = {id(model.get_submodule(name)): ref for name, ref in parameters.items()}
 
     def eager(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kw: Any) -> Any:
@@ -297,7 +297,7 @@ def naive(model: nn.Module, parameters: dict[str, Reference]) -> Iterator[nn.Mod
 
 
 def references(model: nn.Module) -> dict[str, Reference]:
-    """The parameters of an adapted model as leaves of their own, by attention name."""
+    """Copies of an adapted model's parameters as leaves, by attention name."""
     found = {}
     for name, module in model.named_modules():
         if name.endswith("zero_init"):

@@ -1,7 +1,7 @@
-"""Trains in child processes that are killed: `python -m tests.zia_core.killed_training FOLDER`.
+"""Train in child processes and kill them: `python -m tests.zia_core.killed_training FOLDER`.
 
-The libraries are loaded once and every attempt is a fork. This process never computes a gradient
-itself, so forking is safe. It prints one JSON object with what happened, for the test to judge.
+Libraries are loaded once and every attempt is a fork, which is safe since this process never
+computes a gradient. Prints one JSON object with the outcomes.
 """
 
 import json
@@ -23,7 +23,7 @@ RANDOM_KILLS = 5
 
 
 class DoomedJournal(FolderJournal):
-    """Kills its own process at its n-th event: between two writes, or in the middle of a line."""
+    """Kills its process at the n-th event: between two writes, or in the middle of a line."""
 
     def __init__(self, folder: Path, events: int) -> None:
         super().__init__(folder)
@@ -36,7 +36,7 @@ class DoomedJournal(FolderJournal):
 
 
 class LeashedJournal(FolderJournal):
-    """Waits to be killed two steps after `target`, so that no attempt escapes to the end."""
+    """Waits to be killed two steps after `target`, so that no attempt finishes."""
 
     def __init__(self, folder: Path, target: int) -> None:
         super().__init__(folder)
@@ -70,7 +70,7 @@ def steps_recorded(folder: Path) -> int:
 
 
 def kill_at_random(folder: Path, seed: int) -> list[int]:
-    """Five attempts, each killed from outside at a random moment of its life, then a full one."""
+    """Five attempts, each killed at a random time, then a full one."""
     numbers = random.Random(seed)
     statuses = []
     for target in sorted(numbers.sample(range(1, STEPS - 3), RANDOM_KILLS)):
@@ -84,7 +84,7 @@ def kill_at_random(folder: Path, seed: int) -> list[int]:
 
 
 def kill_everywhere(folder: Path, steps: int) -> list[list[int]]:
-    """For n = 1, 2, ...: killed at the n-th event, then resumed; until none is left to die at."""
+    """For n = 1, 2, ...: kill at the n-th event, then resume, until there is no such event."""
     statuses = []
     for n in range(1, 1000):
         place = folder / str(n)

@@ -1,7 +1,7 @@
-"""Runs of several data-parallel processes, each a fork of the test's own; results are in files.
+"""Train in several data-parallel processes, each a fork of the test.
 
-Every rank leaves its trained parameters in `<folder>/<rank>.safetensors`, or why it has none in
-`<folder>/<rank>.txt`; its journal is the folder `<folder>/journal-<rank>`.
+Every rank writes its trained parameters to `<folder>/<rank>.safetensors`, or the reason for failure
+to `<folder>/<rank>.txt`; its journal is the folder `<folder>/journal-<rank>`.
 """
 
 import multiprocessing
@@ -30,7 +30,7 @@ Journals = Callable[[Path, int], FolderJournal]
 
 
 class ImagesAndWords(ToyTask):
-    """ToyTask of which one record in three has an image and two in five have labels."""
+    """ToyTask with an image in one of three records, and labels in two of five."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class ImagesAndWords(ToyTask):
 
 
 class Doomed(ToyTask):
-    """Fails on the rank whose share has record DOOMED, as `how` says."""
+    """Fails on the rank with the record DOOMED, in the way of `how`."""
 
     def __init__(self, how: str) -> None:
         super().__init__()
@@ -126,5 +126,5 @@ def _work(
 
 
 def own_journal(folder: Path, rank: int) -> FolderJournal:
-    """Each rank has one of its own, so that it shows who writes."""
+    """Each rank has its own journal, which shows who writes."""
     return FolderJournal(folder / f"journal-{rank}")

@@ -1,4 +1,4 @@
-"""Counts what would make the CPU wait for a GPU, on a CPU too: there it is only slow."""
+"""Count the operations that would make the CPU wait for a GPU; works on a CPU too."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ _ASKING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonz
 
 
 class Reads(TorchDispatchMode):
-    """Names of the operations that wait, in `found`; `together` counts the engine's own read."""
+    """Names of operations that wait, in `found`; `together` counts the engine's own read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Reads(TorchDispatchMode):
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """For what a CPU does by itself, whatever the device."""
+        """Do not count within the block, which runs on the CPU whatever the device."""
         self.pauses += 1
         try:
             yield
@@ -51,9 +51,9 @@ class Reads(TorchDispatchMode):
 
 @contextmanager
 def reads_of_steps() -> Iterator[Reads]:
-    """See what the optimiser steps of trainings within the block ask the device for.
+    """Record the waiting operations of optimiser steps within the block.
 
-    A batch is made on the CPU, and AdamW keeps its counters there on a CPU, so these do not count.
+    Making batches does not count, nor do AdamW's step counters, which are on the CPU.
     """
     reads = Reads()
     training = zia_core.engine._Training

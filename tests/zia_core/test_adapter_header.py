@@ -1,4 +1,4 @@
-"""An adapter file whose header is JSON, but nothing that was ever saved."""
+"""Adapter files with a JSON header that `save_adapter` never wrote."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Adapter files: round trip, and every refusal with both sides named."""
+"""Adapter files: round trip, and refusals that name both sides."""
 
 import resource
 import signal

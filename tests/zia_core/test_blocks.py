@@ -28,11 +28,11 @@ from zia_core.errors import ZiaError
 from zia_core.losses import causal_lm_loss, label_index
 from zia_core.memory import bytes_kept_for_backward
 
-TOLERANCE = 1e-5  # of compiled losses in float32, relative, as `TrainSettings` states it
+TOLERANCE = 1e-5  # relative, of compiled losses in float32, as stated in `TrainSettings`
 
 
 def adapted() -> nn.Module:
-    """With dropout; its gates are open."""
+    """A model with dropout and open gates."""
     return attach(toy_model(), ZeroInitConfig(prompt_length=3, num_layers=2, gate_init=0.5))
 
 
@@ -68,7 +68,7 @@ def test_blocks_behind_wrappers_and_of_timm() -> None:
 def test_checkpointed_training_is_bitwise_the_plain_one(
     tmp_path: Path, task: type[ToyTask]
 ) -> None:
-    """With dropout, and with images whose block is left before the backward pass."""
+    """With dropout, and with the block of images left before the backward pass."""
     make = seeing_model if task is ImagesAndWords else adapted
     plain, saving = make(), make()
     expected = run(tmp_path / "plain", plain, task())
@@ -91,7 +91,7 @@ def test_checkpointed_blocks_keep_their_inputs_alone() -> None:
 
 @pytest.fixture
 def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What is compiled: to graphs with their guards, but not to kernels, which takes minutes."""
+    """Compile to graphs with guards, but not to kernels, which takes minutes."""
     found: list[Any] = []
 
     def backend(graph: Any, inputs: Any) -> Any:
@@ -106,7 +106,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_compiled_training_is_the_plain_one_within_its_tolerance(
     tmp_path: Path, graphs: list[Any]
 ) -> None:
-    """Checkpointed too: what is run again is what was compiled."""
+    """Also with checkpointing: the recomputed block is the compiled one."""
     plain, compiled = seeing_model(), seeing_model()
     task, settings = ImagesAndWords(), {"token_budget": None, "micro_batch_size": 5}
     expected = run(tmp_path / "plain", plain, task, **settings)
@@ -116,12 +116,12 @@ def test_compiled_training_is_the_plain_one_within_its_tolerance(
     for name, value in trained(plain).items():
         torch.testing.assert_close(trained(compiled)[name], value, rtol=1e-3, atol=1e-5)
     assert graphs
-    assert found.read()[0] == expected.read()[0]  # an evaluation, which is not compiled: bitwise
+    assert found.read()[0] == expected.read()[0]  # evaluations are not compiled: bitwise
 
 
 @pytest.mark.parametrize("layers", [3, 5])
 def test_graphs_do_not_grow_with_the_layers_or_the_shapes(graphs: list[Any], layers: int) -> None:
-    """A layer that gets no gradient, one that gives one, one that passes one on."""
+    """Layers below, at and above the lowest trained one."""
     bare = toy_model(layers=layers)
     model = attach(bare, ZeroInitConfig(prompt_length=3, num_layers=layers - 1, gate_init=0.5))
     with run_blocks(model, compiled=True, checkpointed=False):
@@ -136,7 +136,7 @@ def test_graphs_do_not_grow_with_the_layers_or_the_shapes(graphs: list[Any], lay
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("half", [False, True])
 def test_compiled_losses_on_cuda(tmp_path: Path, half: bool) -> None:
-    """With the kernels, to the tolerance that `TrainSettings` states."""
+    """With kernels, within the tolerance of `TrainSettings`."""
     precision = "bf16-autocast" if half else "fp32"
     settings = {"device": "cuda", "precision": precision, "eval_every": 0, "total_steps": 4}
     losses = []

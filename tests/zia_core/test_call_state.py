@@ -1,7 +1,6 @@
-"""One model, several calls at a time: each gets what it gets alone.
+"""Concurrent calls of one model: each gets the same output as alone.
 
-Nothing is left to chance: one call is stopped in the middle of a forward pass, another one is made,
-and the first goes on.
+This is deterministic: one call is paused within its forward pass, another runs, the first resumes.
 """
 
 import _thread
@@ -37,7 +36,7 @@ SECONDS = 20.0
 
 
 class Paused:
-    """`work` in a thread of its own, stopped where it first comes to `part` of the model."""
+    """`work` in its own thread, paused when it first reaches `part` of the model."""
 
     def __init__(self, part: nn.Module, work: Callable[[], Any]) -> None:
         self._reached, self._go, self._found = threading.Event(), threading.Event(), []
@@ -48,7 +47,7 @@ class Paused:
         handle.remove()
 
     def result(self) -> Any:
-        """Let it go on; what `work` gives or raises."""
+        """Resume, and return or raise what `work` does."""
         self._go.set()
         self._thread.join(SECONDS)
         if isinstance(self._found[0], BaseException):
@@ -74,7 +73,7 @@ def two(family: str) -> list[dict[str, Tensor]]:
     return [batch, {name: value[1:].flip(0) for name, value in batch.items()}]
 
 
-# A part of the top layer: passed once the prompts are made (timm), or before.
+# A part of the top layer, reached after its prompts are computed (timm), or before.
 IN_ATTENTION = {
     "timm": "blocks.2.attn.q_norm",
     "timm-unfused": "blocks.2.attn.q_norm",
@@ -168,7 +167,7 @@ def test_other_calls_are_not_observed() -> None:
 
 def test_prefix_dropout_has_the_batch_of_its_own_pass() -> None:
     model, (one, other) = p_tuning_v2(build("bert"), 4, dropout=0.5).train(), two("bert")
-    # The top layer's prompts are made behind its keys: the other pass comes before that.
+    # The top layer's prompts are computed after its keys, so the other pass comes before.
     paused = Paused(model.get_submodule(IN_ATTENTION["bert"]), lambda: output(model, one))
     assert len(output(model, other)) == 2
     assert len(paused.result()) == 3
@@ -223,7 +222,7 @@ def test_a_block_that_is_left_elsewhere_says_so() -> None:
 
 
 def checkpointed(reentrant: bool, device: str) -> tuple[nn.Module, nn.Module]:
-    """Two equal models, one of which computes its layers again in the backward pass."""
+    """Two equal models, one of which recomputes its layers in the backward pass."""
     plain, saving = (adapted("llama-gqa").train().to(device) for _ in range(2))
     saving.gradient_checkpointing_enable({"use_reentrant": reentrant})
     saving.enable_input_require_grads()
@@ -243,14 +242,14 @@ def assert_same_gradients(plain: nn.Module, saving: nn.Module) -> None:
 def test_a_pass_repeated_in_a_thread_of_autograd(
     reentrant: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a GPU, where a checkpointed layer is computed again in a thread without a context."""
+    """As on a GPU, where a checkpointed layer is recomputed in a thread without a context."""
     plain, saving = checkpointed(reentrant, "cpu")
     with condition(plain, shown(2, 1).repeat(1, 8)):
         output(plain, inputs("llama-gqa")).square().mean().backward()
     with condition(saving, shown(2, 1).repeat(1, 8)):
         loss = output(saving, inputs("llama-gqa")).square().mean()
         context = contextvars.copy_context()
-        # What torch leaves for its threads: the context of the thread that called `backward`.
+        # torch stores the context of the thread that called `backward` for its threads.
         monkeypatch.setattr(torch.autograd.graph.contextvars, "copy_context", lambda: context)
         thread = threading.Thread(target=loss.backward)
         thread.start()
@@ -259,7 +258,7 @@ def test_a_pass_repeated_in_a_thread_of_autograd(
 
 
 def in_a_thread_without_a_context(call: Callable[[], None]) -> list[Exception]:
-    """Run it in a thread that Python did not make, as autograd's are; what it raises."""
+    """Run it in a thread that Python did not create, like autograd's; return what it raises."""
     raised: list[Exception] = []
     done = threading.Event()
 
@@ -276,7 +275,7 @@ def in_a_thread_without_a_context(call: Callable[[], None]) -> list[Exception]:
 
 
 def test_a_pass_repeated_by_a_torch_that_leaves_no_context(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch 2.11: it is of the one thread that has a block open, and refused if there are two."""
+    """torch 2.11: it belongs to the only thread with an open block; two are refused."""
     monkeypatch.setattr(torch._C, "_is_key_in_tls", lambda key: False)
     plain, saving = checkpointed(False, "cpu")
     with condition(plain, shown(2, 1).repeat(1, 8)):

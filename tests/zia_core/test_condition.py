@@ -1,4 +1,4 @@
-"""The per-sample vector that is added to every prompt (eqs 9-10)."""
+"""The per-sample vector added to every prompt (eqs 9-10)."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def image(rows: int = 2) -> torch.Tensor:
 @pytest.mark.parametrize("softmax", ["separate", "joint"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_against_prompts_that_contain_it(family: str, softmax: str) -> None:
-    """Sample by sample: adding I to the prompts themselves, in the naive reference."""
+    """Sample by sample, against adding I to the prompts themselves in the naive reference."""
     if family.startswith("timm") and softmax == "joint":
         family = "timm"
     model, vectors = adapted(family, softmax=softmax).double(), image().requires_grad_()

@@ -1,4 +1,4 @@
-"""Counted costs at real shapes: FLOPs, bytes kept for backward, parameters, file size."""
+"""Costs at real shapes: FLOPs, bytes saved for backward, parameters, file size."""
 
 import pytest
 import torch
@@ -46,7 +46,7 @@ def test_forward_flops_at_7b_shape() -> None:
 
 
 def test_forward_flops_of_peft_at_7b_shape() -> None:
-    """AdaptionPrompt runs q, v and o projection a second time: 3 of a layer's about 12 C^2."""
+    """AdaptionPrompt repeats the q, v and o projections: 3 of a layer's about 12 C^2."""
     model = llama_7b()
     base = forward_flops(model)
     theirs = forward_flops(baselines.adaption_prompt(model, 10, 30))
@@ -95,4 +95,4 @@ def test_bytes_kept_for_backward(dtype: torch.dtype, limit: float) -> None:
     # Frozen weights exist anyway.
     ratio = bytes_kept_for_backward(ours, beside=[weight]) / bytes_kept_for_backward(plain)
     assert 1.0 < ratio <= limit
-    assert ratio > 1.03  # the hooks see something: [B, H, T, K] must be kept
+    assert ratio > 1.03  # the hooks see something: [B, H, T, K] must be saved

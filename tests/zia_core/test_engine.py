@@ -23,7 +23,7 @@ from zia_core.optim import learning_rate
 
 @contextmanager
 def gradients_of_steps(model: nn.Module) -> Iterator[list[dict[str, Tensor]]]:
-    """What the optimiser is given at each step."""
+    """The gradients that the optimiser gets at each step."""
     steps: list[dict[str, Tensor]] = []
 
     def keep(*_: object) -> None:
@@ -66,7 +66,7 @@ def test_micro_batches_by_length_have_the_padded_batchs_gradients(tmp_path: Path
     assert_close(cut, padded, 1e-5)
     sizes.clear()
     first_gradients(tmp_path, task, batch_size=16, token_budget=10_000, overhead_tokens=0)
-    assert len([size for size in sizes if size < 16]) > 5  # no room saved is too little
+    assert len([size for size in sizes if size < 16]) > 5  # the budget is used
     sizes.clear()
     whole = first_gradients(tmp_path, task, batch_size=16, token_budget=10_000, overhead_tokens=999)
     assert 16 in sizes
@@ -76,7 +76,7 @@ def test_micro_batches_by_length_have_the_padded_batchs_gradients(tmp_path: Path
 
 
 def gradient_of(task: ToyTask, groups: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-    """Of the mean over groups of each group's mean loss, with the model's own loss."""
+    """Gradient of the mean over groups of each group's mean loss, by the model's own loss."""
     model = without_dropout(toy_model())
     sum(model(**task.batch(group)).loss for group in groups).div(len(groups)).backward()
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -198,7 +198,7 @@ def test_modes_and_autograd(tmp_path: Path, was_training: bool) -> None:
 
 def test_the_seed_decides_the_dropout(tmp_path: Path) -> None:
     class OneOrderTask(ToyTask):
-        """All records are alike, so that the seed's order of the examples does not matter."""
+        """All records are equal, so that their order, and so the seed, does not matter."""
 
         def __init__(self) -> None:
             super().__init__()

@@ -13,7 +13,7 @@ from zia_core.errors import ZiaError
 
 
 def poisoned(record: int) -> tuple[nn.Module, ToyTask]:
-    """A model that knows no finite embedding for a token that only one record has."""
+    """A model with a NaN embedding for a token that only one record has."""
     model, task = toy_model(), ToyTask()
     task.tokens[record][1] = 63
     with torch.no_grad():
@@ -76,7 +76,7 @@ def test_autocast_covers_training_and_evaluation_and_keeps_weights(tmp_path: Pat
 
 
 class Mixed(nn.Module):
-    """A frozen backbone in bfloat16 with one float32 weight to train."""
+    """A frozen bfloat16 backbone with one trainable float32 weight."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -51,7 +51,7 @@ def test_a_stop_at_any_step_loses_and_repeats_nothing(tmp_path: Path) -> None:
         assert FolderJournal(folder).checkpoints()[-1].stem == f"step-{step:08d}"
         resumed = train(toy_model(), ToyTask(), toy_settings(), FolderJournal(folder))
         assert FolderJournal(folder).fingerprint() == undisturbed.fingerprint()
-        # What follows the training (generation, for one) draws the same numbers, too.
+        # Code after training, such as generation, draws the same numbers too.
         assert torch.equal(torch.rand(3), after)
         assert (resumed.steps, resumed.tokens) == (whole.steps, whole.tokens)
         assert (resumed.first_loss, resumed.last_loss) == (whole.first_loss, whole.last_loss)

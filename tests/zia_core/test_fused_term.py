@@ -1,4 +1,4 @@
-"""The prompt term's kernel against float64 and against the plain form; on the CPU, interpreted."""
+"""The prompt term's kernel against float64 and the plain form; interpreted on a CPU."""
 
 import copy
 import subprocess
@@ -24,7 +24,7 @@ NAMES = ("output", "text", "queries", "keys", "values", "gates")
 
 @dataclass(frozen=True)
 class Case:
-    """Sizes; keys and values of each sample, or shared."""
+    """Sizes, and whether keys and values are per sample or shared."""
 
     T: int
     D: int
@@ -71,7 +71,7 @@ def drawn(case: Case, dtype: torch.dtype) -> list[Tensor]:
 def naive(
     text: Tensor, q: Tensor, key: Tensor, value: Tensor, gates: Tensor, scale: float, softcap: Any
 ) -> Tensor:
-    """The equation, in the dtype of what is given."""
+    """The equation, in the dtype of its arguments."""
     key, value = (x.repeat_interleave(q.shape[1] // x.shape[-3], dim=-3) for x in (key, value))
     scores = q @ key.transpose(-1, -2) * scale
     if softcap is not None:
@@ -89,7 +89,7 @@ def plain(
 
 
 def results(function: Any, given: list[Tensor], case: Case) -> list[Tensor]:
-    """The output and the gradients of everything."""
+    """The output and all gradients."""
     leaves = [x.detach().requires_grad_() for x in given]
     out = function(*leaves, case.D**-0.5, case.softcap)
     weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(5)).bfloat16()
@@ -119,7 +119,7 @@ def test_kernel_is_the_equation(name: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_stretches_of_queries_are_added_up(frozen: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One program for all queries of a head, or several; queries that need no gradient get none."""
+    """With one or several programs per head; queries that need no gradient get none."""
     from zia_core import fused_term
 
     case = Case(T=130, D=64, K=10, H=2, G=2, B=1, gates=2)
@@ -134,7 +134,7 @@ def test_stretches_of_queries_are_added_up(frozen: bool, monkeypatch: pytest.Mon
         found.append([x.grad for i, x in enumerate(leaves) if i != 1])
     whole, parted, again = found
     torch.testing.assert_close(whole, parted, rtol=1e-4, atol=1e-5)
-    assert all(x.equal(y) for x, y in zip(parted, again, strict=True))  # always in the same one
+    assert all(x.equal(y) for x, y in zip(parted, again, strict=True))  # always in the same order
 
 
 FAMILIES = {
@@ -149,7 +149,7 @@ FAMILIES = {
 
 
 def learned(model: nn.Module, batch: Any) -> list[Tensor]:
-    """Output and gradients of a pass."""
+    """Output and gradients of a forward and backward pass."""
     out = output(model, batch)
     model.zero_grad()
     out.square().mean().backward()
@@ -176,7 +176,7 @@ def test_a_model_computes_the_same(family: str, conditioned: str) -> None:
         with prompt_form(form), condition(model, given, present):
             found[form] = learned(model, batch)
     torch.testing.assert_close(found["fused"], found["plain"], rtol=1e-4, atol=1e-5)
-    assert not all(x.equal(y) for x, y in zip(*found.values(), strict=True))  # two forms
+    assert not all(x.equal(y) for x, y in zip(*found.values(), strict=True))  # really two forms
 
 
 def test_a_sample_without_a_condition_keeps_its_bits() -> None:
@@ -227,7 +227,7 @@ def test_one_query_a_sample_is_the_equation() -> None:
 @pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU")
 @torch.no_grad()
 def test_generation_on_cuda_is_three_operations_a_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By itself; the plain form and the kernel say the same."""
+    """The automatic choice; the plain form and the kernel agree."""
     model, batch = moved(adapted("llama-gqa"), inputs("llama-gqa"))
     options = {"max_new_tokens": 5, "do_sample": False, "eos_token_id": None}
     said, calls = {}, []
@@ -290,7 +290,7 @@ def test_autocast_and_checkpointing_and_copies() -> None:
     reason="this torch cannot compile what reads context variables whole",
 )
 def test_compiled_whole() -> None:
-    """As one graph, through operators that the compiler sees."""
+    """As one graph, through custom operators."""
     from torch._dynamo.testing import CompileCounterWithBackend
 
     model, _ = moved(adapted("llama-gqa"), inputs("llama-gqa"))

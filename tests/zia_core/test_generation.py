@@ -1,4 +1,4 @@
-"""Cached, static-cache, batched and plain generation give one answer; caches never go stale."""
+"""Cached, static-cache, batched and plain generation agree; caches never go stale."""
 
 import pytest
 import torch
@@ -9,9 +9,9 @@ from zia_core import frozen_prompts, zero_init_layers
 
 
 def greedy_by_hand(model: nn.Module, ids: Tensor, steps: int) -> Tensor:
-    """Whole forward passes, no cache of any kind."""
+    """Whole forward passes without any cache."""
     for _ in range(steps):
-        with torch.enable_grad():  # autograd on: prompt keys and values are never kept
+        with torch.enable_grad():  # with autograd on, prompt keys and values are never cached
             following = model(input_ids=ids, use_cache=False).logits[:, -1].argmax(-1)
         ids = torch.cat([ids, following[:, None]], dim=1)
     return ids
@@ -78,7 +78,7 @@ def test_changed_prompts_inside_the_block_are_noticed() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_kept_copies_for_a_batch_give_the_same_bits(dtype: torch.dtype) -> None:
-    """One query a sample: what is shared was copied once, and not at every step."""
+    """One query per sample: shared prompts are copied once, not at every step."""
     model = adapted("llama-gqa").to(dtype)
     ids = inputs("llama-gqa", batch=3, length=1)["input_ids"]
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Agreement with a reference implementation's saved inputs, weights, logits, loss and gradients.
+"""Agreement with the saved inputs, weights, logits, loss and gradients of a reference.
 
 Its layout is the original LLaMA one: interleaved rotary pairs, prompts of all layers in one
 embedding, a gate [1, H, 1, 1] in every layer.
@@ -17,7 +17,7 @@ from zia_core import ZeroInitConfig, attach, zero_init_layers
 
 
 def half_split(weight: Tensor, heads: int) -> Tensor:
-    """Rows of a q or k projection from interleaved rotary pairs to transformers' two halves."""
+    """Reorder rows of a q or k projection from interleaved rotary pairs to two halves."""
     rows, width = weight.shape
     pairs = weight.view(heads, rows // heads // 2, 2, width)
     return pairs.transpose(1, 2).reshape(rows, width)
@@ -82,7 +82,7 @@ def load(golden: dict[str, np.ndarray]) -> LlamaForCausalLM:
 
 
 def close(ours: Tensor, reference: np.ndarray) -> None:
-    """1e-5 of the reference's largest value, in float32."""
+    """Compare to 1e-5 of the reference's largest value, in float32."""
     expected = torch.from_numpy(reference)
     error = (ours - expected).abs().max() / expected.abs().max()
     assert error < 1e-5, f"relative error {error:.2e}"

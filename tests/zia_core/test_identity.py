@@ -1,4 +1,4 @@
-"""At zero gates the adapted model is bitwise the backbone, and detached it is that again."""
+"""At zero gates, and when detached, the adapted model is bitwise the backbone."""
 
 import pytest
 import torch

@@ -25,7 +25,7 @@ SIZES = {
 def build(family: str) -> nn.Module:
     torch.manual_seed(0)
     if family == "gemma2":
-        # A cap as low as the logits are large, or its absence would go unseen.
+        # A cap as low as the logits are large, so that it matters.
         config = Gemma2Config(**SIZES, final_logit_softcapping=0.5, initializer_range=1.0)
         return Gemma2ForCausalLM(config).double()
     return LlamaForCausalLM(LlamaConfig(**SIZES)).double()
@@ -39,7 +39,7 @@ def batch() -> dict[str, Tensor]:
     labels[0, :4] = IGNORED
     labels[1, 2:9] = IGNORED  # labels in two pieces, the first column (never predicted) among them
     labels[2, :7], labels[2, 9:] = IGNORED, IGNORED
-    attention_mask[2, 1:3], attention_mask[2, 9:] = 0, 0  # a hole, or the mask would not matter
+    attention_mask[2, 1:3], attention_mask[2, 9:] = 0, 0  # a gap, so that the mask matters
     return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
 
 
@@ -74,7 +74,7 @@ def test_loss_and_gradients_are_the_whole_models(family: str, wrapped: bool) -> 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
 @pytest.mark.parametrize("chunk", [1, 5, 12, 100])
 def test_losses_in_chunks_are_the_whole_ones(family: str, chunk: int) -> None:
-    """Gradients too, of weights below, of the head, and of prompts behind gates that are not 0."""
+    """Also gradients, of weights below, of the head, and of prompts with open gates."""
     model = attach(build(family), ZeroInitConfig(prompt_length=3, num_layers=2, gate_init=0.4))
     model.requires_grad_(True)
     whole, _ = causal_lm_loss(model, **batch())
@@ -90,7 +90,7 @@ def test_losses_in_chunks_are_the_whole_ones(family: str, chunk: int) -> None:
 
 
 def test_whole_logits_are_never_there_in_chunks() -> None:
-    """Of a vocabulary much wider than the model, in forward and backward pass."""
+    """With a vocabulary much larger than the width, in forward and backward pass."""
     torch.manual_seed(0)
     sizes = SIZES | {"vocab_size": 4096}
     model = LlamaForCausalLM(LlamaConfig(**sizes)).requires_grad_(False)
@@ -104,7 +104,7 @@ def test_whole_logits_are_never_there_in_chunks() -> None:
 
 
 class Largest(TorchDispatchMode):
-    """Elements of the largest result of any operation but the weight's own views."""
+    """The number of elements of the largest result of any operation, except views of the weight."""
 
     elements = 0
 
@@ -166,7 +166,7 @@ def test_logits_of_some_tokens_are_those_of_all(family: str) -> None:
 
 
 def test_logits_of_some_tokens_do_not_tie_in_bfloat16() -> None:
-    """Of two weights that differ by their last bit, the larger one wins."""
+    """Of two weights that differ in the last bit, the larger one wins."""
     model, inputs = build("llama").to(torch.bfloat16), batch()
     labels, some = inputs.pop("labels"), torch.tensor([7, 3])
     weight = model.get_output_embeddings().weight.data

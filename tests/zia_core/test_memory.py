@@ -1,4 +1,4 @@
-"""A run does not inherit the peak of the one before it."""
+"""A run does not inherit the memory peak of an earlier one."""
 
 import sys
 

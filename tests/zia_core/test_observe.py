@@ -1,4 +1,4 @@
-"""Gates and the share of the prompt term, against the outputs of the layer itself."""
+"""Gates and the prompts' share, against the outputs of the layer itself."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from zia_core import ZeroInitConfig, ZiaError, attach, zero_init_layers
 from zia_core.engine import train
 from zia_core.observe import gate_strengths, numbered_layers, observed
 
-PROJECTIONS = {  # what the attended values of the top layer go into
+PROJECTIONS = {  # the output projection of the top layer
     "llama-gqa": "model.layers.2.self_attn.o_proj",
     "gemma2": "model.layers.2.self_attn.o_proj",
     "timm": "blocks.2.attn.proj",
@@ -21,7 +21,7 @@ PROJECTIONS = {  # what the attended values of the top layer go into
 
 
 def attended(model: nn.Module, projection: str, batches: list[Any]) -> Tensor:
-    """What the top layer's attention puts out before its projection, [all positions, H, D]."""
+    """Output of the top layer's attention before its projection, [all positions, H, D]."""
     found: list[Tensor] = []
     handle = model.get_submodule(projection).register_forward_pre_hook(
         lambda module, arguments: found.append(arguments[0].detach())
@@ -35,7 +35,7 @@ def attended(model: nn.Module, projection: str, batches: list[Any]) -> Tensor:
 @pytest.mark.parametrize("gate_per", ["head", "layer"])
 @pytest.mark.parametrize("family", PROJECTIONS)
 def test_share_is_what_the_gates_add_over_what_was_there(family: str, gate_per: str) -> None:
-    # In the topmost layer alone: what comes into it does not depend on its own gates.
+    # Only in the topmost layer, whose input does not depend on its gates.
     model = attach(build(family), ZeroInitConfig(prompt_length=5, num_layers=1, gate_per=gate_per))
     batches = [inputs(family), {k: v.flip(0)[:1] for k, v in inputs(family).items()}]
     words = attended(model, PROJECTIONS[family], batches)

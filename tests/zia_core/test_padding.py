@@ -1,4 +1,4 @@
-"""Masks that are made from what is known are those that transformers asks the device for."""
+"""Masks made from known paddings are those that transformers makes by asking the device."""
 
 from typing import Any
 
@@ -86,7 +86,7 @@ def test_masks_of_other_batches_are_asked_for_and_nothing_is_left_behind() -> No
 @pytest.mark.parametrize("kernel", ["sdpa", "eager"])
 @pytest.mark.parametrize("make", CONFIGS)
 def test_a_causal_mask_needs_no_padding_that_is_last(make: Any, kernel: str) -> None:
-    """Rows of tokens see what they saw; attention in both directions keeps its mask."""
+    """Tokens see the same; bidirectional attention keeps its mask."""
     padding = torch.ones(2, 7, dtype=torch.int64)
     padding[1, 5:] = 0
     assert Padding.of(padding) is Padding.LAST
@@ -106,7 +106,7 @@ def test_a_causal_mask_needs_no_padding_that_is_last(make: Any, kernel: str) -> 
 
 @pytest.mark.parametrize("family", ["llama-gqa", "gemma2", "mistral"])
 def test_nothing_that_is_learned_differs_by_a_bit(family: str) -> None:
-    """Loss and gradients of the tokens, with a mask and without one."""
+    """Loss and gradients of the tokens, with and without a mask."""
     batch = inputs(family, length=9)
     mask = torch.ones(2, 9, dtype=torch.int64)
     mask[1, 5:] = 0

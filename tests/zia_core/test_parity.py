@@ -31,7 +31,7 @@ CHOICES = {
 
 
 def tolerance(family: str) -> dict[str, float]:
-    """float64 rounding; where only eager attention exists, that of its float32 softmax."""
+    """float64 rounding, or that of a float32 softmax if there is only eager attention."""
     return {"rtol": 1e-4, "atol": 1e-5} if family == "gemma2" else {"rtol": 1e-8, "atol": 1e-9}
 
 
@@ -73,14 +73,14 @@ def test_choice(family: str, choice: str) -> None:
 
 @pytest.mark.parametrize("family", ["llama-gqa", "mistral", "clip-text", "vit", "timm"])
 def test_joint_softmax_without_a_mask(family: str) -> None:
-    """Without a mask tensor causality is the kernel's own; keys in front must not shift it."""
+    """Without a mask tensor the kernel is causal; keys put first must not shift that."""
     compare(family, padded=False, softmax="joint")
 
 
 @pytest.mark.parametrize("family", ["llama-gqa", "bert", "vit"])
 @pytest.mark.parametrize("softmax", ["separate", "joint"])
 def test_implementations_agree(family: str, softmax: str) -> None:
-    """The text path follows `set_attn_implementation`, also after attaching."""
+    """The text path follows `set_attn_implementation` after attaching."""
     model = adapted(family, softmax=softmax).double()
     batch = inputs(family, padded=not is_vision(family))
     results = []
@@ -92,7 +92,7 @@ def test_implementations_agree(family: str, softmax: str) -> None:
 
 
 def test_flex_attention_stays_in_use() -> None:
-    """Its mask is a block mask, which only the right text path can read."""
+    """Its mask is a block mask, which no other text path accepts."""
     model = adapted("llama-gqa")
     batch = inputs("llama-gqa", padded=True)
     expected = output(model, batch)
@@ -102,7 +102,7 @@ def test_flex_attention_stays_in_use() -> None:
 
 
 def test_a_registered_attention_sees_its_own_name() -> None:
-    """Flash attention looks its version up in the module's config, where our name stands."""
+    """Flash attention looks up its version in the module's config, where our name is."""
     seen = []
 
     def recording(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -128,7 +128,7 @@ def test_joint_softmax_names_the_implementations_that_it_needs() -> None:
 
 @torch.no_grad()
 def test_only_a_text_of_our_own_is_overwritten() -> None:
-    """A registered attention may give a view of its arguments, the cache's values say."""
+    """A registered attention may return a view of its arguments, such as cached values."""
     given = []
 
     def views(module: Any, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:

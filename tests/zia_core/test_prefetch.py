@@ -1,4 +1,4 @@
-"""What is copied ahead, with a stream that stands in for a GPU's."""
+"""Prefetching, with a stand-in for a GPU's stream."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -60,7 +60,7 @@ def test_a_batch_is_made_once_and_waited_for_by_the_stream(gpu: Stream) -> None:
     assert torch.equal(made.batch["input_ids"], ToyTask().batch([1, 2])["input_ids"])
     assert list(made.paddings.values()) == [Padding.LAST]
     assert list(prefetcher.take([3]).paddings.values()) == [Padding.NONE]
-    prefetcher.prefetch([4])  # and then another one is asked for
+    prefetcher.prefetch([4])  # but others are taken
     assert len(prefetcher.take([5, 6]).batch["input_ids"]) == 2
 
 
@@ -72,7 +72,7 @@ def test_on_a_cpu_nothing_is_made_ahead() -> None:
 
 
 def test_what_a_checkpoint_would_keep_does_not_move(gpu: Stream) -> None:
-    """A random batch of the next step is drawn behind the checkpoint, as without copying ahead."""
+    """A random batch of the next step is drawn after the checkpoint, as without prefetching."""
     task = Watched(random=True)
     prefetcher, before = Prefetcher(task, CUDA), torch.get_rng_state()
     prefetcher.prefetch([1, 2], of_next_step=True)
@@ -80,7 +80,7 @@ def test_what_a_checkpoint_would_keep_does_not_move(gpu: Stream) -> None:
     prefetcher.take([1, 2])
     prefetcher.prefetch([3], of_next_step=True)  # not even tried again
     assert task.made == [[1, 2], [1, 2]]
-    prefetcher.prefetch([3])  # within a step the order of what is drawn is the same
+    prefetcher.prefetch([3])  # within a step, the order of draws is the same
     assert task.made[-1] == [3]
 
 

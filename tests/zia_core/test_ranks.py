@@ -11,7 +11,7 @@ from zia_core.batching import examples_of_step
 from zia_core.errors import ZiaError
 from zia_core.ranks import Ranks, joined
 
-DOOM = 2  # steps before the one in which the doomed record comes up
+DOOM = 2  # steps before the one with the doomed record
 FIXED = {"token_budget": None, "micro_batch_size": 2}
 
 
@@ -25,7 +25,7 @@ def numbers(folder: Path) -> list[dict[str, Any]]:
         {"clip_norm": 0.5},
         FIXED,
         {**FIXED, "loss_reduction": "micro_batch_mean"},
-        # The second rank has a share in no step.
+        # The second rank never has a share.
         {**FIXED, "micro_batch_size": 5},
     ],
     ids=["by-length", "fixed", "released", "no-share"],
@@ -59,7 +59,7 @@ def share_of(task: ToyTask, step: int, rank: int) -> list[int]:
 
 
 def test_the_shares_are_as_uneven_as_the_tests_need() -> None:
-    """In some steps one rank alone has images, or labels; the doomed record is the second's."""
+    """In some steps only one rank has images, or labels; the doomed record is the second's."""
     task, images, labels = ImagesAndWords(), set(), set()
     for step in range(8):
         shares = [share_of(task, step, rank) for rank in range(2)]
@@ -74,7 +74,7 @@ def test_the_shares_are_as_uneven_as_the_tests_need() -> None:
 
 
 class StopsAfterThree(FolderJournal):
-    """Of the second rank: the engine asks it at each step boundary, and the third time it stops."""
+    """Stops when asked for the third time; the engine asks after each step."""
 
     asked = 0
 
@@ -86,7 +86,7 @@ class StopsAfterThree(FolderJournal):
 def test_one_ranks_signal_stops_all_and_the_next_attempt_ends_bitwise_the_same(
     tmp_path: Path,
 ) -> None:
-    """With dropout: the masks of a resumed run are those of the undisturbed one."""
+    """With dropout: a resumed run draws the masks of the undisturbed one."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert run_ranks(whole, 2, ToyTask()) == [0, 0]
 
@@ -104,7 +104,7 @@ def test_one_ranks_signal_stops_all_and_the_next_attempt_ends_bitwise_the_same(
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     metrics = "journal-0/metrics.jsonl"
     assert (cut / metrics).read_bytes() == (whole / metrics).read_bytes()
-    assert list((cut / "journal-1").iterdir()) == []  # the first rank alone writes
+    assert list((cut / "journal-1").iterdir()) == []  # only the first rank writes
 
 
 @pytest.mark.parametrize(

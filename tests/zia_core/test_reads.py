@@ -1,4 +1,4 @@
-"""A step never waits for the device but once, to read all of its numbers together."""
+"""A step waits for the device only once, to read all of its numbers together."""
 
 import warnings
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from zia_core.losses import causal_lm_loss, label_index
 
 
 class Indexed(ToyTask):
-    """ToyTask with the labels' positions made on the CPU, as the experiments' batches have them."""
+    """ToyTask with label positions computed on the CPU, as in the experiments."""
 
     def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
         batch = super().batch(indices)
@@ -28,7 +28,7 @@ class Indexed(ToyTask):
 
 
 class CountsThere(Indexed):
-    """Its labels are counted on the device."""
+    """Counts its labels on the device."""
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, int | Tensor]:
         loss, _ = super().loss(model, batch)
@@ -36,7 +36,7 @@ class CountsThere(Indexed):
 
 
 class Unmasked(Indexed):
-    """Padding comes last, where no causal query sees it: its batches say nothing of it."""
+    """Its batches have no mask: padding comes last, where no causal query sees it."""
 
     def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
         return super().batch(indices) | {"attention_mask": torch.empty(0)}
@@ -66,7 +66,7 @@ def test_a_step_reads_once(tmp_path: Path, task: type[ToyTask], changes: dict[st
 
 
 def test_what_waits_is_seen(tmp_path: Path) -> None:
-    """The count itself: labels chosen by a mask, and a number looked at."""
+    """The counter itself: labels selected by a mask, and a number read."""
 
     class Curious(ToyTask):
         def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
@@ -89,7 +89,7 @@ def test_counts_on_the_device_are_the_tasks(tmp_path: Path) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_cuda_is_waited_for_once_a_step(tmp_path: Path) -> None:
     class Watching(FolderJournal):
-        """Watches from the question before a step to its first record."""
+        """Watches from the check before a step to its first record."""
 
         def stop_requested(self) -> str | None:
             torch.cuda.set_sync_debug_mode("warn" if self.last_step > 1 else "default")
@@ -111,7 +111,7 @@ def test_cuda_is_waited_for_once_a_step(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_run_resumed_on_cuda_goes_on_with_its_optimiser(tmp_path: Path) -> None:
-    """Fused AdamW counts its steps on the device; what was trained on a CPU may go on there."""
+    """Fused AdamW counts steps on the device; a run started on a CPU may continue there."""
     settings = toy_settings(device="cuda", eval_every=0, checkpoint_every=1)
     task: Any = Indexed()
     whole, cut = FolderJournal(tmp_path / "whole"), FolderJournal(tmp_path / "cut", stop_after=4)

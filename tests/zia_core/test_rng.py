@@ -10,7 +10,7 @@ from zia_core.rng import derived_seed, isolated_rng, restore_rng, rng_state, see
 
 
 def draw() -> list[float]:
-    """From every generator; an odd number of Gaussians leaves a spare one behind."""
+    """Draw from every generator; an odd number of Gaussians leaves a spare one."""
     gaussians = [random.gauss(0, 1), float(np.random.normal()), torch.randn(()).item()]
     return [*gaussians, random.random(), float(np.random.rand()), torch.rand(()).item()]
 

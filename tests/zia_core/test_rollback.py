@@ -1,4 +1,4 @@
-"""What changes a model does all of it or nothing, wherever it fails."""
+"""Changes to a model are complete or undone, wherever they fail."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +35,7 @@ CONFIG = ZeroInitConfig(prompt_length=3, num_layers=2)
 
 
 def state(model: nn.Module) -> dict[str, Any]:
-    """All that a half-made change could leave behind."""
+    """Everything that an incomplete change could leave behind."""
     found: dict[str, Any] = {}
     for name, module in model.named_modules():
         plain = {k: id(v) for k, v in vars(module).items() if not k.startswith("_")}
@@ -50,7 +50,7 @@ def state(model: nn.Module) -> dict[str, Any]:
 
 def assert_unchanged(model: nn.Module, change: Callable[[nn.Module], Any], says: str) -> None:
     some = list(model.parameters())
-    some[0].requires_grad_(False)  # flags that are not all the same
+    some[0].requires_grad_(False)  # so that the flags differ
     before = state(model)
     with pytest.raises((ZiaError, MemoryError), match=says):
         change(model)
@@ -111,7 +111,7 @@ def test_what_is_refused_is_left_alone(case: str) -> None:
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, at: int) -> None:
-    """Make the call number `at` fail, as for want of memory."""
+    """Make call number `at` fail, as if out of memory."""
     whole, calls = getattr(owner, name), iter(range(1, 100))
 
     def fails(*args: Any, **kwargs: Any) -> Any:
@@ -158,7 +158,7 @@ def test_a_failing_detach_leaves_the_model_adapted(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("family", ["llama-gqa", "timm", "bert"])
 def test_adapted_and_used_inside_inference_mode(family: str, tmp_path: Path) -> None:
-    """A server that does everything inside: the same outputs, prompts kept, training afterwards."""
+    """A server in inference mode: the same outputs, cached prompts, and training afterwards."""
     trained, batch = adapted(family), inputs(family)
     if family != "llama-gqa":
         train_head(trained)

@@ -1,4 +1,4 @@
-"""Predicted memory against what torch's allocator is asked for on a CPU."""
+"""Predicted memory against the requests to torch's allocator on a CPU."""
 
 from collections.abc import Callable
 from functools import partial
@@ -42,7 +42,7 @@ Loss = Callable[[nn.Module], Tensor]
 
 
 def allocated(call: Callable[[], None]) -> int:
-    """The most bytes that torch's CPU allocator had given out at a time within a call."""
+    """Peak bytes allocated by torch's CPU allocator within a call."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         call()
     events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
@@ -119,7 +119,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Any, bool]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_prediction_is_what_a_step_takes(case: str) -> None:
-    """Within 5 % of what is there beside the weights, in a step of two micro-batches."""
+    """Within 5 % of the memory beside the weights, in a step of two micro-batches."""
     build, loss, checkpointed = CASES[case]
     model = build().train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
@@ -131,7 +131,7 @@ def test_the_prediction_is_what_a_step_takes(case: str) -> None:
         optimizer.step()
         optimizer.zero_grad()
 
-    step()  # AdamW has its moments, and rotary embeddings their tables
+    step()  # creates AdamW's moments and the tables of rotary embeddings
     found = allocated(step)
     with torch.device("meta"):
         shape = build().train()

@@ -1,4 +1,4 @@
-"""What Python's reader of JSON lets through, and nobody here wants."""
+"""JSON that Python's reader accepts and ours refuses."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What training code does to a model: modes, checkpointing, compilation, moves, copies."""
+"""Common operations of training code: modes, checkpointing, compilation, moves, copies."""
 
 import copy
 
@@ -29,7 +29,7 @@ def train_step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, family:
 
 @pytest.mark.parametrize("family", ["llama-gqa", "bert", "timm"])
 def test_eval_train_eval(family: str) -> None:
-    """LitGPT keeps the prompts' keys from a validation pass: its prompts then get no gradient."""
+    """LitGPT caches prompt keys in validation; its prompts then get no gradient."""
     model = adapted(family)
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.05)
     with torch.no_grad(), frozen_prompts(model.eval()):
@@ -48,7 +48,7 @@ def test_eval_train_eval(family: str) -> None:
 
 
 def test_training_inside_the_frozen_block_still_reaches_the_prompts() -> None:
-    """What was kept without autograd must not be used with it."""
+    """Prompts cached without autograd must not be used with it."""
     model, batch = adapted("llama-gqa"), inputs("llama-gqa")
     with frozen_prompts(model):
         with torch.no_grad():

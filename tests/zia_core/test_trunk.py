@@ -1,4 +1,4 @@
-"""Training from stored trunk features is training from images, bitwise; and refused where not."""
+"""Training from cached trunk features is bitwise that from images, or refused."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from zia_core import ZeroInitConfig, ZiaError, attach, baselines
 from zia_core.engine import TrainSettings, train
 from zia_core.trunk import Trunk, trunk
 
-# One image is left over when the others are in batches of eight.
+# Batches of eight leave one image over.
 IMAGES, CLASSES, BATCH = 25, 7, 8
 
 
@@ -25,7 +25,7 @@ def _zero_init(softmax: Any) -> Callable[[nn.Module], nn.Module]:
     return lambda model: baselines.train_head(attach(model, config))
 
 
-# With the number of the three blocks that lie below what each adapts.
+# With the number of the three blocks below the adapted ones.
 METHODS: dict[str, tuple[Callable[[nn.Module], nn.Module], int]] = {
     "linear": (baselines.linear_probe, 3),
     "zero-init": (_zero_init("separate"), 1),
@@ -38,7 +38,7 @@ METHODS: dict[str, tuple[Callable[[nn.Module], nn.Module], int]] = {
 
 
 class ImageTask:
-    """Random images and labels, given to the model as images or as features of its trunk."""
+    """Random images and labels, as images or as features of the model's trunk."""
 
     def __init__(self, model: nn.Module, reused: bool) -> None:
         generator = torch.Generator().manual_seed(1)
@@ -75,7 +75,7 @@ class ImageTask:
 def trained(name: str, reused: bool, folder: Path) -> dict[str, Any]:
     """The records of a run of six steps, two epochs, and the final parameters."""
     torch.manual_seed(3)
-    model = stir(METHODS[name][0](build("timm")))  # gates at zero would hide the prompts
+    model = stir(METHODS[name][0](build("timm")))  # zero gates would hide the prompts
     settings = TrainSettings(
         total_steps=6,
         batch_size=BATCH,
@@ -120,10 +120,10 @@ def test_features_do_not_depend_on_who_shares_the_batch() -> None:
     handle = model.patch_embed.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
     features = found.features(model, images, BATCH)
     handle.remove()
-    assert sizes == [BATCH] * 4  # of another size, a product might add in another order
+    assert sizes == [BATCH] * 4  # other sizes might sum in another order
     assert features.shape == (IMAGES, 17, 48)
     assert torch.equal(found.features(model, images[order], BATCH), features[order])
-    # The last image was in a batch that had to be filled up: here it is in a full one.
+    # The last image was in a padded batch: here it is in a full one.
     assert torch.equal(found.features(model, images[-8:], BATCH), features[-8:])
 
 

@@ -1,4 +1,4 @@
-"""Image-conditioned prompts: against the written-out reference, in mixed batches, in generation."""
+"""Image-conditioned prompts: against the naive reference, in mixed batches, in generation."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ MIXED = torch.tensor([True, False, True])
 
 
 def loose(family: str) -> dict[str, Any]:
-    """Gemma 2 has eager attention alone, whose softmax is float32."""
+    """Gemma 2 has only eager attention, whose softmax is float32."""
     return {"rtol": 1e-4, "atol": 1e-5} if family == "gemma2" else {"rtol": 1e-8, "atol": 1e-9}
 
 
@@ -93,7 +93,7 @@ def test_mixed_batch_with_one_softmax(projection: str) -> None:
 def test_without_an_image_it_is_the_text_only_output(
     family: str, projection: str, softmax: str
 ) -> None:
-    """Bitwise, whatever its neighbours see and whatever its own row of features holds."""
+    """Bitwise, whatever the other samples see and whatever its own features are."""
     model, batch = seeing(family, projection, softmax=softmax), batch_of(family)
     shown = features(projection, 3)
     shown[1] = torch.nan
@@ -132,7 +132,7 @@ def test_at_zero_gates_an_image_changes_no_bit(projection: str) -> None:
 
 
 def test_global_images_leave_the_keys_and_the_weights_of_the_prompts_alone() -> None:
-    """The identity: no query can prefer a prompt because of the image (no key norm, one vector)."""
+    """Without key norm and with one vector, an image cannot make a query prefer a prompt."""
     model = seeing("llama-gqa", "global").double()
     layer = layers_of(model)[0]
     project = family_projection(model.model.layers[-2].self_attn)
@@ -184,7 +184,7 @@ def test_generation_with_images(family: str, projection: str) -> None:
 
 
 def uncached(model: nn.Module, ids: Tensor) -> Tensor:
-    """Whole forward passes with autograd on, so that no prompt is ever kept."""
+    """Whole forward passes with autograd on, so that no prompt is cached."""
     for _ in range(5):
         following = model(input_ids=ids, use_cache=False).logits[:, -1].argmax(-1)
         ids = torch.cat([ids, following[:, None]], dim=1)

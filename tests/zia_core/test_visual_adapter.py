@@ -93,7 +93,7 @@ def test_a_deep_copy_is_on_its_own() -> None:
 
 
 def test_data_parallel_ranks_of_which_one_has_no_image(tmp_path: Path) -> None:
-    """Two processes: a missing gradient would leave the other rank waiting for ever."""
+    """With two processes: if a gradient were missing, the other rank would wait forever."""
     forked = multiprocessing.get_context("fork")
     ranks = [forked.Process(target=gradients_of_a_rank, args=(tmp_path, r)) for r in range(2)]
     for rank in ranks:

@@ -1,4 +1,4 @@
-"""A file and a backbone that is let through make one function again."""
+"""An adapter file is accepted only on a backbone with which it computes the same function."""
 
 import itertools
 import json
@@ -39,7 +39,7 @@ PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 
 @pytest.mark.parametrize("family", ["llama-gqa", "bert", "timm"])
 def test_one_changed_weight_anywhere_is_another_backbone(family: str, tmp_path: Path) -> None:
-    """The least change of one value of any parameter that is not in the file."""
+    """The smallest change of one value of any parameter that is not in the file."""
     held = adapter_state_dict(adapted(family)).keys()
     save_adapter(adapted(family), tmp_path)
     model = build(family)
@@ -89,7 +89,7 @@ def classifier(folder: Path, seed: int) -> Any:
 
 
 def move(model: nn.Module) -> nn.Module:
-    """As if trained."""
+    """Change parameters, as training would."""
     torch.manual_seed(9)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -162,7 +162,7 @@ NEW_PARTS: dict[str, tuple[Callable[[int], nn.Module], tuple[str, ...]]] = {
 def test_parts_of_timm_that_may_be_new_are_in_the_file(
     with_head: bool, case: str, tmp_path: Path
 ) -> None:
-    """Trained or as they are: they are compared with nothing."""
+    """Trained or not, since there is nothing to compare them with."""
     make, new = NEW_PARTS[case]
 
     def fresh(seed: int) -> nn.Module:
@@ -204,7 +204,7 @@ def test_rows_that_were_added_to_an_embedding_are_no_part_of_it(tmp_path: Path) 
             with pytest.raises(ZiaError, match="different: weights"):
                 load_adapter(other, tmp_path)
     assert plain.shape[-1] == 61
-    # Where nobody knows the checkpoint, all rows are taken for its.
+    # If the checkpoint is unknown, all rows count as its own.
     save_adapter(attach(build("llama-gqa"), CONFIG), tmp_path)
     load_adapter(words(64, 1), tmp_path)
     unknown = words(64, 1)
@@ -214,7 +214,7 @@ def test_rows_that_were_added_to_an_embedding_are_no_part_of_it(tmp_path: Path) 
         load_adapter(build("llama-gqa"), tmp_path)
 
 
-FINGERPRINTS = {  # of weights filled as below, by the rule that files had first
+FINGERPRINTS = {  # of weights filled as below, by the first rule
     "llama-gqa": "9a5f2506120abe2f",
     "bert": "1ce3fe8cd1978219",
     "timm": "23aa79f90ded45b4",
@@ -249,7 +249,7 @@ def test_files_with_the_first_fingerprint_still_load(family: str, tmp_path: Path
 
 
 def test_the_files_of_runs_are_of_the_first_kind(tmp_path: Path) -> None:
-    """Their hashes are in published results; a run hashes the files of its weights besides."""
+    """Their hashes are in published results; a run also hashes its weight files."""
     identity = backbone_identity(filled("timm"))
     model = train_head(attach(filled("timm"), CONFIG))
     path = tmp_path / "adapter.safetensors"

@@ -1,4 +1,4 @@
-"""A file is of the model under its wrappers: the same bytes, whatever is around the model."""
+"""Adapter files do not depend on wrappers: the same bytes, whatever wraps the model."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -36,14 +36,14 @@ FAMILIES = ["llama-gqa", "timm"]
 
 @pytest.fixture(scope="module", autouse=True)
 def alone() -> Iterator[None]:
-    """A process group of one."""
+    """A process group of size one."""
     dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
     yield
     dist.destroy_process_group()
 
 
 def run(model: Any, family: str) -> Tensor:
-    """`output` of a model whose class does not say how it is called."""
+    """`output` of a model whose class does not show how to call it."""
     batch = inputs(family)
     return model(batch["pixel_values"]) if family == "timm" else output(model, batch)
 
@@ -126,9 +126,9 @@ def test_a_file_goes_onto_a_wrapped_model(wrapper: str, family: str, tmp_path: P
     target = load_adapter(WRAPPERS[wrapper](trained(family)), tmp_path)
     assert len(zero_init_layers(target)) == 2
     if wrapper == "fully_shard":
-        return  # what is attached later is not sharded
+        return  # parameters attached later are not sharded
     target = load_adapter(WRAPPERS[wrapper](build(family)), tmp_path)
-    if wrapper != "PEFT":  # its own terms start at zero, but round
+    if wrapper != "PEFT":  # its own terms start at zero, but change the rounding
         wanted = output(bare, inputs(family))
         assert torch.equal(run(target, family), wanted)
     assert {p.requires_grad for p in own_parameters(target).values()} == {True, False}
@@ -195,7 +195,7 @@ def test_flat_shards_are_refused_and_gathered_ones_saved(tmp_path: Path) -> None
     )
     with FullyShardedDataParallel.summon_full_params(model, writeback=False):
         assert save_adapter(model, tmp_path / "whole").read_bytes() == expected
-    # What a rank among several has of a prompt.
+    # A rank's share of a prompt.
     layer = zero_init_layers(model)[0]
     layer.prompt.data = layer.prompt.data.flatten()[:7]
     with pytest.raises(ZiaError, match=r"sharded by FullyShardedDataParallel; save inside"):

@@ -1,4 +1,4 @@
-"""For the engine's tests: a tiny random LLaMA, a task of random tokens, a journal in a folder."""
+"""A tiny random LLaMA, a task of random tokens and a folder journal, for the engine's tests."""
 
 import json
 import random
@@ -19,7 +19,7 @@ VOCABULARY = 64
 
 
 def toy_model(hidden_size: int = 16, layers: int = 2) -> LlamaForCausalLM:
-    """A few layers with dropout, frozen but for the query projections, the norms and the head."""
+    """A few layers with dropout, frozen except for query projections, norms and head."""
     torch.manual_seed(7)
     model = LlamaForCausalLM(
         LlamaConfig(
@@ -47,7 +47,7 @@ def trained(model: nn.Module) -> dict[str, Tensor]:
 
 
 class ToyTask:
-    """Records of 4 to 40 random tokens, the last third of each to be predicted."""
+    """Records of 4 to 40 random tokens, with labels on the last third."""
 
     def __init__(self, n: int = 22) -> None:
         numbers = random.Random(3)
@@ -81,7 +81,7 @@ class ToyTask:
         return causal_lm_loss(model, **batch)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        # Draws from every generator, as an evaluation that samples does.
+        # Draw from every generator, as an evaluation with sampling does.
         drawn = random.random() + np.random.random() + torch.rand(()).item()
         total, labels = self.loss(model, self.batch(range(4)))
         return {"val_loss": total.item() / labels, "drawn": drawn}
@@ -121,7 +121,7 @@ class FolderJournal:
                 self.event()
 
     def event(self) -> None:
-        """Called after everything that can be seen from outside."""
+        """Called after every visible effect."""
 
     def metrics(self, record: dict[str, Any]) -> None:
         self.append("metrics.jsonl", record)
@@ -162,7 +162,7 @@ class FolderJournal:
         return [record["loss"] for record in self.read() if "loss" in record]
 
     def fingerprint(self) -> tuple[bytes, dict[str, bytes]]:
-        """Everything that must not depend on interruptions: metrics and the final tensors."""
+        """Everything that must not depend on interruptions: metrics and final tensors."""
         tensors, _ = read_checkpoint(self.checkpoints()[-1])
         contents = {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
         return (self.folder / "metrics.jsonl").read_bytes(), contents

@@ -1,4 +1,4 @@
-"""One of two data-parallel processes, each a fork of the test's own."""
+"""One of two data-parallel processes, each a fork of the test."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +14,7 @@ from zia_core import images
 
 
 def gradients_of_a_rank(folder: Path, rank: int) -> None:
-    """Rank 0 has images with all its samples, rank 1 with none; leaves the gradients in a file."""
+    """Rank 0 has images with all samples, rank 1 with none; writes the gradients to a file."""
     distributed.init_process_group(
         "gloo", f"file://{folder / 'store'}", timedelta(seconds=30), world_size=2, rank=rank
     )

@@ -31,7 +31,7 @@ def seeing(family: str, projection: str, **choices: str) -> nn.Module:
 
 
 def of(model: nn.Module) -> VisualProjection:
-    """The model's projection."""
+    """The model's visual projection."""
     found = visual_projection(model)
     assert found is not None
     return found
@@ -50,12 +50,12 @@ def batch_of(family: str, batch: int = 3) -> dict[str, Tensor]:
 
 
 def leaves(model: nn.Module) -> Parameters:
-    """Copies of the projection's parameters, float64, requiring gradients."""
+    """Float64 copies of the projection's parameters that require gradients."""
     return {n: p.detach().double().requires_grad_() for n, p in of(model).named_parameters()}
 
 
 def naive_vectors(projection: str, p: Parameters, image: Tensor) -> Tensor:
-    """What one image adds to the prompts: [1, C] or [K, C]."""
+    """The vectors that an image adds to the prompts: [1, C] or [K, C]."""
     return naive_global(p, image)[None] if projection == "global" else naive_queries(p, image)
 
 

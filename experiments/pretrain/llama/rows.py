@@ -3,12 +3,11 @@
 from typing import TYPE_CHECKING
 
 from experiments.mini_world.documents import Library
+from experiments.mini_world.tokenizer import encoded
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerFast
-
-BATCH = 2000  # documents per call of the tokenizer
 
 
 def token_rows(
@@ -18,14 +17,5 @@ def token_rows(
 
     A row may begin within a document; the model learns to ignore the previous one.
     """
-    import numpy as np
-    import torch
-
-    # The tokenizer itself would compute much more than the ids.
-    backend, parts = tokenizer.backend_tokenizer, []
-    for start in range(0, documents, BATCH):
-        texts = [library.document(i) for i in range(start, min(start + BATCH, documents))]
-        encoded = backend.encode_batch_fast(texts)
-        parts.append(np.concatenate([np.array(each.ids, dtype=np.int16) for each in encoded]))
-    stream = torch.from_numpy(np.concatenate(parts))
+    stream, _ = encoded(tokenizer, map(library.document, range(documents)))
     return stream[: len(stream) // width * width].view(-1, width)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.mini_world.documents import ENCODER, Library
-from experiments.mini_world.tokenizer import SPECIAL
+from experiments.mini_world.tokenizer import SPECIAL, encoded
 from experiments.pretrain.roberta.masks import IGNORED, corrupted, fact_tokens
 from experiments.pretrain.roberta.recall import measure, skills
 from experiments.training.optimisation import Optimisation
@@ -13,8 +13,6 @@ from experiments.training.optimisation import Optimisation
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerFast, RobertaForMaskedLM
-
-BATCH = 2000  # documents per call of the tokenizer
 
 
 @dataclass(frozen=True)
@@ -80,16 +78,11 @@ class Pretraining:
         import torch
 
         self._tokenizer, self._skills = tokenizer, skills()
-        library, lengths, parts = Library(seed, ENCODER), [], []
-        for start in range(0, settings.documents, BATCH):
-            stop = min(start + BATCH, settings.documents)
-            texts = [library.document(i) for i in range(start, stop)]
-            encoded = tokenizer.backend_tokenizer.encode_batch_fast(texts)
-            lengths += [len(each) for each in encoded]
-            parts += [np.array(each.ids, dtype=np.int16) for each in encoded]
+        documents = map(Library(seed, ENCODER).document, range(settings.documents))
+        ids, lengths = encoded(tokenizer, documents)
         self._ends = np.cumsum([0, *lengths])
         inputs, labels = corrupted(
-            torch.from_numpy(np.concatenate(parts)).long(),
+            ids.long(),
             fact_tokens(tokenizer),
             tokenizer.mask_token_id,
             len(SPECIAL),

@@ -9,7 +9,7 @@ from experiments.metrics.intervals import t_interval
 from experiments.report import formats, statistics
 from experiments.report.claims.definition import Arithmetic, Claim, Comparison
 from experiments.report.control import counts
-from experiments.report.described import score_column
+from experiments.report.experiments import score_column
 from experiments.report.measured import Measured, measure
 from experiments.report.paper import paper_table
 from experiments.report.rows import MIXED, Column, Row, Section
@@ -58,27 +58,25 @@ def _compare(part: Comparison, section: Section, info: ReportInfo) -> Finding:
     tasks, remarks = _tasks(part, section, info)
     if remarks:
         part = replace(part, label=f"{part.label} ({'; '.join(remarks)})")
-    rows = [_rows(section, method, tasks) for method in (part.ours, part.other)]
-    missing = [m for m, found in zip((part.ours, part.other), rows, strict=True) if not found]
-    if missing:
+    methods = (part.ours, part.other)
+    found = {method: _rows(section, method, tasks) for method in methods}
+    if missing := [method for method in methods if not found[method]]:
         return Finding(NO_RUNS, f"{part.label}: no runs of {' or '.join(missing)}")
-    for method, found in zip((part.ours, part.other), rows, strict=True):
-        if len(found) > 1:
+    for method in methods:
+        if len(found[method]) > 1:
             return Finding(INCONCLUSIVE, f"{part.label}: {method} has runs with several settings")
+    rows = [found[method][0] for method in methods]
     if part.kind == "sign":
-        return _signs(part, rows[0][0], rows[1][0], tasks)
-    ours, other = (_measured(part, found[0], tasks) for found in rows)
-    for method, one in ((part.ours, ours), (part.other, other)):
+        return _signs(part, rows[0], rows[1], tasks)
+    ours, other = (_measured(part, row, tasks) for row in rows)
+    pair = tuple(zip(methods, (ours, other), strict=True))
+    for method, one in pair:
         if one.state == MIXED:
             return Finding(INCONCLUSIVE, f"{part.label}: seeds of {method} have {MIXED}")
     if ours.mean is None or other.mean is None:
-        states = " and ".join(
-            f"{method} {one.state}"
-            for method, one in ((part.ours, ours), (part.other, other))
-            if one.mean is None
-        )
+        states = " and ".join(f"{method} {one.state}" for method, one in pair if one.mean is None)
         return Finding(NO_RUNS, f"{part.label}: {states}")
-    for method, one in ((part.ours, ours), (part.other, other)):
+    for method, one in pair:
         if one.state != "done" and part.kind in ("difference", "ratio"):
             return Finding(INCONCLUSIVE, f"{part.label}: {method} is {one.state}")
     if part.kind == "equal":
@@ -88,10 +86,10 @@ def _compare(part: Comparison, section: Section, info: ReportInfo) -> Finding:
         ahead = less < more and ours.mean == (more if part.direction == "above" else less)
         text = f"{part.label}: {ours.mean:,.0f} against {other.mean:,.0f}"
         return Finding(HOLDS if ahead else FAILS, text)
-    machines = {run.hardware for found in rows for run in found[0].of(tasks).done}
+    machines = {run.hardware for row in rows for run in row.of(tasks).done}
     if part.kind == "ratio" and len(machines) > 1:
         return Finding(INCONCLUSIVE, f"{part.label}: measured on different machines")
-    return _paired(part, ours.values, _beside(ours.values, rows[1][0].of(tasks), other.values))
+    return _paired(part, ours.values, _beside(ours.values, rows[1].of(tasks), other.values))
 
 
 def _beside(seeds: Iterable[int], row: Row, values: dict[int, float]) -> dict[int, float]:

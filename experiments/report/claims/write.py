@@ -7,8 +7,8 @@ from experiments.harness.report_info import ReportInfo
 from experiments.io.files import check_output, write_atomic
 from experiments.report.claims.definition import Claim, Comparison, read_claims
 from experiments.report.claims.evaluate import Finding, computed, tested
-from experiments.report.described import described, final_runs, lines
 from experiments.report.document import Document, Grid, Part, markdown
+from experiments.report.experiments import final_runs, lines, report_infos
 from experiments.report.rows import SECTION_OF_TASKS, Section, sections
 from experiments.report.runs import PROFILE_ORDER, Run, Runs, read_runs
 from experiments.report.statistics import NO_RUNS
@@ -33,7 +33,7 @@ def findings_of(runs: Runs) -> Document:
     claims = read_claims()
     infos = {
         name: info
-        for name, info in described().items()
+        for name, info in report_infos().items()
         if any(claim.experiment == name for claim in claims)
     }
     found = {name: _sections(runs, name, info, claims) for name, info in infos.items()}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from experiments.harness.report_info import ReportInfo
-from experiments.report.described import tasks_of
+from experiments.report.experiments import tasks_of
 from experiments.report.rows import Section
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from experiments.harness.stored import ADAPTER, METRICS, StoredRun, with_adapter
-from experiments.report.described import scored, tasks_of
+from experiments.report.experiments import all_scored_sections, tasks_of
 from experiments.report.figures import style
 from experiments.report.figures.drawn import (
     Drawn,
@@ -27,7 +27,7 @@ OVER_TRAINING = 3  # evaluations that a panel over training needs
 
 def draw(runs: Runs) -> Iterator[Drawn]:
     """Yield a heat map for each section and task, of the first seed with gates."""
-    for experiment, info, section in scored(runs):
+    for experiment, info, section in all_scored_sections(runs):
         for task in tasks_of(section, info):
             for run in finished(section, task):
                 try:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from experiments.harness.report_info import ReportInfo
-from experiments.report.described import scored
+from experiments.report.experiments import all_scored_sections
 from experiments.report.figures import style
 from experiments.report.figures.drawn import (
     Drawn,
@@ -32,7 +32,7 @@ BINS = 40  # points of a curve, each a mean over steps
 def draw(runs: Runs) -> Iterator[Drawn]:
     """Yield the paper's curves, and those of each section, with a panel per task."""
     yield Drawn(PAPER, _paper())
-    for experiment, info, section in scored(runs):
+    for experiment, info, section in all_scored_sections(runs):
         for group, together in groups(section, info).items():
             figure = _figure(runs, section, info, together)
             if figure is not None:

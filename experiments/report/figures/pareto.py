@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from experiments.harness.report_info import ReportInfo
 from experiments.report import formats
 from experiments.report.control import counts
-from experiments.report.described import score_column, scored, tasks_of
+from experiments.report.experiments import all_scored_sections, score_column, tasks_of
 from experiments.report.figures import style
 from experiments.report.figures.drawn import (
     Drawn,
@@ -26,7 +26,7 @@ OFF_SCALE = 1.5  # times the frozen backbone's loss: beyond, a loss would dwarf 
 
 def draw(runs: Runs) -> Iterator[Drawn]:
     """Yield a figure for each averaged group of tasks, or task, of each section."""
-    for experiment, info, section in scored(runs):
+    for experiment, info, section in all_scored_sections(runs):
         for name, found in _panels(section, info).items():
             left_out = [task for task in found if _does_not_count(section, task, info)]
             together = [task for task in found if task not in left_out]

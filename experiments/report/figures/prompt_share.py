@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from experiments.harness.archive import FilePath
 from experiments.harness.stored import PROMPT_SHARE
 from experiments.io.files import read_json
-from experiments.report.described import scored, tasks_of
+from experiments.report.experiments import all_scored_sections, tasks_of
 from experiments.report.figures import style
 from experiments.report.figures.drawn import (
     Drawn,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def draw(runs: Runs) -> Iterator[Drawn]:
     """Yield a heat map for each section and task, of the first seed that recorded the share."""
-    for experiment, info, section in scored(runs):
+    for experiment, info, section in all_scored_sections(runs):
         for task in tasks_of(section, info):
             for run in finished(section, task):
                 stored = runs.one(run)

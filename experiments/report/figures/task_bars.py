@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from experiments.report.described import score_column, scored_sections
+from experiments.report.experiments import score_column, scored_sections
 from experiments.report.figures import style
 from experiments.report.figures.drawn import (
     Drawn,

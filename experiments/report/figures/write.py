@@ -1,8 +1,8 @@
 """Write all figures."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from experiments.harness.stored import PROMPT_SHARE
 from experiments.io.files import check_output, write_atomic
@@ -19,27 +19,37 @@ from experiments.report.figures import (
 )
 from experiments.report.figures.drawn import Drawn
 from experiments.report.runs import Runs, read_runs
+from experiments.report.tables.read import tables
 
 
-class Kind(NamedTuple):
-    """A kind of figure, and what it needs."""
+@dataclass(frozen=True)
+class Kind:
+    """A kind of figure; `table` names it in the files of tables whose runs it shows."""
 
     title: str
     draw: Callable[[Runs], Iterator[Drawn]]
-    needs: str
+    runs: str
+    table: str = ""
+
+    @property
+    def needs(self) -> str:
+        """The runs without which there is no such figure."""
+        of = {table.experiment for table in tables() if table.figure == self.table}
+        return f"{self.runs} of {' or '.join(sorted(of))}" if self.table else self.runs
 
 
 KINDS = (
-    Kind("accuracy by VTAB task", task_bars.draw, "finished runs of vtab_vit"),
+    Kind("score by task", task_bars.draw, "finished runs", "task_bars"),
     Kind("score against tuned parameters", pareto.draw, "finished runs of two methods"),
     Kind("training loss", losses.draw, "finished runs with a metrics.jsonl"),
     Kind(
         "training loss with and without zero-initialisation",
         initialisation.draw,
-        "finished runs of scienceqa's ablation with a metrics.jsonl",
+        "finished ablations, with a metrics.jsonl,",
+        "initialisation",
     ),
-    Kind("accuracy by inserted layers", layers.draw, "finished runs of scienceqa's ablation"),
-    Kind("over-fitting by epochs", overfitting.draw, "finished runs of scienceqa's ablation"),
+    Kind("accuracy by inserted layers", layers.draw, "finished ablations", "layers"),
+    Kind("over-fitting by epochs", overfitting.draw, "finished ablations", "overfitting"),
     Kind(
         "gates by layer and head",
         gates.draw,

@@ -9,7 +9,7 @@ from typing import Any
 from experiments.harness.stored import StoredRun
 from experiments.io.output import plain
 from experiments.report import formats
-from experiments.report.described import described
+from experiments.report.experiments import report_infos
 from experiments.report.runs import Run, Runs, select
 from zia_core.errors import ZiaError
 
@@ -55,7 +55,7 @@ def _seen(value: Any) -> Any:
 def browse(runs: Runs) -> Browser:
     """Read every run; damaged logs are handled as `runs` says."""
     browser = Browser()
-    infos = described()
+    infos = report_infos()
     for experiment in sorted({stored.experiment for stored in runs.found.values()}):
         score = infos[experiment].score if experiment in infos else None
         fields = [score.field] if score else []

@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments.harness import report_info
 from experiments.harness.report_info import Asked
-from experiments.report.described import described
+from experiments.report.experiments import report_infos
 from experiments.report.figures.drawn import subtitle
 from experiments.report.figures.style import ordered
 from experiments.report.rows import SECTION, Section, sections
@@ -34,7 +34,7 @@ def samples(runs: Runs) -> list[Samples]:
     """Return what the first seed of each method wrote, section by section."""
     return [
         found
-        for experiment, info in described().items()
+        for experiment, info in report_infos().items()
         if info.samples
         for found in _samples(runs, experiment, info.samples)
     ]

@@ -15,7 +15,7 @@ from experiments.report.rows import Column, Section
 from experiments.report.runs import Runs
 from experiments.report.statistics import ENOUGH
 from experiments.report.tables.definition import Table
-from experiments.report.tables.paired import UNDECIDED, difference
+from experiments.report.tables.paired_differences import UNDECIDED, difference
 
 
 def document(table: Table, runs: Runs) -> Document:

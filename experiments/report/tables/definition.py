@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from experiments.harness.report_info import ReportInfo
-from experiments.report.described import final_runs, lines
+from experiments.report.experiments import final_runs, lines
 from experiments.report.paper import PaperTable
 from experiments.report.rows import SECTION_OF_TASKS, Column, Row, Section, sections
 from experiments.report.runs import Run, Runs

@@ -11,7 +11,7 @@ from experiments.report.paper import PaperTable
 from experiments.report.planned_seeds import Plans
 from experiments.report.rows import Column, Row, Section
 from experiments.report.runs import Runs
-from experiments.report.tables import paired
+from experiments.report.tables import paired_differences
 from experiments.report.tables.definition import Block, Table
 from experiments.report.tables.paper_cells import paper_cells, shown_as, sources
 
@@ -103,7 +103,7 @@ class _Builder:
         return Grid(header, tuple(lines), block.caption)
 
     def _pairs(self, section: Section) -> Iterator[Grid]:
-        found = paired.grid(self.table, section)
+        found = paired_differences.grid(self.table, section)
         if found is not None:
             self.cells += found[1]
             yield found[0]

@@ -38,7 +38,7 @@ from experiments.harness.registry import check_choice
 from experiments.harness.report_info import ReportInfo, Score
 from experiments.io.files import read_json
 from experiments.report import formats
-from experiments.report.described import described
+from experiments.report.experiments import report_infos
 from experiments.report.paper import PaperTable, paper_table
 from experiments.report.rows import Column
 from experiments.report.tables import notes
@@ -98,7 +98,7 @@ def tables() -> list[Table]:
 
     ZiaError names a malformed file, and tables that share a name.
     """
-    known = described()
+    known = report_infos()
     folders = [FOLDER, *(info.tables for info in known.values() if info.tables)]
     files = [path for folder in folders for path in sorted(folder.glob("*.json"))]
     names = [path.stem for path in files]
@@ -122,6 +122,10 @@ def read_table(path: Path, known: Mapping[str, ReportInfo]) -> Table | None:
         return None
     paper = keys["paper"]
     paper = paper_table(paper, str(path)) if paper is not None else None
+    if keys["layout"] == "side_by_side" and not (paper and keys["experiment"]):
+        raise ZiaError(f"{path}: the layout side_by_side needs 'experiment' and 'paper'")
+    if keys["layout"] == "comparison" and not keys["ours"]:
+        raise ZiaError(f"{path}: the layout comparison needs the method 'ours'")
     rows = keys["rows"] if keys["rows"] is not None else [[None, row] for row in _rows(paper)]
     blocks = keys["blocks"] or [_papers_own(paper)]
     found = tuple(_block(block, info, str(path)) for block in blocks)

@@ -37,7 +37,7 @@ def test_every_claim_has_its_words_and_parts() -> None:
     for claim in claims:
         assert claim.source
         assert claim.needs
-        # A claim without parts is one of an experiment that is not there, or not measured.
+        # Claims without parts need an experiment or a measurement that does not exist.
         assert bool(claim.parts) == (claim.experiment is not None or claim.computed)
     wanted = {
         "parameters", "parameters-image", "storage", "step-0", "random-init-scienceqa",
@@ -224,7 +224,7 @@ def test_the_generated_tasks_stand_in_for_vtab_s_in_mini(tmp_path: Path) -> None
     verdict, evidence = found["vpt-groups"]
     assert verdict == "holds"
     assert evidence.count("(generated tasks, none of VTAB's): +2") == 3
-    # And no official task, of whose groups there is no run.
+    # And no official task: none has runs.
     write_official(tmp_path, wins=3)
     assert verdicts(tmp_path, "mini")["vpt-tasks"][0] == "holds"
     assert verdicts(tmp_path, "paper")["vpt-tasks"][0] == "does not hold"

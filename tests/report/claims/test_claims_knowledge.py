@@ -1,4 +1,4 @@
-"""The claim that the backbone's knowledge is preserved, which older runs did not measure."""
+"""The claim that the backbone keeps its knowledge, which older runs did not measure."""
 
 from pathlib import Path
 

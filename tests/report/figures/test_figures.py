@@ -32,7 +32,7 @@ def test_only_figures_whose_runs_exist_are_written(tmp_path: Path) -> None:
     paths, left_out = write_figures([tmp_path / "none"], tmp_path / "out")
     assert [path.name for path in paths] == ["paper-loss-curves.png", "paper-loss-curves.pdf"]
     assert [sentence.split(",")[0] for sentence in left_out] == [
-        "left out: accuracy by VTAB task",
+        "left out: score by task",
         "left out: score against tuned parameters",
         "left out: training loss",
         "left out: training loss with and without zero-initialisation",
@@ -41,6 +41,8 @@ def test_only_figures_whose_runs_exist_are_written(tmp_path: Path) -> None:
         "left out: gates by layer and head",
         "left out: share of the prompt term by layer and head",
     ]
+    assert left_out[0].endswith(", which needs finished runs of vtab_vit")
+    assert left_out[4].endswith(", which needs finished ablations of scienceqa")
     runs_in(tmp_path / "runs")
     paths, left_out = write_figures([tmp_path / "runs"], tmp_path / "out")
     names = {path.stem for path in paths}
@@ -158,7 +160,7 @@ def test_a_task_that_does_not_count_is_in_no_mean(tmp_path: Path) -> None:
     for method, cifar10, digits in (("linear", 50, 70), ("zero-init", 60, 95), ("full", 62, 99)):
         write_vtab(tmp_path, method, "cifar10", 0, cifar10)
         write_vtab(tmp_path, method, "digits", 0, digits)
-    [drawn] = pareto.draw(read_runs([tmp_path]))  # without the control nobody knows yet
+    [drawn] = pareto.draw(read_runs([tmp_path]))  # unknown without the control
     assert heights(drawn) == {"zero-init": 77.5, "full": 80.5, "linear": 60}
     assert drawn.figure.axes[0].get_title().endswith("\nmean of 2 tasks")
     write_vtab(tmp_path, "pixel-probe", "cifar10", 0, 30)
@@ -242,7 +244,7 @@ def test_recorded_gates_are_drawn_over_training_too(tmp_path: Path) -> None:
     assert [text.get_text() for text in training.get_yticklabels()] == ["9", "10"]
     write_gates(run, {step: recorded[step] for step in (0, 10)})
     [drawn] = gates.draw(read_runs([tmp_path]))
-    assert len(drawn.figure.axes) == 2  # beginning and end are no course
+    assert len(drawn.figure.axes) == 2  # two evaluations make no curve
 
 
 def test_gates_are_those_of_the_method_with_images_where_there_is_one(tmp_path: Path) -> None:
@@ -266,7 +268,7 @@ def test_gates_that_are_none_are_named(tmp_path: Path, found: object) -> None:
 
 
 def test_the_share_of_the_prompts_is_drawn_of_the_first_seed_that_has_it(tmp_path: Path) -> None:
-    write_vtab(tmp_path, "zero-init", "cifar10", 0, 60)  # older than the record
+    write_vtab(tmp_path, "zero-init", "cifar10", 0, 60)  # recorded no gates
     other = write_vtab(tmp_path, "random-init", "cifar10", 0, 60)
     run = write_vtab(tmp_path, "zero-init", "cifar10", 1, 60)
     assert list(prompt_share.draw(read_runs([tmp_path]))) == []

@@ -1,4 +1,4 @@
-"""`report.html` as bytes: what is in it, what cannot be in it, and that it is always the same."""
+"""`report.html`: its content, hostile content, and equal bytes."""
 
 import json
 import os
@@ -154,7 +154,7 @@ def test_nothing_is_loaded_from_elsewhere(text: str) -> None:
 
 
 def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
-    method = HOSTILE.replace("/", "|")  # a folder has this name
+    method = HOSTILE.replace("/", "|")  # it becomes the name of a folder
     write_run(tmp_path, method, state="failed", reason=HOSTILE, task=HOSTILE)
     run = write_run(tmp_path, "lora", settings={"note": HOSTILE}, losses=[2.0, 1.0])
     records = [{"set": "nine", "id": "list", "decoding": "greedy", "output": HOSTILE + "\ud800"}]
@@ -195,7 +195,7 @@ def test_only_our_own_instructions_have_their_texts(text: str) -> None:
     assert first < second
     assert "of the data set" not in text
     assert "by chance" not in text
-    assert "Tell a story" not in text  # nobody answered
+    assert "Tell a story" not in text  # has no answers
 
 
 def test_only_generated_images_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +256,7 @@ def test_a_curve_is_thinned_by_means(tmp_path: Path) -> None:
 
 def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
     first = write_report([runs_in(tmp_path / "runs")], tmp_path / "out").read_bytes()
-    # The same folders, written in another order to another place, read in another world.
+    # The same runs, written in another order, elsewhere, and read in another environment.
     folders = [path for path in (tmp_path / "runs").glob("*/*") if path.is_dir()]
     random.Random(3).shuffle(folders)
     for folder in folders:

@@ -30,7 +30,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for seed in range(3):
             write_vtab(root, method, "cifar10", seed, accuracy + seed, losses=losses)
     write_squad(root, "lora", "squad-v1.1", 0, 50)
-    method = HOSTILE.replace("/", "|")  # a folder has this name
+    method = HOSTILE.replace("/", "|")  # it becomes the name of a folder
     write_run(root, method, state="failed", reason=HOSTILE)
     run = write_run(root, "lora", losses=[2.0, 1.5], settings={"note": HOSTILE})
     asked = {"set": "nine", "id": "list", "decoding": "greedy"}
@@ -66,7 +66,7 @@ def opened(chromium: Any, report: Path, size: tuple[int, int] = DESKTOP, **optio
 
 
 def column(page: Any, place: int) -> list[str]:
-    """The cells of a column of the run browser that are to be seen, from the top."""
+    """The visible cells of a column of the run browser, from the top."""
     rows = page.locator(f"#browser tr[data-run]:not([hidden]) > td:nth-child({place})")
     return [text.strip() for text in rows.all_inner_texts()]
 

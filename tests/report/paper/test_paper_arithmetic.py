@@ -1,4 +1,4 @@
-"""The arithmetic that the transcribed tables have to obey, so that a mistyped number shows."""
+"""Arithmetic that the transcribed tables must obey, to find typing errors."""
 
 from statistics import mean
 

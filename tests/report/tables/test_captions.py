@@ -1,4 +1,4 @@
-"""Captions: COCO beside the paper, Flickr8k beside nothing."""
+"""Captions: COCO beside the paper, and Flickr8k alone."""
 
 from pathlib import Path
 from typing import Any

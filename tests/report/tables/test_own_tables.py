@@ -51,7 +51,7 @@ OWN: dict[str, Any] = {
 
 @pytest.fixture
 def toy_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
-    """Registers the toy beside the other experiments, and writes its table into its folder."""
+    """Register the toy beside the other experiments, with a table in its own folder."""
 
     def register(**changes: Any) -> Path:
         path = tmp_path / "toy" / "tables" / "sums.json"
@@ -157,7 +157,7 @@ def test_a_further_table_of_the_paper_is_one_file(
         ("Full", "paper", "90.000"), ("full", "ours", "87.000 (1)"), ("", "difference", "-3.000"),
     )  # fmt: skip
     names = [table.name for table in read.tables()]
-    assert names[names.index("short") :][:2] == ["short", "squad"]  # of one order: by name
+    assert names[names.index("short") :][:2] == ["short", "squad"]  # equal orders: by name
 
 
 def test_the_paper_s_numbers_alone_need_no_layout(
@@ -175,6 +175,8 @@ def test_the_paper_s_numbers_alone_need_no_layout(
         ({"colums": []}, "there is no key 'colums' of "),
         ({"rows": [["add"]]}, "sums.json: rows[0] must be a list of 2 of a text or none"),
         ({"layout": "pie"}, "sums.json: layout must be one of methods, side_by_side, comparison"),
+        ({"layout": "side_by_side", "paper": None}, "sums.json: the layout side_by_side needs"),
+        ({"layout": "comparison"}, "sums.json: the layout comparison needs the method 'ours'"),
         ({"notes": [{"note": "x"}]}, "there is no note 'x' of "),
         ({"notes": [{"note": "selection"}]}, "sums.json: the note 'selection': missing a required"),
         ({"figure": "pie"}, "sums.json: figure must be one of task_bars, "),

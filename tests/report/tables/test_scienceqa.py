@@ -114,7 +114,7 @@ CHOICE = {"peak_lr": None, "candidates": [0.03, 0.1, 0.3], "selection_seed": 100
 def test_what_answers_without_a_model_is_said(tmp_path: Path) -> None:
     without = {"chance_accuracy": 38.2, "chance_has_image": 37.1, "majority_accuracy": 33.0}
     write_scienceqa(tmp_path, "zero-init", "qcm-a", 0, 45.0, result=without)
-    write_scienceqa(tmp_path, "lora", "qcm-a", 0, 45.0)  # of before they were recorded
+    write_scienceqa(tmp_path, "lora", "qcm-a", 0, 45.0)  # did not record them
     assert (
         "A random option would score 38.20 (37.10 on those with an image); always the letter that "
         "is right most often in training, 33.00."

@@ -39,7 +39,7 @@ def test_both_versions_stand_in_one_row_beside_the_paper(tmp_path: Path) -> None
     assert "p-tuning-v2 is at the same time the random-init row" in table
     assert "from 3 candidates a method and task" in table
     assert "zero-init: peak learning rate: squad-v1.1 0.02, squad-v2.0 0.02." in table
-    assert "88.1%" in table  # P-tuning v2's own re-implementation, below the table
+    assert "88.1%" in table  # P-tuning v2's own number, below the table
 
 
 def test_without_v2_there_is_no_block_of_v2(tmp_path: Path) -> None:

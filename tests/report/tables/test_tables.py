@@ -1,4 +1,4 @@
-"""All tables together: what is written, in which bytes, and what a damaged run does."""
+"""All tables together: the files, their bytes, and damaged runs."""
 
 import csv
 import io
@@ -114,7 +114,7 @@ def test_a_cell_is_explained_by_its_runs(runs: Path) -> None:
     assert first.startswith("  cifar10, seed 0: done, 60.04 %, ")
     assert first.rsplit(" ", 1)[1] in folders
     assert second.startswith("  cifar10, seed 1: done, 61.96 %, ")
-    # By method, also where the row's label says more.
+    # By method, although the label of the row says more.
     heading, *_ = explain([runs], "vtab_tasks", "full", "CIFAR-10")
     assert heading.startswith("full †, CIFAR-10: 70.0 (1) (ours: profile small, ")
     [paper] = explain([runs], "squad", "Zero-init.", "1.1 EM")
@@ -139,7 +139,7 @@ def test_a_cell_that_is_not_there_is_answered_with_the_choices(
 def test_bytes_depend_on_neither_order_nor_locale_nor_time_zone(
     runs: Path, written: Path, tmp_path: Path
 ) -> None:
-    # Copied in the opposite order, so that the file system may list them otherwise.
+    # Copied in the opposite order, so that listings may differ.
     copied = tmp_path / "copied"
     for folder in sorted(runs.glob("*/*"), reverse=True):
         shutil.copytree(folder, copied / folder.parent.name / folder.name)

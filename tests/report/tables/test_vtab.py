@@ -186,7 +186,7 @@ def test_partial_rows_say_how_many_seeds_are_planned(
     for seed in range(3):
         folder = write_vtab(tmp_path, "full", "cifar10", seed, 60)
         config = folder / "config.json"
-        # Older than the setting `added_later`.
+        # Without the setting `added_later`.
         stored = config.read_text()
         start = stored.index('"settings"')
         config.write_text(stored[:start] + '"settings": {"phase": "final", "device": "cpu"}}')
@@ -227,10 +227,10 @@ def test_seeds_of_different_weights_are_not_averaged(tmp_path: Path) -> None:
         environment = ENVIRONMENT | {"weights": {"model.safetensors": digest}}
         write_vtab(tmp_path, "zero-init", "cifar10", seed, 60.0, environment=environment)
         write_vtab(tmp_path, "linear", "cifar10", seed, 50.0, environment=ENVIRONMENT)
-        # What an older run did not record is taken to be the same.
+        # What was not recorded counts as equal.
         partly = environment if seed else ENVIRONMENT
         write_vtab(tmp_path, "full", "cifar10", seed, 50.0, environment=partly)
-        # Every task has data of its own.
+        # Each task has its own data.
         data = ENVIRONMENT | {"data": {"images": digest}}
         write_vtab(tmp_path, "bias", "digits" if seed else "cifar10", 0, 50.0, environment=data)
     table = text(tmp_path)
@@ -277,9 +277,9 @@ def test_mini_has_columns_and_group_means_of_its_own(tmp_path: Path) -> None:
         for group in ("natural", "specialized", "structured")
     ]
     assert lines_of(groups, "zero-init")[0][1:] == [f"{m:.2f} ± 0.00 (2)" for m in means]
-    # No mean of a group that lacks tasks, and so no line.
+    # A group that lacks tasks has no mean, and no line.
     assert [cells[1] for cells in lines_of(groups, "lora")] == ["ours"]
-    # The paper's groups, of which there are no runs, stand apart.
+    # The paper's groups have no runs: they are a part of their own.
     assert ["zero-init", "ours", "missing", "missing", "missing"] in lines_of(groups, "zero-init")
 
 

@@ -1,4 +1,4 @@
-"""Every baseline at pocket size: how it is made, on which backbones, and what it may train."""
+"""Every baseline at pocket size: how to build it, its backbones, and what it trains."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEAD = r"(head|classifier|qa_outputs)\.(weight|bias)"
 class Method:
     make: Callable[[nn.Module], nn.Module]
     families: tuple[str, ...]
-    trains: str  # pattern of the trained parameters' names, the head apart
+    trains: str  # pattern of the trained parameters' names, except the head's
 
 
 METHODS = {
@@ -65,7 +65,7 @@ PAIRS = [(name, family) for name, method in METHODS.items() for family in method
 
 
 def adapted(name: str, family: str, seed: int = 3, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """The pocket backbone with the method on it, in eval mode; `seed` draws what is new."""
+    """The pocket backbone with the method, in eval mode; `seed` is for new parameters."""
     backbone = build(family).to(dtype)
     torch.manual_seed(seed)
     return METHODS[name].make(backbone).eval()
@@ -80,7 +80,7 @@ def may_train(name: str, parameter: str) -> bool:
 
 
 def stir(model: nn.Module, seed: int = 5) -> nn.Module:
-    """Move everything trained away from its start, where zeros hide errors."""
+    """Move all trained parameters away from their initial values, whose zeros hide errors."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in trained(model).values():

@@ -1,4 +1,4 @@
-"""What every baseline owes: gradients, step 0, copies, saved tensors, half precision."""
+"""The contract of every baseline: gradients, step 0, copies, saved tensors, half precision."""
 
 import copy
 
@@ -28,7 +28,7 @@ def answer(model: nn.Module, family: str) -> Tensor:
 
 
 def loss(model: nn.Module, family: str) -> Tensor:
-    """A loss that every trained parameter has a part in, both outputs of a span head included."""
+    """A loss that depends on every trained parameter, including both outputs of a span head."""
     if family in VISION:
         return answer(model, family).square().sum()
     result = model(**inputs(family, padded=True))
@@ -41,7 +41,7 @@ def test_gradients_only_where_they_belong(name: str, family: str) -> None:
     assert all(may_train(name, parameter) for parameter in trained(model)), list(trained(model))
     assert set(baselines.head_parameters(model)) < set(trained(model)) or name == "linear"
     loss(model, family).backward()
-    # A key's bias adds the same to all scores of a query: rounding is all that reaches it.
+    # A key's bias adds the same to all scores of a query, so its gradient is only rounding.
     silent = [n for n, p in trained(model).items() if p.grad is None or p.grad.abs().max() == 0.0]
     assert silent == [n for n in silent if "key.bias" in n or "k_proj.bias" in n]
     assert all(p.grad is None for p in model.parameters() if not p.requires_grad)
@@ -49,7 +49,7 @@ def test_gradients_only_where_they_belong(name: str, family: str) -> None:
 
 @everything
 def test_the_method_trains_all_that_it_says(name: str, family: str) -> None:
-    """The patterns in `methods` match something, so that the test above cannot be empty."""
+    """The patterns in `methods` match something, so the test above is not vacuous."""
     names = trained(adapted(name, family))
     of_the_method = [n for n in names if n not in baselines.head_parameters(build(family))]
     assert bool(of_the_method) == (name != "linear")
@@ -59,7 +59,7 @@ def test_the_method_trains_all_that_it_says(name: str, family: str) -> None:
 
 @everything
 def test_step_zero(name: str, family: str) -> None:
-    """LoRA and what adds nothing start at the backbone, adapters near it, prompts elsewhere."""
+    """LoRA and methods that add nothing start at the backbone, adapters near it, prompts do not."""
     distance = (answer(adapted(name, family), family) - answer(build(family), family)).abs().max()
     scale = answer(build(family), family).abs().max()
     if name in ("linear", "bitfit", "lora"):
@@ -93,7 +93,7 @@ def test_trained_tensors_are_all_that_is_to_be_saved(name: str, family: str) -> 
 
 @everything
 def test_half_precision_backbone(name: str, family: str) -> None:
-    """What is trained is float32, the rest stays as loaded, and gradients arrive."""
+    """Trained parameters are float32 and get gradients; the rest stays as loaded."""
     if name == "bitfit":
         with pytest.raises(ZiaError, match=r"BitFit trains .*torch\.bfloat16; load .*float32"):
             adapted(name, family, dtype=torch.bfloat16)
@@ -112,7 +112,7 @@ def test_half_precision_backbone(name: str, family: str) -> None:
 
 @everything
 def test_training_mode_and_autocast(name: str, family: str) -> None:
-    """One step under bf16 autocast with the methods' dropouts on lowers nothing to half."""
+    """A step under bf16 autocast with dropout converts no parameter to half precision."""
     model = adapted(name, family).train()
     with torch.autocast("cpu", torch.bfloat16):
         value = loss(model, family)

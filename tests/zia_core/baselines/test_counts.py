@@ -58,7 +58,7 @@ def bert(shape: dict[str, int]) -> nn.Module:
 
 
 def without_head(model: Any) -> int:
-    """Trained parameters but the head's, which depend on the task alone."""
+    """Trained parameters without the head's, which depend only on the task."""
     head = sum(p.numel() for p in baselines.head_parameters(model).values())
     return baselines.tuned_parameters(model) - head
 
@@ -79,7 +79,7 @@ def test_vpt() -> None:
     deep = without_head(baselines.vpt(vit_b(), 50, deep=True))
     assert (shallow, deep) == (50 * C, LAYERS * 50 * C) == (38_400, 460_800)
     assert (millions(shallow, 3), millions(deep, 2)) == (0.038, 0.46)
-    assert (shallow * 10_000 // 86e6, deep * 10_000 // 86e6) == (4, 53)  # they cut, not round
+    assert (shallow * 10_000 // 86e6, deep * 10_000 // 86e6) == (4, 53)  # truncated, not rounded
     assert without_head(baselines.vpt(vit_b("transformers"), 50, deep=True)) == deep
 
 

@@ -1,4 +1,4 @@
-"""Real zero-init attention, tiny, trained by the engine; some of the runs fail when told to.
+"""Real zero-init attention, tiny, trained by the engine; some runs fail on demand.
 
 Each profile is the plan of one test. For whoever wants to catch a run at a certain step, the file
 `pace` in the folder `$TINY_PACE` says for how many seconds a step rests, and the process of that

@@ -8,9 +8,8 @@ import torch
 
 from experiments.images import protocols
 from experiments.images.task_folder import contents, load_task
-from experiments.vtab_vit import loaded as module
-from experiments.vtab_vit.loaded import loaded
-from experiments.vtab_vit.pixels import pixels
+from experiments.vtab_vit import loaded_task as module
+from experiments.vtab_vit.loaded_task import loaded, pixels
 from experiments.vtab_vit.subsets import test_images as chosen_images
 from tests.vtab_vit.folders import TINY, grey, write_tiny
 from zia_core.errors import ZiaError

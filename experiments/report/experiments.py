@@ -10,7 +10,7 @@ from experiments.report.rows import SECTION_OF_TASKS, Column, Section, sections
 from experiments.report.runs import Run, Runs, select
 
 
-def described() -> dict[str, ReportInfo]:
+def report_infos() -> dict[str, ReportInfo]:
     """Return what each registered experiment says of itself, by name."""
     return {
         name: experiment.report
@@ -49,9 +49,9 @@ def lines(info: ReportInfo, name: str, runs: Iterable[Run]) -> list[Run]:
     return [replace(run, line=line) for run, line in info.lines[name](list(runs))]
 
 
-def scored(runs: Runs) -> Iterator[tuple[str, ReportInfo, Section]]:
+def all_scored_sections(runs: Runs) -> Iterator[tuple[str, ReportInfo, Section]]:
     """Yield the scored sections of all experiments, with the name of each."""
-    for experiment, info in described().items():
+    for experiment, info in report_infos().items():
         for section in scored_sections(runs, experiment, info):
             yield experiment, info, section
 

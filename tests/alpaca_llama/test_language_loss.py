@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from experiments.alpaca_llama import language
+from experiments.alpaca_llama import language_loss
 from experiments.alpaca_llama.experiment import EXPERIMENT
 from experiments.backbones import language_models
 from experiments.dispatch.in_process import run_one
@@ -28,7 +28,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         world.prepare(folder, patch)
         write_squad(folder / "data", PARAGRAPHS)
-        patch.setattr(language, "FINGERPRINT", fingerprint(PARAGRAPHS))
+        patch.setattr(language_loss, "FINGERPRINT", fingerprint(PARAGRAPHS))
         yield folder
 
 
@@ -44,7 +44,7 @@ def write_squad(data: Path, paragraphs: list[str]) -> None:
     ]
     content = {"version": "1.1", "data": [{"title": "Animals", "paragraphs": entries}]}
     (data / "squad").mkdir(parents=True, exist_ok=True)
-    (data / language.FILE).write_text(json.dumps(content))
+    (data / language_loss.FILE).write_text(json.dumps(content))
 
 
 def fingerprint(paragraphs: list[str]) -> str:
@@ -95,15 +95,15 @@ def test_without_the_official_file_nothing_is_measured(
     root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("ZIA_DATA", str(tmp_path))
-    assert language.held_out_texts("small") == language.HeldOut(
+    assert language_loss.held_out_texts("small") == language_loss.HeldOut(
         {}, "not measured: $ZIA_DATA has no squad/dev-v1.1.json"
     )
     write_squad(tmp_path, [*PARAGRAPHS, "The end."])
-    other = language.held_out_texts("paper")
+    other = language_loss.held_out_texts("paper")
     assert not other.texts
     assert other.about.endswith("is not the official file")
-    (tmp_path / language.FILE).write_text("{")
-    assert language.held_out_texts("small").about.endswith("is damaged")
+    (tmp_path / language_loss.FILE).write_text("{")
+    assert language_loss.held_out_texts("small").about.endswith("is damaged")
     write_squad(root / "data", [*PARAGRAPHS, "The end."])
     monkeypatch.setenv("ZIA_DATA", str(root / "data"))
     unmeasured = done(root, "zero-init", epochs=0.5)
@@ -120,9 +120,9 @@ def test_a_run_without_the_field_is_still_one(root: Path) -> None:
 
 
 def test_articles_of_mini_are_of_no_stage_s_library() -> None:
-    texts = language.held_out_texts("mini").texts
+    texts = language_loss.held_out_texts("mini").texts
     assert len(texts) == len(set(texts.values())) == 64
-    assert texts == language.held_out_texts("mini").texts
+    assert texts == language_loss.held_out_texts("mini").texts
     read = {
         Library(seed, shares).document(i)
         for seed, shares in ((0, LANGUAGE_MODEL), (2000, LESSONS))
@@ -143,13 +143,13 @@ def test_long_texts_are_cut_and_batches_do_not_matter(
     backbone = language_models.get("smollm2-135m-instruct")
     model, tokenizer, _ = language_models.load(backbone, torch.float32, "cpu")
     texts = {"short": "A cat.", "longer": "Two cats.", "long": "An owl and a dog. " * 9}
-    together, alone = (language.language_losses(model, tokenizer, texts, n) for n in (4096, 1))
+    together, alone = (language_loss.language_losses(model, tokenizer, texts, n) for n in (4096, 1))
     assert [p["id"] for p in together] == ["short", "longer", "long"]
     assert [p["labels"] for p in together] == [
         len(ids) - 1 for ids in prompt_ids(tokenizer, list(texts.values()))
     ]
     for one, other in zip(together, alone, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
-    monkeypatch.setattr(language, "MAX_TOKENS", 20)
-    cut = language.language_losses(model, tokenizer, texts, 4096)
+    monkeypatch.setattr(language_loss, "MAX_TOKENS", 20)
+    cut = language_loss.language_losses(model, tokenizer, texts, 4096)
     assert [p["labels"] for p in cut][2] == 19

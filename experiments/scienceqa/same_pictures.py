@@ -1,4 +1,4 @@
-"""Which image files show the same picture: ScienceQA has it more than once, encoded anew."""
+"""Find image files of the same picture, which ScienceQA has in several encodings."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Of 255, for every channel of every pixel. Of the pairs of ScienceQA's test images in one size
-# 1,888 differ by 38 or less, and mean by less than 0.4; then come drawings with another name in
-# them.
+# Largest and mean difference of a channel, of 255. 1,888 pairs of ScienceQA's test images of one
+# size differ by 38 at most and by less than 0.4 on average; the next ones are drawings with another
+# name in them.
 PIXEL_LIMIT = 40
 MEAN_LIMIT = 1.0
-# Candidates are found by the means of 8 x 8 blocks, which differ by 3 at most in those pairs.
+# Candidates are found by the means of 8 x 8 blocks; in those pairs they differ by 3 at most.
 BLOCKS = 8
 BLOCK_LIMIT = 8
 
 
 def same_pictures(images: Mapping[str, "Image"]) -> dict[str, str]:
-    """The picture of every image: the name of the first image that shows it.
+    """The picture of every RGB image: the name of the first image that shows it.
 
-    Images in RGB are of one picture if they have one size and no channel of a pixel differs by more
-    than 40 of 255, and by one on average; or if both are of one picture with a third.
+    Images show the same picture if they have the same size and differ by at most `PIXEL_LIMIT` in
+    every channel and `MEAN_LIMIT` on average, or if both show the same picture as a third.
     """
     import numpy as np
 
@@ -35,14 +35,14 @@ def same_pictures(images: Mapping[str, "Image"]) -> dict[str, str]:
         for i, name in enumerate(names):
             distances = np.abs(blocks[:i] - blocks[i]).max(axis=(1, 2, 3))
             for j in np.flatnonzero(distances <= BLOCK_LIMIT):
-                if first[i] != first[j] and _alike(images[names[j]], images[name]):
+                if first[i] != first[j] and _similar(images[names[j]], images[name]):
                     pair = first[i], first[j]
                     first[np.isin(first, pair)] = min(pair)
         picture |= {name: names[place] for name, place in zip(names, first, strict=True)}
     return picture
 
 
-def _alike(one: "Image", other: "Image") -> bool:
+def _similar(one: "Image", other: "Image") -> bool:
     import numpy as np
 
     difference = np.abs(_pixels(one) - _pixels(other))

@@ -1,4 +1,4 @@
-"""A task in memory: read once for the many runs of a process, and again if a file has changed."""
+"""Keep a task in memory for the many runs of a process, and read it again if a file changed."""
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,23 +13,22 @@ from experiments.images.task_folder import (
     TaskData,
     contents,
     load_task,
+    read_image,
     task_folder,
 )
 from experiments.images.tasks import Task
-from experiments.vtab_vit.pixels import pixels
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-KEPT_BYTES = 1_000_000_000  # larger sets of images are decoded batch by batch every time
-# Of one set of features; larger ones are computed by every run. There are a dozen at most: of four
-# lists, entering three blocks or so.
+KEPT_BYTES = 1_000_000_000  # larger sets of images are decoded again, batch by batch
+# The limit for one set of features. There are about a dozen: four lists, about three depths.
 KEPT_FEATURE_BYTES = 50_000_000
 
 
 @dataclass(frozen=True)
 class LoadedTask:
-    """A task's examples, what its files hold, and the images that were asked for, decoded."""
+    """A task's examples and fingerprint, and its decoded images and features so far."""
 
     data: TaskData
     contents: Contents
@@ -38,10 +37,9 @@ class LoadedTask:
     _features: dict[tuple[Hashable, ...], "Tensor"] = field(default_factory=dict)
 
     def images(self, examples: Sequence[Example], protocol: Protocol) -> "Tensor":
-        """Decode and preprocess: float32 [N, 3, R, R]. The tensor is shared: do not change it.
+        """The preprocessed images (N, 3, R, R) float32. Do not change the tensor: it is shared.
 
-        Raises:
-            ZiaError: an image cannot be decoded.
+        ZiaError if an image cannot be decoded.
         """
         key = (tuple(examples), protocol)
         if key not in self._decoded:
@@ -51,12 +49,12 @@ class LoadedTask:
     def features(
         self, examples: Sequence[Example], by: Hashable, compute: "Callable[[], Tensor]"
     ) -> "Tensor":
-        """What a frozen trunk makes of the images, computed once for the runs of a process.
+        """The features that a frozen trunk computes, once for the runs of a process.
 
         Args:
-            examples: whose images they are of.
-            by: everything besides that decides a bit of them.
-            compute: gives them. The tensor is shared: do not change it.
+            examples: of the images.
+            by: everything else that the features depend on.
+            compute: returns them. Do not change the tensor: it is shared.
         """
         key = (tuple(examples), by)
         if key in self._features:
@@ -77,17 +75,14 @@ class LoadedTask:
                 yield pixels(examples[start : start + size], protocol)
 
 
-_newest: dict[Path, LoadedTask] = {}  # one task or two: runs are planned task by task
+_newest: dict[Path, LoadedTask] = {}  # one or two tasks, as runs are planned task by task
 
 
 def loaded(task: Task, beside: Task | None = None) -> LoadedTask:
-    """The task in `$ZIA_DATA`, read and hashed whole the first time.
+    """The task in `$ZIA_DATA`, read and hashed the first time.
 
-    Asked again, every file's inode, size and times are compared (20 ms for 12,000 files), and all
-    is read again if one differs. Of other tasks only `beside` stays in memory.
-
-    Raises:
-        ZiaError: as `load_task`.
+    Later calls compare every file's inode, size and times (20 ms for 12,000 files) and read all
+    again if one differs. Of other tasks only `beside` stays in memory. ZiaError as in `load_task`.
     """
     folder = task_folder(task)
     for other, each in list(_newest.items()):
@@ -96,7 +91,7 @@ def loaded(task: Task, beside: Task | None = None) -> LoadedTask:
     known = _newest.pop(folder, None)
     if known is None or known.data.task != task or known._files != _states(known.data):
         data = load_task(task, folder)
-        # Looked at before the content is read: what changes meanwhile is seen the next time.
+        # Before the content is read, so that a change in between is noticed the next time.
         files = _states(data)
         known = LoadedTask(data, contents(data), files)
     _newest[folder] = known
@@ -104,7 +99,7 @@ def loaded(task: Task, beside: Task | None = None) -> LoadedTask:
 
 
 def _states(data: TaskData) -> tuple[tuple[int, ...], ...]:
-    """Inode, size and times of the lists and of every listed image; nothing for a missing one."""
+    """Inode, size and times of the lists and of every listed image; empty for a missing file."""
     images = (example.path for split in LISTS for example in data.split(split))
     lists = (data.folder / name for name in LISTS.values())
     return tuple(map(_state, dict.fromkeys([*lists, *images])))
@@ -116,3 +111,17 @@ def _state(path: Path) -> tuple[int, ...]:
     except OSError:
         return ()
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def pixels(examples: Sequence[Example], protocol: Protocol) -> "Tensor":
+    """Decode and preprocess images to (N, 3, R, R) float32.
+
+    An image takes 12 R^2 bytes: 1,000 images take 0.6 GB at 224 pixels and 12 MB at 32. ZiaError if
+    one cannot be decoded.
+    """
+    import torch
+
+    batch = torch.empty(len(examples), 3, protocol.resolution, protocol.resolution)
+    for row, example in enumerate(examples):
+        batch[row] = protocol(read_image(example))
+    return batch

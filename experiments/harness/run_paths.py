@@ -1,0 +1,52 @@
+"""Find stored runs: run folders, and archives of published runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.harness.archive import SUFFIX, Archive, ArchivedRun, RunPath, archives
+
+
+def run_name(path: RunPath) -> str:
+    """`<experiment>/<run>`."""
+    experiment = path.archive.experiment if isinstance(path, ArchivedRun) else path.parent.name
+    return f"{experiment}/{path.name}"
+
+
+def every_run(runs: Path) -> dict[str, RunPath]:
+    """Every run under `runs`, in folders and in archives, by name; ZiaError for a damaged one."""
+    return by_name([*folders(runs), *archived_runs(runs)])
+
+
+def folders(runs: Path) -> list[Path]:
+    """Every run folder `<runs>/<experiment>/<run>/` that has begun (has a config), sorted.
+
+    Hidden folders (a bin, an unfinished copy) are left out.
+    """
+    found = (config.parent for config in runs.glob("*/*/config.json"))
+    return sorted(path for path in found if not is_hidden(path))
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a folder is in a bin, or an unfinished copy, and so not a run's."""
+    return path.name.startswith(".") or path.parent.name.startswith(".")
+
+
+def archived_runs(runs: Path) -> list[ArchivedRun]:
+    """Every run in the archives of the folder `runs`; ZiaError for a damaged archive."""
+    return [run for path in archives_of(runs) for run in Archive(path).runs]
+
+
+def archives_of(runs: Path) -> list[Path]:
+    """The archives in the folder `runs`, sorted; `runs` may also be one archive."""
+    return [runs] if is_archive(runs) else archives(runs)
+
+
+def is_archive(runs: Path) -> bool:
+    """Whether `runs` is an archive and not a folder."""
+    return runs.suffix == SUFFIX and runs.is_file()
+
+
+def by_name(paths: Sequence[RunPath]) -> dict[str, RunPath]:
+    """Runs by `<experiment>/<run>`, sorted; of several with one name, the first."""
+    found = {run_name(path): path for path in reversed(paths)}
+    return {name: found[name] for name in sorted(found)}
