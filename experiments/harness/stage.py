@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from experiments.harness import plan, stored
+from experiments.harness import plan, run_paths, stored
 from experiments.harness.spec import RunSpec
+from experiments.harness.unpacking import as_folder
 
 SEEDS = ("first", "all")
 
@@ -48,7 +49,7 @@ def take_choices(specs: Sequence[RunSpec], published: Path, runs_root: Path) -> 
     They are evidence like any other: `zia verify` checks them, and a final run refuses one that was
     made with other data or weights.
     """
-    there = stored.every_run(published)
+    there = run_paths.every_run(published)
     copied = 0
     for spec in filter(is_choice, specs):
         name = f"{spec.experiment}/{spec.folder_name}"
@@ -58,7 +59,7 @@ def take_choices(specs: Sequence[RunSpec], published: Path, runs_root: Path) -> 
         stored.load_sealed(there[name])
         target.parent.mkdir(parents=True, exist_ok=True)
         with (
-            stored.as_folder(there[name]) as source,
+            as_folder(there[name]) as source,
             TemporaryDirectory(prefix=".copying-", dir=target.parent) as temporary,
         ):
             shutil.copytree(source, Path(temporary, "run")).rename(target)

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import mean, variance
 from typing import Any, Literal
 
-from experiments.harness import stored
+from experiments.harness import run_paths, stored
 from experiments.harness.spec import RunSpec
 from experiments.training.recipe import Recipe
 from zia_core.errors import ZiaError
@@ -37,7 +37,7 @@ def results_in(runs: Path) -> ResultOf:
 
     Looking up a run that is not there is a ZiaError, as is one that is not as it was sealed.
     """
-    there = stored.every_run(runs)
+    there = run_paths.every_run(runs)
 
     def result_of(spec: RunSpec) -> Mapping[str, Any] | None:
         name = f"{spec.experiment}/{spec.folder_name}"
