@@ -195,7 +195,7 @@ def _locked(destination: Path) -> Iterator[None]:
     """Wait until nobody else publishes to `destination`, and keep others out."""
     with write_errors(destination):
         destination.mkdir(parents=True, exist_ok=True)
-        lock = (destination / LOCK).open("w")
+        lock = (destination / LOCK).open("wb")
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for path in destination.iterdir():

@@ -65,8 +65,16 @@ BAD_LISTS: list[tuple[str, Any, str]] = [
         "images/6.png 0\nimages/7.png 3\n",
         "test.txt, line 2 has the label 3: tiny has 3",
     ),
-    ("test.txt", "images/../../a.png 0\n", "line 1 names 'images/../../a.png', which is no file"),
-    ("test.txt", "/etc/passwd 0\n", "test.txt, line 1 names '/etc/passwd', which is no file"),
+    (
+        "test.txt",
+        "images/../../a.png 0\n",
+        "line 1 names 'images/../../a.png', which is not a file inside {folder}",
+    ),
+    (
+        "test.txt",
+        "/etc/passwd 0\n",
+        "test.txt, line 1 names '/etc/passwd', which is not a file inside {folder}",
+    ),
     ("test.txt", "images/6.png 0\n", "test.txt lists 1 images where tiny has 3: fetch the lists"),
     (
         "test.txt",

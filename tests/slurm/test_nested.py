@@ -90,5 +90,5 @@ def test_whatever_the_environment_says_a_job_acts_on_no_other(
         grid = new_grid("one", setup=[inherited, "export PYTHONHOME=/nowhere"])
         grid.submit()
         wait_until(lambda: not grid.jobs(), PATIENCE_S, "the job has ended", grid.story)
-        assert f"zia: job {users.job} is not known to be zia-" in grid.logs(), grid.story()
+        assert f"zia: job {users.job} is not known as zia-" in grid.logs(), grid.story()
         assert users.is_untouched(), grid.story()
