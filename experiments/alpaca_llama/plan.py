@@ -104,8 +104,8 @@ MINI_TRIALS = Trials(
     tasks=(TASK,),
     score="val_loss",
     better="lower",
-    rates={"zero-init": (0.3, 0.1), "lora": (1e-2, 3e-3)},
-    lengths=(1, 2, 4, 8, 16),
+    rates={"zero-init": {0.3: 8, 0.1: 4}, "lora": {1e-2: 8, 3e-3: 4}},
+    lengths=(1, 2, 4, 8),
     settings={"validate_on": "development", "answered": 0},
 )
 

@@ -48,9 +48,9 @@ REDUCED: dict[str, Any] = {
     "precision": "bf16",  # of the frozen weights; trained weights are float32
 }
 MINI = mini_settings.MINI | {
-    "epochs": 8.0,  # by the rule of `training.length`
-    "warmup_epochs": 0.8,
-    "selection_epochs": 4.0,
+    "epochs": 4.0,  # by the rule of `training.length`
+    "warmup_epochs": 0.4,
+    "selection_epochs": 2.0,
     "max_length": 64,
 }
 
@@ -62,8 +62,8 @@ MINI_TRIALS = Trials(
     tasks=("coco",),
     score="CIDEr",
     better="higher",
-    rates=mini_settings.TRIED_RATES,
-    lengths=(1, 2, 4, 8, 16),
+    rates={"zero-init": {0.1: 8, 0.3: 4}, "lora": {3e-3: 8, 1e-2: 4}},
+    lengths=(1, 2, 4, 8),
     settings={"evaluated_on": "val"},
 )
 

@@ -32,6 +32,3 @@ MINI_METHODS: dict[str, dict[str, Any]] = {
     for method, own in METHODS.items()
     if method != "frozen"
 } | {"frozen": METHODS["frozen"]}
-# What the length is found with: the rates that the shortest select runs chose, and a third of them,
-# since longer training asks for lower rates.
-TRIED_RATES = {"zero-init": (0.3, 0.1), "lora": (1e-2, 3e-3)}

@@ -75,7 +75,7 @@ REDUCED_METHODS = {
 # 900 generated questions, a third with an image. The pocket LLaMA answers in words first.
 MINI = mini_settings.MINI | {
     "output": "EA",
-    "epochs": 8.0,  # by the rule of `training.length`, as every experiment of `mini`
+    "epochs": 8.0,  # by the rule of `training.length`
     "warmup_epochs": 0.8,
     "selection_epochs": 4.0,
     "max_length": 192,
@@ -89,8 +89,8 @@ MINI_TRIALS = Trials(
     tasks=(TASK,),
     score="acc_average",
     better="higher",
-    rates=mini_settings.TRIED_RATES,
-    lengths=(1, 2, 4, 8, 16),
+    rates={"zero-init": {0.3: 8, 0.1: 8}, "lora": {1e-2: 8, 3e-3: 8}},
+    lengths=(1, 2, 4, 8),
     settings={"evaluated_on": "val"},
 )
 

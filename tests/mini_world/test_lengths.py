@@ -18,9 +18,9 @@ def result_of() -> ResultOf:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_length_is_the_shortest_that_is_enough(name: str, result_of: ResultOf) -> None:
+def test_the_length_is_that_of_the_rule(name: str, result_of: ResultOf) -> None:
     experiment = registry.get(name)
-    length = trials_of(experiment).shortest(result_of)
+    length = trials_of(experiment).length(result_of)
     assert length in {spec.settings.epochs for spec in trained(experiment)}
     assert {spec.settings.epochs for spec in first_of(experiment)} == {length}
 

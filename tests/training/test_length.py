@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from experiments.harness.spec import RunSpec
-from experiments.training.length import SEEDS, ResultOf, Trials
+from experiments.training.length import LONGEST, SEEDS, ResultOf, Trials
 from experiments.training.recipe import Recipe
 from experiments.training.selection import Selection
 
@@ -24,7 +24,7 @@ RECIPE = Recipe(
 )  # fmt: skip
 TRIALS = Trials(
     RECIPE, ("one", "other"), "score", "higher",
-    {"zero-init": (0.3, 0.1), "lora": (0.01,)}, (1, 2, 4, 8), {"split": "val"},
+    {"zero-init": {0.3: 8, 0.1: 8}, "lora": {0.01: 8}}, (1, 2, 4, 8), {"split": "val"},
 )  # fmt: skip
 SPREAD = {SEEDS[0]: -1.0, SEEDS[1]: 0.0, SEEDS[2]: 1.0}  # a standard error of 0.577
 
@@ -66,7 +66,7 @@ def test_other_candidates_and_epochs_of_the_plan_leave_the_trials_as_they_are() 
 
 def test_the_shortest_length_whose_doubling_improves_neither_method() -> None:
     assert TRIALS.shortest(results(saturating)) == 4
-    only_lora = replace(TRIALS, rates={"lora": (0.01,)})
+    only_lora = replace(TRIALS, rates={"lora": {0.01: 8}})
     assert only_lora.shortest(results(saturating)) == 2
 
 
@@ -110,6 +110,23 @@ def test_each_length_counts_with_its_better_rate() -> None:
     assert TRIALS.level("zero-init", 4, found).rate == 0.1
     assert TRIALS.level("zero-init", 2, found).mean == 6.0
     assert TRIALS.shortest(found) == 4
+
+
+def test_a_rate_that_fell_behind_is_not_tried_further() -> None:
+    dropped = replace(TRIALS, rates={"zero-init": {0.3: 2, 0.1: 8}, "lora": {0.01: 8}})
+    tried = {(s.settings.epochs, s.settings.peak_lr) for s in dropped.runs() if s.method != "lora"}
+    assert tried == {(1.0, 0.3), (2.0, 0.3), (1.0, 0.1), (2.0, 0.1), (4.0, 0.1), (8.0, 0.1)}
+    found = results(lambda spec: 10.0 * spec.settings.peak_lr)
+    assert [dropped.level("zero-init", each, found).rate for each in (2, 4)] == [0.3, 0.1]
+
+
+def test_where_no_length_is_enough_it_is_the_longest_that_the_first_stage_holds() -> None:
+    assert TRIALS.length(results(saturating)) == 4
+    rising = results(lambda spec: 10.0 * spec.settings.epochs)
+    assert TRIALS.length(rising) == LONGEST == 8
+    longer = replace(TRIALS, rates={"lora": {0.01: 32}}, lengths=(8, 16, 32))
+    assert longer.shortest(results(lambda spec: min(spec.settings.epochs, 16.0))) == 16
+    assert longer.length(results(lambda spec: min(spec.settings.epochs, 16.0))) == LONGEST
 
 
 def test_scores_are_means_over_the_tasks_seed_by_seed() -> None:
