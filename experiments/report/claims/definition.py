@@ -10,6 +10,12 @@ A claim holds if all of its parts hold. The kinds of parts, which compare the me
 - exact: ours is above (or below) other, in numbers without spread
 - arithmetic: a number of the paper follows from the shape of the model, to within `margin`
 
+The verdicts on differences and ratios also use `band`, as `statistics.verdict` says: methods are
+level if they differ by less. It is the same for every claim with one unit: 2 points of accuracy,
+exact match, F1, BLEU or ROUGE-L, 10 of CIDEr (whose scale is about five times as long), 0.1 nats of
+a loss, and 5 % of a ratio. Margins and bands are ours: the paper reports no spread. They are
+declared before the runs that they judge, and not changed after.
+
 A task may be a group, as `@small`. `ours` and `other` are methods, or lines of a table whose lines
 are not methods.
 """
@@ -53,6 +59,7 @@ class Comparison:
     other: str
     direction: Literal["above", "below"]
     margin: float  # in `unit`; negative with "above": by how much worse still counts as good
+    band: float  # in `unit`, or of a ratio; how little difference is none; 0: never level
     unit: str
     tasks: tuple[str, ...]
     scale: float
@@ -95,5 +102,8 @@ def _part(stored: dict[str, Any], where: str) -> Arithmetic | Comparison:
         return Arithmetic(
             **conform_fields(get_type_hints(Arithmetic), {"which": 0} | stored, where)
         )
-    usual = {"scale": 1.0, "tasks": [], "if_there": False}
-    return Comparison(**conform_fields(get_type_hints(Comparison), usual | stored, where))
+    usual = {"band": 0.0, "scale": 1.0, "tasks": [], "if_there": False}
+    part = Comparison(**conform_fields(get_type_hints(Comparison), usual | stored, where))
+    if (part.band > 0) != (part.kind in ("difference", "ratio")):
+        raise ZiaError(f"{where}: a difference or a ratio has a positive band, no other part one")
+    return part

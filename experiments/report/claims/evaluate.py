@@ -13,7 +13,7 @@ from experiments.report.experiments import score_column
 from experiments.report.measured import Measured, measure
 from experiments.report.paper import paper_table
 from experiments.report.rows import MIXED, Column, Row, Section
-from experiments.report.statistics import FAILS, HOLDS, INCONCLUSIVE, NO_RUNS
+from experiments.report.statistics import FAILS, HOLDS, INCONCLUSIVE, LEVEL, NO_RUNS
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,9 @@ def _paired(part: Comparison, ours: dict[int, float], other: dict[int, float]) -
     """The t-interval of the differences over seeds that both have."""
     pairs = [(ours[seed], other[seed]) for seed in sorted(ours.keys() & other.keys())]
     values = [a / b if part.kind == "ratio" else a - b for a, b in pairs]
-    verdict = statistics.verdict(values, part.direction, part.margin)
+    same = 1.0 if part.kind == "ratio" else 0.0
+    band = (same - part.band, same + part.band)
+    verdict = statistics.verdict(values, part.direction, part.margin, band)
     if not values:
         return Finding(NO_RUNS, f"{part.label}: no seed that both have")
     unit = f" {part.unit}" if part.unit else ""
@@ -115,7 +117,13 @@ def _paired(part: Comparison, ours: dict[int, float], other: dict[int, float]) -
         text += f", 95 % interval {low:{sign}.3f} to {high:{sign}.3f}"
     if part.margin:
         text += f", wanted {part.direction} {part.margin:g}"
-    return Finding(verdict, f"{text}, n={len(values)}")
+    text += f", n={len(values)}"
+    if verdict == LEVEL:
+        text += f"; within {band[0]:g} and {band[1]:g}{unit}"
+    elif verdict == INCONCLUSIVE and len(values) >= statistics.ENOUGH:
+        from_margin = f" from {part.margin:g}" if part.margin else ""
+        text += f"; detectable: {statistics.detectable(values):.3f}{unit}{from_margin}"
+    return Finding(verdict, text)
 
 
 def _equal(part: Comparison, ours: dict[int, float], other: dict[int, float]) -> Finding:
