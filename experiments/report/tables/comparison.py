@@ -14,6 +14,7 @@ from experiments.report.document import Cell, Document, Grid, Part
 from experiments.report.rows import Column, Section
 from experiments.report.runs import Runs
 from experiments.report.statistics import ENOUGH, FAILS, HOLDS, INCONCLUSIVE, LEVEL
+from experiments.report.tables import last_doubling
 from experiments.report.tables.definition import Table
 from experiments.report.tables.paired_differences import WORDS, bands, difference
 
@@ -22,7 +23,9 @@ def document(table: Table, runs: Runs) -> Document:
     """Return the comparison as a document that depends on the runs alone."""
     cells: list[Cell] = []
     columns = [column for column in table.columns if column.compared]
-    parts = [_part(table, section, cells) for section in table.sections(runs) if section.begun]
+    parts = [
+        _part(table, section, cells, runs) for section in table.sections(runs) if section.begun
+    ]
     parts = [part for part in parts if part.grids]
     if not parts:
         others = tuple((method, "missing") for method in table.methods if method != table.ours)
@@ -42,7 +45,7 @@ def document(table: Table, runs: Runs) -> Document:
     )
 
 
-def _part(table: Table, section: Section, cells: list[Cell]) -> Part:
+def _part(table: Table, section: Section, cells: list[Cell], runs: Runs) -> Part:
     ours = [row for row in section.begun if row.method == table.ours]
     # Scores, not parameters or losses.
     columns = [column for column in table.columns if column.compared]
@@ -77,6 +80,7 @@ def _part(table: Table, section: Section, cells: list[Cell]) -> Part:
     notes = [f"'not trained': {table.info.trained.unmet}."]
     if counted and control:
         notes.append(control.sentence)
+    notes += last_doubling.note(table, section, runs)
     if varying := shown.varying():
         notes += [f"{shown.label(row)}: {row.describe(varying)}." for row in shown.begun]
     if section.reduced:
