@@ -68,6 +68,7 @@ def reproduce(
     from experiments.harness import plan as planning
     from experiments.harness import publish
     from experiments.harness.registry import check_choice
+    from experiments.report.claims.summary import summary
 
     check_choice("executor", executor, EXECUTORS)
     _refuse_options_of_others(
@@ -116,6 +117,8 @@ def reproduce(
     if code in (in_process.EXIT_DONE, in_process.EXIT_FAILED):
         for sentence in publish.compare(specs, runs, PUBLISHED):
             tell(sentence)
+        for line in summary(PUBLISHED, profile):
+            tell(line)
         tell(out)
     raise typer.Exit(code)
 

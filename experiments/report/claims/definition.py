@@ -29,6 +29,7 @@ from zia_core.errors import ZiaError
 from zia_core.validation import conform_fields
 
 FILE = Path(__file__).with_name("claims.json")
+LONGEST_TITLE = 40
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Claim:
     """One claim; without parts it cannot be tested yet."""
 
     id: str
+    title: str  # at most 40 characters
     sentence: str
     source: str
     experiment: str | None  # None: no runs are needed, or none can be read yet
@@ -92,6 +94,10 @@ def read_claims(path: Path = FILE) -> list[Claim]:
         fields = conform_fields(kinds, one, f"{path}, claim {number}")
         parts = tuple(_part(part, f"{path}, claim {fields['id']}") for part in fields.pop("parts"))
         claims.append(Claim(**fields, parts=parts))
+        if len(claims[-1].title) > LONGEST_TITLE:
+            raise ZiaError(
+                f"{path}, claim {fields['id']}: its title has over {LONGEST_TITLE} letters"
+            )
     if len({claim.id for claim in claims}) < len(claims):
         raise ZiaError(f"{path}: two claims have one id")
     return claims

@@ -22,6 +22,12 @@ class Finding:
 
     verdict: str
     evidence: str
+    brief: str = ""  # the evidence in a few words, if it can be shorter
+
+    @property
+    def in_short(self) -> str:
+        """The evidence, as short as it comes."""
+        return self.brief or self.evidence
 
 
 def computed(claim: Claim) -> Finding:
@@ -40,7 +46,7 @@ def _together(findings: Sequence[Finding]) -> Finding:
         return Finding(verdict, "")
     several = len(findings) > 1
     texts = [f"{f.evidence} ({f.verdict})" if several else f.evidence for f in findings]
-    return Finding(verdict, "; ".join(texts))
+    return Finding(verdict, "; ".join(texts), "; ".join(f.in_short for f in findings))
 
 
 def _arithmetic(part: Arithmetic) -> Finding:
@@ -84,8 +90,9 @@ def _compare(part: Comparison, section: Section, info: ReportInfo) -> Finding:
     if part.kind == "exact":
         less, more = sorted((ours.mean, other.mean))
         ahead = less < more and ours.mean == (more if part.direction == "above" else less)
-        text = f"{part.label}: {ours.mean:,.0f} against {other.mean:,.0f}"
-        return Finding(HOLDS if ahead else FAILS, text)
+        numbers = f"{ours.mean:,.0f} against {other.mean:,.0f}"
+        text, brief = f"{part.label}: {numbers}", f"{numbers} {part.unit}"
+        return Finding(HOLDS if ahead else FAILS, text, brief)
     machines = {run.hardware for row in rows for run in row.of(tasks).done}
     if part.kind == "ratio" and len(machines) > 1:
         return Finding(INCONCLUSIVE, f"{part.label}: measured on different machines")
@@ -123,7 +130,19 @@ def _paired(part: Comparison, ours: dict[int, float], other: dict[int, float]) -
     elif verdict == INCONCLUSIVE and len(values) >= statistics.ENOUGH:
         from_margin = f" from {part.margin:g}" if part.margin else ""
         text += f"; detectable: {statistics.detectable(values):.3f}{unit}{from_margin}"
-    return Finding(verdict, text)
+    return Finding(verdict, text, _brief(part, values))
+
+
+def _brief(part: Comparison, values: Sequence[float]) -> str:
+    """The mean and its interval, as "accuracy +1.2 [+0.4, +2.0] points"."""
+    form = ".1f" if part.unit == "points" else ".2f"
+    sign = "" if part.kind == "ratio" else "+"
+    text = f"{part.label} {mean(values):{sign}{form}}"
+    if len(values) >= statistics.ENOUGH:
+        low, high = t_interval(values)
+        text += f" [{low:{sign}{form}}, {high:{sign}{form}}]"
+    text += f" {part.unit}" if part.unit else ""
+    return text if len(values) >= statistics.ENOUGH else f"{text}, n={len(values)}"
 
 
 def _equal(part: Comparison, ours: dict[int, float], other: dict[int, float]) -> Finding:

@@ -325,7 +325,15 @@ def test_a_damaged_run_stops_or_is_named(tmp_path: Path) -> None:
 
 def test_a_claim_that_is_not_well_formed_is_named(tmp_path: Path) -> None:
     file = tmp_path / "claims.json"
-    claim = {"id": "x", "sentence": "", "source": "", "experiment": None, "needs": "", "parts": []}
+    claim = {
+        "id": "x",
+        "title": "",
+        "sentence": "",
+        "source": "",
+        "experiment": None,
+        "needs": "",
+        "parts": [],
+    }
     part = {"kind": "difference", "label": "l"}
     whole = {
         **part, "field": "f1", "ours": "a", "other": "b", "direction": "above", "margin": 0.0,
@@ -334,6 +342,7 @@ def test_a_claim_that_is_not_well_formed_is_named(tmp_path: Path) -> None:
     for claims, sentence in (
         ([claim | {"id": 1}], "claim 0: id must be a text"),
         ([claim, claim], "two claims have one id"),
+        ([claim | {"title": "a" * 41}], "claim x: its title has over 40 letters"),
         ([claim | {"parts": [part]}], "claim x lacks field"),
         ([claim | {"parts": [whole | {"band": 0.0}]}], "claim x: a difference or a ratio has a"),
         ([claim | {"parts": [whole | {"kind": "exact"}]}], "claim x: a difference or a ratio has"),
