@@ -1,13 +1,14 @@
 """Language models and text encoders by name, and how language models are loaded.
 
-Encoders for question answering are loaded by `experiments.backbones.text_encoders`. A GGUF is
-dequantised when loaded; its numbers are not those of the hub's file, so it has its own name. The
-pocket models of the profile `mini` are released with the project.
+Encoders for question answering are loaded by `experiments.backbones.text_encoders`. LLaMA may be in
+the format Meta released it in. A GGUF is dequantised when loaded; its numbers are not those of the
+hub's file, so it has its own name. The pocket models of `mini` are released with the project.
 """
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from experiments.backbones import meta_llama, meta_tokenizer
 from experiments.backbones.weights import CONFIG, Source, by_name, located, no_progress_bars
 
 if TYPE_CHECKING:
@@ -120,6 +121,11 @@ def load(
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     with located(backbone) as found:
+        if found.as_meta_released:
+            tokenizer: Any = meta_tokenizer.load(found.folder)
+            with no_progress_bars():
+                model: Any = meta_llama.load(found.folder, dtype, len(tokenizer))
+            return model.to(device), tokenizer, found.fingerprint()
         # Code that `config.json` names (`auto_map`) is neither run nor asked about.
         options: dict[str, Any] = {"trust_remote_code": False}
         if backbone.gguf:
@@ -129,5 +135,5 @@ def load(
             # transformers may keep weights packed, which then have no gradient and other numbers.
             options["quantization_config"] = GgufConfig(dequantize=True)
         with no_progress_bars():
-            model: Any = AutoModelForCausalLM.from_pretrained(found.folder, dtype=dtype, **options)
+            model = AutoModelForCausalLM.from_pretrained(found.folder, dtype=dtype, **options)
     return model.to(device).eval(), tokenizer, found.fingerprint()

@@ -1,7 +1,8 @@
 """Find the weights of a model: in $ZIA_WEIGHTS, among those released with the project, at the hub.
 
-`$ZIA_WEIGHTS` (default: `weights` in the project) has a folder for each model, in the hub's format
-or with one GGUF file. The hub is asked at a pinned revision, where one is known.
+`$ZIA_WEIGHTS` (default: `weights` in the project) has a folder for each model, in the hub's format,
+as Meta released LLaMA, or with one GGUF file. The hub is asked at a pinned revision, where one is
+known.
 """
 
 import os
@@ -13,6 +14,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TypeVar
 
+from experiments.backbones import meta_llama
 from experiments.data import hub
 from experiments.harness.provenance import PROJECT, weights_fingerprint
 from experiments.io.files import read_json, sha256_file
@@ -51,6 +53,11 @@ class Found:
 
     folder: Path
     files: tuple[Path, ...]
+
+    @property
+    def as_meta_released(self) -> bool:
+        """Whether this is LLaMA in Meta's own format."""
+        return self.files[0].suffix == meta_llama.SUFFIX
 
     def fingerprint(self) -> dict[str, str]:
         """The SHA-256 of each weight file by its name."""
@@ -110,6 +117,8 @@ def _find(source: Source) -> Found:
         return Found(folder, tuple(files))
     if (folder / source.marker).exists():
         return _in_hub_format(folder)
+    if shards := meta_llama.weight_files(folder):
+        return Found(folder, (*shards, folder / meta_llama.PARAMS))
     if source.released:
         return _released(source)
     from huggingface_hub import snapshot_download

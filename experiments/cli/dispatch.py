@@ -75,6 +75,7 @@ def reproduce(
     from experiments.harness import publish
     from experiments.harness import stage as stages
     from experiments.harness.registry import check_choice
+    from experiments.report.claims.summary import summary
 
     check_choice("executor", executor, EXECUTORS)
     check_choice("choice of seeds", seeds, stages.SEEDS)
@@ -128,6 +129,8 @@ def reproduce(
         done_here = specs if reselect else [each for each in specs if not stages.is_choice(each)]
         for sentence in publish.compare(done_here, runs, PUBLISHED):
             tell(sentence)
+        for line in summary(PUBLISHED, profile):
+            tell(line)
         tell(out)
     raise typer.Exit(code)
 

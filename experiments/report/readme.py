@@ -25,6 +25,7 @@ NOTHING = "No runs yet.\n"
 VERDICTS = {
     statistics.HOLDS: f"**{statistics.HOLDS}**",
     statistics.FAILS: f"**{statistics.FAILS}**",
+    statistics.LEVEL: f"**{statistics.LEVEL}**",
     statistics.NO_RUNS: "-",
 }
 FOLDERS = (".", "experiments/**", "results")

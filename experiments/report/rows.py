@@ -29,6 +29,7 @@ class Column:
     tasks: tuple[str, ...] = ()  # averaged, seed by seed; empty: whichever the row has
     compared: bool = False  # show the difference to the paper
     if_there: bool = False  # older runs lack the field: shown if any run has it
+    band: float = 2.0  # of paired differences: methods that differ by less are level
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,12 @@ A claim holds if all of its parts hold. The kinds of parts, which compare the me
 - exact: ours is above (or below) other, in numbers without spread
 - arithmetic: a number of the paper follows from the shape of the model, to within `margin`
 
+The verdicts on differences and ratios also use `band`, as `statistics.verdict` says: methods are
+level if they differ by less. It is the same for every claim with one unit: 2 points of accuracy,
+exact match, F1, BLEU or ROUGE-L, 10 of CIDEr (whose scale is about five times as long), 0.1 nats of
+a loss, and 5 % of a ratio. Margins and bands are ours: the paper reports no spread. They are
+declared before the runs that they judge, and not changed after.
+
 A task may be a group, as `@small`. `ours` and `other` are methods, or lines of a table whose lines
 are not methods.
 """
@@ -23,6 +29,7 @@ from zia_core.errors import ZiaError
 from zia_core.validation import conform_fields
 
 FILE = Path(__file__).with_name("claims.json")
+LONGEST_TITLE = 40
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,7 @@ class Comparison:
     other: str
     direction: Literal["above", "below"]
     margin: float  # in `unit`; negative with "above": by how much worse still counts as good
+    band: float  # in `unit`, or of a ratio; how little difference is none; 0: never level
     unit: str
     tasks: tuple[str, ...]
     scale: float
@@ -64,6 +72,7 @@ class Claim:
     """One claim; without parts it cannot be tested yet."""
 
     id: str
+    title: str  # at most 40 characters
     sentence: str
     source: str
     experiment: str | None  # None: no runs are needed, or none can be read yet
@@ -85,6 +94,10 @@ def read_claims(path: Path = FILE) -> list[Claim]:
         fields = conform_fields(kinds, one, f"{path}, claim {number}")
         parts = tuple(_part(part, f"{path}, claim {fields['id']}") for part in fields.pop("parts"))
         claims.append(Claim(**fields, parts=parts))
+        if len(claims[-1].title) > LONGEST_TITLE:
+            raise ZiaError(
+                f"{path}, claim {fields['id']}: its title has over {LONGEST_TITLE} letters"
+            )
     if len({claim.id for claim in claims}) < len(claims):
         raise ZiaError(f"{path}: two claims have one id")
     return claims
@@ -95,5 +108,8 @@ def _part(stored: dict[str, Any], where: str) -> Arithmetic | Comparison:
         return Arithmetic(
             **conform_fields(get_type_hints(Arithmetic), {"which": 0} | stored, where)
         )
-    usual = {"scale": 1.0, "tasks": [], "if_there": False}
-    return Comparison(**conform_fields(get_type_hints(Comparison), usual | stored, where))
+    usual = {"band": 0.0, "scale": 1.0, "tasks": [], "if_there": False}
+    part = Comparison(**conform_fields(get_type_hints(Comparison), usual | stored, where))
+    if (part.band > 0) != (part.kind in ("difference", "ratio")):
+        raise ZiaError(f"{where}: a difference or a ratio has a positive band, no other part one")
+    return part

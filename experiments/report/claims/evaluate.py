@@ -13,7 +13,7 @@ from experiments.report.experiments import score_column
 from experiments.report.measured import Measured, measure
 from experiments.report.paper import paper_table
 from experiments.report.rows import MIXED, Column, Row, Section
-from experiments.report.statistics import FAILS, HOLDS, INCONCLUSIVE, NO_RUNS
+from experiments.report.statistics import FAILS, HOLDS, INCONCLUSIVE, LEVEL, NO_RUNS
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,12 @@ class Finding:
 
     verdict: str
     evidence: str
+    brief: str = ""  # the evidence in a few words, if it can be shorter
+
+    @property
+    def in_short(self) -> str:
+        """The evidence, as short as it comes."""
+        return self.brief or self.evidence
 
 
 def computed(claim: Claim) -> Finding:
@@ -40,7 +46,7 @@ def _together(findings: Sequence[Finding]) -> Finding:
         return Finding(verdict, "")
     several = len(findings) > 1
     texts = [f"{f.evidence} ({f.verdict})" if several else f.evidence for f in findings]
-    return Finding(verdict, "; ".join(texts))
+    return Finding(verdict, "; ".join(texts), "; ".join(f.in_short for f in findings))
 
 
 def _arithmetic(part: Arithmetic) -> Finding:
@@ -84,8 +90,9 @@ def _compare(part: Comparison, section: Section, info: ReportInfo) -> Finding:
     if part.kind == "exact":
         less, more = sorted((ours.mean, other.mean))
         ahead = less < more and ours.mean == (more if part.direction == "above" else less)
-        text = f"{part.label}: {ours.mean:,.0f} against {other.mean:,.0f}"
-        return Finding(HOLDS if ahead else FAILS, text)
+        numbers = f"{ours.mean:,.0f} against {other.mean:,.0f}"
+        text, brief = f"{part.label}: {numbers}", f"{numbers} {part.unit}"
+        return Finding(HOLDS if ahead else FAILS, text, brief)
     machines = {run.hardware for row in rows for run in row.of(tasks).done}
     if part.kind == "ratio" and len(machines) > 1:
         return Finding(INCONCLUSIVE, f"{part.label}: measured on different machines")
@@ -102,7 +109,9 @@ def _paired(part: Comparison, ours: dict[int, float], other: dict[int, float]) -
     """The t-interval of the differences over seeds that both have."""
     pairs = [(ours[seed], other[seed]) for seed in sorted(ours.keys() & other.keys())]
     values = [a / b if part.kind == "ratio" else a - b for a, b in pairs]
-    verdict = statistics.verdict(values, part.direction, part.margin)
+    same = 1.0 if part.kind == "ratio" else 0.0
+    band = (same - part.band, same + part.band)
+    verdict = statistics.verdict(values, part.direction, part.margin, band)
     if not values:
         return Finding(NO_RUNS, f"{part.label}: no seed that both have")
     unit = f" {part.unit}" if part.unit else ""
@@ -115,7 +124,25 @@ def _paired(part: Comparison, ours: dict[int, float], other: dict[int, float]) -
         text += f", 95 % interval {low:{sign}.3f} to {high:{sign}.3f}"
     if part.margin:
         text += f", wanted {part.direction} {part.margin:g}"
-    return Finding(verdict, f"{text}, n={len(values)}")
+    text += f", n={len(values)}"
+    if verdict == LEVEL:
+        text += f"; within {band[0]:g} and {band[1]:g}{unit}"
+    elif verdict == INCONCLUSIVE and len(values) >= statistics.ENOUGH:
+        from_margin = f" from {part.margin:g}" if part.margin else ""
+        text += f"; detectable: {statistics.detectable(values):.3f}{unit}{from_margin}"
+    return Finding(verdict, text, _brief(part, values))
+
+
+def _brief(part: Comparison, values: Sequence[float]) -> str:
+    """The mean and its interval, as "accuracy +1.2 [+0.4, +2.0] points"."""
+    form = ".1f" if part.unit == "points" else ".2f"
+    sign = "" if part.kind == "ratio" else "+"
+    text = f"{part.label} {mean(values):{sign}{form}}"
+    if len(values) >= statistics.ENOUGH:
+        low, high = t_interval(values)
+        text += f" [{low:{sign}{form}}, {high:{sign}{form}}]"
+    text += f" {part.unit}" if part.unit else ""
+    return text if len(values) >= statistics.ENOUGH else f"{text}, n={len(values)}"
 
 
 def _equal(part: Comparison, ours: dict[int, float], other: dict[int, float]) -> Finding:

@@ -24,6 +24,7 @@ from experiments.report.html.provenance import origins
 from experiments.report.html.samples import samples
 from experiments.report.html.trace import trace
 from experiments.report.runs import Runs, read_runs
+from experiments.report.statistics import ORDER
 from experiments.report.tables import write
 
 NAME = "report.html"
@@ -116,11 +117,10 @@ def _picture(drawn: Drawn) -> Picture:
 
 
 def _verdicts(claims: Document) -> list[Verdicts]:
-    order = ("holds", "does not hold", "inconclusive", "no runs")
     found = []
     for part in claims.parts:
         counts = Counter(str(line[2]) for grid in part.grids for line in grid.lines)
-        found.append(Verdicts(part.title, tuple((v, counts[v]) for v in order if counts[v])))
+        found.append(Verdicts(part.title, tuple((v, counts[v]) for v in ORDER if counts[v])))
     return found
 
 

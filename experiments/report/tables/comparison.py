@@ -1,7 +1,7 @@
-"""The layout "comparison": where one method is ahead, level and behind every other one.
+"""The layout "comparison": where one method is ahead of, level with or behind every other one.
 
-A line is another method, a column a task. Differences are over the seeds that both have; "ahead"
-and "behind" need at least five of these and a 95 % interval without zero.
+A line is another method, a column a task. Differences are over the seeds that both have; a word
+needs at least five of these and follows from `statistics.verdict`.
 """
 
 from collections import Counter
@@ -13,15 +13,19 @@ from experiments.report.control import counts, in_words
 from experiments.report.document import Cell, Document, Grid, Part
 from experiments.report.rows import Column, Section
 from experiments.report.runs import Runs
-from experiments.report.statistics import ENOUGH
+from experiments.report.statistics import ENOUGH, FAILS, HOLDS, INCONCLUSIVE, LEVEL
+from experiments.report.tables import last_doubling
 from experiments.report.tables.definition import Table
-from experiments.report.tables.paired_differences import UNDECIDED, difference
+from experiments.report.tables.paired_differences import WORDS, bands, difference
 
 
 def document(table: Table, runs: Runs) -> Document:
     """Return the comparison as a document that depends on the runs alone."""
     cells: list[Cell] = []
-    parts = [_part(table, section, cells) for section in table.sections(runs) if section.begun]
+    columns = [column for column in table.columns if column.compared]
+    parts = [
+        _part(table, section, cells, runs) for section in table.sections(runs) if section.begun
+    ]
     parts = [part for part in parts if part.grids]
     if not parts:
         others = tuple((method, "missing") for method in table.methods if method != table.ours)
@@ -32,7 +36,7 @@ def document(table: Table, runs: Runs) -> Document:
         intro=(
             f"Percentage points, {table.ours} minus the method: the mean difference of paired "
             f"seeds, its 95 % t-interval, and what follows. Below {ENOUGH} seeds nothing follows; "
-            f'"{UNDECIDED}" is an interval that holds zero, not equality.'
+            f"level is an interval within {bands(columns)}."
         ),
         parts=tuple(parts),
         sources="",
@@ -41,7 +45,7 @@ def document(table: Table, runs: Runs) -> Document:
     )
 
 
-def _part(table: Table, section: Section, cells: list[Cell]) -> Part:
+def _part(table: Table, section: Section, cells: list[Cell], runs: Runs) -> Part:
     ours = [row for row in section.begun if row.method == table.ours]
     # Scores, not parameters or losses.
     columns = [column for column in table.columns if column.compared]
@@ -76,6 +80,7 @@ def _part(table: Table, section: Section, cells: list[Cell]) -> Part:
     notes = [f"'not trained': {table.info.trained.unmet}."]
     if counted and control:
         notes.append(control.sentence)
+    notes += last_doubling.note(table, section, runs)
     if varying := shown.varying():
         notes += [f"{shown.label(row)}: {row.describe(varying)}." for row in shown.begun]
     if section.reduced:
@@ -86,5 +91,5 @@ def _part(table: Table, section: Section, cells: list[Cell]) -> Part:
 def _in_short(cells: Sequence[Cell], section: Section, column: Column) -> str:
     of_column = [c for c in cells if c.key == section.key and c.column == column.title]
     words = Counter(cell.state for cell in of_column)
-    order = ("ahead", UNDECIDED, "behind")
+    order = (WORDS[HOLDS], LEVEL, WORDS[FAILS], INCONCLUSIVE)
     return ", ".join(f"{words[word]} {word}" for word in order if words[word]) or formats.NOTHING

@@ -11,7 +11,7 @@ from experiments.report.paper import PaperTable
 from experiments.report.planned_seeds import Plans
 from experiments.report.rows import Column, Row, Section
 from experiments.report.runs import Runs
-from experiments.report.tables import paired_differences
+from experiments.report.tables import last_doubling, paired_differences
 from experiments.report.tables.definition import Block, Table
 from experiments.report.tables.paper_cells import paper_cells, shown_as, sources
 
@@ -19,7 +19,7 @@ from experiments.report.tables.paper_cells import paper_cells, shown_as, sources
 def document(table: Table, runs: Runs) -> Document:
     """Return the table as a document that depends on the runs alone."""
     paper = table.paper or PaperTable(table.title, "", ())
-    builder = _Builder(table, paper, Plans())
+    builder = _Builder(table, paper, Plans(), runs)
     parts = tuple(builder.parts(table.sections(runs)))
     intro = [f"The paper's numbers: {paper.conditions}."] if table.paper else []
     return Document(
@@ -38,6 +38,7 @@ class _Builder:
     table: Table
     paper: PaperTable
     plans: Plans
+    runs: Runs
     cells: list[Cell] = field(default_factory=list)
 
     def parts(self, found: Sequence[Section]) -> Iterator[Part]:
@@ -120,6 +121,7 @@ class _Builder:
         if section.reduced:
             yield f"† A reduced run: {section.key['data']}."
         yield from self.table.notes_on(section)
+        yield from last_doubling.note(self.table, section, self.runs)
         trained = self.table.info.trained
         details = f" ({trained.details})" if trained.details else ""
         yield f"not trained: {trained.unmet}{details}."

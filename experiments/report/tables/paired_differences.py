@@ -12,10 +12,9 @@ from experiments.report.statistics import ENOUGH, FAILS, HOLDS, verdict
 from experiments.report.tables.definition import Table
 
 WORDS = {HOLDS: "ahead", FAILS: "behind"}
-UNDECIDED = "level"
 CAPTION = (
-    "Paired differences: mean over the seeds that both have, 95 % t-interval, "
-    f"and from {ENOUGH} seeds on what follows"
+    "Paired differences: mean over the seeds that both have, 95 % t-interval, and from "
+    f"{ENOUGH} seeds on what follows; level is an interval within "
 )
 
 
@@ -26,7 +25,7 @@ def difference(section: Section, ours: Row, other: Row, column: Column) -> Cell:
         seed: one.values[seed] - two.values[seed]
         for seed in sorted(one.values.keys() & two.values.keys())
     }
-    state, text = _said(one, two, list(pairs.values()))
+    state, text = _said(one, two, list(pairs.values()), column.band)
     return replace(
         two.cell(section.label(other), other.method, section.key),
         mean=mean(pairs.values()) if pairs else None,
@@ -53,7 +52,14 @@ def grid(table: Table, section: Section) -> tuple[Grid, list[Cell]] | None:
         cells += [replace(cell, row=label, method="") for cell in found]
         lines.append((label, *(cell.text for cell in found)))
     header = ("pair", *(column.title for column in table.paired))
-    return (Grid(header, tuple(lines), CAPTION), cells) if lines else None
+    return (Grid(header, tuple(lines), CAPTION + bands(table.paired)), cells) if lines else None
+
+
+def bands(columns: Sequence[Column]) -> str:
+    """Return the bands of columns as text: "± 2, in CIDEr ± 10"."""
+    usual = columns[0].band
+    other = [f"in {column.title} ± {column.band:g}" for column in columns if column.band != usual]
+    return ", ".join([f"± {usual:g}", *other])
 
 
 def _rows(table: Table, section: Section) -> Iterator[tuple[Row, Row]]:
@@ -63,7 +69,9 @@ def _rows(table: Table, section: Section) -> Iterator[tuple[Row, Row]]:
             yield one[0], two[0]
 
 
-def _said(one: Measured, two: Measured, differences: Sequence[float]) -> tuple[str, str]:
+def _said(
+    one: Measured, two: Measured, differences: Sequence[float], band: float
+) -> tuple[str, str]:
     """State and text of a cell."""
     for method in (two, one):
         if method.state != "done":
@@ -74,5 +82,6 @@ def _said(one: Measured, two: Measured, differences: Sequence[float]) -> tuple[s
     if len(differences) < ENOUGH:
         return "inconclusive", f"{text} (n={len(differences)})"
     low, high = t_interval(differences)
-    word = WORDS.get(verdict(differences, "above", 0.0), UNDECIDED)
+    found = verdict(differences, "above", 0.0, (-band, band))
+    word = WORDS.get(found, found)
     return word, f"{text} [{low:+.1f}, {high:+.1f}] {word}"

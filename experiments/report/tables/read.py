@@ -90,6 +90,7 @@ COLUMN: Mapping[str, tuple[Any, Any]] = {
     "compared": (bool, False),
     "of_machine": (bool, False),
     "if_there": (bool, False),
+    "band": (float, 2.0),
 }
 
 

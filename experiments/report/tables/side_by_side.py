@@ -10,6 +10,7 @@ from experiments.report.paper import PaperTable
 from experiments.report.planned_seeds import Plans
 from experiments.report.rows import SECTION, Column, Section
 from experiments.report.runs import Runs
+from experiments.report.tables import last_doubling
 from experiments.report.tables.definition import Table
 from experiments.report.tables.paper_cells import paper_cells, sources
 
@@ -24,7 +25,7 @@ def document(table: Table, runs: Runs) -> Document:
         name=table.name,
         title=table.paper.title,
         intro=f"The paper's numbers: {table.paper.conditions}. {table.intro}".rstrip(),
-        parts=tuple(_part(table, table.paper, section, plans) for section in sections),
+        parts=tuple(_part(table, table.paper, section, plans, runs) for section in sections),
         sources=sources(table.paper),
         cells=(
             *paper_cells(table.paper),
@@ -34,7 +35,7 @@ def document(table: Table, runs: Runs) -> Document:
     )
 
 
-def _part(table: Table, paper: PaperTable, section: Section, plans: Plans) -> Part:
+def _part(table: Table, paper: PaperTable, section: Section, plans: Plans, runs: Runs) -> Part:
     names = dict(table.rows)
     beside_paper, ours_only = _columns(table, section)
     header = ["method", "in the paper"]
@@ -67,7 +68,7 @@ def _part(table: Table, paper: PaperTable, section: Section, plans: Plans) -> Pa
         ),
     )
     title = section.title(table.experiment)
-    return Part((beside, ours), title, tuple(_notes(table, section)), section.key)
+    return Part((beside, ours), title, tuple(_notes(table, section, runs)), section.key)
 
 
 def _columns(table: Table, section: Section) -> tuple[list[Column], list[Column]]:
@@ -83,13 +84,14 @@ def _columns(table: Table, section: Section) -> tuple[list[Column], list[Column]
     return beside, ours
 
 
-def _notes(table: Table, section: Section) -> Iterator[str]:
+def _notes(table: Table, section: Section, runs: Runs) -> Iterator[str]:
     """Say how the numbers were obtained, and name every run."""
     varying = section.varying()
     common = [name for name in sorted(section.begun[0].settings) if name not in varying]
     if section.reduced:
         yield f"† A reduced run: of the data it saw {section.key['data']}."
     yield from table.notes_on(section)
+    yield from last_doubling.note(table, section, runs)
     yield f"All rows: {section.begun[0].describe(common)}."
     for row in section.begun:
         text = f"{section.label(row)}: "

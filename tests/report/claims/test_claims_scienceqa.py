@@ -111,7 +111,7 @@ def write_pair(root: Path, task: str, above: float, data: str = "full", **classe
 
 
 @pytest.mark.parametrize(
-    ("above", "verdict"), [(2.0, "holds"), (-2.0, "does not hold"), (0.0, "inconclusive")]
+    ("above", "verdict"), [(2.0, "holds"), (-2.0, "does not hold"), (0.0, "level")]
 )
 def test_what_the_image_adds_on_the_own_split(tmp_path: Path, above: float, verdict: str) -> None:
     write_pair(tmp_path, "own-split", above, data="reduced-own-split")

@@ -48,7 +48,7 @@ def test_what_cannot_be_compared_says_why(tmp_path: Path) -> None:
     assert lines_of(table, "linear")[0][1] == "+2.0 (n=4)"
     assert lines_of(table, "bias")[0][1] == "not trained"
     assert lines_of(table, "lora")[0][1] == "missing"
-    assert lines_of(table, "in short")[0][1] == "-"
+    assert lines_of(table, "in short")[0][1] == "1 inconclusive"
 
 
 def test_the_control_is_no_rival_and_decides_which_tasks_count(tmp_path: Path) -> None:
