@@ -26,11 +26,11 @@ help:  ## List the targets
 
 install: $(STAMP)  ## Make .venv with the pinned packages and the zia command
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock pyproject.toml experiments/pyproject.toml
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "zia needs Python 3.11 or newer, not %s: set PYTHON=python3.12, say." % sys.version.split()[0])'
 	"$(PYTHON)" -m venv .venv
 	.venv/bin/python -m pip install --quiet --requirement requirements.lock
-	.venv/bin/python -m pip install --quiet --no-deps --editable .
+	.venv/bin/python -m pip install --quiet --no-deps --editable . --editable ./experiments
 	@touch $(STAMP)
 
 reproduce: $(STAMP)  ## All missing runs of a profile, and results/fresh (mini: 1,800 CPU seconds)
