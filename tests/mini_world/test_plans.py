@@ -52,8 +52,9 @@ def test_every_trained_method_chooses_from_as_many_rates(experiment: Experiment)
     identities = {spec.identity for spec in planned(experiment)}
     for spec in finals(experiment):
         needed = experiment.requires(spec)
-        assert len({each.settings.peak_lr for each in needed}) == len(needed)
-        assert len(needed) == (4 if spec.settings.epochs else 0), spec.method
+        rates = {(each.task, each.settings.peak_lr) for each in needed}
+        assert len(rates) == len(needed)
+        assert len({rate for _, rate in rates}) == (4 if spec.settings.epochs else 0), spec.method
         assert {each.identity for each in needed} <= identities
         assert {each.method for each in needed} <= {spec.method}
 
