@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from zia_core.config import ZeroInitConfig
     from zia_core.errors import ZiaError
     from zia_core.head import train_head
+    from zia_core.named_adapters import adapter_names, add, disabled, remove, use
     from zia_core.visual.attachment import attach_visual, images, visual_projection
     from zia_core.visual.config import VisualConfig
 
@@ -20,16 +21,21 @@ _HOME = {
     "VisualConfig": "visual.config",
     "ZeroInitConfig": "config",
     "ZiaError": "errors",
+    "adapter_names": "named_adapters",
     "adapter_state_dict": "adapters",
+    "add": "named_adapters",
     "attach": "attachment",
     "attach_visual": "visual.attachment",
     "condition": "attachment",
     "detach": "attachment",
+    "disabled": "named_adapters",
     "frozen_prompts": "attachment",
     "images": "visual.attachment",
     "load_adapter": "adapters",
+    "remove": "named_adapters",
     "save_adapter": "adapters",
     "train_head": "head",
+    "use": "named_adapters",
     "visual_projection": "visual.attachment",
     "zero_init_layers": "attachment",
 }
@@ -38,16 +44,21 @@ __all__ = [
     "VisualConfig",
     "ZeroInitConfig",
     "ZiaError",
+    "adapter_names",
     "adapter_state_dict",
+    "add",
     "attach",
     "attach_visual",
     "condition",
     "detach",
+    "disabled",
     "frozen_prompts",
     "images",
     "load_adapter",
+    "remove",
     "save_adapter",
     "train_head",
+    "use",
     "visual_projection",
     "zero_init_layers",
 ]

@@ -20,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from zia_core.attachment import Model, attach, zero_init_layers
+from zia_core.call_state import DEFAULT
 from zia_core.config import ZeroInitConfig
 from zia_core.errors import ZiaError
 from zia_core.families import attention_layers
@@ -56,40 +57,51 @@ METHOD = "zero-init attention"
 _HEADER = "zia"
 
 
-def adapter_state_dict(model: nn.Module) -> dict[str, Tensor]:
+def adapter_state_dict(model: nn.Module, adapter: str = DEFAULT) -> dict[str, Tensor]:
     """The tensors of an adapter file, by their names in the bare model.
 
     These are the prompts, gates, visual projection, task heads, poolers not known to come from the
-    checkpoint, and anything else trained outside the backbone's layers.
+    checkpoint, and anything else trained outside the backbone's layers; of an adapter that was
+    added by name, prompts and gates, called as if it were the model's own.
 
     Raises:
         ZiaError: the model has no zero-init attention, or the file could not be loaded again.
     """
-    return {name: gathered(parameter) for name, parameter in _held(model).items()}
+    return {name: gathered(parameter) for name, parameter in _held(model, adapter).items()}
 
 
-def about_adapter(model: nn.Module, backbone: Mapping[str, Any]) -> dict[str, Any]:
+def about_adapter(
+    model: nn.Module, backbone: Mapping[str, Any], adapter: str = DEFAULT
+) -> dict[str, Any]:
     """The header of an adapter file: method, configs and backbone."""
-    config, visual = zero_init_layers(model)[0].config, visual_projection(model)
-    about = {"method": METHOD, "config": config.to_json(), "backbone": backbone}
+    layer = zero_init_layers(model)[-1].adapter(adapter)
+    visual = visual_projection(model) if adapter == DEFAULT else None
+    assert layer is not None
+    about = {"method": METHOD, "config": layer.config.to_json(), "backbone": backbone}
     return about if visual is None else about | {"visual": visual.config.to_json()}
 
 
-def save_adapter(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
+def save_adapter(model: nn.Module, folder: str | os.PathLike[str], adapter: str = DEFAULT) -> Path:
     """Write `adapter.safetensors` to `folder`, which is created if missing; return its path.
 
     The write is atomic. The model may be wrapped; under `fully_shard` every rank must call this.
     All backbone weights are hashed, which takes a while for a large one.
 
+    Args:
+        model: bare or wrapped.
+        folder: to write to.
+        adapter: the name of one that was added with `zia_core.add`.
+
     Raises:
-        ZiaError: no zero-init attention, offloaded weights, trained parameters that an adapter
-            file cannot hold, or a folder that is not writable.
+        ZiaError: no zero-init attention, no adapter of that name, offloaded weights, trained
+            parameters that an adapter file cannot hold, or a folder that is not writable.
     """
-    held = _held(model)
-    about = about_adapter(model, weights_identity(model, held))
-    if frozen := sorted(name for name, parameter in held.items() if not parameter.requires_grad):
+    held = _held(model, adapter)
+    about = about_adapter(model, weights_identity(model, held), adapter)
+    frozen = sorted(name for name, parameter in held.items() if not parameter.requires_grad)
+    if frozen and adapter == DEFAULT:
         about["frozen"] = frozen
-    contents = packed(adapter_state_dict(model), about)
+    contents = packed(adapter_state_dict(model, adapter), about)
     path = Path(folder, FILE)
     with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,13 +126,7 @@ def load_adapter(
         ZiaError: the file is missing or damaged, or its backbone or config differs from the
             model's; the message names both.
     """
-    path = Path(source)
-    path = path / FILE if path.is_dir() else path
-    about, tensors = unpacked(path)
-    if about.get("method") != METHOD:
-        raise ZiaError(
-            f"{path} holds {about.get('method')}, not {METHOD}; load it with its method."
-        )
+    path, about, tensors = adapter_file(source)
     config = ZeroInitConfig.from_json(about["config"])
     visual = VisualConfig.from_json(about["visual"]) if "visual" in about else None
     ours = identity_against(model, about["backbone"], tensors.keys(), not other_backbone)
@@ -149,6 +155,24 @@ def load_adapter(
         if name in tensors:
             parameter.requires_grad_(name in trained)
     return model
+
+
+def adapter_file(
+    source: str | os.PathLike[str],
+) -> tuple[Path, dict[str, Any], dict[str, Tensor]]:
+    """Path, header and tensors of a zero-init adapter, given its file or folder.
+
+    Raises:
+        ZiaError: it is missing or damaged, or of another method.
+    """
+    path = Path(source)
+    path = path / FILE if path.is_dir() else path
+    about, tensors = unpacked(path)
+    if about.get("method") != METHOD:
+        raise ZiaError(
+            f"{path} holds {about.get('method')}, not {METHOD}; load it with its method."
+        )
+    return path, about, tensors
 
 
 def packed(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
@@ -188,13 +212,16 @@ def _check_header(path: Path, about: Any) -> None:
         raise ZiaError(f"The header of {path} is not that of an adapter: {said}") from error
 
 
-def _held(model: nn.Module) -> dict[str, nn.Parameter]:
+def _held(model: nn.Module, adapter: str) -> dict[str, nn.Parameter]:
+    """The parameters of an adapter file; see `adapter_state_dict`."""
     layers = zero_init_layers(model)
     if not layers:
         raise ZiaError(
             f"{type(unwrapped(model)).__name__} has no zero-init attention; call attach() first."
         )
-    own, added = own_parameters(model), added_parameters(model)
+    if adapter != DEFAULT:
+        return named_adapter_parameters(model, adapter)
+    own, added = _without_named(model), added_parameters(model)
     new = by_name(model, [*find_heads(model), *unmarked_poolers(model)])
     held = {
         name: parameter
@@ -219,18 +246,46 @@ def _held(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def _load(path: Path, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    own, added = own_parameters(model), added_parameters(model)
+    own, added = _without_named(model), added_parameters(model)
     needed = {n: p for n, p in own.items() if id(p) in added} | trained_head(model)
     expected = {name: p for name, p in own.items() if name in needed or name in tensors}
     if {n: t.shape for n, t in expected.items()} != {n: t.shape for n, t in tensors.items()}:
-        raise ZiaError(
-            f"{path} does not hold the tensors of this model with its config "
-            f"({_misfits(expected, tensors)}); build the model for the same task, or save the "
-            "adapter again."
-        )
+        raise misfit(path, expected, tensors)
     for name, tensor in tensors.items():
         with torch.inference_mode(own[name].is_inference()), torch.no_grad():
             own[name].copy_(scattered(tensor, own[name]))
+
+
+def named_adapter_parameters(model: nn.Module, adapter: str) -> dict[str, nn.Parameter]:
+    """The prompts and gates of a named adapter, by the names of the model's own.
+
+    Raises:
+        ZiaError: there is none of that name.
+    """
+    names = {id(parameter): name for name, parameter in own_parameters(model).items()}
+    found = {
+        f"{names[id(layer.prompt)].removesuffix('prompt')}{kind}": parameter
+        for layer in zero_init_layers(model)
+        if (named := layer.adapter(adapter)) is not None
+        for kind, parameter in named.named_parameters(recurse=False)
+    }
+    if not found:
+        raise ZiaError(f"The model has no adapter {adapter!r}.")
+    return found
+
+
+def misfit(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> ZiaError:
+    """The error of a file with other tensors than the model needs."""
+    return ZiaError(
+        f"{path} does not hold the tensors of this model with its config "
+        f"({_misfits(expected, found)}); build the model for the same task, or save the adapter "
+        "again."
+    )
+
+
+def _without_named(model: nn.Module) -> dict[str, nn.Parameter]:
+    """A model's parameters, without those of adapters that were added by name."""
+    return {n: p for n, p in own_parameters(model).items() if ".zero_init.named." not in f".{n}"}
 
 
 def _tower(name: str) -> str:

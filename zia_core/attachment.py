@@ -89,8 +89,25 @@ def detach(model: Model) -> Model:
 
 
 def zero_init_layers(model: nn.Module) -> list[ZeroInit]:
-    """The `ZeroInit` modules of the adapted layers, lowest first."""
-    return [module for module in model.modules() if isinstance(module, ZeroInit)]
+    """The `ZeroInit` modules of the adapted layers, lowest first; without named adapters."""
+    return [m for m in model.modules() if isinstance(m, ZeroInit) and m.owner is None]
+
+
+def layers_of_call(model: nn.Module) -> list[ZeroInit]:
+    """The same, to set what holds for one call.
+
+    Raises:
+        ZiaError: the model is not adapted, or is a DataParallel on several GPUs.
+    """
+    layers = zero_init_layers(model)
+    if not layers:
+        raise ZiaError(f"{type(model).__name__} has no zero-init attention; call attach() first.")
+    if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:
+        raise ZiaError(
+            "DataParallel runs copies of the model in threads that see no condition; use "
+            "DistributedDataParallel."
+        )
+    return layers
 
 
 @contextmanager
@@ -132,15 +149,7 @@ def condition(
         ZiaError: the model is not adapted, `vectors` or `present` has the wrong shape or dtype, or
             the model is a DataParallel on several GPUs.
     """
-    layers = zero_init_layers(model)
-    if not layers:
-        raise ZiaError(f"{type(model).__name__} has no zero-init attention; call attach() first.")
-    if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:
-        raise ZiaError(
-            "DataParallel runs copies of the model in threads that see no condition; use "
-            "DistributedDataParallel."
-        )
-    given = None
+    layers, given = layers_of_call(model), None
     if vectors is not None:
         length, width = layers[0].config.prompt_length, layers[0].geometry.width
         if vectors.shape[1:] not in ((width,), (length, width)):

@@ -32,6 +32,7 @@ class PromptKV:
         conditioned: bool [B, 1, 1, 1], which samples have a condition; None if `unconditioned` is.
         strength: a(g), [H] or [1], for the fused kernel, which takes keys and values per key-value
             head: [G, K, D] or [B, G, K, D].
+        padding: bool [B, 1, 1, K], which keys only fill up a row with fewer prompts, or None.
     """
 
     key: Tensor
@@ -40,6 +41,7 @@ class PromptKV:
     unconditioned: PromptKV | None = None
     conditioned: Tensor | None = None
     strength: Tensor | None = None
+    padding: Tensor | None = None
 
 
 def prompt_scores(q_BHTD: Tensor, key_HKD: Tensor, scale: float, softcap: float | None) -> Tensor:
@@ -75,7 +77,10 @@ def prompt_term(
     Returns:
         [B, H, T, D] in the dtype of the queries.
     """
-    weights_BHTK = prompt_scores(q_BHTD, prompts.key, scale, softcap).softmax(dim=-1)
+    scores_BHTK = prompt_scores(q_BHTD, prompts.key, scale, softcap)
+    if prompts.padding is not None:
+        scores_BHTK = scores_BHTK.masked_fill(prompts.padding, float("-inf"))
+    weights_BHTK = scores_BHTK.softmax(dim=-1)
     if dropout > 0.0:
         weights_BHTK = nn.functional.dropout(weights_BHTK, dropout)
     if weights_BHTK.dtype != q_BHTD.dtype:

@@ -35,6 +35,11 @@ class Condition:
     vectors: Tensor
     present: Tensor | None = None
 
+    def of_rows(self, numbers: Tensor) -> Condition:
+        """The condition of some rows of the batch."""
+        present = self.present
+        return Condition(self.vectors[numbers], None if present is None else present[numbers])
+
     def to(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         """The vectors [B, 1 or K, C], and `present` as [B, 1, 1, 1]."""
         vectors, present = self.vectors.to(dtype), self.present
@@ -42,6 +47,23 @@ class Condition:
             vectors if vectors.ndim == 3 else vectors[:, None, :],
             None if present is None else present[:, None, None, None],
         )
+
+
+DEFAULT = "default"  # the name of the adapter that `attach` and `load_adapter` make
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The adapter of each row of a batch.
+
+    Attributes:
+        of: row numbers by adapter, in the order that the prompts are computed in; None is for rows
+            with no adapter.
+        order: int64 [B], where each row is in that order.
+    """
+
+    of: Mapping[str | None, Tensor]
+    order: Tensor
 
 
 @dataclass(eq=False)
@@ -64,11 +86,13 @@ class CallState:
         condition: by `zia_core.condition`.
         cache: by `frozen_prompts`.
         observer: by `zia_core.observe.observed`.
+        adapter: by `zia_core.use`; None for no adapter.
     """
 
     condition: Condition | None = None
     cache: PromptCache | None = None
     observer: Observer | None = None
+    adapter: str | Rows | None = DEFAULT
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,9 +150,9 @@ def within_call(states: Mapping[nn.Module, CallState]) -> Iterator[None]:
             # exception already being raised is more informative.
             if finished:
                 raise ZiaError(
-                    "A block of images, condition, frozen_prompts or observed was left in another "
-                    "context than it was entered in; enter it around each call of the model, "
-                    "with no yield between."
+                    "A block of images, condition, use, frozen_prompts or observed was left in "
+                    "another context than it was entered in; enter it around each call of the "
+                    "model, with no yield between."
                 ) from error
 
 

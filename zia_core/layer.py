@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from zia_core import kernel_choice
 from zia_core.attention import PromptKV, add_to_one_query, prompt_term
-from zia_core.call_state import CallState, Condition, call_state
+from zia_core.call_state import DEFAULT, CallState, Condition, Rows, call_state
 from zia_core.config import ZeroInitConfig
 from zia_core.errors import ZiaError
+from zia_core.prompt_rows import by_row
 
 # Hidden prompts [..., K, C] -> their keys and values [..., G, K, D], by the layer's frozen weights.
 Projection = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -43,7 +45,11 @@ class ZeroInit(nn.Module):
     Parameters (float32, or float64 on a float64 backbone):
         prompt: [K, C] for hidden prompts; [2, K, G*D], keys and values, for `key_value` ones.
         gate: [H] or [1]; absent with the joint softmax.
+
+    Further adapters of the layer are in `named`, each a `ZeroInit` whose `owner` is this one.
     """
+
+    owner: ZeroInit | None = None  # in `__dict__`, since a parent cannot be a child of its child
 
     def __init__(
         self, config: ZeroInitConfig, geometry: Geometry, device: torch.device, dtype: torch.dtype
@@ -63,16 +69,34 @@ class ZeroInit(nn.Module):
 
     @property
     def state(self) -> CallState:
-        """The state set by enclosing blocks: `condition`, `frozen_prompts`, `observed`.
+        """The state set by enclosing blocks: `condition`, `frozen_prompts`, `observed`, `use`.
 
         It belongs to this thread or task, and is not an attribute: other calls run concurrently.
         """
-        return call_state(self)
+        return call_state(self if self.owner is None else self.owner)
 
     @property
     def condition(self) -> Condition | None:
         """The condition of the current call."""
         return self.state.condition
+
+    def in_use(self) -> ZeroInit | None:
+        """What computes the prompts of the current call; None if nothing is to be added."""
+        adapter = self.state.adapter
+        if isinstance(adapter, Rows):  # combined by this layer
+            return self if any(self.adapter(name) is not None for name in adapter.of) else None
+        return self.adapter(adapter)
+
+    def adapter(self, name: str | None) -> ZeroInit | None:
+        """An adapter's prompts and gates in this layer; None if it has none."""
+        if name == DEFAULT:
+            return self
+        return None if name is None else self.others().get(name)
+
+    def others(self) -> dict[str, ZeroInit]:
+        """The adapters that were added to this layer, by name; to be changed in place."""
+        named: Any = self._modules.get("named")
+        return {} if named is None else named._modules
 
     def strength(self) -> Tensor:
         """a(g): [H] or [1]."""
@@ -83,8 +107,8 @@ class ZeroInit(nn.Module):
 
         A single query per sample does so only if forced: `add_to_one_query` launches faster.
         """
-        if self.config.softmax == "joint":
-            return False
+        if self.config.softmax == "joint" or isinstance(self.state.adapter, Rows):
+            return False  # the kernel has no gates per sample
         if q.shape[-2] == 1 and not torch.is_grad_enabled() and kernel_choice.is_automatic():
             return False
         sizes = self.config.prompt_length, self.geometry.head_dim
@@ -129,6 +153,7 @@ class ZeroInit(nn.Module):
             and prompts.key.ndim == 4
             and prompts.shift is None
             and prompts.unconditioned is None
+            and prompts.padding is None
             and softcap is None
             and dropout == 0.0
             and text.dtype == q.dtype
@@ -159,8 +184,8 @@ class ZeroInit(nn.Module):
             fused: return them as the kernel takes them: per key-value head, with separate gates.
 
         Raises:
-            ZiaError: the condition has another batch size, or the backbone is made of inference
-                tensors and autograd is on.
+            ZiaError: the condition or the adapters of rows have another batch size, or the
+                backbone is made of inference tensors and autograd is on.
         """
         if self.untrainable and torch.is_grad_enabled() and self.prompt.requires_grad:
             raise ZiaError(
@@ -168,26 +193,48 @@ class ZeroInit(nn.Module):
                 "through it; make it outside, or run this inside torch.no_grad()."
             )
         state = self.state
-        self._check_batch(state.condition, batch)
+        self._check_batch(state, batch)
         if state.cache is None or torch.is_grad_enabled():
-            return self._dropped(self._compute(state.condition, project, dtype, fused), batch)
+            return self._dropped(self._prompts(state, project, dtype, fused), batch)
         # An optimiser step or load in the meantime changes the version counters.
-        made_from = (dtype, fused, state.condition, *map(_version, self.parameters()))
+        versions = map(_version, self.parameters())
+        made_from = (self, dtype, fused, state.condition, state.adapter, *versions)
         cached = state.cache.prompts
         if cached is None or cached[0] != made_from:
-            cached = (made_from, {1: self._compute(state.condition, project, dtype, fused)})
+            cached = (made_from, {1: self._prompts(state, project, dtype, fused)})
             state.cache.prompts = cached
         by_samples = cached[1]
         if samples not in by_samples:
             by_samples[samples] = self._copied(by_samples[1], samples)
         return self._dropped(by_samples[samples], batch)
 
-    def _check_batch(self, condition: Condition | None, batch: int) -> None:
+    def _check_batch(self, state: CallState, batch: int) -> None:
+        condition, rows = state.condition, state.adapter
+        if isinstance(rows, Rows) and len(rows.order) != batch:
+            raise ZiaError(
+                f"Adapters are named for {len(rows.order)} rows and the batch has {batch} samples; "
+                "name one per sample (beams and returned sequences count)."
+            )
         if condition is not None and len(condition.vectors) != batch:
             raise ZiaError(
                 f"The condition has {len(condition.vectors)} rows and the batch {batch} samples; "
                 "give one row per sample (beams and returned sequences count: repeat_interleave)."
             )
+
+    def _prompts(
+        self, state: CallState, project: Projection, dtype: torch.dtype, fused: bool
+    ) -> PromptKV:
+        """The prompts of all rows: of one adapter, or of each row's own."""
+        condition, rows = state.condition, state.adapter
+        if not isinstance(rows, Rows):
+            return self._compute(condition, project, dtype, fused)
+        parts: list[tuple[PromptKV | None, int]] = []
+        for name, numbers in rows.of.items():
+            adapter = self.adapter(name)
+            own = None if condition is None else condition.of_rows(numbers)
+            part = None if adapter is None else adapter._compute(own, project, dtype, fused)
+            parts.append((part, len(numbers)))
+        return by_row(parts, rows.order)
 
     def _compute(
         self, condition: Condition | None, project: Projection, dtype: torch.dtype, fused: bool

@@ -23,7 +23,7 @@ def numbered_layers(model: nn.Module) -> dict[int, ZeroInit]:
     """The adapted layers by their index in the backbone, lowest 0."""
     layers = {}
     for name, module in model.named_modules():
-        if isinstance(module, ZeroInit):
+        if isinstance(module, ZeroInit) and module.owner is None:
             numbers = re.findall(r"(?:^|\.)(\d+)(?=\.)", name)
             layers[int(numbers[-1])] = module
     return layers

@@ -48,7 +48,9 @@ def _forward(attention: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     own_forward = type(attention).forward
     if "zero_init" not in attention._modules:
         return own_forward(attention, x, *args, **kwargs)
-    layer: TimmZeroInit = attention.zero_init
+    layer: ZeroInit | None = attention.zero_init.in_use()
+    if layer is None:
+        return own_forward(attention, x, *args, **kwargs)
     dropout = attention.attn_drop.p if attention.training else 0.0
     if layer.config.softmax == "joint":
         if args or kwargs.get("attn_mask") is not None or kwargs.get("is_causal"):
@@ -58,14 +60,15 @@ def _forward(attention: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     # There are no queries yet; the input has their dtype.
     fused = layer.is_fused(x, dropout)
     prompts = layer(timm_projection(attention), x.dtype, len(x), fused=fused)
-    return own_forward(_Pass(attention, prompts, dropout), x, *args, **kwargs)
+    return own_forward(_Pass(attention, layer, prompts, dropout), x, *args, **kwargs)
 
 
 class _Pass:
     """A view of an attention module for one forward pass that adds the prompt term."""
 
-    def __init__(self, attention: Any, prompts: PromptKV, dropout: float) -> None:
-        self._attention, self._prompts, self._dropout = attention, prompts, dropout
+    def __init__(self, attention: Any, layer: ZeroInit, prompts: PromptKV, dropout: float) -> None:
+        self._attention, self._layer = attention, layer
+        self._prompts, self._dropout = prompts, dropout
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._attention, name)
@@ -82,8 +85,8 @@ class _Pass:
 
     def norm(self, text: Tensor) -> Tensor:
         """Add the prompt term to the text attention [B, N, H*D], before norm and projection."""
-        attention, prompts, query = self._attention, self._prompts, self._query
-        layer: TimmZeroInit = attention.zero_init
+        attention, layer = self._attention, self._layer
+        prompts, query = self._prompts, self._query
         text_BNHD, scale = text.unflatten(2, (layer.geometry.heads, -1)), attention.scale
         if layer.config.softmax == "separate":
             both = layer.both_terms(

@@ -113,12 +113,15 @@ def zero_init_attention(
         [B, T, H, D], and the text path's attention weights if it returns them.
     """
     layer: TransformersZeroInit = attention.zero_init
+    kwargs |= {"scaling": scaling, "dropout": dropout}
+    adapter = layer.in_use()
+    if adapter is None:
+        return layer.text(attention, query, key, value, attention_mask, **kwargs)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     batch = len(query)
     samples = batch if query.shape[-2] == 1 else 1
-    fused = layer.is_fused(query, dropout)
-    prompts = layer(projection(attention), query.dtype, batch, samples, fused)
-    kwargs |= {"scaling": scaling, "dropout": dropout}
+    fused = adapter.is_fused(query, dropout)
+    prompts = adapter(projection(attention), query.dtype, batch, samples, fused)
     if layer.config.softmax == "joint":
         return _joint(attention, query, key, value, attention_mask, prompts, kwargs)
     text_BTHD, weights = layer.text(attention, query, key, value, attention_mask, **kwargs)
@@ -126,7 +129,7 @@ def zero_init_attention(
     # Other attention functions may return a view of their input. For one query per sample, the
     # check takes longer than it saves.
     own = samples == 1 and layer.text.base_config._attn_implementation in ("eager", "sdpa")
-    both_BTHD = layer.both_terms(text_BTHD, query, prompts, scale, softcap, dropout, own)
+    both_BTHD = adapter.both_terms(text_BTHD, query, prompts, scale, softcap, dropout, own)
     return both_BTHD, weights
 
 

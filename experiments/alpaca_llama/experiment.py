@@ -2,6 +2,7 @@
 
 from experiments.alpaca_llama import plan
 from experiments.alpaca_llama.estimate import estimate
+from experiments.alpaca_llama.needs import needs
 from experiments.alpaca_llama.report_info import REPORT
 from experiments.alpaca_llama.run import RESULT_FIELDS, generate, rescore, run
 from experiments.alpaca_llama.settings import Settings
@@ -20,6 +21,7 @@ EXPERIMENT = Experiment(
     plan=plan.plan,
     run=run_with_data(run),
     estimate=estimate,
+    needs=needs,
     rescore=rescore_with_data(rescore),
     generate=generate,
     requires=plan.requires,

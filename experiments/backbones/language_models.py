@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from experiments.backbones import meta_llama, meta_tokenizer
-from experiments.backbones.weights import CONFIG, Source, by_name, located, no_progress_bars
+from experiments.backbones.weights import by_name, located, no_progress_bars
+from experiments.harness.needs import CONFIG, Source
 
 if TYPE_CHECKING:
     import torch

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from experiments.backbones.weights import Source, located, no_progress_bars
+from experiments.backbones.weights import located, no_progress_bars
+from experiments.harness.needs import Source
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from experiments.backbones import small_vit
-from experiments.backbones.weights import CARD, WEIGHTS, Source, by_name, located
+from experiments.backbones.weights import CARD, WEIGHTS, by_name, located
+from experiments.harness.needs import Source
 
 if TYPE_CHECKING:
     from timm.models import VisionTransformer

@@ -5,7 +5,6 @@ as Meta released LLaMA, or with one GGUF file. The hub is asked at a pinned revi
 known.
 """
 
-import os
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
@@ -16,32 +15,13 @@ from typing import TypeVar
 
 from experiments.backbones import meta_llama
 from experiments.data import hub
-from experiments.harness.provenance import PROJECT, weights_fingerprint
+from experiments.harness.needs import WEIGHTS_VARIABLE, Source
+from experiments.harness.provenance import weights_fingerprint
 from experiments.io.files import read_json, sha256_file
 from zia_core.errors import ZiaError
 
-WEIGHTS_VARIABLE = "ZIA_WEIGHTS"
 RELEASED = Path(__file__).with_name("released")
-WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "card.json"
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a model's weights come from."""
-
-    name: str
-    folder: str  # in $ZIA_WEIGHTS
-    hub: str | None = None
-    revision: str | None = None
-    gguf: bool = False
-    released: bool = False  # with the project
-    howto: str = ""  # how to get the weights without the hub
-    marker: str = CONFIG  # a folder without this file is ignored
-
-    @property
-    def local(self) -> Path:
-        """The folder in $ZIA_WEIGHTS, which need not exist."""
-        return Path(os.environ.get(WEIGHTS_VARIABLE) or PROJECT / "weights") / self.folder
+WEIGHTS, CARD = "model.safetensors", "card.json"
 
 
 Named = TypeVar("Named", bound=Source)

@@ -3,6 +3,7 @@
 from experiments.coco_caption import plan
 from experiments.coco_caption.data import TASKS
 from experiments.coco_caption.estimate import estimate
+from experiments.coco_caption.needs import needs
 from experiments.coco_caption.report_info import REPORT
 from experiments.coco_caption.run import RESULT_FIELDS, generate_image, rescore, run
 from experiments.coco_caption.settings import Settings
@@ -22,6 +23,7 @@ EXPERIMENT = Experiment(
     plan=plan.plan,
     run=run_with_data(run),
     estimate=estimate,
+    needs=needs,
     rescore=rescore_with_data(rescore),
     generate_image=generate_image,
     requires=plan.requires,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.harness.folder import RunFolder
+from experiments.harness.needs import Needs
 from experiments.harness.report_info import ReportInfo
 from experiments.harness.spec import RunSpec
 
@@ -39,6 +40,10 @@ def _nothing(spec: RunSpec) -> list[RunSpec]:
     return []
 
 
+def _needs_nothing(spec: RunSpec) -> Needs:
+    return Needs()
+
+
 @dataclass(frozen=True)
 class Experiment:
     """An experiment, as harness and report see it.
@@ -49,6 +54,7 @@ class Experiment:
     `folder`, and resumes from its checkpoint.
     `requires(spec)` returns the runs whose results the run reads, through `folder.result_of`; it
     waits until they are done.
+    `needs(spec)` says which weights and data sets the run reads.
     `rescore(path)` recomputes the fields of result.json that follow from the predictions in a run
     folder; None if an experiment keeps no predictions.
     `generate(path, prompts, device)` answers prompts with and without the adapter of a finished
@@ -72,4 +78,5 @@ class Experiment:
     generate: Callable[[Path, Sequence[str], str], Iterable[Answer]] | None = None
     generate_image: Callable[[Path, Path, Sequence[str], str], Iterable[Answer]] | None = None
     requires: Callable[[RunSpec], list[RunSpec]] = _nothing
+    needs: Callable[[RunSpec], Needs] = _needs_nothing
     report: ReportInfo | None = None

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.backbones import vision_models
-from experiments.backbones.weights import CONFIG, WEIGHTS, Source, located, no_progress_bars
+from experiments.backbones.weights import WEIGHTS, located, no_progress_bars
+from experiments.harness.needs import CONFIG, Source
 from experiments.images import protocols
 from experiments.images.encoder import Encoder, encoder_of
 from experiments.images.encoder_preprocessing import timm_protocol, transformers_protocol
@@ -36,7 +37,7 @@ def load(name: str) -> Encoder:
     """
     if name in vision_models.BACKBONES:
         return _backbone(vision_models.get(name))
-    with located(_source(name)) as found:
+    with located(source(name)) as found:
         config = read_json(found.folder / CONFIG)
         if "architecture" in config:
             made_from = {key: config.get(key) for key in ("architecture", "model_args")}
@@ -63,18 +64,21 @@ def _backbone(backbone: vision_models.ImageBackbone) -> Encoder:
     return encoder_of(name, model, protocol, weights, made_from)
 
 
-def _source(name: str) -> Source:
+def source(name: str) -> Source:
+    """Where an encoder's weights come from; ZiaError if it is unknown."""
+    if name in vision_models.BACKBONES:
+        return vision_models.get(name)
     named = NAMED.get(name, name)
     repository, _, revision = named.partition("@")
     # A folder is named after the model, without owner and revision.
     folder = name.rpartition("/")[2].partition("@")[0]
-    source = Source(f"the image encoder {name}", folder, hub=repository, revision=revision)
-    if not (source.local / CONFIG).exists() and not HUB.fullmatch(named):
+    found = Source(f"the image encoder {name}", folder, hub=repository, revision=revision)
+    if not (found.local / CONFIG).exists() and not HUB.fullmatch(named):
         raise ZiaError(
-            f"there is no image encoder {name!r:.80}: {source.local} has no {CONFIG}, and it is "
+            f"there is no image encoder {name!r:.80}: {found.local} has no {CONFIG}, and it is "
             "neither one of the known names nor owner/name@revision of the hub"
         )
-    return source
+    return found
 
 
 def _timm(folder: Path, config: dict[str, Any]) -> Any:

@@ -1,6 +1,9 @@
 """Decide whether a task counts: the backbone's features must beat the bare inputs on it."""
 
-from experiments.harness.report_info import Control
+from collections.abc import Sequence
+
+from experiments.harness.report_info import Control, ReportInfo
+from experiments.report.experiments import score_column
 from experiments.report.measured import measure
 from experiments.report.rows import Column, Section
 
@@ -20,3 +23,28 @@ def counts(section: Section, column: Column, control: Control) -> bool | None:
 def in_words(verdict: bool | None) -> str:
     """Return the verdict as text."""
     return {True: "yes", False: "does not count", None: "not known yet"}[verdict]
+
+
+def expanded(
+    names: Sequence[str], section: Section, info: ReportInfo
+) -> tuple[tuple[str, ...], list[str]]:
+    """Return tasks, with groups such as "@small" expanded, and the remarks on the groups.
+
+    A group may leave out tasks that do not count. Without any task, the one task is "none".
+    """
+    found: list[str] = []
+    remarks: dict[str, None] = {}
+    for name in names:
+        if name.startswith("@"):
+            group = info.group(name[1:], section.key["profile"])
+            tasks = [t for t in group.tasks if not group.if_they_count or _counts(section, t, info)]
+            found += tasks
+            remarks |= dict.fromkeys([group.remark] if tasks and group.remark else [])
+        else:
+            found.append(name)
+    return tuple(found) or ("none",), list(remarks)  # an empty tuple would mean all tasks
+
+
+def _counts(section: Section, task: str, info: ReportInfo) -> bool:
+    control = info.control
+    return control is not None and counts(section, score_column(info, task), control) is True

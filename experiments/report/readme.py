@@ -1,7 +1,9 @@
 """Fill the marked blocks of READMEs from runs.
 
 <!-- zia readme: table squad small 1 -->     the first grid of squad.md for the profile small
-<!-- zia readme: verdicts -->                every claim beside its verdict in each profile
+<!-- zia readme: pairs CIDEr coco flickr8k -->   differences of methods in a column of tables
+<!-- zia readme: decided -->                 how many claims each profile decides
+<!-- zia readme: findings squad_roberta -->  an experiment's claims, with verdicts and numbers
 ...
 <!-- end of zia readme -->
 """
@@ -12,22 +14,21 @@ from pathlib import Path
 
 from experiments.harness.registry import check_choice
 from experiments.io.files import check_output, write_atomic
-from experiments.report import formats, statistics
-from experiments.report.claims.write import findings_of
+from experiments.report import formats
+from experiments.report.claims.matrix import LOOKS, matrix, profiles_of
+from experiments.report.claims.results import Result, results_of
+from experiments.report.claims.summary import decided
 from experiments.report.document import Document
+from experiments.report.experiments import report_infos
 from experiments.report.runs import PROFILE_ORDER, Runs, read_runs
+from experiments.report.statistics import NO_RUNS
 from experiments.report.tables import write
 from zia_core.errors import ZiaError
 
 BEGIN = re.compile(r"<!-- zia readme: (.*?) -->\n")
 END = "<!-- end of zia readme -->\n"
 NOTHING = "No runs yet.\n"
-VERDICTS = {
-    statistics.HOLDS: f"**{statistics.HOLDS}**",
-    statistics.FAILS: f"**{statistics.FAILS}**",
-    statistics.LEVEL: f"**{statistics.LEVEL}**",
-    statistics.NO_RUNS: "-",
-}
+MINUS = " minus "  # in the name of a pair
 FOLDERS = (".", "experiments/**", "results")
 
 
@@ -58,10 +59,12 @@ def update(files: Sequence[Path], roots: Sequence[Path], *, keep_going: bool = F
 def filled(texts: Iterable[tuple[Path, str]], runs: Runs) -> list[str]:
     """Return each text with its blocks filled; the paths are for messages."""
     documents = {document.name: document for document in write.made_of(runs)}
-    claims = findings_of(runs)
+    results = results_of(runs)
     makers: dict[str, Callable[..., str]] = {
         "table": lambda *what: _table(documents, *what),
-        "verdicts": lambda *what: _verdicts(claims, *what),
+        "pairs": lambda *what: _pairs(documents, *what),
+        "decided": lambda *what: _decided(results, *what),
+        "findings": lambda *what: _findings(results, *what),
     }
     return [_filled(path, text, makers) for path, text in texts]
 
@@ -100,17 +103,47 @@ def _table(documents: dict[str, Document], name: str, profile: str, number: str)
     return "\n".join(made)
 
 
-def _verdicts(claims: Document) -> str:
-    """A row per claim and a column per profile, without arithmetic; decided verdicts are bold."""
-    profiles = [part for part in claims.parts if part.title in PROFILE_ORDER]
-    rows: dict[object, list[str]] = {}
-    for part in profiles:
-        for sentence, _, verdict, *_ in (line for grid in part.grids for line in grid.lines):
-            rows.setdefault(sentence, []).append(VERDICTS.get(str(verdict), str(verdict)))
-    if not rows:
-        return NOTHING
-    header = ("the paper's claim", *(f"`{part.title}`" for part in profiles))
-    return formats.markdown_table(header, [(row, *told) for row, told in rows.items()])
+def _pairs(documents: dict[str, Document], column: str, *names: str) -> str:
+    """A row per pair of methods and a column per profile: the difference in a column of tables."""
+    cells = []
+    for name in names:
+        check_choice("table", name, documents)
+        cells += [c for c in documents[name].cells if c.column == column and MINUS in c.row]
+    profiles = [p for p in PROFILE_ORDER if p in {cell.key["profile"] for cell in cells}]
+    texts: dict[str, dict[str, str]] = {}
+    for cell in cells:
+        texts.setdefault(cell.row.removesuffix(" †"), {})[cell.key["profile"]] = cell.text
+    rows = [(pair, *(of.get(p, formats.NOTHING) for p in profiles)) for pair, of in texts.items()]
+    header = (column, *(f"`{profile}`" for profile in profiles))
+    return formats.markdown_table(header, rows) if rows else NOTHING
+
+
+def _decided(results: Sequence[Result]) -> str:
+    """A sentence: how many claims each profile decides."""
+    told = [decided(results, profile) for profile in profiles_of(results)]
+    return f"{'; '.join(told)}.\n" if told else NOTHING
+
+
+def _findings(results: Sequence[Result], experiment: str) -> str:
+    """A row per claim of an experiment and a column per profile: verdict and numbers."""
+    check_choice("experiment", experiment, report_infos())
+    profiles = profiles_of(results)
+    rows = [
+        (line.claim.title, *(_finding(line.results[profile]) for profile in profiles))
+        for line in matrix(results)
+        if line.claim.experiment == experiment
+    ]
+    header = ("claim", *(f"`{profile}`" for profile in profiles))
+    return formats.markdown_table(header, rows) if rows else NOTHING
+
+
+def _finding(found: Sequence[Result]) -> str:
+    if {result.verdict for result in found} == {NO_RUNS}:
+        return formats.NOTHING
+    return "; ".join(
+        f"{LOOKS[result.verdict].emoji} **{result.verdict}**: {result.finding.in_short}"
+        for result in found
+    )
 
 
 def _text(path: Path) -> str:

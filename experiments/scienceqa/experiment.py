@@ -5,6 +5,7 @@ from experiments.language.methods import METHODS
 from experiments.mini_world.provided import rescore_with_data, run_with_data
 from experiments.scienceqa import plan
 from experiments.scienceqa.estimate import estimate
+from experiments.scienceqa.needs import needs
 from experiments.scienceqa.report_info import REPORT
 from experiments.scienceqa.run import RESULT_FIELDS, generate_image, rescore, run
 from experiments.scienceqa.settings import Settings
@@ -21,6 +22,7 @@ EXPERIMENT = Experiment(
     plan=plan.plan,
     run=run_with_data(run),
     estimate=estimate,
+    needs=needs,
     rescore=rescore_with_data(rescore),
     generate_image=generate_image,
     requires=plan.requires,

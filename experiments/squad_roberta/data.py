@@ -13,17 +13,11 @@ from typing import Any, Literal, NamedTuple
 from experiments.data import hub
 from experiments.data.files import official_file, text_field, where_looked
 from experiments.io.files import canonical_json
+from experiments.language.squad_files import HUB, HUB_SPLITS, Part
 from experiments.metrics.squad.official import Entry, Version, answers_of, entries
 from zia_core.errors import ZiaError
 
-Part = Literal["train", "dev"]
 Split = Literal["train", "validation"]
-
-HUB: dict[Version, tuple[str, str]] = {  # name and revision
-    "1.1": ("rajpurkar/squad", "7b6d24c440a36b6815f21b70d25016731768db1f"),
-    "2.0": ("rajpurkar/squad_v2", "3ffb306f725f7d2ce8394bc1873b24868140c412"),
-}
-HUB_SPLITS: dict[Part, str] = {"train": "train", "dev": "validation"}
 
 
 class Answer(NamedTuple):

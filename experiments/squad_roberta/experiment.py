@@ -4,6 +4,7 @@ from experiments.harness.experiment import Experiment
 from experiments.mini_world.provided import rescore_with_data, run_with_data
 from experiments.squad_roberta import plan
 from experiments.squad_roberta.estimate import estimate
+from experiments.squad_roberta.needs import needs
 from experiments.squad_roberta.report_info import REPORT
 from experiments.squad_roberta.run import RESULT_FIELDS, rescore, run
 from experiments.squad_roberta.settings import Settings
@@ -21,6 +22,7 @@ EXPERIMENT = Experiment(
     plan=plan.plan,
     run=run_with_data(run),
     estimate=estimate,
+    needs=needs,
     rescore=rescore_with_data(rescore),
     requires=plan.requires,
     report=REPORT,

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from experiments.data import subsets
 from experiments.data.files import official_file
+from experiments.language.squad_files import Part
 from experiments.metrics.squad.official import Version
-from experiments.squad_roberta.data import Part, Question, load_squad
+from experiments.squad_roberta.data import Question, load_squad
 from zia_core.errors import ZiaError
 
 FOLDER = Path(__file__).parent

@@ -5,6 +5,7 @@ from experiments.mini_world.provided import rescore_with_data, run_with_data
 from experiments.vtab_vit import plan
 from experiments.vtab_vit.estimate import estimate
 from experiments.vtab_vit.methods import METHODS
+from experiments.vtab_vit.needs import needs
 from experiments.vtab_vit.report_info import REPORT
 from experiments.vtab_vit.run import RESULT_FIELDS, rescore, run
 from experiments.vtab_vit.selection import select_runs
@@ -23,6 +24,7 @@ EXPERIMENT = Experiment(
     plan=plan.plan,
     run=run_with_data(run),
     estimate=estimate,
+    needs=needs,
     rescore=rescore_with_data(rescore),
     requires=select_runs,
     report=REPORT,

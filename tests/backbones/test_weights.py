@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from experiments.backbones import weights
-from experiments.backbones.weights import Source, located
+from experiments.backbones.weights import located
+from experiments.harness.needs import Source
 from experiments.io.files import sha256_file
 from zia_core.errors import ZiaError
 

@@ -6,7 +6,7 @@ import pytest
 
 from experiments.report.readme import END, filled, marked, update
 from experiments.report.runs import read_runs
-from tests.report.run_folders import write_squad
+from tests.report.run_folders import write_run, write_squad
 from zia_core.errors import ZiaError
 
 
@@ -19,7 +19,7 @@ def test_blocks_are_replaced_and_nothing_else(tmp_path: Path) -> None:
         result = {"tuned_parameters": {"lora": 9, "zero-init": 8}[method]}
         write_squad(tmp_path / "runs", method, "squad-v1.1", 0, 50, result=result)
     old = block("table squad small 1", "old\n")
-    text = f"# Title\n\n{old}\nText.\n{block('verdicts')}end"
+    text = f"# Title\n\n{old}\nText.\n{block('findings squad_roberta')}end"
     readme = tmp_path / "README.md"
     readme.write_text(text)
     assert update([readme], [tmp_path / "runs"]) == [readme]
@@ -27,10 +27,10 @@ def test_blocks_are_replaced_and_nothing_else(tmp_path: Path) -> None:
     assert made.startswith("# Title\n\n<!-- zia readme: table squad small 1 -->\n| method |")
     assert "\n| lora | ours | 50.0 (1) | 60.0 (1) | missing | missing |\n" in made
     assert "old" not in made
-    assert f"{END}\nText.\n<!-- zia readme: verdicts -->\n| the paper's claim | `small` |" in made
-    claim = "It is at least as good as LoRA with fewer parameters: SQuAD."
-    assert f"\n| {claim} | inconclusive |\n" in made
-    assert "| no runs |" not in made
+    assert f"{END}\nText.\n<!-- zia readme: findings squad_roberta -->\n| claim | `small` |" in made
+    told = "⬜ **inconclusive**: v1.1 F1: +0.0 points, n=1; 8 against 9 parameters"
+    assert f"\n| As good as LoRA: SQuAD | {told} |\n" in made
+    assert "no runs" not in made
     assert made.endswith(f"{END}end")
     assert update([readme], [tmp_path / "runs"]) == []
     # Another profile has none of these runs.
@@ -55,22 +55,48 @@ def test_verdicts_of_all_profiles_are_side_by_side(tmp_path: Path) -> None:
                         result=result,
                     )
     readme = tmp_path / "README.md"
-    readme.write_text(block("verdicts"))
+    readme.write_text(block("findings squad_roberta") + block("decided"))
     update([readme], [tmp_path / "runs"])
     made = readme.read_text()
-    assert "\n| the paper's claim | `mini` | `small` |\n| --- | --- | --- |\n" in made
-    claim = "It is at least as good as LoRA with fewer parameters: SQuAD."
-    assert f"\n| {claim} | **holds** | - |\n" in made
+    assert "\n| claim | `mini` | `small` |\n| --- | --- | --- |\n" in made
+    told = "✅ **holds**: v1.1 F1: +10.0 [+10.0, +10.0] points; 8 against 9 parameters"
+    assert f"\n| As good as LoRA: SQuAD | {told} | - |\n" in made
     assert "1.2M parameters" not in made  # arithmetic needs no runs
-    readme.write_text(block("verdicts"))
+    assert (
+        "\nmini decides 1 of 24 claims: 1 hold, 0 do not hold, 0 level; small decides 0 of" in made
+    )
+    readme.write_text(block("findings squad_roberta") + block("decided"))
     update([readme], [tmp_path / "none"])
-    assert readme.read_text() == block("verdicts", "No runs yet.\n")
+    nothing = "No runs yet.\n"
+    assert readme.read_text() == block("findings squad_roberta", nothing) + block(
+        "decided", nothing
+    )
+
+
+def test_differences_of_all_profiles_are_side_by_side(tmp_path: Path) -> None:
+    for seed in range(5):
+        for method, score in (("zero-init", 0.5), ("lora", 0.5), ("zero-init-text", 0.2)):
+            for task, profile in (("coco", "mini"), ("flickr8k", "small")):
+                if (method, profile) != ("lora", "small"):
+                    changes = {"experiment": "coco_caption", "task": task, "profile": profile}
+                    result = {"ROUGE_L": score + 0.01 * (seed % 2) * (method == "lora")}
+                    write_run(tmp_path / "runs", method, seed, result=result, **changes)
+    readme = tmp_path / "README.md"
+    readme.write_text(block("pairs ROUGE-L coco flickr8k"))
+    update([readme], [tmp_path / "runs"])
+    ahead = "+30.0 [+30.0, +30.0] ahead"
+    assert readme.read_text() == block(
+        "pairs ROUGE-L coco flickr8k",
+        "| ROUGE-L | `mini` | `small` |\n| --- | --- | --- |\n"
+        f"| zero-init minus zero-init-text | {ahead} | {ahead} |\n"
+        "| zero-init minus lora | -0.4 [-1.1, +0.3] level | - |\n",
+    )
 
 
 def test_only_our_own_readmes_with_blocks_are_filled_by_default(tmp_path: Path) -> None:
     for folder in (".", "experiments/squad", "experiments/a/b", "results", ".venv/lib", "tests"):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
-        (tmp_path / folder / "README.md").write_text(block("verdicts"))
+        (tmp_path / folder / "README.md").write_text(block("decided"))
     (tmp_path / "experiments/README.md").write_text("no block")
     assert [str(path.relative_to(tmp_path)) for path in marked(tmp_path)] == [
         "README.md",
@@ -83,12 +109,12 @@ def test_only_our_own_readmes_with_blocks_are_filled_by_default(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("<!-- zia readme: verdicts -->\n", "'verdicts' is not closed"),
-        (f"<!-- zia readme: table a -->\n{block('verdicts')}", "'table a' is not closed"),
+        ("<!-- zia readme: decided -->\n", "'decided' is not closed"),
+        (f"<!-- zia readme: table a -->\n{block('decided')}", "'table a' is not closed"),
         (block("table squads small 1"), "made: .*'squads'.*choose from: efficiency"),
         (block("table squad small 7"), "made: .*'7'.*choose from: 1, 2"),
         (block("table squad small"), "made: .*missing 1 required"),
-        (block("graph squad"), "made: .*'graph'.*choose from: table, verdicts"),
+        (block("graph squad"), "made: .*'graph'.*choose from: table, pairs, decided, findings"),
     ],
 )
 def test_a_block_that_cannot_be_made_is_named_and_nothing_written(

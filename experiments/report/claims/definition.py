@@ -29,7 +29,7 @@ from zia_core.errors import ZiaError
 from zia_core.validation import conform_fields
 
 FILE = Path(__file__).with_name("claims.json")
-LONGEST_TITLE = 40
+LONGEST_TITLE = 34
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Claim:
     """One claim; without parts it cannot be tested yet."""
 
     id: str
-    title: str  # at most 40 characters
+    title: str  # a few words
     sentence: str
     source: str
     experiment: str | None  # None: no runs are needed, or none can be read yet

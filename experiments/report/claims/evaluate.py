@@ -8,8 +8,7 @@ from experiments.harness.report_info import ReportInfo
 from experiments.metrics.intervals import t_interval
 from experiments.report import formats, statistics
 from experiments.report.claims.definition import Arithmetic, Claim, Comparison
-from experiments.report.control import counts
-from experiments.report.experiments import score_column
+from experiments.report.control import expanded
 from experiments.report.measured import Measured, measure
 from experiments.report.paper import paper_table
 from experiments.report.rows import MIXED, Column, Row, Section
@@ -61,7 +60,8 @@ def _arithmetic(part: Arithmetic) -> Finding:
 
 
 def _compare(part: Comparison, section: Section, info: ReportInfo) -> Finding:
-    tasks, remarks = _tasks(part, section, info)
+    tasks, remarks = expanded(part.tasks, section, info)
+    label = part.label
     if remarks:
         part = replace(part, label=f"{part.label} ({'; '.join(remarks)})")
     methods = (part.ours, part.other)
@@ -96,7 +96,8 @@ def _compare(part: Comparison, section: Section, info: ReportInfo) -> Finding:
     machines = {run.hardware for row in rows for run in row.of(tasks).done}
     if part.kind == "ratio" and len(machines) > 1:
         return Finding(INCONCLUSIVE, f"{part.label}: measured on different machines")
-    return _paired(part, ours.values, _beside(ours.values, rows[1].of(tasks), other.values))
+    beside = _beside(ours.values, rows[1].of(tasks), other.values)
+    return _paired(part, label, ours.values, beside)
 
 
 def _beside(seeds: Iterable[int], row: Row, values: dict[int, float]) -> dict[int, float]:
@@ -105,7 +106,9 @@ def _beside(seeds: Iterable[int], row: Row, values: dict[int, float]) -> dict[in
     return values if trained or len(values) > 1 else dict.fromkeys(seeds, *values.values())
 
 
-def _paired(part: Comparison, ours: dict[int, float], other: dict[int, float]) -> Finding:
+def _paired(
+    part: Comparison, label: str, ours: dict[int, float], other: dict[int, float]
+) -> Finding:
     """The t-interval of the differences over seeds that both have."""
     pairs = [(ours[seed], other[seed]) for seed in sorted(ours.keys() & other.keys())]
     values = [a / b if part.kind == "ratio" else a - b for a, b in pairs]
@@ -130,19 +133,21 @@ def _paired(part: Comparison, ours: dict[int, float], other: dict[int, float]) -
     elif verdict == INCONCLUSIVE and len(values) >= statistics.ENOUGH:
         from_margin = f" from {part.margin:g}" if part.margin else ""
         text += f"; detectable: {statistics.detectable(values):.3f}{unit}{from_margin}"
-    return Finding(verdict, text, _brief(part, values))
+    return Finding(verdict, text, _brief(label, part, values))
 
 
-def _brief(part: Comparison, values: Sequence[float]) -> str:
-    """The mean and its interval, as "accuracy +1.2 [+0.4, +2.0] points"."""
-    form = ".1f" if part.unit == "points" else ".2f"
-    sign = "" if part.kind == "ratio" else "+"
-    text = f"{part.label} {mean(values):{sign}{form}}"
-    if len(values) >= statistics.ENOUGH:
-        low, high = t_interval(values)
-        text += f" [{low:{sign}{form}}, {high:{sign}{form}}]"
-    text += f" {part.unit}" if part.unit else ""
-    return text if len(values) >= statistics.ENOUGH else f"{text}, n={len(values)}"
+def _brief(label: str, part: Comparison, values: Sequence[float]) -> str:
+    """The mean and its interval, as "accuracy: +1.2 [+0.4, +2.0] points"."""
+
+    def short(value: float) -> str:
+        places = 1 if part.unit == "points" else 2
+        rounded = round(value, places) + 0.0  # no -0.0
+        return f"{rounded:{'' if part.kind == 'ratio' else '+'}.{places}f}"
+
+    decides = len(values) >= statistics.ENOUGH
+    interval = f" [{', '.join(map(short, t_interval(values)))}]" if decides else ""
+    text = f"{label}: {short(mean(values))}{interval} {part.unit}".rstrip()
+    return text if decides else f"{text}, n={len(values)}"
 
 
 def _equal(part: Comparison, ours: dict[int, float], other: dict[int, float]) -> Finding:
@@ -182,25 +187,3 @@ def _measured(part: Comparison, row: Row, tasks: Sequence[str]) -> Measured:
 def _rows(section: Section, method: str, tasks: Sequence[str]) -> list[Row]:
     """The rows of a method with finished runs of these tasks."""
     return [row for row in section.rows if row.method == method and row.of(tasks).done]
-
-
-def _tasks(
-    part: Comparison, section: Section, info: ReportInfo
-) -> tuple[tuple[str, ...], list[str]]:
-    """The tasks of a part, with its groups expanded, and the remarks on them."""
-    found: list[str] = []
-    remarks: dict[str, None] = {}
-    for name in part.tasks:
-        if name.startswith("@"):
-            group = info.group(name[1:], section.key["profile"])
-            tasks = [t for t in group.tasks if not group.if_they_count or _counts(section, t, info)]
-            found += tasks
-            remarks |= dict.fromkeys([group.remark] if tasks and group.remark else [])
-        else:
-            found.append(name)
-    return tuple(found) or ("none",), list(remarks)  # an empty tuple would mean all tasks
-
-
-def _counts(section: Section, task: str, info: ReportInfo) -> bool:
-    control = info.control
-    return control is not None and counts(section, score_column(info, task), control) is True

@@ -136,9 +136,13 @@ def short_count(count: float) -> str:
 
 
 def legend_below(figure: "Figure", panel: "Axes", columns: int = 3) -> None:
-    """Put the legend of a panel under the figure."""
+    """Put the legend of a panel under the figure, in fewer columns if these are too wide."""
     handles, labels = panel.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    for fewer in range(columns, 0, -1):
+        legend = figure.legend(handles, labels, loc="outside lower center", ncols=fewer)
+        if fewer == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def files(figure: "Figure") -> dict[str, bytes]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from experiments.harness.stored import PROMPT_SHARE
 from experiments.io.files import check_output, write_atomic
 from experiments.report.figures import (
+    beside_paper,
     gates,
     initialisation,
     layers,
@@ -16,6 +17,7 @@ from experiments.report.figures import (
     prompt_share,
     style,
     task_bars,
+    verdicts,
 )
 from experiments.report.figures.drawn import Drawn
 from experiments.report.runs import Runs, read_runs
@@ -39,6 +41,8 @@ class Kind:
 
 
 KINDS = (
+    Kind("claims by profile", verdicts.draw, "finished runs of the methods that a claim compares"),
+    Kind("the paper's scores beside ours", beside_paper.draw, "finished runs"),
     Kind("score by task", task_bars.draw, "finished runs", "task_bars"),
     Kind("score against tuned parameters", pareto.draw, "finished runs of two methods"),
     Kind("training loss", losses.draw, "finished runs with a metrics.jsonl"),

@@ -23,6 +23,17 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Headline:
+    """A score that a figure shows beside the paper's."""
+
+    title: str
+    column: str  # of the table
+    paper: tuple[str, ...]  # the paper's columns whose mean stands beside it; default: `column`
+    tasks: tuple[str, ...]  # instead of the column's; `@name` is a group, in each profile its own
+    over: str  # the method whose score is 1; empty: none
+
+
+@dataclass(frozen=True)
 class Table:
     """A table; `read` describes its fields."""
 
@@ -47,6 +58,7 @@ class Table:
     row_note: Callable[[Row, ReportInfo], str] | None
     pairs: tuple[tuple[str, str], ...]
     paired: tuple[Column, ...]
+    headlines: tuple[Headline, ...]
     ours: str  # of a comparison: the method that the others are compared with
 
     @property

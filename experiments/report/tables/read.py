@@ -19,6 +19,7 @@
       "notes": ["a text", {"note": "selection", "by": "the validation loss"}],
       "row_note": "chosen_rates",
       "pairs": [["lora", "full"]], "paired": ["EM"],   lines compared seed by seed, in these columns
+      "headlines": [{"title": "F1 (%)", "column": "1.1 F1"}],   drawn beside the paper's
       "of": "squad", "ours": "zero-init"   a comparison: of which table, and with which method
     }
 
@@ -42,7 +43,7 @@ from experiments.report.experiments import report_infos
 from experiments.report.paper import PaperTable, paper_table
 from experiments.report.rows import Column
 from experiments.report.tables import notes
-from experiments.report.tables.definition import Block, Rows, Table
+from experiments.report.tables.definition import Block, Headline, Rows, Table
 from zia_core.errors import ZiaError
 from zia_core.validation import conform_fields
 
@@ -69,8 +70,16 @@ TABLE: Mapping[str, tuple[Any, Any]] = {  # type and default of each key
     "row_note": (str | None, None),
     "pairs": (tuple[tuple[str, str], ...], ()),
     "paired": (tuple[str, ...], ()),
+    "headlines": (list, []),
     "of": (str | None, None),
     "ours": (str, ""),
+}
+HEADLINE: Mapping[str, tuple[Any, Any]] = {
+    "title": (str, ""),
+    "column": (str, ""),
+    "paper": (tuple[str, ...], ()),
+    "tasks": (tuple[str, ...], ()),
+    "over": (str, ""),
 }
 BLOCK: Mapping[str, tuple[Any, Any]] = {
     "caption": (str, ""),
@@ -115,7 +124,9 @@ def read_table(path: Path, known: Mapping[str, ReportInfo]) -> Table | None:
     stored: dict[str, Any] = dict(read_json(path))
     if "of" in stored:
         compared = read_json(path.with_name(f"{stored['of']}.json"))
-        stored = {key: value for key, value in compared.items() if key != "figure"} | stored
+        stored = {
+            key: value for key, value in compared.items() if key not in ("figure", "headlines")
+        } | stored
     keys = _checked(TABLE, stored, str(path))
     del keys["of"]
     info = known.get(keys["experiment"]) if keys["experiment"] else NOBODY
@@ -131,7 +142,10 @@ def read_table(path: Path, known: Mapping[str, ReportInfo]) -> Table | None:
     blocks = keys["blocks"] or [_papers_own(paper)]
     found = tuple(_block(block, info, str(path)) for block in blocks)
     by_title = {column.title: column for block in found for column in block.columns}
-    for title in keys["paired"]:
+    headlines = [
+        Headline(**_checked(HEADLINE, one, f"{path}, a headline")) for one in keys["headlines"]
+    ]
+    for title in (*keys["paired"], *(headline.column for headline in headlines)):
         check_choice("column", title, by_title, of=str(path))
     if keys["lines"] is not None:
         check_choice("lines", keys["lines"], info.lines, of=str(keys["experiment"]))
@@ -145,6 +159,7 @@ def read_table(path: Path, known: Mapping[str, ReportInfo]) -> Table | None:
             "blocks": found,
             "notes": tuple(notes.note(note, str(path)) for note in keys["notes"]),
             "row_note": notes.row_note(keys["row_note"], str(path)),
+            "headlines": tuple(headlines),
             "paired": tuple(by_title[title] for title in keys["paired"]),
         }
     )

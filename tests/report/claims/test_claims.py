@@ -342,7 +342,7 @@ def test_a_claim_that_is_not_well_formed_is_named(tmp_path: Path) -> None:
     for claims, sentence in (
         ([claim | {"id": 1}], "claim 0: id must be a text"),
         ([claim, claim], "two claims have one id"),
-        ([claim | {"title": "a" * 41}], "claim x: its title has over 40 letters"),
+        ([claim | {"title": "a" * 35}], "claim x: its title has over 34 letters"),
         ([claim | {"parts": [part]}], "claim x lacks field"),
         ([claim | {"parts": [whole | {"band": 0.0}]}], "claim x: a difference or a ratio has a"),
         ([claim | {"parts": [whole | {"kind": "exact"}]}], "claim x: a difference or a ratio has"),

@@ -33,7 +33,7 @@ def test_decided_claims_have_a_line_each(tmp_path: Path) -> None:
     write(runs, scores | {"full": [40, 40, 40, 40, 41]}, "mini")
     publish(runs, published, "squad_roberta", "mini")
     assert list(summary(published, "mini")) == [
-        "mini, as published, decides 1 of 24 claims: 0 hold, 0 do not hold, 1 level",
+        "mini decides 1 of 24 claims: 0 hold, 0 do not hold, 1 level",
         "  level          Beats random init: SQuAD",
     ]
     assert list(summary(published, "small")) == []

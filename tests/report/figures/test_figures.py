@@ -32,6 +32,8 @@ def test_only_figures_whose_runs_exist_are_written(tmp_path: Path) -> None:
     paths, left_out = write_figures([tmp_path / "none"], tmp_path / "out")
     assert [path.name for path in paths] == ["paper-loss-curves.png", "paper-loss-curves.pdf"]
     assert [sentence.split(",")[0] for sentence in left_out] == [
+        "left out: claims by profile",
+        "left out: the paper's scores beside ours",
         "left out: score by task",
         "left out: score against tuned parameters",
         "left out: training loss",
@@ -41,8 +43,8 @@ def test_only_figures_whose_runs_exist_are_written(tmp_path: Path) -> None:
         "left out: gates by layer and head",
         "left out: share of the prompt term by layer and head",
     ]
-    assert left_out[0].endswith(", which needs finished runs of vtab_vit")
-    assert left_out[4].endswith(", which needs finished ablations of scienceqa")
+    assert left_out[2].endswith(", which needs finished runs of vtab_vit")
+    assert left_out[6].endswith(", which needs finished ablations of scienceqa")
     runs_in(tmp_path / "runs")
     paths, left_out = write_figures([tmp_path / "runs"], tmp_path / "out")
     names = {path.stem for path in paths}
@@ -50,7 +52,7 @@ def test_only_figures_whose_runs_exist_are_written(tmp_path: Path) -> None:
     assert names == {
         "paper-loss-curves", f"tasks-{end}-small", f"parameters-{end}-small", f"losses-{end}-small",
     }  # fmt: skip
-    assert len(left_out) == 5  # the ablations, the gates and their share
+    assert len(left_out) == 7  # no claim has both methods, no task is known to count
     for path in paths:
         if path.suffix == ".png":
             with Image.open(path) as image:
@@ -330,3 +332,15 @@ def test_a_figure_has_no_date_and_no_version() -> None:
     with Image.open(BytesIO(made[".png"])) as image:
         assert "Software" not in image.info
     assert b"Matplotlib" not in made[".pdf"]
+
+
+def test_a_legend_that_is_too_wide_has_fewer_columns() -> None:
+    with style.styled():
+        for count, columns in ((3, 3), (20, 2)):
+            figure, panel = style.new(height=3.1)
+            for name in "abcdef":
+                panel.plot([1], [1], label=name * count)
+            style.legend_below(figure, panel, 3)
+            [legend] = figure.legends
+            assert legend._ncols == columns
+            assert legend.get_window_extent().width <= figure.bbox.width
