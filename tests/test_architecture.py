@@ -26,7 +26,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": FILES,
     "dispatch": FILES | {"report"},
     "benchmarks": MODELS | {"report", "dispatch", "alpaca_llama"},
-    "cli": FILES | {"report", "dispatch", "benchmarks"},
+    "fetch": FILES,
+    "cli": FILES | {"report", "dispatch", "benchmarks", "fetch"},
 }
 
 Imports = Mapping[str, set[str]]

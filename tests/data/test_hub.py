@@ -169,4 +169,4 @@ def test_every_call_of_the_hub_s_clients_is_in_a_block_of_the_one_place() -> Non
             if isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] in CLIENTS:
                 callers += 1
                 assert id(call) in inside, f"{path}, line {call.lineno}"
-    assert callers == 2  # of data sets and of weights
+    assert callers == 4  # of data sets and of weights, and of `zia fetch`
