@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.cli import bench, dispatch
+from experiments.cli import bench, dispatch, rehearse
 from experiments.cli.fetch import fetch
 from experiments.cli.options import (
     PUBLISHED,
@@ -122,6 +122,7 @@ def run(
 
 app.command()(fetch)
 app.command()(dispatch.reproduce)
+app.command()(rehearse.rehearse)
 
 
 @app.command()

@@ -5,6 +5,7 @@ from experiments.mini_world.provided import rescore_with_data, run_with_data
 from experiments.squad_roberta import plan
 from experiments.squad_roberta.estimate import estimate
 from experiments.squad_roberta.needs import needs
+from experiments.squad_roberta.rehearsal import REHEARSAL
 from experiments.squad_roberta.report_info import REPORT
 from experiments.squad_roberta.run import RESULT_FIELDS, rescore, run
 from experiments.squad_roberta.settings import Settings
@@ -26,5 +27,6 @@ EXPERIMENT = Experiment(
     needs=needs,
     rescore=rescore_with_data(rescore),
     requires=select_runs,
+    rehearsal=REHEARSAL,
     report=REPORT,
 )

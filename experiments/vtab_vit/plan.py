@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments.backbones import vision_models
+from experiments.data.subsets import FULL
 from experiments.harness.spec import RunSpec
 from experiments.mini_world import image_tasks
 from experiments.training.recipe import Recipe
@@ -85,13 +86,13 @@ MINI_PLANNED = {
 def plan(profile: str, device: str) -> list[RunSpec]:
     """Return all runs of a profile; those of `mini` are on a CPU whatever the device."""
     if profile == "paper":
-        recipe = _recipe(profile, vision_models.vit_b16(), subsets.FULL, {}, CANDIDATES)
+        recipe = _recipe(profile, vision_models.vit_b16(), FULL, {}, CANDIDATES)
         return list(_grid(recipe, PAPER_TASKS, PAPER_PLANNED))
     if profile == "small":
-        data, budget = (subsets.REDUCED, REDUCED) if device == "cpu" else (subsets.FULL, {})
+        data, budget = (subsets.REDUCED, REDUCED) if device == "cpu" else (FULL, {})
         recipe = _recipe(profile, "small-vit", data, SMALL | budget, CANDIDATES)
         return list(_grid(recipe, SMALL_TASKS, SMALL_PLANNED))
-    recipe = _recipe(profile, "pocket-vit", subsets.FULL, MINI, MINI_CANDIDATES)
+    recipe = _recipe(profile, "pocket-vit", FULL, MINI, MINI_CANDIDATES)
     return list(_grid(recipe, MINI_TASKS, MINI_PLANNED))
 
 
