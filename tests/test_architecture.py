@@ -23,10 +23,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "language": FILES | {"backbones", "training", "images"},
     "mini_world": FILES | {"backbones", "training", "images", "language"},
     EXPERIMENT: MODELS,
+    "rehearsal": MODELS,
     "report": FILES,
     "dispatch": FILES | {"report"},
     "benchmarks": MODELS | {"report", "dispatch", "alpaca_llama"},
-    "cli": FILES | {"report", "dispatch", "benchmarks"},
+    "fetch": FILES,
+    "cli": FILES | {"report", "dispatch", "benchmarks", "fetch", "rehearsal"},
 }
 
 Imports = Mapping[str, set[str]]

@@ -12,12 +12,17 @@ if TYPE_CHECKING:
     from zia_core.attachment import attach, condition, detach, frozen_prompts, zero_init_layers
     from zia_core.config import ZeroInitConfig
     from zia_core.errors import ZiaError
+    from zia_core.families import register_family
     from zia_core.head import train_head
+    from zia_core.hub import ModelCard, push_adapter
+    from zia_core.layer import Geometry
     from zia_core.named_adapters import adapter_names, add, disabled, remove, use
     from zia_core.visual.attachment import attach_visual, images, visual_projection
     from zia_core.visual.config import VisualConfig
 
 _HOME = {
+    "Geometry": "layer",
+    "ModelCard": "hub",
     "VisualConfig": "visual.config",
     "ZeroInitConfig": "config",
     "ZiaError": "errors",
@@ -32,6 +37,8 @@ _HOME = {
     "frozen_prompts": "attachment",
     "images": "visual.attachment",
     "load_adapter": "adapters",
+    "push_adapter": "hub",
+    "register_family": "families",
     "remove": "named_adapters",
     "save_adapter": "adapters",
     "train_head": "head",
@@ -41,6 +48,8 @@ _HOME = {
 }
 
 __all__ = [
+    "Geometry",
+    "ModelCard",
     "VisualConfig",
     "ZeroInitConfig",
     "ZiaError",
@@ -55,6 +64,8 @@ __all__ = [
     "frozen_prompts",
     "images",
     "load_adapter",
+    "push_adapter",
+    "register_family",
     "remove",
     "save_adapter",
     "train_head",

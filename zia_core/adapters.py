@@ -26,6 +26,7 @@ from zia_core.errors import ZiaError
 from zia_core.families import attention_layers
 from zia_core.files import write_atomic, write_errors
 from zia_core.head import by_name, find_heads, poolers, train_parts, trained_head, unmarked_poolers
+from zia_core.hub import ADAPTER_FILE, ModelCard, describe, local_file
 from zia_core.identity import (
     added_parameters,
     backbone_identity,
@@ -52,7 +53,7 @@ __all__ = [
     "unpacked",
 ]
 
-FILE = "adapter.safetensors"
+FILE = ADAPTER_FILE
 METHOD = "zero-init attention"
 _HEADER = "zia"
 
@@ -81,16 +82,24 @@ def about_adapter(
     return about if visual is None else about | {"visual": visual.config.to_json()}
 
 
-def save_adapter(model: nn.Module, folder: str | os.PathLike[str], adapter: str = DEFAULT) -> Path:
+def save_adapter(
+    model: nn.Module,
+    folder: str | os.PathLike[str],
+    adapter: str = DEFAULT,
+    *,
+    card: ModelCard | None = None,
+) -> Path:
     """Write `adapter.safetensors` to `folder`, which is created if missing; return its path.
 
-    The write is atomic. The model may be wrapped; under `fully_shard` every rank must call this.
-    All backbone weights are hashed, which takes a while for a large one.
+    `adapter_config.json` and a model card, README.md, are written beside it, for the hub and for
+    readers. Each write is atomic. The model may be wrapped; under `fully_shard` every rank must
+    call this. All backbone weights are hashed, which takes a while for a large one.
 
     Args:
         model: bare or wrapped.
         folder: to write to.
         adapter: the name of one that was added with `zia_core.add`.
+        card: data, metrics and licence for the model card; a README.md of your own is kept.
 
     Raises:
         ZiaError: no zero-init attention, no adapter of that name, offloaded weights, trained
@@ -106,6 +115,7 @@ def save_adapter(model: nn.Module, folder: str | os.PathLike[str], adapter: str 
     with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, contents)
+    describe(path.parent, model, about, card or ModelCard())
     return path
 
 
@@ -119,7 +129,8 @@ def load_adapter(
 
     Args:
         model: the backbone that the adapter was trained on, bare or attached with the same config.
-        source: the folder that `save_adapter` wrote to, or the file.
+        source: the folder that `save_adapter` wrote to, the file, or `owner/name[@revision]` at
+            the hub; what exists here comes first.
         other_backbone: accept other weights of the same shape, such as a quantised copy.
 
     Raises:
@@ -160,13 +171,12 @@ def load_adapter(
 def adapter_file(
     source: str | os.PathLike[str],
 ) -> tuple[Path, dict[str, Any], dict[str, Tensor]]:
-    """Path, header and tensors of a zero-init adapter, given its file or folder.
+    """Path, header and tensors of a zero-init adapter, given its file, folder, or hub name.
 
     Raises:
         ZiaError: it is missing or damaged, or of another method.
     """
-    path = Path(source)
-    path = path / FILE if path.is_dir() else path
+    path = local_file(Path(source), os.fspath(source))
     about, tensors = unpacked(path)
     if about.get("method") != METHOD:
         raise ZiaError(

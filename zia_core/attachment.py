@@ -18,6 +18,7 @@ from zia_core.families import Layer, attention_layers, geometry, parameter_dtype
 from zia_core.layer import ZeroInit
 from zia_core.offloading import refuse_offloaded
 from zia_core.rollback import all_or_nothing
+from zia_core.training_mistakes import unwatch, watch
 from zia_core.visual.projections import VisualProjection
 from zia_core.wrappers import refuse_sharing, unwrapped
 
@@ -65,6 +66,7 @@ def attach(model: Model, config: ZeroInitConfig | None = None) -> Model:
     if callable(getattr(bare, "generate", None)):
         # A bound method, not a closure: deepcopy rebinds it to the copy.
         state["generate"] = MethodType(_generate, bare)
+    watch(bare)
     return model
 
 
@@ -81,6 +83,7 @@ def detach(model: Model) -> Model:
         if isinstance(getattr(parent, "visual_projection", None), VisualProjection):
             del parent.visual_projection
     bare = unwrapped(model)
+    unwatch(bare)
     was_trainable = set(bare.__dict__.pop("_zero_init_was_trainable", ()))
     bare.__dict__.pop("generate", None)
     for name, parameter in bare.named_parameters():

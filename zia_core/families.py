@@ -8,7 +8,9 @@ projection. Only classes with a parity test against a naive reference are listed
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,25 +18,14 @@ from torch import Tensor, nn
 
 from zia_core.errors import ZiaError
 from zia_core.layer import Geometry, Projection
+from zia_core.projections import FAMILIES, Family, KeysValues, separate
+from zia_core.refusals import unsupported
 from zia_core.wrappers import bare_class
 
-TRANSFORMERS = {
-    "LlamaAttention",
-    "MistralAttention",
-    "Qwen2Attention",
-    "Qwen3Attention",
-    "GemmaAttention",
-    "Gemma2Attention",
-    "Gemma3Attention",
-    "BertSelfAttention",
-    "RobertaSelfAttention",
-    "ViTAttention",
-    "CLIPAttention",
-}
 # The modules that define the attention of timm's ViTs; some thirty others have an `Attention` too.
 TIMM = {"timm.layers.attention", "timm.models.vision_transformer"}
 _TIMM_PARTS = ("qkv", "q_norm", "k_norm", "norm", "attn_drop", "num_heads", "head_dim", "scale")
-FAMILIES = "LLaMA, Mistral, Qwen2, Qwen3, Gemma 1-3, BERT, RoBERTa, ViT, CLIP and timm ViTs"
+_registered: dict[type[nn.Module], Family] = {}
 
 
 @dataclass(frozen=True)
@@ -54,12 +45,12 @@ def attention_layers(model: nn.Module) -> list[Layer]:
     """
     towers: dict[str, list[Layer]] = {}
     for name, module in model.named_modules():
-        if (timm := _is_timm(module)) or _is_transformers(module):
+        if (timm := _is_timm(module)) or _is_layer(module):
             # "model.layers.3.self_attn" belongs to the tower "model.layers".
             tower = re.split(r"(?:^|\.)\d+(?:\.|$)", name, maxsplit=1)[0]
             towers.setdefault(tower, []).append(Layer(name, module, timm))
     if not towers:
-        raise ZiaError(_unsupported(model))
+        raise ZiaError(unsupported(model))
     if len(towers) > 1:
         raise ZiaError(
             f"{type(model).__name__} has several towers ({', '.join(towers)}); attach to the "
@@ -68,9 +59,48 @@ def attention_layers(model: nn.Module) -> list[Layer]:
     return next(iter(towers.values()))
 
 
-def _is_transformers(module: nn.Module) -> bool:
-    kind = bare_class(module)
-    return kind.__name__ in TRANSFORMERS and "transformers" in kind.__module__
+def register_family(
+    attention: type[nn.Module],
+    keys_values: KeysValues | None = None,
+    geometry: Callable[[Any], Geometry] | None = None,
+) -> None:
+    """Make an attention class known to `attach`.
+
+    Its forward pass must call the attention function that transformers has for its config, as all
+    current classes do. Check a projection first: of the same input, prompts must have the keys and
+    values that the layer has before its rotary embedding.
+
+    Args:
+        attention: the class, `type(model.model.layers[0].self_attn)`, say.
+        keys_values: (layer, hidden states [..., K, C]) -> keys and values [..., G, K, D]. Needed
+            unless the class is like LLaMA's, with nothing but `q_proj`, `k_proj`, `v_proj` and
+            `o_proj`.
+        geometry: the sizes of a layer; by default read off these four.
+
+    Raises:
+        ZiaError: it is not a class of modules.
+    """
+    if not (isinstance(attention, type) and issubclass(attention, nn.Module)):
+        raise ZiaError(f"register_family takes a class of modules, not {attention!r}.")
+    like_llama = separate()
+    _registered[attention] = Family(
+        keys_values or like_llama.keys_values,
+        geometry or like_llama.geometry,
+        like_llama.parts if keys_values is None else None,
+    )
+
+
+def family_of(attention: nn.Module) -> Family | None:
+    """The family of a transformers attention layer; None for other modules."""
+    kind = bare_class(attention)
+    if kind in _registered:
+        return _registered[kind]
+    return FAMILIES.get(kind.__name__) if "transformers" in kind.__module__ else None
+
+
+def _is_layer(module: nn.Module) -> bool:
+    # In GPT-2 an attention to an encoder's output has the same class.
+    return family_of(module) is not None and not getattr(module, "is_cross_attention", False)
 
 
 def _is_timm(module: nn.Module) -> bool:
@@ -82,69 +112,21 @@ def _is_timm(module: nn.Module) -> bool:
     )
 
 
-def _unsupported(model: nn.Module) -> str:
-    kinds = {
-        type(m).__name__: m
-        for m in model.modules()
-        if "attention" in type(m).__name__.lower() and any(True for _ in m.parameters())
-    }
-    found = "no attention layer was found in it"
-    if kinds:
-        kind, module = next(iter(kinds.items()))
-        linear = [n for n, p in module.named_children() if any(True for _ in p.parameters())]
-        found = (
-            f"its attention {type(module).__module__}.{kind} (with "
-            f"{', '.join(linear) or 'no projections'}) is not among the tested families {FAMILIES}"
-        )
-    return f"Zero-init attention cannot be attached to {type(model).__name__}: {found}."
-
-
-def _projections(attention: Any) -> tuple[nn.Module, nn.Module, nn.Module]:
-    if hasattr(attention, "k_proj"):
-        return attention.q_proj, attention.k_proj, attention.v_proj
-    return attention.query, attention.key, attention.value
-
-
-def _head_dim(attention: Any) -> int:
-    return int(getattr(attention, "head_dim", 0) or attention.attention_head_size)
-
-
 def geometry(layer: Layer) -> Geometry:
     """The sizes of a layer, read off its projections (hidden/heads need not be the head width)."""
     attention: Any = layer.attention
-    head_dim = _head_dim(attention)
-    if layer.timm:
-        plain = isinstance(attention.k_norm, nn.Identity)
-        heads = int(attention.num_heads)
-        return Geometry(attention.qkv.in_features, heads, heads, head_dim, plain)
-    q_proj, k_proj, _ = (p for p in _projections(attention))
-    plain = (
-        not hasattr(attention, "k_norm")
-        and getattr(attention, "attn_logit_softcapping", None) is None
-    )
-    return Geometry(
-        width=int(k_proj.in_features),  # type: ignore[arg-type]
-        heads=int(q_proj.out_features) // head_dim,  # type: ignore[arg-type]
-        kv_heads=int(k_proj.out_features) // head_dim,  # type: ignore[arg-type]
-        head_dim=head_dim,
-        linear_scores=plain,
-    )
+    if (family := family_of(attention)) is not None:
+        return family.geometry(attention)
+    heads, size = int(attention.num_heads), int(attention.head_dim)
+    plain = isinstance(attention.k_norm, nn.Identity)
+    return Geometry(attention.qkv.in_features, heads, heads, size, plain)
 
 
 def projection(attention: Any) -> Projection:
-    """K_p and V_p of a transformers layer: frozen k and v projections, key norm, no rotary."""
-
-    def project(prompt: Tensor) -> tuple[Tensor, Tensor]:
-        # Looked up here and not above, since cached prompts need no projection.
-        _, k_proj, v_proj = _projections(attention)
-        head_dim, key_norm = _head_dim(attention), getattr(attention, "k_norm", None)
-        key, value = (
-            proj(prompt).unflatten(-1, (-1, head_dim)).transpose(-3, -2)
-            for proj in (k_proj, v_proj)
-        )
-        return (key if key_norm is None else key_norm(key)), value
-
-    return project
+    """K_p and V_p of a transformers layer, by its frozen weights, without rotary embedding."""
+    family = family_of(attention)
+    assert family is not None
+    return partial(family.keys_values, attention)
 
 
 def timm_projection(attention: Any) -> Projection:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
-from zia_core.attachment import Model
 from zia_core.errors import ZiaError
 from zia_core.precision import compute_in_float32
 from zia_core.rollback import all_or_nothing
 from zia_core.wrappers import own_parameters, unwrapped
+
+Model = TypeVar("Model", bound=nn.Module)
 
 # Heads of transformers' classification and question-answering models.
 _NAMES = ("classifier", "qa_outputs", "score")

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from torch.nn import Parameter
 
-Decay: TypeAlias = Literal["all", "matrices", "none"]
+Decay: TypeAlias = Literal["all", "all-but-gates", "matrices", "none"]
 
 
 def parameter_groups(
@@ -22,7 +22,8 @@ def parameter_groups(
         named_parameters: as of `nn.Module.named_parameters`.
         weight_decay: of the decayed groups.
         decay: "all": everything, prompts and gates included, as in the released code (which exempts
-            only 1-D parameters, and its gates are 4-D). "matrices": parameters of two dimensions or
+            only 1-D parameters, and its gates are 4-D). "all-but-gates": everything except the
+            gates of zero-init attention. "matrices": parameters of two dimensions or
             more, so prompts but not gates, norms or biases. "none": nothing.
         rates: learning-rate factors by module name, 1 if not listed.
 
@@ -32,7 +33,11 @@ def parameter_groups(
     found: dict[tuple[float, bool], list[Parameter]] = {(1.0, True): [], (1.0, False): []}
     for name, parameter in named_parameters:
         if parameter.requires_grad:
-            is_decayed = decay == "all" or (decay == "matrices" and parameter.ndim >= 2)
+            is_decayed = (
+                decay == "all"
+                or (decay == "all-but-gates" and not f".{name}".endswith(".zero_init.gate"))
+                or (decay == "matrices" and parameter.ndim >= 2)
+            )
             rate = next((rates[part] for part in name.split(".") if part in rates), 1.0)
             found.setdefault((rate, is_decayed), []).append(parameter)
     return [

@@ -21,7 +21,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from zia_core.attention import PromptKV, joint_mask
 from zia_core.errors import ZiaError
-from zia_core.families import projection
+from zia_core.families import family_of, projection
 from zia_core.layer import ZeroInit
 
 NAME = "zero_init"
@@ -62,6 +62,8 @@ class TransformersZeroInit(ZeroInit):
 
     def check(self, attention: Any) -> None:
         """Find the layer's own attention, or refuse the layer."""
+        if (family := family_of(attention)) is not None:
+            family.check(attention)
         self.text = TextPath(attention)
 
     def install(self, attention: Any) -> None:

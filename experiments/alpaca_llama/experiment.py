@@ -3,6 +3,7 @@
 from experiments.alpaca_llama import plan
 from experiments.alpaca_llama.estimate import estimate
 from experiments.alpaca_llama.needs import needs
+from experiments.alpaca_llama.rehearsal import REHEARSAL
 from experiments.alpaca_llama.report_info import REPORT
 from experiments.alpaca_llama.run import RESULT_FIELDS, generate, rescore, run
 from experiments.alpaca_llama.settings import Settings
@@ -25,5 +26,6 @@ EXPERIMENT = Experiment(
     rescore=rescore_with_data(rescore),
     generate=generate,
     requires=plan.requires,
+    rehearsal=REHEARSAL,
     report=REPORT,
 )

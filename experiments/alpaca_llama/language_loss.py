@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from experiments.data.files import DATA_VARIABLE, official_file, text_field
+from experiments.data.subsets import sample
+from experiments.harness.rehearsal import is_rehearsal
 from experiments.io.files import canonical_json
 from experiments.language.examples import Examples
 from experiments.language.losses import example_losses
@@ -59,6 +61,8 @@ def held_out_texts(profile: str) -> HeldOut:
         return HeldOut({}, f"not measured: {FILE} in ${DATA_VARIABLE} is damaged")
     paragraphs = {_digest(text): text for text in contexts}
     chosen = {digest: paragraphs[digest] for digest in sorted(paragraphs)[:TEXTS]}
+    if is_rehearsal(profile):  # whose SQuAD may be generated
+        return HeldOut(dict(sample(list(chosen.items()))), f"the first paragraphs of {FILE}")
     if _digest(canonical_json(list(chosen))) != FINGERPRINT:
         return HeldOut({}, f"not measured: {FILE} in ${DATA_VARIABLE} is not the official file")
     return HeldOut(chosen, f"{TEXTS} paragraphs of SQuAD dev-v1.1")

@@ -38,8 +38,11 @@ def select(records: Sequence[Record], name: str) -> Splits:
 
     ZiaError for an unknown name, and for a listed record that is missing or has another text.
     """
-    if name == subsets.FULL:
-        return Splits(**{split: _of(records, split) for split in get_args(Split)})
+    if name in (subsets.FULL, subsets.SAMPLE):
+        parts = {split: _of(records, split) for split in get_args(Split)}
+        if name == subsets.SAMPLE:
+            parts = {s: subsets.sample(part, trained=s == "train") for s, part in parts.items()}
+        return Splits(**parts)
     if name == MINI:
         return _generated(records)
     subsets.check_name(name, subset_names())

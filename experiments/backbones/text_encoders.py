@@ -1,11 +1,10 @@
 """Load encoders like BERT and RoBERTa with a new head for question answering."""
 
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from experiments.backbones.weights import located, no_progress_bars
+from experiments.backbones.weights import located, no_load_report, no_progress_bars
 from experiments.harness.needs import Source
 from zia_core.errors import ZiaError
 
@@ -53,7 +52,7 @@ def load_for_question_answering(
         tokenizer = AutoTokenizer.from_pretrained(found.folder, **options)
         if hidden_dropout is not None:
             options["hidden_dropout_prob"] = hidden_dropout
-        with no_progress_bars(), _no_report():
+        with no_progress_bars(), no_load_report():
             model: Any
             model, report = AutoModelForQuestionAnswering.from_pretrained(
                 found.folder,
@@ -101,16 +100,3 @@ def _draw_head(model: Any, seed: int) -> None:
     with torch.no_grad():
         head.weight.copy_(weight)
         head.bias.zero_()
-
-
-@contextmanager
-def _no_report() -> Iterator[None]:
-    """Hide transformers' table of missing and unexpected weights: `_check` refuses them."""
-    from transformers.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.backbones import small_vit
 from experiments.backbones.weights import CARD, WEIGHTS, by_name, located
-from experiments.harness.needs import Source
+from experiments.harness.needs import CONFIG, Source
+from experiments.io.files import read_json
 
 if TYPE_CHECKING:
     from timm.models import VisionTransformer
@@ -89,7 +90,9 @@ def load(backbone: ImageBackbone) -> tuple["VisionTransformer", dict[str, str]]:
     with located(backbone) as found:
         if backbone.architecture is None:
             return small_vit.load(found.folder)[0], found.fingerprint()
-        model: Any = timm.create_model(backbone.architecture, pretrained=False, num_classes=0)
+        config = found.folder / CONFIG
+        changes = read_json(config).get("model_args", {}) if config.exists() else {}
+        model: Any = timm.create_model(backbone.architecture, num_classes=0, **changes)
         tensors = load_file(found.folder / WEIGHTS)
         # The classifier of 21,843 classes, where there is one, is not part of the backbone.
         model.load_state_dict(

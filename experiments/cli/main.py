@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.cli import bench, dispatch
+from experiments.cli import bench, dispatch, rehearse
+from experiments.cli.fetch import fetch
 from experiments.cli.options import (
     PUBLISHED,
     RUNS,
@@ -119,7 +120,9 @@ def run(
     raise typer.Exit(in_process.run_all([spec], runs, retry_failed=retry_failed(retry)))
 
 
+app.command()(fetch)
 app.command()(dispatch.reproduce)
+app.command()(rehearse.rehearse)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.data.files import DATA_VARIABLE, official_file, read_text, where_looked
+from experiments.data.subsets import SAMPLE, SAMPLE_SCORED
 from experiments.io.files import canonical_json
 from experiments.io.safe_names import inside
 from experiments.metrics.coco.files import ImageId, read_annotations
@@ -21,7 +22,7 @@ TASKS = ("coco", "flickr8k")
 COCO_YEARS = ("train2014", "val2014")
 # Named subsets: the number of images, the first of each list, for training, validation and test.
 FULL = "full"
-REDUCED = {"reduced-300": (300, 40, 200)}
+REDUCED = {"reduced-300": (300, 40, 200), SAMPLE: (26, 3, SAMPLE_SCORED)}
 FLICKR_TOKENS, FLICKR_IMAGES = "Flickr8k.token.txt", "Flicker8k_Dataset"
 SPLITS = {"train": "train", "val": "dev", "test": "test"}  # ours and Flickr8k's
 

@@ -4,6 +4,7 @@ from experiments.coco_caption import plan
 from experiments.coco_caption.data import TASKS
 from experiments.coco_caption.estimate import estimate
 from experiments.coco_caption.needs import needs
+from experiments.coco_caption.rehearsal import REHEARSAL
 from experiments.coco_caption.report_info import REPORT
 from experiments.coco_caption.run import RESULT_FIELDS, generate_image, rescore, run
 from experiments.coco_caption.settings import Settings
@@ -27,5 +28,6 @@ EXPERIMENT = Experiment(
     rescore=rescore_with_data(rescore),
     generate_image=generate_image,
     requires=plan.requires,
+    rehearsal=REHEARSAL,
     report=REPORT,
 )

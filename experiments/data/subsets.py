@@ -12,6 +12,9 @@ from experiments.io.files import read_json
 from zia_core.errors import ZiaError
 
 FULL = "full"
+# The first records of the official data, once these are loaded and checked in full: for rehearsals.
+SAMPLE = "sample"
+SAMPLE_TRAINED, SAMPLE_SCORED = 128, 16  # records to train on, and of each other part
 DIGEST_DIGITS = 12
 
 
@@ -31,8 +34,8 @@ Listed = TypeVar("Listed", bound=Record)
 
 
 def subset_names(folder: Path) -> list[str]:
-    """Return the names of an experiment's data: "full" and the subsets in its folder."""
-    return [FULL, *sorted(path.stem for path in folder.glob("reduced-*.json"))]
+    """Return the names of an experiment's data: "full", the subsets in its folder, "sample"."""
+    return [FULL, *sorted(path.stem for path in folder.glob("reduced-*.json")), SAMPLE]
 
 
 def check_name(name: str, names: Collection[str]) -> None:
@@ -55,6 +58,11 @@ def listed(
     ZiaError, which ends with `remedy`, if one is missing or has other content.
     """
     return [_listed(records, identity, digest, subset, remedy) for identity, digest in entries]
+
+
+def sample(records: Sequence[Any], *, trained: bool = False) -> list[Any]:
+    """Return the records of one part of SAMPLE; `trained` if the part is trained on."""
+    return list(records[: SAMPLE_TRAINED if trained else SAMPLE_SCORED])
 
 
 def draw(records: Iterable[Record], size: int) -> list[tuple[Any, str]]:

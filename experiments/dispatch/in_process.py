@@ -15,7 +15,7 @@ from experiments.dispatch import rank_processes
 from experiments.dispatch.code_snapshot import ChangedCodeError, CodeGuard
 from experiments.dispatch.isolation import breaks_the_gpu, restored_process_state
 from experiments.dispatch.stop_signals import StopSignals
-from experiments.harness import plan, provenance, registry, stored
+from experiments.harness import plan, provenance, registry, rehearsal, stored
 from experiments.harness.folder import RunFolder
 from experiments.harness.ownership import LostOwnershipError, Watch
 from experiments.harness.plan import PlannedRun
@@ -51,12 +51,35 @@ def run_one(
 ) -> Outcome:
     """Claim the run's folder, do or continue the run, and record how it ended.
 
+    In a rehearsal the run is stopped after its first step, and resumed at once.
+
     `begun` is called once the run is claimed, `show` with the fields of every progress report.
     Pass `stop` if signals are already handled. A run of another process is watched for up to a
     minute to see whether that is alive; with `watch`, which watches many runs, not at all.
     Errors of the run itself are recorded and returned; ZiaError is raised only if the folder
     cannot be claimed or released.
     """
+    options: dict[str, Any] = {"stop": stop, "watch": watch}
+    if rehearsal.is_rehearsal(spec.profile):
+        name = f"{spec.experiment}/{spec.folder_name}"
+        stops = stored.checkpoint_step(runs_root / name) < 1
+        outcome = _run_once(spec, runs_root, show, begun=begun, stops=stops, **options)
+        if not outcome.reason.startswith(rehearsal.REASON):
+            return outcome
+        return _run_once(spec, runs_root, show, **options)
+    return _run_once(spec, runs_root, show, begun=begun, **options)
+
+
+def _run_once(
+    spec: RunSpec,
+    runs_root: Path,
+    show: Callable[[dict[str, Any]], None] | None,
+    *,
+    stop: StopSignals | None,
+    watch: Watch | None,
+    begun: Callable[[], None] = lambda: None,
+    stops: bool = False,  # after its first step
+) -> Outcome:
     experiment = registry.get(spec.experiment)
     folder = RunFolder.claim(
         runs_root, spec, experiment.result_fields, wait=watch is None, watch=watch
@@ -66,7 +89,7 @@ def run_one(
         if stored.is_done(path, experiment.result_fields):
             return Outcome("done")
         return Outcome("busy", "another process works on it")
-    folder.on_progress = show
+    folder.on_progress = _stopping(show, folder) if stops else show
     begun()
     handled: AbstractContextManager[None] = nullcontext()
     if stop is None:
@@ -88,6 +111,20 @@ def run_one(
             raise
         outcome = replace(outcome, gpu_is_broken=True)
     return replace(outcome, signal=stop.received)
+
+
+def _stopping(
+    show: Callable[[dict[str, Any]], None] | None, folder: RunFolder
+) -> Callable[[dict[str, Any]], None]:
+    """Report progress, and stop the run after its first step."""
+
+    def reported(fields: dict[str, Any]) -> None:
+        if show is not None:
+            show(fields)
+        if fields.get("step"):
+            folder.request_stop(rehearsal.REASON)
+
+    return reported
 
 
 def _attempt(

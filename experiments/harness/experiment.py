@@ -10,6 +10,7 @@ from pathlib import Path
 
 from experiments.harness.folder import RunFolder
 from experiments.harness.needs import Needs
+from experiments.harness.rehearsal import Rehearsal
 from experiments.harness.report_info import ReportInfo
 from experiments.harness.spec import RunSpec
 
@@ -60,6 +61,7 @@ class Experiment:
     `generate(path, prompts, device)` answers prompts with and without the adapter of a finished
     run; without prompts, the experiment's own. None if there is nothing to generate.
     `generate_image(path, image, prompts, device)` does the same for an image file.
+    `rehearsal` shortens its runs for `zia rehearse`; without it they are not rehearsed.
     `report` is what tables, figures and claims need to know; without it they leave out its runs.
     """
 
@@ -79,4 +81,5 @@ class Experiment:
     generate_image: Callable[[Path, Path, Sequence[str], str], Iterable[Answer]] | None = None
     requires: Callable[[RunSpec], list[RunSpec]] = _nothing
     needs: Callable[[RunSpec], Needs] = _needs_nothing
+    rehearsal: Rehearsal | None = None
     report: ReportInfo | None = None

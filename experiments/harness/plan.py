@@ -1,13 +1,13 @@
 """Plan runs: list those of a profile, and tell which are done, missing or failed."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from experiments.harness import registry, run_paths, stored
+from experiments.harness import registry, rehearsal, run_paths, stored
 from experiments.harness.archive import RunPath
-from experiments.harness.experiment import Estimate
+from experiments.harness.experiment import Estimate, Experiment
 from experiments.harness.registry import InvalidChoiceError, check_choice
 from experiments.harness.spec import RunSpec
 from zia_core.errors import ZiaError
@@ -103,8 +103,21 @@ def _as_planned(experiment: str | None, profile: str, device: str) -> list[RunSp
     known = registry.experiments()
     chosen = list(known.values()) if experiment is None else [registry.get(experiment)]
     profiles = sorted({profile for one in chosen for profile in one.profiles})
-    check_choice("profile", profile, profiles, of=experiment or "")
-    return [spec for one in chosen if profile in one.profiles for spec in one.plan(profile, device)]
+    base = rehearsal.rehearsed_profile(profile)
+    check_choice("profile", base, profiles, of=experiment or "")
+    return [
+        spec
+        for one in chosen
+        if base in one.profiles
+        for spec in _runs_of(one, profile, base, device)
+    ]
+
+
+def _runs_of(experiment: Experiment, profile: str, base: str, device: str) -> Iterable[RunSpec]:
+    specs = experiment.plan(base, device)
+    if profile == base:
+        return specs
+    return rehearsal.rehearsed(specs, experiment.rehearsal) if experiment.rehearsal else []
 
 
 def inspect(spec: RunSpec, runs_root: Path) -> PlannedRun:

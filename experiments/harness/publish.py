@@ -20,6 +20,7 @@ from typing import Any
 
 from experiments.harness import archive, run_paths, seal, stored
 from experiments.harness.archive import Archive, ArchivedRun
+from experiments.harness.rehearsal import is_rehearsal
 from experiments.harness.scrub import Scrubber
 from experiments.harness.spec import RunSpec
 from experiments.harness.stored import StoredRun
@@ -105,6 +106,8 @@ def check_publishable(run: StoredRun, runs_root: Path) -> None:
     path: scrubbing that would change the run's identity.
     """
     inside(runs_root, run.name, "the folder of runs")
+    if is_rehearsal(str(run.config["profile"])):
+        raise ZiaError(f"{run.path} is a rehearsal, not a result: move it out of {runs_root}")
     for finding in verify_run(run.path):
         if finding.outcome in ("failed", "not sealed"):
             raise ZiaError(f"{run.path} is not published ({finding.check}): {finding.detail}")

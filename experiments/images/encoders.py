@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.backbones import vision_models
-from experiments.backbones.weights import WEIGHTS, located, no_progress_bars
+from experiments.backbones.weights import WEIGHTS, located, no_load_report, no_progress_bars
 from experiments.harness.needs import CONFIG, Source
 from experiments.images import protocols
 from experiments.images.encoder import Encoder, encoder_of
@@ -101,7 +101,7 @@ def _transformers(folder: Path, config: dict[str, Any]) -> Any:
 
     towers: dict[Any, Any] = {"clip": CLIPVisionModel, "siglip": SiglipVisionModel}
     kind = towers.get(config.get("model_type"), AutoModel)
-    with no_progress_bars():
+    with no_progress_bars(), no_load_report():
         model, report = kind.from_pretrained(
             folder, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
         )

@@ -48,7 +48,8 @@ def write_world(folder: Path) -> Path:
     return folder
 
 
-def _alpaca(folder: Path) -> None:
+def write_alpaca(folder: Path) -> None:
+    """Write Alpaca's file with the world's instructions."""
     records = [
         {"instruction": each.instruction, "input": each.input, "output": each.output}
         for each in instructions()
@@ -68,7 +69,8 @@ def _scienceqa(folder: Path) -> None:
     _write_json(folder / "pid_splits.json", splits)
 
 
-def _coco(folder: Path) -> None:
+def write_coco(folder: Path) -> None:
+    """Write COCO's annotations and images, and Karpathy's lists."""
     seen: dict[frozenset[Thing], Split] = {}
     files: dict[str, dict[str, list[Any]]] = {}
     number = 0
@@ -97,7 +99,8 @@ def _coco(folder: Path) -> None:
         _write_json(folder / "annotations" / f"captions_{year}.json", content)
 
 
-def _squad(folder: Path) -> None:
+def write_squad(folder: Path) -> None:
+    """Write the four files of SQuAD v1.1 and v2.0."""
     for part in ("train", "dev"):
         for version in ("1.1", "2.0"):
             _write_json(folder / f"{part}-v{version}.json", squad(part, version))
@@ -134,9 +137,9 @@ def _write(path: Path, content: bytes) -> None:
 
 
 _PARTS: dict[str, Callable[[Path], None]] = {
-    "alpaca": _alpaca,
+    "alpaca": write_alpaca,
     "scienceqa": _scienceqa,
-    "coco": _coco,
-    "squad": _squad,
+    "coco": write_coco,
+    "squad": write_squad,
     "vtab": _vtab,
 }

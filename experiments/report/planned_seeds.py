@@ -54,11 +54,12 @@ class Plans:
 
     def _specs(self, experiment: str, profile: str, device: str) -> list[RunSpec]:
         from experiments.harness import plan, registry
+        from experiments.harness.rehearsal import rehearsed_profile
 
         key = (experiment, profile, device)
         if key not in self._plans:
             owner = registry.experiments().get(experiment)
-            known = owner is not None and profile in owner.profiles
+            known = owner is not None and rehearsed_profile(profile) in owner.profiles
             self._plans[key] = plan.planned(*key) if known else []
         return self._plans[key]
 

@@ -6,6 +6,7 @@ from experiments.mini_world.provided import rescore_with_data, run_with_data
 from experiments.scienceqa import plan
 from experiments.scienceqa.estimate import estimate
 from experiments.scienceqa.needs import needs
+from experiments.scienceqa.rehearsal import REHEARSAL
 from experiments.scienceqa.report_info import REPORT
 from experiments.scienceqa.run import RESULT_FIELDS, generate_image, rescore, run
 from experiments.scienceqa.settings import Settings
@@ -26,5 +27,6 @@ EXPERIMENT = Experiment(
     rescore=rescore_with_data(rescore),
     generate_image=generate_image,
     requires=plan.requires,
+    rehearsal=REHEARSAL,
     report=REPORT,
 )

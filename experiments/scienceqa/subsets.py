@@ -41,14 +41,16 @@ def select(name: str) -> Splits:
     # The own split needs only the questions, so problems in its folder may lack a grade.
     own = name == OWN_SPLIT and official_file(f"{OWN_FOLDER}/problems.json") is not None
     problems = load_problems(OWN_FOLDER if own else "scienceqa")
-    if name in (subsets.FULL, MINI):
+    if name in (subsets.FULL, subsets.SAMPLE, MINI):
         parts = {s: [p for p in problems.values() if p.split == s] for s in SIZES}
         counts = {split: len(part) for split, part in parts.items()}
-        if name == subsets.FULL and counts != SIZES:
+        if name != MINI and counts != SIZES:
             raise ZiaError(
                 f"these ScienceQA data are not complete ({counts}, officially {SIZES}): fetch the "
-                f"rest, or use data={', '.join(names[1:-1])}"
+                f"rest, or use data={', '.join(names[1:-2])}"
             )
+        if name == subsets.SAMPLE:
+            parts = {s: subsets.sample(part, trained=s == "train") for s, part in parts.items()}
         return Splits(**parts)
     content = subsets.read_subset(FOLDER, name)
     listed = {s: subsets.listed(problems, content[s], name, REMEDY) for s in SIZES}

@@ -5,6 +5,7 @@ from experiments.mini_world.provided import rescore_with_data, run_with_data
 from experiments.squad_roberta import plan
 from experiments.squad_roberta.estimate import estimate
 from experiments.squad_roberta.needs import needs
+from experiments.squad_roberta.rehearsal import REHEARSAL
 from experiments.squad_roberta.report_info import REPORT
 from experiments.squad_roberta.run import RESULT_FIELDS, rescore, run
 from experiments.squad_roberta.settings import Settings
@@ -24,6 +25,11 @@ EXPERIMENT = Experiment(
     estimate=estimate,
     needs=needs,
     rescore=rescore_with_data(rescore),
+<<<<<<< HEAD
     requires=plan.requires,
+=======
+    requires=select_runs,
+    rehearsal=REHEARSAL,
+>>>>>>> main
     report=REPORT,
 )

@@ -10,7 +10,7 @@ from experiments.harness.spec import RunSpec
 from experiments.language.squad_files import SOURCE, squad_file
 from experiments.mini_world.provided import PROFILE as MINI
 from experiments.squad_roberta.data import load_squad
-from experiments.squad_roberta.subsets import FOLDER, TASKS
+from experiments.squad_roberta.subsets import FOLDER, TASKS, WHOLE
 
 
 def needs(spec: RunSpec) -> Needs:
@@ -21,7 +21,7 @@ def needs(spec: RunSpec) -> Needs:
     version = TASKS[spec.task]
     dev = squad_file(version, "dev", partial(load_squad, version, "dev"))
     train = squad_file(version, "train", partial(load_squad, version, "train"))
-    if spec.data != named.FULL:
+    if spec.data not in WHOLE:
         file = named.read_subset(FOLDER, spec.data)["train_file"]
         if official_file(f"squad/{file}") is not None:  # else the whole training set serves
             load = partial(load_squad, version, "train", file)

@@ -15,6 +15,7 @@ from experiments.squad_roberta.data import Question, load_squad
 from zia_core.errors import ZiaError
 
 FOLDER = Path(__file__).parent
+WHOLE = (subsets.FULL, subsets.SAMPLE)  # read from the official files, and not from a list
 TASKS: dict[str, Version] = {"squad-v1.1": "1.1", "squad-v2.0": "2.0"}
 
 
@@ -35,12 +36,12 @@ def select(task: str, data: str) -> Splits:
     """
     subsets.check_name(data, subsets.subset_names(FOLDER))
     training = _questions(task, data, "train")
-    if data == subsets.FULL:
-        return Splits(
-            [question for question in training if question.split == "train"],
-            [question for question in training if question.split == "validation"],
-            _questions(task, data, "dev"),
-        )
+    if data in WHOLE:
+        train = [question for question in training if question.split == "train"]
+        validation = [question for question in training if question.split == "validation"]
+        if data == subsets.SAMPLE:
+            train, validation = subsets.sample(train, trained=True), subsets.sample(validation)
+        return Splits(train, validation, development(task, data))
     return Splits(
         _listed(training, data, "train", "train"),
         _listed(training, data, "validation", "train"),
@@ -52,12 +53,14 @@ def development(task: str, data: str) -> list[Question]:
     """Load the dev questions alone; ZiaError as in `select`."""
     subsets.check_name(data, subsets.subset_names(FOLDER))
     questions = _questions(task, data, "dev")
+    if data == subsets.SAMPLE:
+        return subsets.sample(questions)
     return questions if data == subsets.FULL else _listed(questions, data, "dev", "dev")
 
 
 def _questions(task: str, data: str, part: Part) -> list[Question]:
     file = None
-    if data != subsets.FULL:
+    if data not in WHOLE:
         content = subsets.read_subset(FOLDER, data)
         if content["task"] != task:
             raise ZiaError(f"the subset {data} is of {content['task']}, not {task}")

@@ -6,6 +6,7 @@ from experiments.vtab_vit import plan
 from experiments.vtab_vit.estimate import estimate
 from experiments.vtab_vit.methods import METHODS
 from experiments.vtab_vit.needs import needs
+from experiments.vtab_vit.rehearsal import REHEARSAL
 from experiments.vtab_vit.report_info import REPORT
 from experiments.vtab_vit.run import RESULT_FIELDS, rescore, run
 from experiments.vtab_vit.selection import select_runs
@@ -27,5 +28,6 @@ EXPERIMENT = Experiment(
     needs=needs,
     rescore=rescore_with_data(rescore),
     requires=select_runs,
+    rehearsal=REHEARSAL,
     report=REPORT,
 )

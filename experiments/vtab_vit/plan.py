@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments.backbones import vision_models
+from experiments.data.subsets import FULL
 from experiments.harness.spec import RunSpec
 from experiments.training.length import Trials
 from experiments.training.recipe import Recipe
@@ -83,7 +84,7 @@ MINI_PLANNED = {
     "pixel-probe": 3,
 }
 MINI_RECIPE = Recipe(
-    NAME, VERSION, "mini", "pocket-vit", subsets.FULL, Settings(**MINI), MINI_CANDIDATES, SEEDS
+    NAME, VERSION, "mini", "pocket-vit", FULL, Settings(**MINI), MINI_CANDIDATES, SEEDS
 )
 MINI_TRIALS = Trials(
     MINI_RECIPE,
@@ -99,10 +100,10 @@ MINI_TRIALS = Trials(
 def plan(profile: str, device: str) -> list[RunSpec]:
     """Return all runs of a profile; those of `mini` are on a CPU whatever the device."""
     if profile == "paper":
-        recipe = _recipe(profile, vision_models.vit_b16(), subsets.FULL, {}, CANDIDATES)
+        recipe = _recipe(profile, vision_models.vit_b16(), FULL, {}, CANDIDATES)
         return list(_grid(recipe, PAPER_TASKS, PAPER_PLANNED))
     if profile == "small":
-        data, budget = (subsets.REDUCED, REDUCED) if device == "cpu" else (subsets.FULL, {})
+        data, budget = (subsets.REDUCED, REDUCED) if device == "cpu" else (FULL, {})
         recipe = _recipe(profile, "small-vit", data, SMALL | budget, CANDIDATES)
         return list(_grid(recipe, SMALL_TASKS, SMALL_PLANNED))
     return [*_grid(MINI_RECIPE, MINI_TASKS, MINI_PLANNED), *MINI_TRIALS.runs()]

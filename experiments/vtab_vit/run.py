@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.backbones import vision_models
+from experiments.data.subsets import SAMPLE, sample
 from experiments.harness import stored
 from experiments.harness.experiment import NeedsData
 from experiments.harness.folder import RunFolder
@@ -128,9 +129,13 @@ def _scores(
 
 def _parts(data: TaskData, spec: RunSpec) -> tuple[Sequence[Example], Sequence[Example]]:
     """The images that a run is trained on, and those it is scored on."""
+    scored = subsets.test_images(data.test, spec.data)
+    trained = data.train_val
     if spec.settings.phase == "select":
-        return data.train, data.val
-    return data.train_val, subsets.test_images(data.test, spec.data)
+        trained, scored = data.train, data.val
+    if spec.data == SAMPLE:
+        trained, scored = tuple(sample(trained, trained=True)), tuple(sample(scored))
+    return trained, scored
 
 
 def _backbone(spec: RunSpec) -> vision_models.ImageBackbone:

@@ -3,10 +3,11 @@
 import hashlib
 from collections.abc import Sequence
 
+from experiments.data.subsets import FULL, SAMPLE
 from experiments.images.task_folder import Example
 from zia_core.errors import ZiaError
 
-FULL, REDUCED = "full", "reduced-2000"
+REDUCED = "reduced-2000"
 _REDUCED_SIZE = 2000
 
 
@@ -18,10 +19,10 @@ def test_images(examples: Sequence[Example], name: str) -> tuple[Example, ...]:
     Raises:
         ZiaError: there are no data of that name.
     """
-    if name == FULL:
+    if name in (FULL, SAMPLE):  # of a sample, the run takes the first
         return tuple(examples)
     if name != REDUCED:
-        raise ZiaError(f"no data named {name!r:.60}; there are: {FULL}, {REDUCED}")
+        raise ZiaError(f"no data named {name!r:.60}; there are: {FULL}, {REDUCED}, {SAMPLE}")
 
     def digest(example: Example) -> str:
         return hashlib.sha256(example.name.encode()).hexdigest()

@@ -55,7 +55,7 @@ def test_other_data_are_refused() -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_valid_ones() -> None:
-    assert subset_names() == ["full", "reduced-640", "mini"]
+    assert subset_names() == ["full", "reduced-640", "sample", "mini"]
     with pytest.raises(ZiaError, match=r"no data named 'half'; there are: full, reduced-640"):
         select(RECORDS, "half")
     with pytest.raises(ZiaError, match="there are: full"):

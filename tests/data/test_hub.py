@@ -161,7 +161,8 @@ def test_every_call_of_the_hub_s_clients_is_in_a_block_of_the_one_place() -> Non
             for block in ast.walk(tree)
             if isinstance(block, ast.With)
             and any(
-                ast.unparse(item.context_expr) in ("asked()", "hub.asked()") for item in block.items
+                ast.unparse(item.context_expr) in ("asked()", "hub.asked()", "asked(given)")
+                for item in block.items
             )
             for call in ast.walk(block)
         }
@@ -169,4 +170,4 @@ def test_every_call_of_the_hub_s_clients_is_in_a_block_of_the_one_place() -> Non
             if isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] in CLIENTS:
                 callers += 1
                 assert id(call) in inside, f"{path}, line {call.lineno}"
-    assert callers == 2  # of data sets and of weights
+    assert callers == 5  # data sets, weights, two in `zia fetch`, and adapters

@@ -8,13 +8,14 @@ import random
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments.cli import main
 from experiments.harness import registry, stored
 from experiments.harness.experiment import Answer, Estimate, Experiment, NeedsData
 from experiments.harness.folder import RunFolder
+from experiments.harness.rehearsal import Rehearsal
 from experiments.harness.spec import RunSpec
 from zia_core.errors import ZiaError
 
@@ -93,6 +94,11 @@ def spec(method: str = "add", task: str = "sum", seed: int = 0, **settings: obje
     )
 
 
+def shorten(spec: RunSpec) -> RunSpec:
+    """Three steps, slow enough to be killed between two."""
+    return replace(spec, settings=replace(spec.settings, steps=3, step_s=0.2))
+
+
 EXPERIMENT = Experiment(
     name="toy",
     version=1,
@@ -109,6 +115,7 @@ EXPERIMENT = Experiment(
     ),
     rescore=rescore,
     generate=generate,
+    rehearsal=Rehearsal(shorten, ()),
 )
 
 

@@ -15,12 +15,14 @@ from zia_core.baselines import bitfit
 from zia_core.head import head_parameters, train_head, trained_head
 from zia_core.trained_weights import load_trained, pack_trained
 
+SAVED = {"adapter.safetensors", "adapter_config.json", "README.md"}
+
 
 @pytest.mark.parametrize("family", ["llama-gqa", "bert", "timm"])
 def test_round_trip_onto_a_bare_backbone(family: str, tmp_path: Path) -> None:
     model = adapted(family)
     path = save_adapter(model, tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["adapter.safetensors"]
+    assert {p.name for p in tmp_path.iterdir()} == SAVED
     loaded = load_adapter(build(family), tmp_path)
     assert torch.equal(output(loaded, inputs(family)), output(model, inputs(family)))
     assert len(load_file(path)) == 4 + (0 if family == "llama-gqa" else 2)  # a head, as it is
@@ -96,7 +98,7 @@ def test_a_full_disk_leaves_the_previous_adapter(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, handler)
-    assert [p.name for p in tmp_path.iterdir()] == ["adapter.safetensors"]
+    assert {p.name for p in tmp_path.iterdir()} == SAVED
     assert path.read_bytes() == before
 
 

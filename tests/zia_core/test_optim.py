@@ -19,7 +19,13 @@ def named() -> dict[str, Parameter]:
 
 
 @pytest.mark.parametrize(
-    ("decay", "decayed"), [("all", {PROMPT, GATE}), ("matrices", {PROMPT}), ("none", set())]
+    ("decay", "decayed"),
+    [
+        ("all", {PROMPT, GATE}),
+        ("all-but-gates", {PROMPT}),
+        ("matrices", {PROMPT}),
+        ("none", set()),
+    ],
 )
 def test_what_adamw_shrinks_without_a_gradient(decay: Decay, decayed: set[str]) -> None:
     parameters = named()
