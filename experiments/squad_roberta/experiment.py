@@ -25,11 +25,7 @@ EXPERIMENT = Experiment(
     estimate=estimate,
     needs=needs,
     rescore=rescore_with_data(rescore),
-<<<<<<< HEAD
     requires=plan.requires,
-=======
-    requires=select_runs,
     rehearsal=REHEARSAL,
->>>>>>> main
     report=REPORT,
 )
