@@ -16,6 +16,7 @@ from experiments.cli.options import (
     AnyExperiment,
     Device,
     ExperimentName,
+    Gpu,
     KeepGoing,
     Out,
     Profile,
@@ -26,6 +27,8 @@ from experiments.cli.options import (
 )
 from experiments.cli.score import app as score
 from experiments.dispatch.job_environment import forget_ranks
+from experiments.harness.gpus import DEFAULT as DEFAULT_GPU
+from experiments.harness.gpus import UTILISATION
 from experiments.io.output import guarded, say, tell
 from zia_core.errors import ZiaError
 
@@ -78,6 +81,11 @@ def plan(
     every_run: Annotated[
         bool, typer.Option("--every-run", help="One line per run, even in large plans.")
     ] = False,
+    gpu: Gpu = DEFAULT_GPU,
+    utilisation: Annotated[
+        float,
+        typer.Option(metavar="U", min=0.01, max=1, help="Share of the GPU's peak in training."),
+    ] = UTILISATION,
 ) -> None:
     """Show the runs of a profile: state and expected cost."""
     from experiments.cli import plan_table
@@ -85,7 +93,8 @@ def plan(
 
     where = planning.device_of(device, experiment, profile, only_look=True)
     specs = planning.planned(experiment, profile, where)
-    plan_table.show(planning.inspect_all(specs, runs), every_run=every_run)
+    found = plan_table.on_gpu(planning.inspect_all(specs, runs), gpu, utilisation)
+    plan_table.show(found, every_run=every_run)
 
 
 @app.command()

@@ -1,8 +1,12 @@
 """What a run is expected to cost."""
 
+from pathlib import Path
+
 from experiments.harness.experiment import Estimate
 from experiments.harness.spec import RunSpec
+from experiments.training.predicted_cost import Predictor, Work
 from experiments.vtab_vit import subsets, tasks
+from experiments.vtab_vit.step_shape import micro_batch
 
 # Seconds to train on 1,000 images on one core of an AMD EPYC, from the published runs of `small`;
 # below, seconds for the rest of a run: loading, features of the trunk, scoring.
@@ -36,11 +40,7 @@ MINI_EPOCH_SECONDS = {
     "pixel-probe": 0.1,
 }
 MINI_OTHER_SECONDS = 0.15
-
-# Operations of a forward pass of ViT-B/16 on 224 pixels: 2 * 17.6e9. A training step is at most
-# three forward passes.
-FORWARD_FLOP = 35.2e9
-ASSUMED_FLOP_PER_S = 100e12  # a third of an A100's peak in bfloat16
+NOT_MEASURED = Estimate(None, None, "not measured")
 
 
 def estimate(spec: RunSpec) -> Estimate:
@@ -54,8 +54,14 @@ def estimate(spec: RunSpec) -> Estimate:
     if spec.profile == "mini" and spec.method in MINI_EPOCH_SECONDS:
         seconds = MINI_EPOCH_SECONDS[spec.method] * trained / 1000 + MINI_OTHER_SECONDS
         return Estimate(seconds / 3600, MEMORY_GB, "measured, 1 core")
-    if spec.profile != "paper" or settings.device == "cpu":
-        return Estimate(None, None, "not measured")
-    forward_passes = 3 * trained + (task.val if select else task.test)
-    hours = forward_passes * FORWARD_FLOP / ASSUMED_FLOP_PER_S / 3600
-    return Estimate(hours, None, "arithmetic, 100 TFLOP/s")
+    return PREDICTOR.estimate(spec) if spec.profile == "paper" else NOT_MEASURED
+
+
+def work(spec: RunSpec) -> Work:
+    """Training, and the images it is scored on."""
+    task, select = tasks.get(spec.task), spec.settings.phase == "select"
+    images = task.train if select else task.train + task.val
+    return Work(spec.settings.epochs * images, task.val if select else task.test)
+
+
+PREDICTOR = Predictor(Path(__file__).parent, micro_batch, work)
