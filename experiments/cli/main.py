@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from experiments.cli import bench, dispatch, rehearse
+from experiments.cli.check import check
 from experiments.cli.fetch import fetch
 from experiments.cli.options import (
     PUBLISHED,
@@ -43,7 +44,7 @@ app = typer.Typer(
 app.add_typer(score, name="score")
 
 # Commands whose output is all they do: they fail if it cannot be printed.
-PRINTING = frozenset({"generate", "list", "logs", "plan", "score", "status", "verify"})
+PRINTING = frozenset({"check", "generate", "list", "logs", "plan", "score", "status", "verify"})
 # Click's class, of which newer versions of typer have their own copy.
 USAGE_ERROR: Any = typer.BadParameter.__base__
 
@@ -130,6 +131,7 @@ def run(
 
 
 app.command()(fetch)
+app.command()(check)
 app.command()(dispatch.reproduce)
 app.command()(rehearse.rehearse)
 

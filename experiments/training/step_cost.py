@@ -21,11 +21,13 @@ class MicroBatch:
         model: prepared for its method, on the meta device.
         loss: its forward pass to a scalar.
         units: what it has of the unit that `Work` counts: padded tokens, or images.
+        forward: the pass of an evaluation, if that is another one.
     """
 
     model: nn.Module
     loss: Callable[[], Tensor]
     units: int
+    forward: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def step_cost(of: MicroBatch, settings: Optimisation) -> StepCost:
             of.model, of.loss, checkpoint_activations=settings.checkpoint_activations
         )
     with _counted_flops() as forward, torch.no_grad():
-        of.loss()
+        (of.forward or of.loss)()
     return StepCost(memory.weights, memory.peak, step.flops, forward.flops, of.units)
 
 

@@ -6,6 +6,7 @@ from experiments.harness.experiment import Estimate
 from experiments.harness.spec import RunSpec
 from experiments.training.predicted_cost import Predictor, Work
 from experiments.vtab_vit import subsets, tasks
+from experiments.vtab_vit.methods import WITHOUT_TRUNK
 from experiments.vtab_vit.step_shape import micro_batch
 
 # Seconds to train on 1,000 images on one core of an AMD EPYC, from the published runs of `small`;
@@ -61,7 +62,9 @@ def work(spec: RunSpec) -> Work:
     """Training, and the images it is scored on."""
     task, select = tasks.get(spec.task), spec.settings.phase == "select"
     images = task.train if select else task.train + task.val
-    return Work(spec.settings.epochs * images, task.val if select else task.test)
+    # The features of a trunk, even of all blocks, cost a forward pass of every image.
+    once = 0 if spec.method in WITHOUT_TRUNK else images
+    return Work(spec.settings.epochs * images, once + (task.val if select else task.test))
 
 
 PREDICTOR = Predictor(Path(__file__).parent, micro_batch, work)

@@ -1,5 +1,6 @@
 """The largest micro-batch of a run, on torch's meta device."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from experiments.backbones import shapes, vision_models
@@ -42,4 +43,7 @@ def micro_batch(spec: RunSpec, device: str = "meta") -> MicroBatch:
         return cross_entropy(scores.float(), batch["labels"], reduction="sum"), rows
 
     batch = {"inputs": inputs, "labels": torch.zeros(rows, dtype=torch.int64)}
-    return _micro_batch(model, settings, batch, loss, rows)
+    step = _micro_batch(model, settings, batch, loss, rows)
+    # Images that are scored pass through the whole model.
+    images = torch.zeros(rows, 3, settings.resolution, settings.resolution, device=device)
+    return replace(step, forward=lambda: model(images))

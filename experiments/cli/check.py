@@ -1,0 +1,46 @@
+"""The command `zia check`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from experiments.cli.options import RUNS, AnyExperiment, Device, Gpu, Profile, Runs
+from experiments.harness.gpus import DEFAULT
+from experiments.io.output import tell
+
+
+def check(
+    experiment: AnyExperiment = None,
+    profile: Profile = "mini",
+    device: Device = "auto",
+    runs: Runs = RUNS,
+    cluster: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Resources of jobs; or $ZIA_CLUSTER.")
+    ] = None,
+    gpu: Gpu = DEFAULT,
+) -> None:
+    """Check that weights, data, memory, disk and Slurm are ready for a profile."""
+    import os
+
+    from experiments.dispatch import cluster_file, readiness
+    from experiments.harness import plan as planning
+    from experiments.harness.gpus import GPUS
+    from experiments.harness.registry import check_choice
+
+    check_choice("GPU", gpu, GPUS)
+    asked = cluster_file.read(cluster)
+    on_cluster = cluster is not None or bool(os.environ.get(cluster_file.VARIABLE))
+    if device == "auto" and on_cluster:
+        device = asked.device(device, profile)
+    where = planning.device_of(device, experiment, profile, only_look=True)
+    specs = planning.planned(experiment, profile, where)
+    found = []
+    for group in readiness.groups(specs, asked, where, GPUS[gpu]):
+        tell(group.line(), *(f"  {problem}" for problem in group.problems))
+        found.append(group)
+    shared = list(readiness.shared_problems(found, runs, ask_slurm=on_cluster))
+    if shared:
+        tell(*shared)
+    if shared or any(group.problems for group in found):
+        raise typer.Exit(1)
