@@ -19,11 +19,15 @@ def check(
         Path | None, typer.Option(metavar="FILE", help="Resources of jobs; or $ZIA_CLUSTER.")
     ] = None,
     gpu: Gpu = DEFAULT,
+    lock: Annotated[
+        Path, typer.Option(metavar="FILE", help="Hashes that `zia fetch` recorded.")
+    ] = Path("hub.lock.json"),
 ) -> None:
     """Check that weights, data, memory, disk and Slurm are ready for a profile."""
     import os
 
     from experiments.dispatch import cluster_file, readiness
+    from experiments.fetch.lock import Lock
     from experiments.harness import plan as planning
     from experiments.harness.gpus import GPUS
     from experiments.harness.registry import check_choice
@@ -36,7 +40,9 @@ def check(
     where = planning.device_of(device, experiment, profile, only_look=True)
     specs = planning.planned(experiment, profile, where)
     found = []
-    for group in readiness.groups(specs, asked, where, GPUS[gpu]):
+    models = Lock.read(lock).entries.get("models", {})
+    hashes = {name: entry["files"] for name, entry in models.items()}
+    for group in readiness.groups(specs, asked, where, GPUS[gpu], hashes):
         tell(group.line(), *(f"  {problem}" for problem in group.problems))
         found.append(group)
     shared = list(readiness.shared_problems(found, runs, ask_slurm=on_cluster))

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -44,8 +44,17 @@ class Group:
         return f"{self.name}: {len(self.runs)} runs{peak}: {state}"
 
 
-def groups(specs: Sequence[RunSpec], cluster: Cluster, device: str, gpu: Gpu) -> Iterator[Group]:
-    """Check all runs, group by group; nothing is fetched and no GPU is used."""
+def groups(
+    specs: Sequence[RunSpec],
+    cluster: Cluster,
+    device: str,
+    gpu: Gpu,
+    hashes: Mapping[str, Mapping[str, str]] | None = None,
+) -> Iterator[Group]:
+    """Check all runs, group by group; nothing is fetched and no GPU is used.
+
+    `hashes` are those of fetched files by model of the hub and file.
+    """
     os.environ["HF_HUB_OFFLINE"] = "1"  # before its client is imported
     checked: dict[str, str] = {}  # sentences by what was checked, which groups may share
     for (experiment, backbone), found in groupby(
@@ -55,7 +64,7 @@ def groups(specs: Sequence[RunSpec], cluster: Cluster, device: str, gpu: Gpu) ->
         group = Group(f"{experiment} on {backbone}", runs)
         needs = together(map(registry.get(experiment).needs, runs))
         for source in needs.weights:
-            _note(group, checked, source.name, _weights(source))
+            _note(group, checked, source.name, _weights(source, hashes or {}))
         for data in needs.data:
             _note(group, checked, data.name, _data(data))
         try:
@@ -95,8 +104,8 @@ def _note(group: Group, checked: dict[str, str], name: str, check: Callable[[], 
         group.problems.append(checked[name])
 
 
-def _weights(source: Source) -> Callable[[], object]:
-    return lambda: weights_check.check(source, RELEASED)
+def _weights(source: Source, hashes: Mapping[str, Mapping[str, str]]) -> Callable[[], object]:
+    return lambda: weights_check.check(source, RELEASED, hashes.get(source.hub or ""))
 
 
 def _data(data: DataSet) -> Callable[[], object]:

@@ -1,5 +1,6 @@
 """Tell whether a model's files are all here, without loading the model or using the network."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from experiments.harness.needs import CONFIG, Source
@@ -9,10 +10,10 @@ from zia_core.errors import ZiaError
 CARD, INDEX = "card.json", "model.safetensors.index.json"
 
 
-def check(source: Source, released: Path) -> None:
+def check(source: Source, released: Path, hashes: Mapping[str, str] | None = None) -> None:
     """Raise ZiaError, in one sentence, if the weights or the tokenizer are missing or damaged.
 
-    `released` has the models that come with the project.
+    `released` has the models that come with the project; `hashes` are known SHA-256s by file.
     """
     folder = _folder(source, released)
     if source.gguf:
@@ -26,6 +27,9 @@ def check(source: Source, released: Path) -> None:
         return
     for file in _weight_files(folder):
         _check_whole(file)
+    for name, digest in (hashes or {}).items():
+        if not (folder / name).exists() or sha256_file(folder / name) != digest:
+            raise ZiaError(f"{folder / name} is not the file that was fetched: fetch it again")
     if (card := folder / CARD).exists():
         digest, file = read_json(card).get("sha256"), folder / "model.safetensors"
         if digest != sha256_file(file):

@@ -12,6 +12,7 @@ from experiments.dispatch.cluster_file import Cluster, Resources
 from experiments.harness import registry, weights_check
 from experiments.harness.gpus import GPUS
 from experiments.harness.needs import WEIGHTS_VARIABLE, Source
+from experiments.io.files import sha256_file
 from tests.harness.test_device import Zia, zia
 from zia_core.errors import ZiaError
 
@@ -68,6 +69,13 @@ def test_another_file_than_the_card_s_is_refused(model: Path) -> None:
         weights_check.check(SOURCE, readiness.RELEASED)
 
 
+def test_a_file_that_changed_since_it_was_fetched_is_named(model: Path) -> None:
+    digest = sha256_file(model / "config.json")
+    weights_check.check(SOURCE, readiness.RELEASED, {"config.json": digest})
+    with pytest.raises(ZiaError, match=r"config\.json is not the file that was fetched"):
+        weights_check.check(SOURCE, readiness.RELEASED, {"config.json": digest[:-1] + "x"})
+
+
 def test_weights_that_are_absent_say_where_to_put_them(model: Path) -> None:
     shutil.rmtree(model)
     with pytest.raises(ZiaError, match=r"^no weights of pocket-llama: .* does not exist; copy it"):
@@ -110,7 +118,7 @@ def test_a_full_disk_and_a_silent_slurm_are_named(
     assert not list(readiness.shared_problems([group], runs, ask_slurm=False))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9, 10**8))
     (disk,) = readiness.shared_problems([group], runs, ask_slurm=False)
-    assert disk.startswith(f"the results need 0.9 GB, and {tmp_path} has 0.1 GB free: make room")
+    assert disk.startswith(f"the results need 1.0 GB, and {tmp_path} has 0.1 GB free: make room")
 
 
 def test_the_command(zia: Zia) -> None:
