@@ -31,8 +31,8 @@ def check(source: Source, released: Path, hashes: Mapping[str, str] | None = Non
         if not (folder / name).exists() or sha256_file(folder / name) != digest:
             raise ZiaError(f"{folder / name} is not the file that was fetched: fetch it again")
     if (card := folder / CARD).exists():
-        digest, file = read_json(card).get("sha256"), folder / "model.safetensors"
-        if digest != sha256_file(file):
+        file = folder / "model.safetensors"
+        if read_json(card).get("sha256") != sha256_file(file):
             raise ZiaError(f"{file} is not the file that {card} describes: fetch it again")
     if (folder / CONFIG).exists() and "vocab_size" in read_json(folder / CONFIG):
         _check_tokenizer(folder)

@@ -34,8 +34,9 @@ def language_micro_batch(
     import torch
 
     settings: LanguageSettings = spec.settings
-    image = isinstance(settings, ImageTextSettings) and sees_images(spec.method)
-    width = _encoder(settings.encoder)[0] if image else None
+    width = None
+    if isinstance(settings, ImageTextSettings) and sees_images(spec.method):
+        width = _encoder(settings.encoder)[0]
     backbone = shapes.language_model(
         language_models.get(spec.backbone), weights_dtype(settings), device
     )
