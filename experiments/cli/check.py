@@ -23,7 +23,7 @@ def check(
         Path, typer.Option(metavar="FILE", help="Hashes that `zia fetch` recorded.")
     ] = Path("hub.lock.json"),
 ) -> None:
-    """Check that weights, data, memory, disk and Slurm are ready for a profile."""
+    """Check weights, data, memory, disk and Slurm before running."""
     import os
 
     from experiments.dispatch import cluster_file, readiness
