@@ -313,6 +313,28 @@ def publish(
         tell(folder)
 
 
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="An adapter: file or folder.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write.")],
+    kind: Annotated[
+        str, typer.Option("--from", metavar="KIND", help="llama-adapter, peft, litgpt or zia.")
+    ],
+    model: Annotated[str, typer.Option(metavar="M", help="Folder or hub name of its base model.")],
+    prompt_length: Annotated[
+        int | None, typer.Option(min=1, metavar="K", help="For llama-adapter: prompts per layer.")
+    ] = None,
+    tanh: Annotated[
+        bool | None,
+        typer.Option("--tanh/--no-tanh", help="For llama-adapter: as its gates were trained."),
+    ] = None,
+) -> None:
+    """Convert adapters of other projects, or write one for PEFT."""
+    from zia_core.convert.command import convert
+
+    tell(convert(source, model, out, kind, prompt_length, tanh))
+
+
 def _pairs(settings: list[str]) -> dict[str, str]:
     """Parse KEY=VALUE texts; values may contain equals signs."""
     for setting in settings:
