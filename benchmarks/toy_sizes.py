@@ -60,5 +60,6 @@ TOY: dict[str, dict[str, object]] = {
     },
     "harness": {"steps": 5, "checkpoints": 1, "runs": 3},
     "many_runs": {"runs": [1, 4], "workers": [1, 3], "shared": 4, "hosts": [1, 2], "hosted": 2},
+    "rehearse_7b": {**LLAMA, "tokens": 8, "labels": 4},
     "llama7b": {**LLAMA, "dtype": "float32", "device": "cpu", "batch": 4, "matrix": 64},
 }

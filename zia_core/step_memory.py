@@ -54,7 +54,8 @@ def step_memory(
     Args:
         model: on the meta device, in its training mode and precision. The prompt term counts in its
             plain form, attention as fused kernels save it.
-        loss: the forward pass of a micro-batch to a scalar.
+        loss: the forward pass of a micro-batch to a scalar. If nothing is trained, it is all that
+            is counted.
         checkpoint_activations: as in `TrainSettings`.
 
     Raises:
@@ -70,10 +71,11 @@ def step_memory(
     live = _Live([*held, *(p.grad for p in trained if p.grad is not None)])
     run = run_blocks(model, compiled=False, checkpointed=checkpoint_activations)
     try:
-        with run, live, _fused_attention():
+        with run, live, _fused_attention(), torch.set_grad_enabled(bool(trained)):
             result = loss()
             kept = live.now
-            result.backward()
+            if trained:
+                result.backward()
     finally:
         for parameter in trained:
             parameter.grad = None
@@ -136,7 +138,12 @@ def _fused(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """Saves inputs, output and one number per query; makes boolean masks additive in each call."""
+    """Saves inputs, output and one number per query; makes boolean masks additive in each call.
+
+    Inputs of several precisions, as under autocast, are computed in the lowest.
+    """
+    if torch.bfloat16 in (query.dtype, key.dtype, value.dtype):
+        query, key, value = query.bfloat16(), key.bfloat16(), value.bfloat16()
     if attn_mask is not None and attn_mask.dtype == torch.bool:
         attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype)
     fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu

@@ -1,13 +1,24 @@
 """What a run is expected to cost."""
 
+from pathlib import Path
+
 from experiments.alpaca_llama.plan import REDUCED_DATA
 from experiments.harness.experiment import Estimate
 from experiments.harness.spec import RunSpec
+from experiments.language.step_shape import language_micro_batch
+from experiments.training.predicted_cost import Predictor, Work
+from experiments.training.step_cost import MicroBatch
 
 MINI_STEPS = 62  # of an epoch
 # Hours and GB with the reduced budget; the other methods take as much as zero-init.
 REDUCED_COSTS = {"frozen": (0.03, 2.1), "full": (0.19, 5.5)}
 ZERO_INIT_COST = (0.12, 3.9)
+NOT_MEASURED = Estimate(None, None, "not measured")
+
+# Of Alpaca in LLaMA's tokens (`benchmarks.lengths`), in micro-batches of at most 8,192: records,
+# padded tokens of one; and the largest micro-batch: rows, tokens and labels of each.
+RECORDS, HELD_OUT, PADDED_TOKENS = 50_000, 2_000, 133
+LARGEST = (11, 212, 142)
 
 
 def estimate(spec: RunSpec) -> Estimate:
@@ -20,6 +31,26 @@ def estimate(spec: RunSpec) -> Estimate:
         seconds = step * spec.settings.epochs * MINI_STEPS
         seconds += 0.7 if spec.settings.phase == "select" else 1.9
         return Estimate(seconds / 3600, 1.2, "measured, 1 core")
-    if spec.profile == "paper" and spec.settings.device == "cuda":
-        return Estimate(8.0, 21.0, "paper, 8 A100")
-    return Estimate(None, None, "not measured")
+    return PREDICTOR.estimate(spec) if spec.profile == "paper" else NOT_MEASURED
+
+
+def micro_batch(spec: RunSpec) -> MicroBatch:
+    """The largest micro-batch of Alpaca's records in three epochs of steps of 64."""
+    size, budget = spec.settings.micro_batch_size, spec.settings.token_budget
+    if budget is None:
+        return language_micro_batch(spec, size, spec.settings.max_length, 400)
+    rows, tokens, labels = LARGEST
+    rows = max(1, min(rows, budget // tokens))
+    return language_micro_batch(spec, rows, min(tokens, spec.settings.max_length), labels)
+
+
+def work(spec: RunSpec) -> Work:
+    """Training, and the answers, sampled and greedy, in batches of 16."""
+    settings = spec.settings
+    trained = settings.epochs * RECORDS * PADDED_TOKENS
+    evaluated = (settings.evaluations + 1) * HELD_OUT * PADDED_TOKENS
+    asked = 2 * (9 + 252 * settings.user_oriented) + 80 * settings.vicuna + settings.answered
+    return Work(trained, evaluated, asked / 16 * settings.new_tokens)
+
+
+PREDICTOR = Predictor(Path(__file__).parent, micro_batch, work)

@@ -1,7 +1,7 @@
 """The experiment `alpaca_llama`: LLaMA instruction tuning on Alpaca-52K (paper section 4.1)."""
 
 from experiments.alpaca_llama import plan
-from experiments.alpaca_llama.estimate import estimate
+from experiments.alpaca_llama.estimate import PREDICTOR, estimate
 from experiments.alpaca_llama.needs import needs
 from experiments.alpaca_llama.rehearsal import REHEARSAL
 from experiments.alpaca_llama.report_info import REPORT
@@ -23,6 +23,7 @@ EXPERIMENT = Experiment(
     run=run_with_data(run),
     estimate=estimate,
     needs=needs,
+    largest_step=PREDICTOR.memory,
     rescore=rescore_with_data(rescore),
     generate=generate,
     requires=plan.requires,

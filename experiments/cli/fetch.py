@@ -25,7 +25,7 @@ def fetch(
         bool, typer.Option("--dry-run", help="Only say what would be fetched, and how much.")
     ] = False,
 ) -> None:
-    """Fetch weights and data of a profile into $ZIA_WEIGHTS, $ZIA_DATA.
+    """Fetch the weights and data of a profile.
 
     Run it where there is a network. It resumes, verifies, and says what is left to do by hand.
     """

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from experiments.cli import bench, dispatch, rehearse
+from experiments.cli.check import check
 from experiments.cli.fetch import fetch
 from experiments.cli.options import (
     PUBLISHED,
@@ -16,6 +17,7 @@ from experiments.cli.options import (
     AnyExperiment,
     Device,
     ExperimentName,
+    Gpu,
     KeepGoing,
     Out,
     Profile,
@@ -26,6 +28,8 @@ from experiments.cli.options import (
 )
 from experiments.cli.score import app as score
 from experiments.dispatch.job_environment import forget_ranks
+from experiments.harness.gpus import DEFAULT as DEFAULT_GPU
+from experiments.harness.gpus import UTILISATION
 from experiments.io.output import guarded, say, tell
 from zia_core.errors import ZiaError
 
@@ -40,7 +44,7 @@ app = typer.Typer(
 app.add_typer(score, name="score")
 
 # Commands whose output is all they do: they fail if it cannot be printed.
-PRINTING = frozenset({"generate", "list", "logs", "plan", "score", "status", "verify"})
+PRINTING = frozenset({"check", "generate", "list", "logs", "plan", "score", "status", "verify"})
 # Click's class, of which newer versions of typer have their own copy.
 USAGE_ERROR: Any = typer.BadParameter.__base__
 
@@ -78,6 +82,11 @@ def plan(
     every_run: Annotated[
         bool, typer.Option("--every-run", help="One line per run, even in large plans.")
     ] = False,
+    gpu: Gpu = DEFAULT_GPU,
+    utilisation: Annotated[
+        float,
+        typer.Option(metavar="U", min=0.01, max=1, help="Share of the GPU's peak in training."),
+    ] = UTILISATION,
 ) -> None:
     """Show the runs of a profile: state and expected cost."""
     from experiments.cli import plan_table
@@ -85,7 +94,8 @@ def plan(
 
     where = planning.device_of(device, experiment, profile, only_look=True)
     specs = planning.planned(experiment, profile, where)
-    plan_table.show(planning.inspect_all(specs, runs), every_run=every_run)
+    found = plan_table.on_gpu(planning.inspect_all(specs, runs), gpu, utilisation)
+    plan_table.show(found, every_run=every_run)
 
 
 @app.command()
@@ -121,6 +131,7 @@ def run(
 
 
 app.command()(fetch)
+app.command()(check)
 app.command()(dispatch.reproduce)
 app.command()(rehearse.rehearse)
 
@@ -300,6 +311,28 @@ def publish(
 
     for folder in publishing.publish(runs, destination):
         tell(folder)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="An adapter: file or folder.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write.")],
+    kind: Annotated[
+        str, typer.Option("--from", metavar="KIND", help="llama-adapter, peft, litgpt or zia.")
+    ],
+    model: Annotated[str, typer.Option(metavar="M", help="Folder or hub name of its base model.")],
+    prompt_length: Annotated[
+        int | None, typer.Option(min=1, metavar="K", help="For llama-adapter: prompts per layer.")
+    ] = None,
+    tanh: Annotated[
+        bool | None,
+        typer.Option("--tanh/--no-tanh", help="For llama-adapter: as its gates were trained."),
+    ] = None,
+) -> None:
+    """Convert adapters of other projects, or write one for PEFT."""
+    from zia_core.convert.command import convert
+
+    tell(convert(source, model, out, kind, prompt_length, tanh))
 
 
 def _pairs(settings: list[str]) -> dict[str, str]:

@@ -11,6 +11,9 @@ AnyExperiment = Annotated[
 ]
 Profile = Annotated[str, typer.Option(metavar="P", help="mini, small or paper.")]
 Device = Annotated[str, typer.Option(metavar="D", help="auto, cpu or cuda.")]
+Gpu = Annotated[
+    str, typer.Option(metavar="G", help="The GPU to predict for: a100, a100-40gb, h100, ...")
+]
 Runs = Annotated[Path, typer.Option(metavar="DIR", help="Folder of runs, or of archives.")]
 OutFolder = Annotated[Path, typer.Option(metavar="DIR", help="Folder for the output.")]
 Out = Annotated[

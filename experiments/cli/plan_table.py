@@ -2,15 +2,24 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from experiments.dispatch.status_table import IDENTITY_SHOWN, run_name
+from experiments.harness.gpus import GPUS
 from experiments.harness.plan import PlannedRun
+from experiments.harness.registry import check_choice
 from experiments.io import terminal
 
 COLUMNS = ("run", "id", "state", "time", "GB")
 STATES = ("done", "running", "interrupted", "preempted", "pending", "failed", "invalid", "missing")
 LISTED = 60  # most runs to list one by one
+
+
+def on_gpu(runs: Sequence[PlannedRun], gpu: str, utilisation: float) -> list[PlannedRun]:
+    """The runs with their predicted costs for that GPU; InvalidChoiceError if it is unknown."""
+    check_choice("GPU", gpu, GPUS)
+    return [replace(run, estimate=run.estimate.on(GPUS[gpu], utilisation)) for run in runs]
 
 
 def show(runs: Sequence[PlannedRun], *, every_run: bool = False) -> None:
@@ -32,7 +41,7 @@ def show(runs: Sequence[PlannedRun], *, every_run: bool = False) -> None:
             output.print(terminal.Table(columns, _grouped(part, states)))
         else:
             output.print(terminal.Table(COLUMNS, [_row(run) for run in part]))
-        output.print(f"time and GB: {_sources(part)}\n")
+        output.print(f"time and GB: {_sources(part)}\n", soft_wrap=False)
     output.print(_summary(runs))
     if grouped:
         output.print("times are totals per line; --every-run lists each run")

@@ -2,7 +2,7 @@
 
 from experiments.coco_caption import plan
 from experiments.coco_caption.data import TASKS
-from experiments.coco_caption.estimate import estimate
+from experiments.coco_caption.estimate import PREDICTOR, estimate
 from experiments.coco_caption.needs import needs
 from experiments.coco_caption.rehearsal import REHEARSAL
 from experiments.coco_caption.report_info import REPORT
@@ -25,6 +25,7 @@ EXPERIMENT = Experiment(
     run=run_with_data(run),
     estimate=estimate,
     needs=needs,
+    largest_step=PREDICTOR.memory,
     rescore=rescore_with_data(rescore),
     generate_image=generate_image,
     requires=plan.requires,

@@ -5,10 +5,11 @@ command line imports that module at its start, so torch is imported inside funct
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments.harness.folder import RunFolder
+from experiments.harness.gpus import Gpu
 from experiments.harness.needs import Needs
 from experiments.harness.rehearsal import Rehearsal
 from experiments.harness.report_info import ReportInfo
@@ -25,7 +26,25 @@ class Estimate:
 
     hours: float | None  # None: not measured yet
     memory_gb: float | None  # 1e9 bytes, on the device of the run
-    source: str  # for example "measured on 2 CPU cores", "paper, 8 A100"
+    source: str  # for example "measured, 1 core"
+    flops: float | None = None  # that `hours` follow from, on the GPU that is asked about
+    decoding_hours: float = 0.0  # of `hours`, the part that does not
+
+    def on(self, gpu: Gpu, utilisation: float) -> "Estimate":
+        """The cost on another GPU, if it was predicted."""
+        if self.flops is None:
+            return self
+        hours = gpu.hours(self.flops, utilisation) + self.decoding_hours
+        source = f"{gpu.tflops:.0f} TFLOP/s ({gpu.name}), {100 * utilisation:.0f} % used"
+        return replace(self, hours=hours, source=source)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on a run's device: of the weights, and at the peak of training, weights included."""
+
+    weights: int
+    peak: int
 
 
 @dataclass(frozen=True)
@@ -56,6 +75,8 @@ class Experiment:
     `requires(spec)` returns the runs whose results the run reads, through `folder.result_of`; it
     waits until they are done.
     `needs(spec)` says which weights and data sets the run reads.
+    `largest_step(spec)` returns the bytes of weights and the peak of a run's largest training step,
+    predicted from its shapes; None where nothing is known.
     `rescore(path)` recomputes the fields of result.json that follow from the predictions in a run
     folder; None if an experiment keeps no predictions.
     `generate(path, prompts, device)` answers prompts with and without the adapter of a finished
@@ -82,4 +103,5 @@ class Experiment:
     requires: Callable[[RunSpec], list[RunSpec]] = _nothing
     needs: Callable[[RunSpec], Needs] = _needs_nothing
     rehearsal: Rehearsal | None = None
+    largest_step: Callable[[RunSpec], Memory] | None = None
     report: ReportInfo | None = None

@@ -4,7 +4,7 @@ from experiments.harness.experiment import Experiment
 from experiments.language.methods import METHODS
 from experiments.mini_world.provided import rescore_with_data, run_with_data
 from experiments.scienceqa import plan
-from experiments.scienceqa.estimate import estimate
+from experiments.scienceqa.estimate import PREDICTOR, estimate
 from experiments.scienceqa.needs import needs
 from experiments.scienceqa.rehearsal import REHEARSAL
 from experiments.scienceqa.report_info import REPORT
@@ -24,6 +24,7 @@ EXPERIMENT = Experiment(
     run=run_with_data(run),
     estimate=estimate,
     needs=needs,
+    largest_step=PREDICTOR.memory,
     rescore=rescore_with_data(rescore),
     generate_image=generate_image,
     requires=plan.requires,

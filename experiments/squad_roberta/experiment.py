@@ -3,7 +3,7 @@
 from experiments.harness.experiment import Experiment
 from experiments.mini_world.provided import rescore_with_data, run_with_data
 from experiments.squad_roberta import plan
-from experiments.squad_roberta.estimate import estimate
+from experiments.squad_roberta.estimate import PREDICTOR, estimate
 from experiments.squad_roberta.needs import needs
 from experiments.squad_roberta.rehearsal import REHEARSAL
 from experiments.squad_roberta.report_info import REPORT
@@ -24,6 +24,7 @@ EXPERIMENT = Experiment(
     run=run_with_data(run),
     estimate=estimate,
     needs=needs,
+    largest_step=PREDICTOR.memory,
     rescore=rescore_with_data(rescore),
     requires=plan.requires,
     rehearsal=REHEARSAL,

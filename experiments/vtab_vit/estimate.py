@@ -1,8 +1,13 @@
 """What a run is expected to cost."""
 
+from pathlib import Path
+
 from experiments.harness.experiment import Estimate
 from experiments.harness.spec import RunSpec
+from experiments.training.predicted_cost import Predictor, Work
 from experiments.vtab_vit import subsets, tasks
+from experiments.vtab_vit.methods import WITHOUT_TRUNK
+from experiments.vtab_vit.step_shape import micro_batch
 
 # Seconds to train on 1,000 images on one core of an AMD EPYC, from the published runs of `small`;
 # below, seconds for the rest of a run: loading, features of the trunk, scoring.
@@ -24,11 +29,7 @@ MEMORY_GB = 0.96  # of a process that does all runs
 
 # The same in `mini`.
 MINI_EPOCH_SECONDS = {
-    "full": 3.6,
     "linear": 0.06,
-    "bias": 2.5,
-    "adapter": 2.1,
-    "sidetune": 1.6,
     "vpt-deep": 2.5,
     "lora": 2.0,
     "zero-init": 0.7,
@@ -36,11 +37,7 @@ MINI_EPOCH_SECONDS = {
     "pixel-probe": 0.06,
 }
 MINI_OTHER_SECONDS = 0.6
-
-# Operations of a forward pass of ViT-B/16 on 224 pixels: 2 * 17.6e9. A training step is at most
-# three forward passes.
-FORWARD_FLOP = 35.2e9
-ASSUMED_FLOP_PER_S = 100e12  # a third of an A100's peak in bfloat16
+NOT_MEASURED = Estimate(None, None, "not measured")
 
 
 def estimate(spec: RunSpec) -> Estimate:
@@ -54,8 +51,16 @@ def estimate(spec: RunSpec) -> Estimate:
     if spec.profile == "mini" and spec.method in MINI_EPOCH_SECONDS:
         seconds = MINI_EPOCH_SECONDS[spec.method] * trained / 1000 + MINI_OTHER_SECONDS
         return Estimate(seconds / 3600, MEMORY_GB, "measured, 1 core")
-    if spec.profile != "paper" or settings.device == "cpu":
-        return Estimate(None, None, "not measured")
-    forward_passes = 3 * trained + (task.val if select else task.test)
-    hours = forward_passes * FORWARD_FLOP / ASSUMED_FLOP_PER_S / 3600
-    return Estimate(hours, None, "arithmetic, 100 TFLOP/s")
+    return PREDICTOR.estimate(spec) if spec.profile == "paper" else NOT_MEASURED
+
+
+def work(spec: RunSpec) -> Work:
+    """Training, and the images it is scored on."""
+    task, select = tasks.get(spec.task), spec.settings.phase == "select"
+    images = task.train if select else task.train + task.val
+    # The features of a trunk, even of all blocks, cost a forward pass of every image.
+    once = 0 if spec.method in WITHOUT_TRUNK else images
+    return Work(spec.settings.epochs * images, once + (task.val if select else task.test))
+
+
+PREDICTOR = Predictor(Path(__file__).parent, micro_batch, work)

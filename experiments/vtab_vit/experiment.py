@@ -3,7 +3,7 @@
 from experiments.harness.experiment import Experiment
 from experiments.mini_world.provided import rescore_with_data, run_with_data
 from experiments.vtab_vit import plan
-from experiments.vtab_vit.estimate import estimate
+from experiments.vtab_vit.estimate import PREDICTOR, estimate
 from experiments.vtab_vit.methods import METHODS
 from experiments.vtab_vit.needs import needs
 from experiments.vtab_vit.rehearsal import REHEARSAL
@@ -26,6 +26,7 @@ EXPERIMENT = Experiment(
     run=run_with_data(run),
     estimate=estimate,
     needs=needs,
+    largest_step=PREDICTOR.memory,
     rescore=rescore_with_data(rescore),
     requires=select_runs,
     rehearsal=REHEARSAL,

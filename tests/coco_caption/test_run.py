@@ -238,4 +238,3 @@ def test_plans() -> None:
 def test_estimates_are_of_what_was_measured() -> None:
     assert all(estimate(spec).hours for spec in plan.plan("small", "cpu"))
     assert not any(estimate(spec).hours for spec in plan.plan("small", "cuda"))
-    assert not any(estimate(spec).hours for spec in plan.plan("paper", "cuda"))

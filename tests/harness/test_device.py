@@ -156,7 +156,7 @@ def test_a_plan_for_a_gpu_can_be_looked_at_anywhere(zia: Zia) -> None:
         code, out, _ = zia(f"plan alpaca_llama --profile paper --device {device}")
         assert code == 0
         assert plan.planned("alpaca_llama", "paper", "cuda")[0].identity[:8] in out
-        assert "time and GB: paper, 8 A100" in out
+        assert "time and GB: 312 TFLOP/s (a100), 31 % used" in out
     _, out, _ = zia("plan alpaca_llama --profile paper --device cpu")
     assert plan.planned("alpaca_llama", "paper", "cpu")[0].identity[:8] in out
     assert "time and GB: not measured" in out

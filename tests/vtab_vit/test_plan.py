@@ -22,10 +22,11 @@ def test_the_paper_profile_has_all_tasks_methods_and_seeds() -> None:
         assert (spec.settings.epochs, spec.settings.batch_size) == (100.0, 64)
     hours = [estimate(spec).hours for spec in plan]
     # 1,000 images, 100 epochs, three passes each, and 711 to 73,728 test images.
-    arithmetic = [(3 * 100_000 + test) * 35.2e9 / 100e12 / 3600 for test in (711, 73_728)]
-    assert all(hour is not None and hour <= arithmetic[1] for hour in hours)
-    kitti = next(spec for spec in final if spec.task == "kitti")
-    assert estimate(kitti).hours == pytest.approx(arithmetic[0])
+    speed = 0.31 * 312e12
+    arithmetic = [(3 * 100_000 + test) * 35.2e9 / speed / 3600 for test in (711, 73_728)]
+    assert all(hour is not None and hour <= 1.01 * arithmetic[1] for hour in hours)
+    kitti = next(spec for spec in final if spec.task == "kitti" and spec.method == "full")
+    assert estimate(kitti).hours == pytest.approx(arithmetic[0], rel=0.01)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn import functional
 
 from zia_core.errors import ZiaError
 from zia_core.visual.config import VisualConfig
@@ -135,6 +135,6 @@ class Block(nn.Module):
         """[B, T, W] -> [B, T, W]."""
         qkv = self.qkv(self.norm1(x_BTW)).unflatten(-1, (3, self.heads, -1))
         q_BHTD, k_BHTD, v_BHTD = qkv.permute(2, 0, 3, 1, 4)
-        mixed_BHTD = scaled_dot_product_attention(q_BHTD, k_BHTD, v_BHTD)
+        mixed_BHTD = functional.scaled_dot_product_attention(q_BHTD, k_BHTD, v_BHTD)
         x_BTW = x_BTW + self.proj(mixed_BHTD.transpose(1, 2).flatten(2))
         return x_BTW + self.mlp(self.norm2(x_BTW))

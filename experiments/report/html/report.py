@@ -6,16 +6,18 @@ load or run anything else. Every text of a run is escaped by the template engine
 
 import base64
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 from experiments.io.files import check_output, write_atomic
 from experiments.io.output import plain
-from experiments.report.claims.write import findings_of
-from experiments.report.document import Document
-from experiments.report.figures import style
+from experiments.report.claims.matrix import LOOKS, matrix, profiles_of
+from experiments.report.claims.results import results_of
+from experiments.report.claims.summary import decided
+from experiments.report.claims.write import document
+from experiments.report.figures import beside_paper, style, verdicts
 from experiments.report.figures.drawn import Drawn
 from experiments.report.figures.write import Kind, by_kind
 from experiments.report.html import text
@@ -24,11 +26,11 @@ from experiments.report.html.provenance import origins
 from experiments.report.html.samples import samples
 from experiments.report.html.trace import trace
 from experiments.report.runs import Runs, read_runs
-from experiments.report.statistics import ORDER
 from experiments.report.tables import write
 
 NAME = "report.html"
 TEMPLATES = Path(__file__).with_name("templates")
+SHOWN_FIRST = (verdicts.draw, beside_paper.draw)  # the first as a table
 PNG_SIZE = slice(16, 24)  # of a PNG file: width and height, four bytes each
 
 
@@ -41,14 +43,6 @@ class Picture:
     source: str  # a data: URL
     width: int  # in CSS pixels, 96 per inch
     height: int
-
-
-@dataclass(frozen=True)
-class Verdicts:
-    """How many claims of one profile have which verdict."""
-
-    title: str
-    counts: tuple[tuple[str, int], ...]
 
 
 def write_report(roots: Sequence[Path], out: Path, *, keep_going: bool = False) -> Path:
@@ -70,7 +64,10 @@ def page_of(runs: Runs) -> str:
     browser = browse(runs)
     written = samples(runs)
     figures = _figures(runs)
-    claims = findings_of(runs)
+    results = results_of(runs)
+    lines, profiles = matrix(results), profiles_of(results)
+    half = ceil(len(lines) / 2)
+    claims = document(results)
     documents = write.made_of(runs)
     script, styles = (
         (TEMPLATES / name).read_text(encoding="utf-8") for name in ("script.js", "style.css")
@@ -84,10 +81,15 @@ def page_of(runs: Runs) -> str:
             script_hash=_hash(script),
             style_hash=_hash(styles),
             claims=claims,
-            verdicts=_verdicts(claims),
+            ids={result.claim.sentence: result.claim.id for result in results},
+            looks=LOOKS,
+            profiles=profiles,
+            matrix=[block for block in (lines[:half], lines[half:]) if block],
+            decided=[decided(results, profile) for profile in profiles],
+            leading=[made for kind, made in figures if kind.draw is beside_paper.draw],
             tables=documents,
             trace=trace(documents, browser.lines),
-            figures=figures,
+            figures=[one for one in figures if one[0].draw not in SHOWN_FIRST],
             written=written,
             browser=browser,
             origins=origins(browser.lines),
@@ -114,14 +116,6 @@ def _picture(drawn: Drawn) -> Picture:
         width=round(width * 96 / style.RESOLUTION),
         height=round(height * 96 / style.RESOLUTION),
     )
-
-
-def _verdicts(claims: Document) -> list[Verdicts]:
-    found = []
-    for part in claims.parts:
-        counts = Counter(str(line[2]) for grid in part.grids for line in grid.lines)
-        found.append(Verdicts(part.title, tuple((v, counts[v]) for v in ORDER if counts[v])))
-    return found
 
 
 def _hash(inline: str) -> str:

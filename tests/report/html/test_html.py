@@ -18,11 +18,12 @@ from PIL import Image
 from experiments.alpaca_llama.instructions import own_instructions
 from experiments.harness.report_info import Asked
 from experiments.mini_world import provided
+from experiments.report.claims.matrix import LOOKS
 from experiments.report.document import markdown
 from experiments.report.html.browser import browse
-from experiments.report.html.report import page_of, write_report
+from experiments.report.html.report import TEMPLATES, page_of, write_report
 from experiments.report.html.samples import samples
-from experiments.report.html.text import code
+from experiments.report.html.text import code, slug
 from experiments.report.html.trace import trace
 from experiments.report.runs import Runs, read_runs
 from experiments.report.tables import write
@@ -101,7 +102,7 @@ def test_its_tables_have_the_cells_of_the_markdown(runs: Runs, text: str) -> Non
     expected = [table for d in documents for table in markdown_tables(markdown(d))]
     page = Page(text)
     assert len(expected) > 10
-    assert page.tables[:-1] == expected  # the last is the run browser
+    assert page.tables[:-1] == expected  # the last is the run browser; no claim has runs
     cells = [cell for table in page.tables for row in table for cell in row]
     assert len([cell for cell in cells if cell.startswith("60.5 ± 0.7 (2")]) == 1
 
@@ -131,10 +132,35 @@ def test_lines_of_one_name_lead_each_to_their_own_runs(tmp_path: Path) -> None:
 
 
 def test_its_claims_are_those_of_zia_claims(text: str) -> None:
-    assert "Claims: Arithmetic, at the shape of LLaMA-7B" in text
     assert '<span class="verdict does-not-hold">does not hold</span>' in text
     assert '<span class="verdict no-runs">no runs</span>' in text
     assert "<strong>The lowest two layers hurt: 32 of 32 is worse than 30.</strong>" in text
+
+
+def test_the_matrix_is_first_and_leads_to_the_evidence(tmp_path: Path) -> None:
+    for method in ("zero-init", "lora", "p-tuning-v2"):
+        write_squad(tmp_path, method, "squad-v1.1", 0, 50)
+    text = page_of(read_runs([tmp_path]))
+    page = Page(text)
+    assert page.tables[:2] == [
+        [
+            ["claim", "small"],
+            ["Beats random init: SQuAD", "? inconclusive"],
+            ["As good as LoRA: SQuAD", "✗ does not hold"],  # with as many parameters
+        ],
+        [["claim", "small"], ["Beats P-tuning v2: SQuAD", "? inconclusive"]],
+    ]
+    places = {attributes.get("id") for _, attributes in page.elements}
+    links = {str(a["href"])[1:] for tag, a in page.elements if tag == "a" and "href" in a}
+    assert {"small-random-init-squad", "small-lora-squad", "small-p-tuning-v2"} <= links <= places
+    assert text.index("small decides 1 of 24 claims") < text.index('<section id="claims">')
+
+
+def test_cells_have_the_colours_of_the_figure() -> None:
+    styles = (TEMPLATES / "style.css").read_text("utf-8")
+    for verdict, look in LOOKS.items():
+        rule = f".cell.{slug(verdict)} {{ background: {look.ground}; color: {look.ink}; }}"
+        assert (rule in styles) == (verdict != "no runs")
 
 
 def test_nothing_is_loaded_from_elsewhere(text: str) -> None:

@@ -1,0 +1,52 @@
+"""The command `zia check`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from experiments.cli.options import RUNS, AnyExperiment, Device, Gpu, Profile, Runs
+from experiments.harness.gpus import DEFAULT
+from experiments.io.output import tell
+
+
+def check(
+    experiment: AnyExperiment = None,
+    profile: Profile = "mini",
+    device: Device = "auto",
+    runs: Runs = RUNS,
+    cluster: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Resources of jobs; or $ZIA_CLUSTER.")
+    ] = None,
+    gpu: Gpu = DEFAULT,
+    lock: Annotated[
+        Path, typer.Option(metavar="FILE", help="Hashes that `zia fetch` recorded.")
+    ] = Path("hub.lock.json"),
+) -> None:
+    """Check weights, data, memory, disk and Slurm before running."""
+    import os
+
+    from experiments.dispatch import cluster_file, readiness
+    from experiments.fetch.lock import Lock
+    from experiments.harness import plan as planning
+    from experiments.harness.gpus import GPUS
+    from experiments.harness.registry import check_choice
+
+    check_choice("GPU", gpu, GPUS)
+    asked = cluster_file.read(cluster)
+    on_cluster = cluster is not None or bool(os.environ.get(cluster_file.VARIABLE))
+    if device == "auto" and on_cluster:
+        device = asked.device(device, profile)
+    where = planning.device_of(device, experiment, profile, only_look=True)
+    specs = planning.planned(experiment, profile, where)
+    found = []
+    models = Lock.read(lock).entries.get("models", {})
+    hashes = {name: entry["files"] for name, entry in models.items()}
+    for group in readiness.groups(specs, asked, where, GPUS[gpu], hashes):
+        tell(group.line(), *(f"  {problem}" for problem in group.problems))
+        found.append(group)
+    shared = list(readiness.shared_problems(found, runs, ask_slurm=on_cluster))
+    if shared:
+        tell(*shared)
+    if shared or any(group.problems for group in found):
+        raise typer.Exit(1)

@@ -1,0 +1,168 @@
+"""Predict memory and FLOPs of a run's largest micro-batch, on torch's meta device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from experiments.training.optimisation import Optimisation
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """The largest micro-batch of a run.
+
+    Attributes:
+        model: prepared for its method, on the meta device.
+        loss: its forward pass to a scalar.
+        units: what it has of the unit that `Work` counts: padded tokens, or images.
+        forward: the pass of an evaluation, if that is another one.
+    """
+
+    model: nn.Module
+    loss: Callable[[], Tensor]
+    units: int
+    forward: Callable[[], object] | None = None
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What a step with this micro-batch takes.
+
+    Attributes:
+        weights: bytes of parameters and buffers.
+        peak: bytes in use at a time, weights included.
+        step_flops: forward and backward; a multiply-add counts 2.
+        forward_flops: of the same micro-batch, without a gradient.
+        units: as of the micro-batch.
+    """
+
+    weights: int
+    peak: int
+    step_flops: float
+    forward_flops: float
+    units: int
+
+
+def micro_batch(
+    model: nn.Module,
+    settings: Optimisation,
+    batch: Mapping[str, Tensor],
+    loss: Callable[[nn.Module, dict[str, Tensor]], tuple[Tensor, Any]],
+    units: int,
+    prompt_tokens: int = 0,
+) -> MicroBatch:
+    """The micro-batch of a CPU batch, as the engine passes it through the model.
+
+    Args:
+        model: prepared, on the meta device.
+        settings: of the run.
+        batch: of a `TrainTask`.
+        loss: of the same task.
+        units: see `MicroBatch`.
+        prompt_tokens: that the method puts in front of every row, mask included.
+    """
+    from torch import Size
+
+    from zia_core.padding import Padding, is_padding_mask, padding_known
+
+    device = next(model.parameters()).device
+    masks = [value for name, value in batch.items() if is_padding_mask(name, value)]
+    paddings = {
+        Size((rows, tokens + more)): Padding.of(mask)
+        for mask in masks
+        for rows, tokens in [mask.shape]
+        for more in (0, prompt_tokens)
+    }
+    there = {name: value.to(device) for name, value in batch.items()}
+
+    def scaled() -> Tensor:
+        with padding_known(paddings), _autocast(settings, device.type):
+            return loss(model, there)[0] / 2
+
+    return MicroBatch(model.train(), scaled, units)
+
+
+def step_cost(of: MicroBatch, settings: Optimisation) -> StepCost:
+    """Predict what a step takes; seconds for a model of seven billion parameters."""
+    import torch
+
+    from zia_core.step_memory import step_memory
+
+    with _counted_flops() as step:
+        memory = step_memory(
+            of.model, of.loss, checkpoint_activations=settings.checkpoint_activations
+        )
+    with _counted_flops() as forward, torch.no_grad():
+        (of.forward or of.loss)()
+    return StepCost(memory.weights, memory.peak, step.flops, forward.flops, of.units)
+
+
+def _counted_flops() -> Any:
+    """A mode with the number of FLOPs so far.
+
+    Not torch's FlopCounterMode, whose hooks on modules fail where a prompt is expanded.
+    """
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils.flop_counter import flop_registry
+
+    class Counted(TorchDispatchMode):
+        flops = 0.0
+
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+        ) -> Any:
+            result = func(*args, **(kwargs or {}))
+            if count := flop_registry.get(func._overloadpacket):
+                self.flops += count(*args, **(kwargs or {}), out_val=result)
+            return result
+
+    return Counted()
+
+
+@contextmanager
+def _autocast(settings: Optimisation, device: str) -> Iterator[None]:
+    """Autocast as in training; torch's own does nothing on the meta device."""
+    import torch
+
+    if settings.precision != "bf16-autocast":
+        yield
+    elif device == "meta":
+        with _meta_autocast():
+            yield
+    else:
+        with torch.autocast(device, torch.bfloat16):
+            yield
+
+
+def _meta_autocast() -> Any:
+    """A mode that computes matrix products in bfloat16."""
+    import torch
+    from torch.nn import functional
+    from torch.overrides import TorchFunctionMode
+
+    products = {
+        functional.linear, functional.conv2d, torch.matmul, torch.Tensor.matmul,
+        torch.Tensor.__matmul__, torch.bmm, torch.baddbmm, torch.einsum,
+        functional.scaled_dot_product_attention,
+    }  # fmt: skip
+
+    def half(value: Any) -> Any:
+        return value.bfloat16() if isinstance(value, torch.Tensor) else value
+
+    class Autocast(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+        ) -> Any:
+            kwargs = kwargs or {}
+            if func in products:
+                args = tuple(map(half, args))
+                kwargs = {name: half(value) for name, value in kwargs.items()}
+            return func(*args, **kwargs)
+
+    return Autocast()
