@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.backbones.onnx_file import read_weights
 from experiments.backbones.vision_models import CLIP
-from experiments.backbones.weights import CONFIG, WEIGHTS
+from experiments.backbones.weights import WEIGHTS
+from experiments.harness.needs import CONFIG
 from experiments.io.files import check_output, sha256_file, write_errors, write_json_atomic
 from experiments.io.output import guarded, say, tell
 from zia_core.errors import ZiaError

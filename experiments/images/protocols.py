@@ -88,9 +88,9 @@ PROTOCOLS = {
         Protocol("fact", "FacT", "pillow-bicubic", None, mean=IMAGENET_MEAN, std=IMAGENET_STD),
         # That of timm's ViT-B/16 of ImageNet-21k, in training and evaluation.
         Protocol("half", "timm", "pillow-bicubic", 0.9, mean=(0.5,) * 3, std=(0.5,) * 3),
+        Protocol("raw", "Bi-Adapter", "pillow-bicubic", None, mean=(0.0,) * 3, std=(1.0,) * 3),
         # CLIP's mean and standard deviation; squashed, as the others, so that nothing is cut off.
         Protocol("clip", "CLIP's colours", "pillow-bicubic", None, mean=CLIP_MEAN, std=CLIP_STD),
-        Protocol("raw", "Bi-Adapter", "pillow-bicubic", None, mean=(0.0,) * 3, std=(1.0,) * 3),
     )
 }
 

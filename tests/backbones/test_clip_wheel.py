@@ -176,7 +176,10 @@ def test_a_wheel_that_is_damaged_or_another_is_refused(wheel: Path, tmp_path: Pa
     ("spoilt", "said"),
     [
         (lambda tensors: tensors.popitem(), "differs in visual_projection.weight"),
-        (lambda t: t.update({"vision_model.other": torch.zeros(3)}), "is not CLIP ViT-B/16's image tower"),
+        (
+            lambda t: t.update({"vision_model.other": torch.zeros(3)}),
+            "is not CLIP ViT-B/16's image tower",
+        ),
         (
             lambda t: t.update({"vision_model.post_layernorm.bias": torch.zeros(3)}),
             "differs in vision_model.post_layernorm.bias",
