@@ -42,14 +42,14 @@ SIZES: dict[str, Any] = {
     "image_size": 224,
     "patch_size": 16,
 }
-CONFIGURATION = {
+CONFIGURATION: dict[str, Any] = {
     "architectures": ["CLIPVisionModelWithProjection"],
     "model_type": "clip_vision_model",
     "hidden_act": "quick_gelu",
     "layer_norm_eps": 1e-5,
     "dtype": "float32",
 }
-PREPROCESSOR = {
+PREPROCESSOR: dict[str, Any] = {
     "do_resize": True,
     "size": 224,
     "resample": 3,

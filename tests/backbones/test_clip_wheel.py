@@ -21,6 +21,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from experiments.backbones import clip_wheel, vision_models
 from experiments.backbones.clip_wheel import MEMBER, WHEEL, convert
 from experiments.backbones.weights import WEIGHTS
+from experiments.images import encoders
 from experiments.io.files import sha256_file
 from zia_core.errors import ZiaError
 
@@ -150,6 +151,12 @@ def test_timm_computes_what_transformers_does(
         expected = model(pixel_values=pixels, output_hidden_states=True)
         classes = found.forward_features(pixels)[:, 0]
     torch.testing.assert_close(model.visual_projection(classes), expected.image_embeds)
+    encoder = encoders.load(vision_models.CLIP.name)
+    assert encoder.protocol.mean == tuple(clip_wheel.PREPROCESSOR["image_mean"])
+    assert encoder.protocol.std == tuple(clip_wheel.PREPROCESSOR["image_std"])
+    with torch.no_grad():
+        [tokens] = encoder.tokens(pixels, [-1])
+    torch.testing.assert_close(encoder.summary(tokens), classes)
     smaller: Any = vision_models.load(vision_models.CLIP, 16)[0]
     assert smaller.pos_embed.shape == (1, 5, 16)
     assert torch.equal(smaller.pos_embed[:, 0], found.pos_embed[:, 0])
