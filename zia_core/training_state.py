@@ -39,7 +39,7 @@ def restore_training(
         ZiaError: parameter names or shapes are not the model's; nothing was changed.
     """
     saved = _part(tensors, "model")
-    _refuse_other_model(saved, parameters)
+    refuse_other_model(saved, parameters)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(saved[name])
@@ -80,7 +80,8 @@ def restore_optimizer(
         optimizer.state[parameter][entry] = own
 
 
-def _refuse_other_model(saved: Mapping[str, Tensor], parameters: Mapping[str, Parameter]) -> None:
+def refuse_other_model(saved: Mapping[str, Tensor], parameters: Mapping[str, Parameter]) -> None:
+    """Raise a ZiaError if names or shapes differ, naming the first."""
     for name in sorted(saved.keys() | parameters.keys()):
         theirs, ours = (
             f"shape {tuple(held[name].shape)}" if name in held else "nothing"

@@ -1,16 +1,19 @@
 """Image backbones by name, and how they are loaded.
 
 ViT-B/16 is timm's. The revision that the hub gives is not pinned, but the file's hash is recorded
-with every run. The small ViT and the pocket ViT are released with the project.
+with every run. CLIP's image tower comes from a package (`clip_wheel`); its weights were int8 there,
+so they are not those of the hub. The small ViT and the pocket ViT are released with the project.
 """
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from experiments.backbones import small_vit
+from experiments.backbones.clip_to_timm import timm_tensors
 from experiments.backbones.weights import CARD, WEIGHTS, by_name, located
 from experiments.harness.needs import CONFIG, Source
 from experiments.io.files import read_json
+from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
     from timm.models import VisionTransformer
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 class ImageBackbone(Source):
     """A ViT without its classifier; `architecture` is timm's name, None for our own ViTs."""
 
-    resolution: int
+    resolution: int  # of the pretraining; timm's ViTs take other multiples of their patches
     architecture: str | None = None
     marker: str = WEIGHTS
 
@@ -53,11 +56,20 @@ _VIT_B16 = "vit_base_patch16_224"
 ORIGINAL = timm_vit(f"{_VIT_B16}.orig_in21k", _VIT_B16)
 # The same model trained again, with augmentation and regularisation (Steiner et al. 2021).
 AUGMENTED = timm_vit(f"{_VIT_B16}.augreg_in21k", _VIT_B16)
+_CLIP_B16 = "vit_base_patch16_clip_quickgelu_224"
+CLIP = ImageBackbone(
+    name=f"{_CLIP_B16}.int8",
+    folder="clip-vit-b-16-int8",
+    howto="run `make clip`",
+    resolution=224,
+    architecture=_CLIP_B16,
+)
 BACKBONES = {
     backbone.name: backbone
     for backbone in (
         ORIGINAL,
         AUGMENTED,
+        CLIP,
         own_vit("small-vit", "vit"),  # trained on CIFAR-10
         own_vit("pocket-vit", "pocket_vit"),  # trained on the generated world
     )
@@ -75,25 +87,46 @@ def vit_b16() -> str:
     return (AUGMENTED if only_augmented else ORIGINAL).name
 
 
-def load(backbone: ImageBackbone) -> tuple["VisionTransformer", dict[str, str]]:
+def load(
+    backbone: ImageBackbone, resolution: int | None = None
+) -> tuple["VisionTransformer", dict[str, str]]:
     """Load a backbone, in float32 and eval mode on the CPU; give it a classifier before use.
+
+    Args:
+        backbone: one of `BACKBONES`.
+        resolution: of the images, in pixels a side; None: the backbone's own. For others, timm
+            resamples the positions (bicubic, antialiased), as it does for fine-tuning.
 
     Returns:
         The model, and the SHA-256 of its weight file by its name.
 
     Raises:
-        ZiaError: as in `weights.located`.
+        ZiaError: as in `weights.located`, or the backbone does not take that resolution.
     """
     import timm
     from safetensors.torch import load_file
+    from timm.layers.pos_embed import resample_abs_pos_embed
 
+    side = backbone.resolution if resolution is None else resolution
+    if backbone.architecture is None and side != backbone.resolution:
+        raise ZiaError(
+            f"resolution={side}, but {backbone.name} takes images of {backbone.resolution} "
+            f"pixels a side: set resolution={backbone.resolution}"
+        )
     with located(backbone) as found:
         if backbone.architecture is None:
             return small_vit.load(found.folder)[0], found.fingerprint()
         config = found.folder / CONFIG
         changes = read_json(config).get("model_args", {}) if config.exists() else {}
+        if side != backbone.resolution:
+            changes["img_size"] = side
         model: Any = timm.create_model(backbone.architecture, num_classes=0, **changes)
         tensors = load_file(found.folder / WEIGHTS)
+        if "vision_model.embeddings.class_embedding" in tensors:  # transformers' names
+            tensors = timm_tensors(tensors)
+        positions = tensors.get("pos_embed")
+        if positions is not None and positions.shape != model.pos_embed.shape:
+            tensors["pos_embed"] = resample_abs_pos_embed(positions, model.patch_embed.grid_size)
         # The classifier of 21,843 classes, where there is one, is not part of the backbone.
         model.load_state_dict(
             {name: t.float() for name, t in tensors.items() if not name.startswith("head.")}

@@ -101,9 +101,13 @@ def _find(source: Source) -> Found:
         return Found(folder, (*shards, folder / meta_llama.PARAMS))
     if source.released:
         return _released(source)
+    if source.hub is None:
+        raise ZiaError(
+            f"no weights of {source.name}: {folder / source.marker} does not exist; "
+            f"{source.howto}, or set ${WEIGHTS_VARIABLE} to a folder that has {source.folder}"
+        )
     from huggingface_hub import snapshot_download
 
-    assert source.hub is not None
     patterns = ["*.json", "*.safetensors", "tokenizer*"]
     with hub.asked():
         local = snapshot_download(source.hub, revision=source.revision, allow_patterns=patterns)

@@ -8,7 +8,7 @@ from experiments.coco_caption.data import FULL
 from experiments.coco_caption.settings import Settings
 from experiments.harness.spec import RunSpec
 from experiments.language import mini_settings
-from experiments.language.methods import METHODS
+from experiments.language.methods import METHODS, with_clip
 from experiments.training.length import Trials
 from experiments.training.recipe import Recipe
 from experiments.training.selection import select_runs, with_select_runs
@@ -23,10 +23,13 @@ PLANNED = {
     "random-init": 1,
     "lora": 1,
 }
+SMALL_PLANNED = dict.fromkeys(PLANNED, 5)
 MINI_PLANNED = {"zero-init": 5, "zero-init-text": 5, "random-init": 5, "lora": 5}
 
 # The bottleneck is that of `scienceqa`, which fits the paper's 1.8M parameters.
 PAPER: dict[str, Any] = {"bottleneck": 54, "token_budget": 2048, "precision": "bf16"}
+# Methods that see images have CLIP ViT-B/16 (`with_clip`). The others read no encoder; what their
+# settings name is that of their published runs.
 SMALL: dict[str, Any] = {
     "encoder": "small-vit",
     "depths": (1, 2, 3, 4, 5, 6),
@@ -92,10 +95,11 @@ def _paper() -> Iterator[RunSpec]:
 
 
 def _small(device: str) -> Iterator[RunSpec]:
-    """SmolLM2-135M-Instruct and the small ViT; on a CPU with the reduced budget."""
+    """SmolLM2-135M-Instruct and CLIP ViT-B/16; on a CPU with the reduced budget."""
     name, cpu = language_models.smollm2(), device == "cpu"
     # The paper adapts 30 of 32 layers.
     layers = {"num_layers": round(language_models.get(name).layers * 30 / 32)}
     settings = Settings(**SMALL | layers | (REDUCED if cpu else {}))
     data = REDUCED_DATA if cpu else FULL
-    return Recipe(NAME, VERSION, "small", name, data, settings, METHODS).runs("flickr8k", PLANNED)
+    recipe = Recipe(NAME, VERSION, "small", name, data, settings, with_clip(METHODS))
+    return recipe.runs("flickr8k", SMALL_PLANNED)

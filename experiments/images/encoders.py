@@ -1,6 +1,6 @@
 """Image encoders by name: CLIP's vision tower, and any ViT of transformers or timm.
 
-`small-vit`, `pocket-vit` and the ViT-B/16 of ImageNet-21k are those of `experiments.backbones`. Any
+The ViTs of `experiments.backbones`, CLIP ViT-B/16 of `make clip` among them, go by their names. Any
 other encoder is a folder in the hub's format, transformers' or timm's: `$ZIA_WEIGHTS/<name>`, or
 the hub at a revision, `owner/name@revision`.
 """
@@ -23,7 +23,7 @@ NAMED = {
     "clip-vit-l-14": "openai/clip-vit-large-patch14@32bd64288804d66eefd0ccbe215aa642df71cc41",
 }
 # The preprocessing that encoders of `experiments.backbones` were trained with.
-PROTOCOLS = {"small-vit": "vpt", "pocket-vit": "vpt"}
+PROTOCOLS = {"small-vit": "vpt", "pocket-vit": "vpt", vision_models.CLIP.name: "clip"}
 OTHER_PROTOCOL = "half"
 HUB = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
 # Fields of a configuration that depend on the machine.

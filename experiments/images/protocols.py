@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 RGB = tuple[float, float, float]
 IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
 IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
+CLIP_MEAN: RGB = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD: RGB = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ PROTOCOLS = {
         # That of timm's ViT-B/16 of ImageNet-21k, in training and evaluation.
         Protocol("half", "timm", "pillow-bicubic", 0.9, mean=(0.5,) * 3, std=(0.5,) * 3),
         Protocol("raw", "Bi-Adapter", "pillow-bicubic", None, mean=(0.0,) * 3, std=(1.0,) * 3),
+        # CLIP's mean and standard deviation; squashed, as the others, so that nothing is cut off.
+        Protocol("clip", "CLIP's colours", "pillow-bicubic", None, mean=CLIP_MEAN, std=CLIP_STD),
     )
 }
 

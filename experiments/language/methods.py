@@ -3,8 +3,10 @@
 A method whose name ends in `-text` sees no images: it shows what the image adds.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from experiments.backbones import vision_models
 from experiments.language.settings import ImageTextSettings, LanguageSettings
 from zia_core.errors import ZiaError
 
@@ -33,6 +35,15 @@ METHODS: dict[str, dict[str, Any]] = {
 def sees_images(method: str) -> bool:
     """Whether the method has a visual projection."""
     return not method.endswith(TEXT) and method != "frozen"
+
+
+def with_clip(methods: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The methods, those that see images with CLIP ViT-B/16 (`make clip`) as their encoder.
+
+    Its features are taken at six of 12 depths, as the paper's profile has six of ViT-L/14's 24.
+    """
+    eye = {"encoder": vision_models.CLIP.name, "depths": (2, 4, 6, 8, 10, 12)}
+    return {method: own | (eye if sees_images(method) else {}) for method, own in methods.items()}
 
 
 def prepare(

@@ -9,7 +9,7 @@ from experiments.backbones import language_models
 from experiments.data.subsets import FULL
 from experiments.harness.spec import RunSpec
 from experiments.language import mini_settings
-from experiments.language.methods import METHODS
+from experiments.language.methods import METHODS, with_clip
 from experiments.scienceqa.settings import Settings
 from experiments.scienceqa.subsets import OWN_SPLIT
 from experiments.training.length import Trials
@@ -32,9 +32,10 @@ PLANNED = {"zero-init": 5, "zero-init-text": 5, "zero-init-queries": 1, "lora": 
 OWN_PLANNED = {
     "zero-init": 5,
     "zero-init-text": 5,
-    "random-init": 1,
-    "lora": 1,
-    "lora-text": 1,
+    "random-init": 5,
+    "zero-init-queries": 5,
+    "lora": 5,
+    "lora-text": 5,
     "frozen": 1,
 }
 # Problems 1 to 1773 have no images to train on, so no method sees one.
@@ -46,6 +47,8 @@ MINI_SHARED = {"zero-init": 5, "random-init": 5}  # which the ablations have in 
 # of 1,024 channels through a bottleneck of 54 are 557,110 parameters, and with prompts and gates
 # 1,786,870: the paper's 0.6M and 1.8M.
 PAPER: dict[str, Any] = {"bottleneck": 54, "token_budget": 2048, "precision": "bf16"}
+# Methods that see images have CLIP ViT-B/16 (`with_clip`). The others read no encoder; what their
+# settings name is that of their published runs.
 SMALL: dict[str, Any] = {
     "encoder": "small-vit",
     "depths": (1, 2, 3, 4, 5, 6),
@@ -70,7 +73,7 @@ REDUCED: dict[str, Any] = {
 # move in so few steps.
 REDUCED_METHODS = {
     method: own if method == "frozen" else {"peak_lr": 9e-3} | own
-    for method, own in METHODS.items()
+    for method, own in with_clip(METHODS).items()
 }
 # 900 generated questions, a third with an image. The pocket LLaMA answers in words first.
 MINI = mini_settings.MINI | {
@@ -135,11 +138,11 @@ def _paper() -> Iterator[RunSpec]:
 
 
 def _small(device: str) -> Iterator[RunSpec]:
-    """SmolLM2-135M-Instruct and the small ViT; ablations on text, one seed of each."""
+    """SmolLM2-135M-Instruct and CLIP ViT-B/16; ablations on text, one seed of each."""
     name, cpu = language_models.smollm2(), device == "cpu"
     depth = _depth(name)
     settings = Settings(**SMALL | {"num_layers": scaled(30, depth)} | (REDUCED if cpu else {}))
-    data, methods = (REDUCED_DATA, REDUCED_METHODS) if cpu else ("reduced-1773", METHODS)
+    data, methods = (REDUCED_DATA, REDUCED_METHODS) if cpu else ("reduced-1773", with_clip(METHODS))
     recipe = Recipe(NAME, VERSION, "small", name, data, settings, methods)
     yield from replace(recipe, data=OWN_SPLIT).runs(OWN, OWN_PLANNED, **OWN_SETTINGS)
     yield from recipe.runs(TASK, TEXT_PLANNED)

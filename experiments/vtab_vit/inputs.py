@@ -8,7 +8,7 @@ from experiments.images.protocols import Protocol
 from experiments.images.task_folder import Example
 from experiments.training.optimisation import autocast
 from experiments.vtab_vit.loaded_task import KEPT_FEATURE_BYTES, LoadedTask
-from experiments.vtab_vit.methods import WITHOUT_TRUNK
+from experiments.vtab_vit.methods import has_trunk
 from experiments.vtab_vit.settings import Settings
 from experiments.vtab_vit.task import Training, logits
 
@@ -32,7 +32,7 @@ class Inputs:
         self._task, self._protocol, self._model = task, protocol, model
         self._settings: Settings = spec.settings
         self._weights = weights
-        reused = self._settings.reuse_trunk and spec.method not in WITHOUT_TRUNK
+        reused = self._settings.reuse_trunk and has_trunk(spec.method, self._settings)
         self._trunk = trunk(model) if reused else None
         self._tokens = 1 if spec.method == "pixel-probe" else model.patch_embed.num_patches + 1
 

@@ -1,8 +1,11 @@
 """The methods: what they train, and the learning rates to choose from."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from experiments.vtab_vit.settings import Settings
+from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
     from timm.models import VisionTransformer
@@ -28,11 +31,15 @@ RATES: dict[str, tuple[float, float, float]] = {
     "zero-init": (9e-3, 3e-3, 3e-2),
     "random-init": (9e-3, 3e-3, 3e-2),
     "pixel-probe": (1e-3, 3e-4, 3e-3),  # 3,072 inputs that are not normalised [ours]
+    # VPT's Partial-k: fine-tune the adapted blocks, here at the rates of full fine-tuning.
+    "partial": (3e-4, 1e-4, 1e-3),
 }
 METHODS = tuple(RATES)
 WEIGHT_DECAY, STRONG_DECAY = 0.01, 0.1  # VPT's largest, and ten times that for the middle rate
-# Methods that train the lowest layers or read the image itself.
+# Methods that train the lowest layers or read the image itself, and those of them that stay above
+# if only the topmost blocks are adapted.
 WITHOUT_TRUNK = ("full", "bias", "sidetune", "pixel-probe")
+PARTLY = ("partial", "bias", "adapter", "vpt-shallow", "vpt-deep", "lora")
 
 
 def candidates(method: str) -> tuple[tuple[float, float], ...]:
@@ -41,13 +48,27 @@ def candidates(method: str) -> tuple[tuple[float, float], ...]:
     return (*((rate, WEIGHT_DECAY) for rate in rates), (rates[0], STRONG_DECAY))
 
 
+def wide_candidates(method: str) -> tuple[tuple[float, float], ...]:
+    """Five rates from a tenth to ten times the middle one, so that the best is not at the edge."""
+    middle, lower, higher = RATES[method]
+    rates = (middle, lower, higher, middle / 10, middle * 10)
+    return tuple((rate, WEIGHT_DECAY) for rate in rates)
+
+
+def has_trunk(method: str, settings: Settings) -> bool:
+    """Whether the blocks below the lowest adapted one are the same at every step."""
+    partly = settings.adapted_blocks is not None and method in PARTLY
+    return partly or method not in WITHOUT_TRUNK
+
+
 def prepare(
     model: "VisionTransformer", method: str, classes: int, settings: Settings, seed: int
 ) -> "nn.Module":
     """Give the backbone a new head and the method's trainable parameters.
 
     The head is timm's, uniform within 1 / sqrt(C). It has its own draw, so that every method starts
-    from the same head; other parameters are drawn after it.
+    from the same head; other parameters are drawn after it. ZiaError for `partial` without a number
+    of adapted blocks.
     """
     import torch
 
@@ -68,6 +89,16 @@ def prepare(
             softmax="separate" if method == "zero-init" else "joint",
         )
         return baselines.train_head(attach(model, config))
+    adapted = settings.adapted_blocks if method in PARTLY else None
+    if method == "partial" and adapted is None:
+        raise ZiaError("partial fine-tunes the topmost blocks: set adapted_blocks to their number")
+    with nullcontext() if adapted is None else _only_topmost(model, adapted):
+        return _baseline(model, method, settings)
+
+
+def _baseline(model: "VisionTransformer", method: str, settings: Settings) -> "nn.Module":
+    from zia_core import baselines
+
     if method == "adapter":
         return baselines.houlsby(model, settings.bottleneck)
     if method == "sidetune":
@@ -81,5 +112,33 @@ def prepare(
             deep=method == "vpt-deep",
             dropout=settings.visual_prompt_dropout,
         )
-    simple = {"full": baselines.full, "linear": baselines.linear_probe, "bias": baselines.bitfit}
+    simple = {
+        "full": baselines.full,
+        "partial": baselines.full,
+        "linear": baselines.linear_probe,
+        "bias": baselines.bitfit,
+    }
     return simple[method](model)
+
+
+@contextmanager
+def _only_topmost(model: "VisionTransformer", number: int) -> Iterator[None]:
+    """Inside, the model has only its topmost blocks; on exit, all, and what is below is frozen.
+
+    Hooks and modules that a method adds stay where they are. ZiaError if there are fewer blocks.
+    """
+    from torch import nn
+
+    every = list(model.blocks)
+    if not 1 <= number <= len(every):
+        raise ZiaError(f"adapted_blocks={number}, but the backbone has {len(every)} blocks")
+    model.blocks = nn.Sequential(*every[-number:])
+    try:
+        yield
+    finally:
+        model.blocks = nn.Sequential(*every)
+    above = [*every[-number:], model.norm, model.fc_norm, model.head]
+    kept = {id(parameter) for module in above for parameter in module.parameters()}
+    for parameter in model.parameters():
+        if id(parameter) not in kept:
+            parameter.requires_grad_(False)

@@ -18,7 +18,9 @@ def _inputs(settings: Mapping[str, Any]) -> str | None:
     if "protocol" not in settings or "resolution" not in settings:
         return None
     protocol = protocols.get(settings["protocol"], settings["resolution"])
-    return f"Protocol {protocol.describe()}"
+    number = settings.get("adapted_blocks")
+    adapted = f". Methods adapt the topmost {number} blocks" if number else ""
+    return f"Protocol {protocol.describe()}{adapted}"
 
 
 GENERATED = "generated tasks, none of VTAB's"

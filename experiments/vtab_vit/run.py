@@ -41,7 +41,8 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     settings: Settings = spec.settings
     set_threads(settings)
     protocol = protocols.get(settings.protocol, settings.resolution)
-    backbone, weights = vision_models.load(_backbone(spec))
+    known = vision_models.get(spec.backbone)
+    backbone, weights = vision_models.load(known, settings.resolution)
     task = tasks.get(spec.task)
     # The candidates may have been tried on other tasks.
     tried_on = map(tasks.get, dict.fromkeys(each.task for each in selection.select_runs(spec)))
@@ -136,13 +137,3 @@ def _parts(data: TaskData, spec: RunSpec) -> tuple[Sequence[Example], Sequence[E
     if spec.data == SAMPLE:
         trained, scored = tuple(sample(trained, trained=True)), tuple(sample(scored))
     return trained, scored
-
-
-def _backbone(spec: RunSpec) -> vision_models.ImageBackbone:
-    backbone, resolution = vision_models.get(spec.backbone), spec.settings.resolution
-    if resolution != backbone.resolution:
-        raise ZiaError(
-            f"resolution={resolution}, but {backbone.name} takes images of {backbone.resolution} "
-            f"pixels a side: set resolution={backbone.resolution}"
-        )
-    return backbone

@@ -34,6 +34,9 @@ class Settings(Optimisation):
     # L, of ViT-B/16's 12. The paper says only "topmost L layers". All, as VPT-deep has prompts in
     # all, so that the two reach equally deep [ours].
     num_layers: int = 12
+    # Methods adapt only so many of the topmost blocks, and what is below stays as it is; None: all.
+    # Not for `zero-init` and `random-init`, which have `num_layers`.
+    adapted_blocks: int | None = None
     visual_prompts: int = 50  # of VPT, which searches 1 to 200 per task and shows 50
     visual_prompt_dropout: float = 0.1  # [NOAH]
     bottleneck: int = 64  # of the adapters [Houlsby et al.]

@@ -8,7 +8,7 @@ from experiments.harness.spec import RunSpec
 from experiments.training.step_cost import MicroBatch
 from experiments.training.step_cost import micro_batch as _micro_batch
 from experiments.vtab_vit import methods
-from experiments.vtab_vit.methods import WITHOUT_TRUNK
+from experiments.vtab_vit.methods import has_trunk
 from experiments.vtab_vit.settings import Settings
 from experiments.vtab_vit.task import logits
 
@@ -30,7 +30,7 @@ def micro_batch(spec: RunSpec, device: str = "meta") -> MicroBatch:
     with torch.device(device):
         model: Any = methods.prepare(backbone, spec.method, CLASSES, settings, spec.seed)
     rows = min(settings.batch_size, settings.micro_batch_size or settings.batch_size)
-    reused = settings.reuse_trunk and spec.method not in WITHOUT_TRUNK
+    reused = settings.reuse_trunk and has_trunk(spec.method, settings)
     found = trunk(model) if reused else None
     if found is None:
         inputs = torch.zeros(rows, 3, settings.resolution, settings.resolution)

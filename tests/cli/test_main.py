@@ -102,7 +102,7 @@ def test_list_and_plan(zia: Zia) -> None:
         ("reproduce --executor local --gpus 0", "--gpus goes with --device cuda"),
         ("reproduce --retry x", "retry 'x'; choose from: failed"),
         ("run toy --x", "No such option: --x; `zia run` has: --method, --task, --profile"),
-        ("walk", "No such command 'walk'; `zia` has: list, plan, run, fetch, reproduce, "),
+        ("walk", "No such command 'walk'; `zia` has: list, plan, run, fetch, check, reproduce, "),
         ("run", "Missing argument 'EXPERIMENT'"),
     ],
 )

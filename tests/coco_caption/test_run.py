@@ -11,6 +11,7 @@ from unittest import mock
 import pytest
 from typer.testing import CliRunner
 
+from experiments.backbones.vision_models import CLIP
 from experiments.cli import main
 from experiments.coco_caption import plan
 from experiments.coco_caption.captions import asked_examples, training_examples
@@ -21,6 +22,7 @@ from experiments.coco_caption.settings import Settings
 from experiments.dispatch.in_process import run_one
 from experiments.harness import seal, stored, verify
 from experiments.language import image_features
+from experiments.language.methods import sees_images
 from experiments.metrics.coco.files import score_files
 from experiments.training.method_training import TrainedModel
 from tests.coco_caption import world
@@ -231,6 +233,8 @@ def test_plans() -> None:
             assert [s.seed for s in specs if s.method == "zero-init"] == [0, 1, 2, 3, 4]
             assert [s.seed for s in specs if s.method == "zero-init-text"] == [0, 1, 2, 3, 4]
             assert len({spec.identity for spec in specs}) == len(specs)
+    for spec in plan.plan("small", "cpu"):
+        assert spec.settings.encoder == (CLIP.name if sees_images(spec.method) else "small-vit")
     assert {s.data for s in plan.plan("small", "cpu")} == {"reduced-300"}
     assert {s.data for s in plan.plan("small", "cuda")} == {"full"}
 

@@ -12,7 +12,6 @@ from torchvision.transforms import v2
 from experiments.backbones import small_vit
 from experiments.backbones.weights import CARD, WEIGHTS
 from experiments.images.encoders import Encoder, load
-from experiments.rehearsal.twins import write_twin
 from tests.images.world import TIMM, write_encoders
 from zia_core import ZiaError
 
@@ -172,13 +171,3 @@ def test_an_encoder_without_a_stored_pooler_is_the_same_at_every_loading(
         first = load(name).identity()
         torch.manual_seed(1)
         assert load(name).identity() == first, name
-
-
-def test_the_text_half_of_clip_is_left_out_without_a_word(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    write_twin("clip-vit-l-14", tmp_path)
-    monkeypatch.setenv("ZIA_WEIGHTS", str(tmp_path))
-    capfd.readouterr()
-    assert load("clip-vit-l-14").depth == 24
-    assert capfd.readouterr() == ("", "")

@@ -10,6 +10,7 @@ from experiments.backbones import language_models, text_encoders, vision_models
 from experiments.images import encoders
 from experiments.language.tokens import prompt_ids, response_ids
 from experiments.rehearsal.twins import write_twin
+from experiments.scienceqa.prompts import letter_tokens
 from tests.alpaca_llama.world import write_weights
 from zia_core.errors import ZiaError
 
@@ -37,6 +38,7 @@ def test_llama_is_as_deep_as_the_real_one_and_comes_in_shards(
     assert response[-1] == tokenizer.eos_token_id
     assert tokenizer.decode(prompt[1:]) == "a ß"
     assert prompt[1:] != response[:-1]
+    assert len(set(letter_tokens(tokenizer)[1])) == 5  # a token for the letter of each answer
 
 
 def test_the_same_twin_has_the_same_weights(tmp_path: Path, twins: Path) -> None:

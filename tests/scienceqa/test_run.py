@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from experiments.backbones.vision_models import CLIP
 from experiments.coco_caption import plan as captions
 from experiments.dispatch.in_process import run_one
 from experiments.harness import stored, verify
 from experiments.io.files import sha256_file
-from experiments.language.methods import METHODS, prepare, projection_parameters
+from experiments.language.methods import METHODS, prepare, projection_parameters, sees_images
 from experiments.metrics.scienceqa.files import score_files
 from experiments.scienceqa import plan
 from experiments.scienceqa.estimate import estimate
@@ -288,6 +290,7 @@ def test_plans() -> None:
         assert pair == [
             s.seed for s in small if s.task == plan.OWN and s.method == "zero-init-text"
         ]
+        assert {s.settings.encoder for s in small if sees_images(s.method)} == {CLIP.name}
         # Images for training are in the own split alone.
         others = {s.method for s in small if s.task != plan.OWN}
         assert others <= {"zero-init-text", "random-init-text", "lora-text", "frozen"}
@@ -307,6 +310,14 @@ def test_the_paper_s_number_of_parameters(planned: Any) -> None:
     model = prepare(model, spec.method, spec.settings, 1024)
     assert projection_parameters(model) == 557_110
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 1_786_870
+
+
+def test_runs_that_see_no_image_stay_those_that_are_published() -> None:
+    """Their settings name the encoder of then, which they do not read."""
+    specs = [s for s in plan.plan("small", "cpu") if s.task == plan.OWN]
+    text = next(s for s in specs if s.method == "zero-init-text")
+    assert text.settings.encoder == "small-vit"
+    assert replace(text, backbone="smollm2-135m-instruct-q4_1").identity == "000a57dc4deed8fe"
 
 
 def test_identities_do_not_move() -> None:

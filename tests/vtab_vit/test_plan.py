@@ -1,6 +1,9 @@
+from typing import Any
+
 import pytest
 
-from experiments.vtab_vit import methods
+from experiments.harness.spec import RunSpec
+from experiments.vtab_vit import methods, subsets
 from experiments.vtab_vit import plan as planning
 from experiments.vtab_vit.estimate import estimate
 from experiments.vtab_vit.selection import select_runs
@@ -14,7 +17,7 @@ def test_the_paper_profile_has_all_tasks_methods_and_seeds() -> None:
     plan = planning.plan("paper", "cuda")
     assert len(plan) == 19 * 10 * (4 + 5)
     assert {spec.task for spec in plan} == {task.name for task in VTAB_1K}
-    assert {spec.method for spec in plan} == set(methods.METHODS) - {"pixel-probe"}
+    assert {spec.method for spec in plan} == set(methods.METHODS) - {"pixel-probe", "partial"}
     final = [spec for spec in plan if spec.settings.phase == "final"]
     assert {spec.seed for spec in final} == {42, 44, 82, 100, 800}
     for spec in final:
@@ -32,14 +35,24 @@ def test_the_paper_profile_has_all_tasks_methods_and_seeds() -> None:
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_the_small_profile(device: str) -> None:
     plan = planning.plan("small", device)
-    assert len(plan) == 4 * 11 * (4 + 5)
+    assert len(plan) == 4 * 8 * (5 + 5)
     assert {spec.task for spec in plan} == {task.name for task in SMALL} - {"fashion_mnist"}
     assert {spec.data for spec in plan} == {"reduced-2000" if device == "cpu" else "full"}
     assert {spec.settings.device for spec in plan} == {device}
+    assert {spec.backbone for spec in plan} == {"vit_base_patch16_clip_quickgelu_224.int8"}
+    assert {spec.settings.resolution for spec in plan} == {96}
+    # All methods adapt the same blocks.
+    assert {(s.settings.num_layers, s.settings.adapted_blocks) for s in plan} == {(2, 2)}
+    for spec in plan:
+        rates = [rate for rate, _ in spec.settings.candidates]
+        if spec.settings.phase == "final":
+            assert len(set(rates)) == 5
+            assert max(rates) / min(rates) == pytest.approx(100)
 
 
 def test_every_method_has_as_many_candidates() -> None:
     assert {len(set(methods.candidates(method))) for method in methods.METHODS} == {4}
+    assert {len(set(methods.wide_candidates(method))) for method in methods.METHODS} == {5}
 
 
 @pytest.mark.parametrize("profile", planning.PROFILES)
@@ -51,8 +64,8 @@ def test_what_a_final_run_needs_is_planned_before_it_and_once(profile: str) -> N
     for spec in plan:
         needed = {select.identity for select in select_runs(spec)}
         assert needed <= before
-        tried = 6 if profile == "mini" else 1  # tasks
-        assert len(needed) == (4 * tried if spec.settings.phase == "final" else 0)
+        each = {"mini": 4 * 6, "small": 5, "paper": 4}[profile]  # of six tasks in `mini`
+        assert len(needed) == (each if spec.settings.phase == "final" else 0)
         before.add(spec.identity)
 
 
@@ -66,7 +79,7 @@ def test_the_defaults_are_the_papers_profile() -> None:
 def test_candidates_are_tried_on_their_own_schedule_with_the_same_share_of_warm_up() -> None:
     final = next(s for s in planning.plan("small", "cpu") if s.settings.phase == "final")
     for select in select_runs(final):
-        assert (select.settings.epochs, select.settings.warmup_epochs) == (5.0, 0.5)
+        assert (select.settings.epochs, select.settings.warmup_epochs) == (2.5, 0.25)
     final = next(s for s in planning.plan("paper", "cuda") if s.settings.phase == "final")
     for select in select_runs(final):
         assert (select.settings.epochs, select.settings.warmup_epochs) == (100.0, 10.0)
@@ -78,16 +91,39 @@ def test_the_reduced_budget_has_measured_hours() -> None:
         for s in planning.plan("small", "cpu")
         if (s.method, s.settings.phase, s.task) == ("zero-init", "final", "cifar10")
     )
-    # Ten epochs of 0.8 s, and 2 s.
-    assert estimate(final).hours == pytest.approx(10 / 3600)
+    # Five epochs of 22 s, 2,000 images that are only scored, and 11 s.
+    assert estimate(final).hours == pytest.approx((5 * 22 + 22 + 11) / 3600)
+    assert all(estimate(spec).hours for spec in planning.plan("small", "cpu"))
     assert estimate(planning.plan("small", "cuda")[0]).hours is None
 
 
 def test_the_identities_of_published_runs_stay() -> None:
     """A setting that is added must have the old behaviour as its default."""
-    identities = {
-        spec.settings.phase: spec.identity
-        for spec in reversed(planning.plan("small", "cpu"))
-        if (spec.method, spec.task) == ("zero-init", "caltech101_96")
+    settings: dict[str, Any] = {
+        "protocol": "fact",
+        "resolution": 32,
+        "num_layers": 4,
+        "visual_prompts": 10,
+        "bottleneck": 16,
+        "precision": "fp32",
+        "epochs": 10.0,
+        "warmup_epochs": 1.0,
+        "selection_epochs": 5.0,
+        "batch_size": 32,
+        "micro_batch_size": 32,
+        "device": "cpu",
+        "candidates": methods.candidates("zero-init"),
     }
-    assert identities == {"select": "522bbaba8b10c15c", "final": "b3cf1501e0198a7e"}
+    final = RunSpec(
+        experiment=planning.NAME,
+        version=planning.VERSION,
+        task="caltech101_96",
+        method="zero-init",
+        backbone="small-vit",
+        data=subsets.REDUCED,
+        profile="small",
+        seed=42,
+        settings=Settings(**settings),
+    )
+    assert final.identity == "b3cf1501e0198a7e"
+    assert select_runs(final)[0].identity == "522bbaba8b10c15c"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 from experiments.backbones import weights
 from experiments.dispatch.in_process import run_all, run_one
@@ -70,9 +71,19 @@ EXPECTED = {
     "random-init": 2 * 3 * C + HEAD,
     "pixel-probe": (3 * 32 * 32 + 1) * CLASSES,
 }
+# With two of three blocks adapted; the last norm is adapted too.
+BLOCK = (WEIGHTS + BIASES - STEM_BIASES - NORMS // 2) // BLOCKS + 4 * C
+PARTLY = {
+    "partial": 2 * BLOCK + 2 * C + HEAD,
+    "bias": 2 * (4 * C + C + M + 2 * C) + C + HEAD,
+    "adapter": 2 * 2 * (2 * 4 * C + 4 + C) + 5 * 2 * C + HEAD,
+    "vpt-shallow": 3 * C + HEAD,
+    "vpt-deep": 2 * 3 * C + HEAD,
+    "lora": 2 * 2 * 2 * 2 * C + HEAD,
+}
 
 
-@pytest.mark.parametrize("method", methods.METHODS)
+@pytest.mark.parametrize("method", [m for m in methods.METHODS if m != "partial"])
 def test_every_method(root: Path, method: str) -> None:
     finished = done(root, given(method))
     result = finished.result
@@ -115,12 +126,43 @@ def test_loss_sequence(root: Path) -> None:
     assert sequence == pytest.approx(stored_sequence, rel=1e-5)
 
 
-@pytest.mark.parametrize("method", [m for m in methods.METHODS if m not in methods.WITHOUT_TRUNK])
+WITH_TRUNK = [m for m in methods.METHODS if m not in (*methods.WITHOUT_TRUNK, "partial")]
+
+
+@pytest.mark.parametrize("method", WITH_TRUNK)
 def test_reusing_the_trunk_changes_no_bit(root: Path, method: str) -> None:
     reused, computed = (done(root, given(method, reuse_trunk=on)) for on in (True, False))
     assert losses(reused) == losses(computed)
     assert reused.result["adapter_sha256"] == computed.result["adapter_sha256"]
     assert reused.predictions() == computed.predictions()
+
+
+@pytest.mark.parametrize("method", methods.PARTLY)
+def test_a_method_on_the_topmost_blocks_leaves_the_others_as_they_are(
+    root: Path, method: str
+) -> None:
+    """The blocks below are computed once, for these methods too, and no bit depends on it."""
+    reused, computed = (
+        done(root, given(method, adapted_blocks=2, reuse_trunk=on)) for on in (True, False)
+    )
+    assert reused.result["tuned_parameters"] == PARTLY[method]
+    assert losses(reused) == losses(computed)
+    assert reused.predictions() == computed.predictions()
+    assert set(methods.PARTLY) == set(PARTLY)
+    names = load_file(reused.path / stored.ADAPTER)
+    assert not [name for name in names if "blocks.0." in name or "patch_embed" in name]
+    assert [name for name in names if "blocks.1." in name]
+
+
+def test_what_blocks_cannot_be_adapted(root: Path) -> None:
+    for changes, said in (
+        ({"method": "partial"}, "partial fine-tunes the topmost blocks: set adapted_blocks"),
+        ({"method": "lora", "adapted_blocks": 4}, "adapted_blocks=4, but the backbone has 3"),
+        ({"method": "lora", "adapted_blocks": 0}, "adapted_blocks=0, but the backbone has 3"),
+    ):
+        outcome = run_one(given(**changes), root / "runs")
+        assert outcome.state == "failed"
+        assert outcome.reason.startswith(said)
 
 
 def test_passes_have_the_size_of_a_training_pass(root: Path) -> None:
