@@ -44,11 +44,12 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     known = vision_models.get(spec.backbone)
     backbone, weights = vision_models.load(known, settings.resolution)
     task = tasks.get(spec.task)
-    # The candidates may have been tried on other tasks.
-    tried_on = map(tasks.get, dict.fromkeys(each.task for each in selection.select_runs(spec)))
-    needed = [task, *tried_on]
-    images = loaded(task, needed)
-    fingerprints = {each.name: loaded(each, needed).contents.fingerprint for each in needed}
+    # The candidates may have been tried on another task.
+    tried_on = [tasks.get(each.task) for each in selection.select_runs(spec)[:1]]
+    images = loaded(task, *tried_on)
+    fingerprints = {
+        each.name: loaded(each, task).contents.fingerprint for each in [task, *tried_on]
+    }
     trained_on, scored_on = _parts(images.data, spec)
     folder.write_environment(
         {
@@ -94,7 +95,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
             "evaluated_on": "val" if settings.phase == "select" else "test",
             "peak_lr": rate,
             "weight_decay": decay,
-            "candidates": len(settings.candidates) if settings.peak_lr is None else 1,
+            "candidates": max(1, len(selection.select_runs(spec))),
             **training_result(trained),
         }
     )
