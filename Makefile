@@ -33,7 +33,7 @@ $(STAMP): requirements.lock pyproject.toml experiments/pyproject.toml
 	.venv/bin/python -m pip install --quiet --no-deps --editable . --editable ./experiments
 	@touch $(STAMP)
 
-reproduce: $(STAMP)  ## All missing runs of a profile, and results/fresh (mini: 1,800 CPU seconds)
+reproduce: $(STAMP)  ## Missing runs of a profile, first seeds or all, and results/fresh
 	.venv/bin/zia reproduce $(EXPERIMENT) --profile $(PROFILE) --executor $(EXECUTOR) \
 		--seeds $(SEEDS) $(if $(RESELECT),--reselect)
 

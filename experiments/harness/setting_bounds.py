@@ -20,6 +20,7 @@ COUNTS = [
     "new_tokens",
     "prompt_length",
     "num_layers",
+    "adapted_blocks",
     "lora_rank",
     "bottleneck",
     "resolution",
