@@ -10,7 +10,7 @@ PACKAGES = ("zia_core", "experiments", "benchmarks")
 METHODS = {"read_text", "write_text"}
 ENCODINGS = {"utf-8", "ascii"}
 # Functions of ours, and libraries' that open no text file.
-OTHERS = {"Image.open", "os.open", "safe_open"}
+OTHERS = {"Image.open", "os.open", "safe_open", "tarfile.open"}
 
 
 def unencoded(source: str) -> Iterator[int]:

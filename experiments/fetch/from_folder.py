@@ -25,7 +25,7 @@ class Held:
 
     name: str
     where: Path  # the file, or the archive
-    open: Callable[[], IO[bytes]]
+    stream: Callable[[], IO[bytes]]
 
 
 @contextmanager
@@ -77,7 +77,7 @@ def _made(data: DataSet, held: list[Held], missing: list[str]) -> Mapping[str, b
     named = {PurePosixPath(each.name).name.removesuffix(".gz") for each in held}
     if not given:
         return {}
-    with _readable(given[0].where), given[0].open() as file:
+    with _readable(given[0].where), given[0].stream() as file:
         made = convert(file.read())
     return {path: text for path, text in made.items() if PurePosixPath(path).name not in named}
 
@@ -123,7 +123,7 @@ def _ambiguous(path: str, places: list[str]) -> str:
 
 def _copy(held: Held, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _readable(held.where), held.open() as source, write_errors(path), path.open("wb") as out:
+    with _readable(held.where), held.stream() as source, write_errors(path), path.open("wb") as out:
         shutil.copyfileobj(source, out, 1 << 20)
 
 

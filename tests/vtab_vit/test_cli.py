@@ -111,7 +111,7 @@ def test_the_plan_of_the_paper(zia: Zia) -> None:
     code, out, _ = zia("plan vtab_vit --profile paper --device cuda")
     assert code == 0
     assert "1710 planned: 1710 missing" in out
-    assert "arithmetic, 100 TFLOP/s" in out
+    assert "312 TFLOP/s (a100), 31 % used" in out
     assert "to go, one after another" in out
 
 
