@@ -164,7 +164,7 @@ def test_squashing_is_torchvision_s(size: tuple[int, int], name: str) -> None:
 
 def test_the_line_under_a_table_tells_the_protocols_apart() -> None:
     lines = [get(name).describe() for name in PROTOCOLS]
-    assert len(set(lines)) == len(PROTOCOLS) == 4
+    assert len(set(lines)) == len(PROTOCOLS) == 5
     assert lines[0] == (
         "vpt (VPT): squashed to 224x224, tensorflow1-bilinear; "
         "mean (0.485, 0.456, 0.406), std (0.229, 0.224, 0.225)"
