@@ -63,7 +63,7 @@ def test_verdicts_of_all_profiles_are_side_by_side(tmp_path: Path) -> None:
     assert f"\n| As good as LoRA: SQuAD | {told} | - |\n" in made
     assert "1.2M parameters" not in made  # arithmetic needs no runs
     assert (
-        "\nmini decides 1 of 24 claims: 1 hold, 0 do not hold, 0 level; small decides 0 of" in made
+        "\nmini decides 1 of 24 claims: 1 holds, 0 do not hold, 0 level; small decides 0 of" in made
     )
     readme.write_text(block("findings squad_roberta") + block("decided"))
     update([readme], [tmp_path / "none"])

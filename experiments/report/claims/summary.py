@@ -35,6 +35,9 @@ def decided(results: Sequence[Result], profile: str) -> str:
     """Return "mini decides 20 of 24 claims: 9 hold, 7 do not hold, 4 level"."""
     claims = {result.claim.id for result in results if result.profile == profile}
     counts = Counter(line.verdict(profile) for line in matrix(results))
-    said = ", ".join(f"{counts[verdict]} {plural}" for verdict, plural in PLURALS.items())
+    said = ", ".join(
+        f"{counts[verdict]} {verdict if counts[verdict] == 1 else plural}"
+        for verdict, plural in PLURALS.items()
+    )
     total = sum(counts[verdict] for verdict in DECIDED)
     return f"{profile} decides {total} of {len(claims)} claims: {said}"
