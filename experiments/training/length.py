@@ -1,4 +1,4 @@
-"""How long to train: the shortest length whose doubling improves no method, or the longest held.
+"""How long to train: the shortest length whose doubling improves no method, at most `LONGEST`.
 
 The rule is applied to trial runs of zero-init and LoRA, with seeds that are never reported, scored
 on held-out data by the score that the experiment's claims compare. At each length a method counts
@@ -11,8 +11,8 @@ with its better rate, as it will when its rate is chosen. A length is enough if
 
 A score that gets worse is no reason to train longer. All methods get that length. Where none of the
 lengths that fit into the first stage of `make reproduce` is enough, they get the longest that does,
-and the tables say what its last doubling still changed. From 8 epochs on only the rate that was
-better at 4 is tried, but for one that was within a standard error of it.
+and the tables say what its last doubling still changed. `Trials.rates` has how long each rate was
+tried: to save time, most that were not the best at 4 epochs stop there.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ from zia_core.errors import ZiaError
 SEEDS = (900, 901, 902)
 WARMUP = 10  # a tenth of a trial warms up, as of every run of `mini`
 TRAINED = 0.8  # of the training loss at its beginning, at most
-LONGEST = 8  # epochs; twice as many of all experiments would take half an hour of two cores
+LONGEST = 8  # epochs; of all experiments, twice as many would not fit into 15 minutes
 
 # The result of a run, or None if its loss was not finite.
 ResultOf = Callable[[RunSpec], Mapping[str, Any] | None]
