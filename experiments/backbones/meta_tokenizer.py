@@ -1,11 +1,13 @@
 """The tokenizer of LLaMA as Meta released it: a SentencePiece file, `tokenizer.model`."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
 MODEL, CONVERTED = "tokenizer.model", "tokenizer.json"
@@ -34,7 +36,7 @@ def load(folder: Path) -> "PreTrainedTokenizerFast":
 
 def _converted(path: Path) -> "PreTrainedTokenizerFast":
     """The fast tokenizer with the ids of SentencePiece: every text gets a space in front."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
+    from tokenizers import AddedToken
     from transformers import PreTrainedTokenizerFast
     from transformers.tokenization_utils_base import generate_merges
 
@@ -64,8 +66,29 @@ def _converted(path: Path) -> "PreTrainedTokenizerFast":
     }
     merges = generate_merges(vocabulary, scores)
     unknown = pieces.id_to_piece(pieces.unk_id())
+    tokenizer = sentencepiece_bpe(vocabulary, merges, unknown)
+    tokenizer.add_special_tokens(
+        [AddedToken(pieces.id_to_piece(i), normalized=False, special=True) for i in special]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        name_or_path=str(path.parent),
+        unk_token=unknown,
+        bos_token=pieces.id_to_piece(pieces.bos_id()),
+        eos_token=pieces.id_to_piece(pieces.eos_id()),
+    )
+
+
+def sentencepiece_bpe(
+    vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]], unknown: str
+) -> "Tokenizer":
+    """SentencePiece's BPE: a space before every text, and bytes for unknown characters."""
+    from tokenizers import Tokenizer, decoders, models, normalizers
+
     tokenizer = Tokenizer(
-        models.BPE(vocabulary, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
+        models.BPE(
+            dict(vocabulary), list(merges), unk_token=unknown, fuse_unk=True, byte_fallback=True
+        )
     )
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
@@ -78,13 +101,4 @@ def _converted(path: Path) -> "PreTrainedTokenizerFast":
             decoders.Strip(" ", 1, 0),
         ]
     )
-    tokenizer.add_special_tokens(
-        [AddedToken(pieces.id_to_piece(i), normalized=False, special=True) for i in special]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        name_or_path=str(path.parent),
-        unk_token=unknown,
-        bos_token=pieces.id_to_piece(pieces.bos_id()),
-        eos_token=pieces.id_to_piece(pieces.eos_id()),
-    )
+    return tokenizer

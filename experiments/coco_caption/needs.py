@@ -4,12 +4,10 @@ import json
 from collections.abc import Mapping
 from functools import partial
 
-from experiments.backbones import language_models
 from experiments.coco_caption.data import COCO_YEARS, FLICKR_IMAGES, FLICKR_TOKENS, SPLITS, select
-from experiments.harness.needs import DataSet, Needs, Source
+from experiments.harness.needs import DataSet, Needs
 from experiments.harness.spec import RunSpec
-from experiments.images import encoders
-from experiments.language.methods import sees_images
+from experiments.language.methods import weights
 from experiments.mini_world.provided import PROFILE as MINI
 from zia_core.errors import ZiaError
 
@@ -62,9 +60,5 @@ def _data(task: str, data: str) -> DataSet:
 
 def needs(spec: RunSpec) -> Needs:
     """Weights, the image encoder if the method sees images, and captioned images."""
-    weights: list[Source] = [language_models.get(spec.backbone)]
-    if sees_images(spec.method):
-        weights.append(encoders.source(spec.settings.encoder))
-    if spec.profile == MINI:
-        return Needs(tuple(weights))
-    return Needs(tuple(weights), (_data(spec.task, spec.data),))
+    data = () if spec.profile == MINI else (_data(spec.task, spec.data),)
+    return Needs(weights(spec), data)

@@ -6,7 +6,10 @@ A method whose name ends in `-text` sees no images: it shows what the image adds
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from experiments.backbones import vision_models
+from experiments.backbones import language_models, vision_models
+from experiments.harness.needs import Source
+from experiments.harness.spec import RunSpec
+from experiments.images import encoders
 from experiments.language.settings import ImageTextSettings, LanguageSettings
 from zia_core.errors import ZiaError
 
@@ -35,6 +38,14 @@ METHODS: dict[str, dict[str, Any]] = {
 def sees_images(method: str) -> bool:
     """Whether the method has a visual projection."""
     return not method.endswith(TEXT) and method != "frozen"
+
+
+def weights(spec: RunSpec) -> tuple[Source, ...]:
+    """The sources of a run's language model and, if the method sees images, of its encoder."""
+    model = language_models.get(spec.backbone)
+    if not sees_images(spec.method):
+        return (model,)
+    return model, encoders.source(spec.settings.encoder)
 
 
 def with_clip(methods: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

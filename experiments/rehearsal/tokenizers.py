@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from experiments.backbones.meta_tokenizer import sentencepiece_bpe
 from experiments.mini_world.exams import problems
 from experiments.mini_world.instructions import instructions
 from experiments.mini_world.tokenizer import train_tokenizer
@@ -27,7 +28,7 @@ def texts() -> Iterator[str]:
 
 def llama() -> "PreTrainedTokenizerFast":
     """SentencePiece's BPE: a space before every text, and bytes for unknown characters."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
@@ -39,18 +40,7 @@ def llama() -> "PreTrainedTokenizerFast":
     )
     state = json.loads(learned.to_str())["model"]
     merges = [(first, second) for first, second in state["merges"]]
-    tokenizer = Tokenizer(models.BPE(state["vocab"], merges, unk_token="<unk>", byte_fallback=True))
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
-    )
-    tokenizer.decoder = decoders.Sequence(
-        [
-            decoders.Replace("▁", " "),
-            decoders.ByteFallback(),
-            decoders.Fuse(),
-            decoders.Strip(" ", 1, 0),
-        ]
-    )
+    tokenizer = sentencepiece_bpe(state["vocab"], merges, "<unk>")
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
     )

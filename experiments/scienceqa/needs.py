@@ -5,13 +5,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.backbones import language_models
 from experiments.data.files import official_file
 from experiments.data.subsets import FULL
-from experiments.harness.needs import DataSet, HubData, Needs, ReadRows, Source
+from experiments.harness.needs import DataSet, HubData, Needs, ReadRows
 from experiments.harness.spec import RunSpec
-from experiments.images import encoders
-from experiments.language.methods import sees_images
+from experiments.language.methods import weights
 from experiments.mini_world.provided import PROFILE as MINI
 from experiments.scienceqa.data import SOURCE
 from experiments.scienceqa.subsets import OWN_FOLDER, OWN_SPLIT, select
@@ -64,9 +62,5 @@ def _data(name: str) -> DataSet:
 
 def needs(spec: RunSpec) -> Needs:
     """Weights, the image encoder if the method sees images, and the problems."""
-    weights: list[Source] = [language_models.get(spec.backbone)]
-    if sees_images(spec.method):
-        weights.append(encoders.source(spec.settings.encoder))
-    if spec.profile == MINI:
-        return Needs(tuple(weights))
-    return Needs(tuple(weights), (_data(spec.data),))
+    data = () if spec.profile == MINI else (_data(spec.data),)
+    return Needs(weights(spec), data)
