@@ -175,7 +175,7 @@ def _card(base: Mapping[str, str | None], about: Mapping[str, Any], card: ModelC
     licence = card.licence or "Not stated."
     lines += [
         "", "## Licence", "",
-        f"Adapter: {licence} The backbone's own licence applies to it and may bind what is "
-        "trained on it.", "",
+        f"Adapter: {licence.rstrip('.')}. The backbone's own licence applies to it and may bind "
+        "what is trained on it.", "",
     ]  # fmt: skip
     return "\n".join([*lines, *([card.note, ""] if card.note else [])])

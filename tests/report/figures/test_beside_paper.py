@@ -66,6 +66,13 @@ def test_times_are_shares_and_what_the_paper_does_not_print_is_said(tmp_path: Pa
     assert bars(losses) == {0: 1.5, 1: 2.0}
 
 
+def test_without_the_run_that_times_are_shares_of_there_are_none(tmp_path: Path) -> None:
+    result = {"train_seconds": 50.0, "val_loss": 1.5}
+    write_run(tmp_path, "zero-init", task="instruct", result=result)
+    figure = drawn(tmp_path)["beside-efficiency"]
+    assert [panel.get_xlabel() for panel in figure.axes] == ["validation loss (nats)"] * 2
+
+
 def test_times_of_different_machines_are_not_shown(tmp_path: Path) -> None:
     other = {"cpu": {"model": "Faster CPU"}, "torch": {"threads": 2, "gpus": []}}
     for seed, environment in ((0, None), (1, other)):
