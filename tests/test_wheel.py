@@ -96,7 +96,7 @@ def test_metadata(wheel: Path, repository: Path) -> None:
     requirements = [Requirement(text) for text in metadata.get_all("Requires-Dist", [])]
     extras = set(metadata.get_all("Provides-Extra", []))
     assert {r.name for r in requirements if not r.marker} == NEEDED
-    assert extras == {"timm", "peft", "suite", "llama", "dev"}
+    assert extras == {"4bit", "timm", "peft", "suite", "llama", "dev"}
     project = tomllib.loads((repository / "experiments/pyproject.toml").read_text("utf-8"))
     (suite,) = map(Requirement, project["project"]["dependencies"])
     assert (suite.name, suite.extras) == (metadata["Name"], {"suite"})
