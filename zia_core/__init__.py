@@ -1,8 +1,15 @@
 """Zero-init attention (LLaMA-Adapter, arXiv 2303.16199) for transformers and timm models.
 
-Names are imported on first use, so that `from zia_core import ZiaError` does not import torch and
-`--help` stays fast.
+Each of the top L layers gets K learned prompts and one gate g per head, which starts at zero:
+
+```
+softmax(q K^T / sqrt(D)) V  +  tanh(g) * softmax(q K_p^T / sqrt(D)) V_p      (eqs 2-8)
+```
+
+Shapes: B samples, T tokens, C width of the model, H query heads, G key-value heads, D head width.
 """
+
+# Names are imported on first use, so that `from zia_core import ZiaError` does not import torch.
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

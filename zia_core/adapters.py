@@ -29,7 +29,6 @@ from zia_core.head import by_name, find_heads, poolers, train_parts, trained_hea
 from zia_core.hub import ADAPTER_FILE, ModelCard, describe, local_file
 from zia_core.identity import (
     added_parameters,
-    backbone_identity,
     check_backbone,
     gathered,
     identity_against,
@@ -42,31 +41,26 @@ from zia_core.visual.attachment import attach_visual, visual_projection
 from zia_core.visual.config import VisualConfig
 from zia_core.wrappers import own_parameters, unwrapped
 
-__all__ = [
-    "about_adapter",
-    "adapter_state_dict",
-    "backbone_identity",
-    "check_backbone",
-    "load_adapter",
-    "packed",
-    "save_adapter",
-    "unpacked",
-]
-
 FILE = ADAPTER_FILE
 METHOD = "zero-init attention"
 _HEADER = "zia"
 
 
 def adapter_state_dict(model: nn.Module, adapter: str = DEFAULT) -> dict[str, Tensor]:
-    """The tensors of an adapter file, by their names in the bare model.
+    """The tensors that `save_adapter` writes, by their names in the bare model.
 
-    These are the prompts, gates, visual projection, task heads, poolers not known to come from the
-    checkpoint, and anything else trained outside the backbone's layers; of an adapter that was
-    added by name, prompts and gates, called as if it were the model's own.
+    For the model's own adapter these are prompts, gates, visual projection, task heads, poolers not
+    known to come from the checkpoint, and anything else trained outside the backbone's layers; for
+    one added by name, its prompts and gates under the names of the model's own. They share memory
+    with the parameters, unless those are sharded.
+
+    Args:
+        model: bare or wrapped.
+        adapter: a name from `adapter_names`.
 
     Raises:
-        ZiaError: the model has no zero-init attention, or the file could not be loaded again.
+        ZiaError: no zero-init attention, no adapter of that name, or trained parameters that an
+            adapter file cannot hold.
     """
     return {name: gathered(parameter) for name, parameter in _held(model, adapter).items()}
 
@@ -89,17 +83,20 @@ def save_adapter(
     *,
     card: ModelCard | None = None,
 ) -> Path:
-    """Write `adapter.safetensors` to `folder`, which is created if missing; return its path.
+    """Write an adapter to a folder: `adapter.safetensors`, `adapter_config.json` and a model card.
 
-    `adapter_config.json` and a model card, README.md, are written beside it, for the hub and for
-    readers. Each write is atomic. The model may be wrapped; under `fully_shard` every rank must
-    call this. All backbone weights are hashed, which takes a while for a large one.
+    Nothing is pickled and each write is atomic. All weights of the backbone are hashed (11 s for a
+    billion parameters in bfloat16), so that `load_adapter` can tell another one. Under
+    `fully_shard`, every rank must call this.
 
     Args:
-        model: bare or wrapped.
-        folder: to write to.
-        adapter: the name of one that was added with `zia_core.add`.
+        model: bare or wrapped: compiled, in DistributedDataParallel, sharded, or a PeftModel.
+        folder: to write to; created if missing.
+        adapter: a name from `adapter_names`.
         card: data, metrics and licence for the model card; a README.md of your own is kept.
+
+    Returns:
+        The path of `adapter.safetensors`.
 
     Raises:
         ZiaError: no zero-init attention, no adapter of that name, offloaded weights, trained
@@ -123,19 +120,22 @@ def save_adapter(
 def load_adapter(
     model: Model, source: str | os.PathLike[str], *, other_backbone: bool = False
 ) -> Model:
-    """Load an adapter, attaching prompts and visual projection first if the model has none.
+    """Load an adapter in place, attaching prompts and visual projection first if there are none.
 
-    A task head in the file is loaded too and becomes trainable.
+    A task head in the file is loaded too. What was trained becomes trainable, the rest is frozen.
 
     Args:
         model: the backbone that the adapter was trained on, bare or attached with the same config.
-        source: the folder that `save_adapter` wrote to, the file, or `owner/name[@revision]` at
-            the hub; what exists here comes first.
+        source: the folder that `save_adapter` wrote, the file in it, or `owner/name[@revision]` on
+            the hub. A local path comes first.
         other_backbone: accept other weights of the same shape, such as a quantised copy.
+
+    Returns:
+        The same model.
 
     Raises:
         ZiaError: the file is missing or damaged, or its backbone or config differs from the
-            model's; the message names both.
+            model's; the message names both. The model is unchanged.
     """
     path, about, tensors = adapter_file(source)
     config = ZeroInitConfig.from_json(about["config"])

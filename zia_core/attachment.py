@@ -27,17 +27,19 @@ Model = TypeVar("Model", bound=nn.Module)
 
 @all_or_nothing
 def attach(model: Model, config: ZeroInitConfig | None = None) -> Model:
-    """Freeze a backbone and add prompts and gates to its topmost layers, in place.
+    """Freeze a backbone and add prompts and gates to its topmost layers, in place (eqs 2-8).
+
+    Prompts are drawn from torch's global generator. They and the gates are float32, or float64 on a
+    float64 backbone. At `gate_init=0` the model's outputs are bitwise the backbone's.
 
     Args:
-        model: a transformers or timm model of a family in `zia_core.families`, or one of its
-            towers. It may be compiled or have PEFT adapters.
-        config: defaults to the paper's (K=10, L=30).
+        model: a supported transformers or timm model, or one of its towers. It may be compiled or
+            have PEFT adapters.
+        config: the paper's (K=10, L=30) if None.
 
     Returns:
         The same model. Only parameters named `...zero_init.prompt` and `...zero_init.gate` require
-        gradients; at gate_init=0 its outputs are bitwise the backbone's. Prompts are drawn from
-        torch's global generator.
+        gradients.
 
     Raises:
         ZiaError: unsupported model, more layers requested than it has, offloaded weights, or
@@ -72,7 +74,11 @@ def attach(model: Model, config: ZeroInitConfig | None = None) -> Model:
 
 @all_or_nothing
 def detach(model: Model) -> Model:
-    """Remove prompts, gates and hooks; restores the backbone bitwise, with its trainable flags."""
+    """Remove all adapters in place: the backbone is as before `attach`, `requires_grad` too.
+
+    Raises:
+        ZiaError: the model has no zero-init attention.
+    """
     adapted = [m for m in model.modules() if isinstance(getattr(m, "zero_init", None), ZeroInit)]
     if not adapted:
         raise ZiaError(f"{type(model).__name__} has no zero-init attention to detach.")
@@ -92,12 +98,16 @@ def detach(model: Model) -> Model:
 
 
 def zero_init_layers(model: nn.Module) -> list[ZeroInit]:
-    """The `ZeroInit` modules of the adapted layers, lowest first; without named adapters."""
+    """The modules of the adapted layers, lowest first; without named adapters.
+
+    Each has `prompt`, [K, C] (or keys and values, [2, K, G*D]), `gate`, [H] or [1], and
+    `strength()`, the gate after its activation. The joint softmax has no gate.
+    """
     return [m for m in model.modules() if isinstance(m, ZeroInit) and m.owner is None]
 
 
 def layers_of_call(model: nn.Module) -> list[ZeroInit]:
-    """The same, to set what holds for one call.
+    """`zero_init_layers`, to set what holds for one call.
 
     Raises:
         ZiaError: the model is not adapted, or is a DataParallel on several GPUs.
@@ -117,7 +127,7 @@ def layers_of_call(model: nn.Module) -> list[ZeroInit]:
 def frozen_prompts(model: Model) -> Iterator[Model]:
     """Compute prompt keys and values once and reuse them within the block, while autograd is off.
 
-    `generate` does this on its own; use it around a loop of evaluation passes.
+    `generate` does this by itself; use it around a loop of evaluation passes.
     """
     states = {layer: layer.state for layer in zero_init_layers(model)}
     # Nested blocks share the outermost cache.
@@ -137,9 +147,9 @@ def condition(
 ) -> Iterator[Model]:
     """Add per-sample vectors to the prompts of all L layers within the block (eqs 9-10).
 
-    On exit the previous condition is restored, so blocks nest. It applies to this thread or asyncio
-    task only (`zia_core.call_state`). With gradient checkpointing, run the backward pass inside the
-    block too.
+    `images` does this with an image's features. On exit the previous condition is restored, so
+    blocks nest. It applies to this thread or asyncio task only. With gradient checkpointing, run
+    the backward pass inside the block too.
 
     Args:
         model: an adapted model with hidden prompts.

@@ -47,8 +47,8 @@ class ZeroInitConfig(Config):
         prompt_length: K, learned prompts per adapted layer.
         num_layers: L, adapted layers, counted from the top.
         prompt_source: ``hidden``: a prompt is a hidden state that passes through the layer's frozen
-            key and value projections (the paper, eqs 3-4). ``key_value``: a prompt *is* a key and a
-            value, as in P-tuning v2, on which the paper builds for RoBERTa.
+            key and value projections (the paper, eqs 3-4). ``key_value``: a prompt is itself a key
+            and a value, as in P-tuning v2, on which the paper builds for RoBERTa.
         softmax: ``separate``: one softmax for prompts and one for words (eq. 7). ``joint``: one
             softmax over both and no gate. The paper does not define its "rand-init" ablation; this
             is how the independent re-run arXiv 2502.03029 reads it.
@@ -58,6 +58,9 @@ class ZeroInitConfig(Config):
         gate_init: initial value of every gate. Zero makes step 0 the pretrained model; another
             value is the second reading of "rand-init".
         prompt_std: prompts are drawn from N(0, prompt_std^2).
+
+    Raises:
+        ZiaError: a field of another type, or a length or count below 1.
     """
 
     prompt_length: int = 10

@@ -1,4 +1,4 @@
-"""The training loop of all experiments.
+"""The training loop of all experiments: deterministic, resumable, on one or several processes.
 
 Each iteration makes a step, records it, then evaluates and checkpoints if due. A checkpoint at step
 s thus follows every record up to s and precedes all later ones: truncating the records at s and
@@ -80,13 +80,23 @@ def train(
 ) -> TrainSummary:
     """Train the parameters of `model` that require a gradient, resuming from `journal`.
 
-    The model must be on `settings.device`; its train or eval mode is restored afterwards. The
-    global random generators are seeded at the first step and restored on resume, so that code
-    after training draws the same numbers either way.
+    The global random generators are seeded at the first step and restored on resume, so that code
+    after training draws the same numbers either way. The model's train or eval mode is restored.
 
-    Every rank returns. Only the first rank's journal is read and written; `stop_requested` counts
-    on any of them. With a model that `zia_core.sharding.shard` sharded, every rank evaluates, and a
-    checkpoint is a small file of the journal's beside a folder in `shards`, which all ranks share.
+    With several ranks, every rank must call this, and returns. Only the first rank's journal is
+    read and written; `stop_requested` counts on any of them.
+
+    Args:
+        model: on `settings.device`; trained parameters are float32.
+        task: the examples, their loss, and the evaluation.
+        settings: everything else that can change a result.
+        journal: stores records and checkpoints.
+        shards: a folder that all ranks share, for the checkpoints of a model that
+            `zia_core.sharding.shard` sharded; the journal then gets small ones. Such a model is
+            evaluated by every rank.
+
+    Returns:
+        The summary of all steps, those before a resume included.
 
     Raises:
         Interrupted: `journal.stop_requested()` gave a reason and a checkpoint was saved, or another

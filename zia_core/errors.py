@@ -5,5 +5,5 @@ class ZiaError(Exception):
     """A failure that the user can act on.
 
     The message is one sentence that names the file, record or setting at fault and says what to
-    do. The command line prints it without a traceback.
+    do.
     """

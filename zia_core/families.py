@@ -64,21 +64,21 @@ def register_family(
     keys_values: KeysValues | None = None,
     geometry: Callable[[Any], Geometry] | None = None,
 ) -> None:
-    """Make an attention class known to `attach`.
+    """Make an attention class of transformers known to `attach`.
 
-    Its forward pass must call the attention function that transformers has for its config, as all
-    current classes do. Check a projection first: of the same input, prompts must have the keys and
-    values that the layer has before its rotary embedding.
+    Its forward pass must get the attention function from transformers' registry, as nearly all
+    classes do. Check `keys_values` first: it must give the layer's own keys and values for the same
+    input, before the rotary embedding.
 
     Args:
-        attention: the class, `type(model.model.layers[0].self_attn)`, say.
-        keys_values: (layer, hidden states [..., K, C]) -> keys and values [..., G, K, D]. Needed
-            unless the class is like LLaMA's, with nothing but `q_proj`, `k_proj`, `v_proj` and
-            `o_proj`.
-        geometry: the sizes of a layer; by default read off these four.
+        attention: the class, such as `type(model.model.layers[0].self_attn)`.
+        keys_values: maps a layer and hidden states, [..., K, C], to keys and values,
+            [..., G, K, D] each. Not needed for a class like LLaMA's, with `q_proj`, `k_proj`,
+            `v_proj`, `o_proj` and no other part.
+        geometry: maps a layer to its sizes; read off those four projections if None.
 
     Raises:
-        ZiaError: it is not a class of modules.
+        ZiaError: `attention` is not a class of modules.
     """
     if not (isinstance(attention, type) and issubclass(attention, nn.Module)):
         raise ZiaError(f"register_family takes a class of modules, not {attention!r}.")

@@ -88,7 +88,7 @@ def fresh_poolers(model: nn.Module) -> list[nn.Module]:
 
 
 def head_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters of heads and fresh poolers, by their names in the bare model.
+    """The parameters that `train_head` makes trainable, by their names in the bare model.
 
     Raises:
         ZiaError: the model has no task head.
@@ -110,10 +110,13 @@ def by_name(model: nn.Module, parts: Iterable[nn.Module]) -> dict[str, nn.Parame
 
 @all_or_nothing
 def train_head(model: Model) -> Model:
-    """Make the head trainable, in place: `train_head(attach(model, config))`.
+    """Make the task head trainable, in place: `train_head(attach(model, config))`.
 
-    So does a pooler that was not in the checkpoint. On a half-precision backbone the head becomes
-    float32 and returns float32 logits.
+    A pooler that was missing from the checkpoint is trained too. On a half-precision backbone the
+    head becomes float32 and returns float32 logits.
+
+    Args:
+        model: a timm classifier, or a transformers model for classification or question answering.
 
     Raises:
         ZiaError: the model has no task head.

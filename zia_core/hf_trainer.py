@@ -14,13 +14,15 @@ from zia_core.attachment import zero_init_layers
 from zia_core.errors import ZiaError
 from zia_core.files import write_atomic
 
+__all__ = ["AdapterCheckpoints"]
+
 
 class AdapterCheckpoints(TrainerCallback):
-    """Makes the Trainer save the adapter alone: `Trainer(..., callbacks=[AdapterCheckpoints()])`.
+    """Make the Trainer save the adapter alone: `Trainer(..., callbacks=[AdapterCheckpoints()])`.
 
     Everything else works as usual: `resume_from_checkpoint`, `load_best_model_at_end` and
-    `save_model`. Each checkpoint folder is also one that `load_adapter` reads. From then on
-    `model.save_pretrained` saves the adapter too, and no longer the whole model.
+    `save_model`. `load_adapter` reads each checkpoint folder too. `model.save_pretrained` then
+    saves the adapter and no longer the whole model.
 
     Not for the Trainer's FSDP and DeepSpeed modes, which save weights themselves, nor for a
     PeftModel.

@@ -24,12 +24,12 @@ _MARK = "<!-- written by zia_core.save_adapter -->"
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model card says that the model does not know.
+    """What `save_adapter` cannot read off the model, for its model card.
 
-    Args:
+    Attributes:
         data: names of the data sets that the adapter was trained on.
-        metrics: scores by name, say {"SQuAD v1.1 F1": 84.8}.
-        licence: of the adapter, an identifier of the hub's such as "apache-2.0".
+        metrics: scores by name, such as `{"SQuAD v1.1 F1": 84.8}`.
+        licence: of the adapter: one of the hub's identifiers, such as "apache-2.0".
         note: further text, in Markdown.
     """
 
@@ -91,10 +91,17 @@ def local_file(source: Path, given: str) -> Path:
 
 
 def push_adapter(folder: str | Path, name: str, *, private: bool = False) -> str:
-    """Upload an adapter's folder to the hub's `name`, made if there is none; return the commit.
+    """Upload an adapter to the Hugging Face hub: the tensors, the config and the card.
 
-    Only the adapter, its config and its card are uploaded. Log in with `hf auth login` first, or
-    set $HF_TOKEN.
+    Log in with `hf auth login` first, or set `$HF_TOKEN`.
+
+    Args:
+        folder: what `save_adapter` wrote; other files in it are not uploaded.
+        name: `owner/name` of the repository, which is created if missing.
+        private: of a repository that is created.
+
+    Returns:
+        The hash of the commit, for `load_adapter(model, "owner/name@<hash>")`.
 
     Raises:
         ZiaError: there is no adapter, or the hub refuses or does not answer.

@@ -1,4 +1,4 @@
-"""Choose how the prompt term is computed: plain products or the kernel of `zia_core.fused_term`.
+"""Choose how the prompt term is computed: by plain products or by one Triton kernel.
 
 Both compute the same equation. The kernel covers the common cases of training and generation on
 NVIDIA GPUs from Ampere on; everything else takes the plain form.
@@ -17,6 +17,8 @@ from torch import Tensor
 
 from zia_core.errors import ZiaError
 
+__all__ = ["prompt_form"]
+
 Form = Literal["automatic", "plain", "fused"]
 _chosen: Form = "automatic"
 
@@ -26,10 +28,15 @@ LONGEST, WIDEST = 128, 256  # the largest K and D that the kernel supports
 
 @contextmanager
 def prompt_form(form: Form) -> Iterator[None]:
-    """Force the form of the prompt term within the block, for all models (tests, benchmarks).
+    """Force the form of the prompt term within the block, for all models and threads.
 
-    With gradient checkpointing, run the backward pass inside the block too. Forward passes that
-    `fused` does not support raise a ZiaError.
+    With gradient checkpointing, run the backward pass inside the block too.
+
+    Args:
+        form: "plain": matrix products. "fused": the kernel, which needs an NVIDIA GPU and no
+            float64, attention dropout, observer, more than 128 prompts or heads wider than 256; a
+            forward pass that it does not support raises a `ZiaError`. "automatic": the kernel where
+            it can be used, except for single tokens in generation.
     """
     global _chosen
     before, _chosen = _chosen, form

@@ -22,14 +22,14 @@ Projection = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Geometry:
-    """The sizes of one attention layer.
+    """The sizes of one attention layer, for `register_family`.
 
     Attributes:
         width: C, width of the hidden states.
-        heads: H query heads.
-        kv_heads: G key-value heads.
+        heads: H, query heads.
+        kv_heads: G, key-value heads; equal to `heads` without grouped queries.
         head_dim: D.
-        linear_scores: scores are linear in the prompts (no key norm, no soft-cap).
+        linear_scores: whether scores are linear in the prompts: no key norm, no soft-cap.
     """
 
     width: int

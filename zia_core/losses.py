@@ -10,21 +10,30 @@ from torch.utils.checkpoint import checkpoint
 
 from zia_core.padding import Padding, padding_known
 
+__all__ = ["causal_lm_loss", "label_index", "label_logits", "label_losses"]
+
 IGNORED = -100
 
 
 def label_positions(labels: Tensor) -> Tensor:
-    """Bool (B, T): True at position t when token t + 1 is a label (not -100); last column False."""
+    """bool (B, T): True at position t when token t + 1 is a label (not -100); last column False."""
     positions = torch.zeros_like(labels, dtype=torch.bool)
     positions[:, :-1] = labels[:, 1:] != IGNORED
     return positions
 
 
 def label_index(labels: Tensor) -> Tensor:
-    """`label_positions` as (labels,) int64 positions in the flattened (B*T).
+    """The positions that predict a label, in the flattened B*T tokens.
 
     Compute it on the CPU, with the batch: on a GPU, the number of labels would force a
     synchronisation.
+
+    Args:
+        labels: (B, T), unshifted, -100 where there is no label.
+
+    Returns:
+        int64 (labels,): the position before each label, row by row. The first column of `labels`
+        has no position before it, and is never a label.
     """
     return label_positions(labels).flatten().nonzero().squeeze(1)
 
@@ -36,7 +45,7 @@ def label_logits(
     index: Tensor | None = None,
     **inputs: Any,
 ) -> Tensor:
-    """The logits that predict each label, in the order of `label_positions`: (labels, V).
+    """The logits that predict each label, in the order of `label_index`.
 
     Instruction tuning labels about a third of its tokens, so the (tokens, vocabulary) logits, the
     largest tensor of a small model, shrink accordingly.
@@ -46,9 +55,9 @@ def label_logits(
             called directly, and Gemma's soft-cap is applied.
         labels: (B, T), unshifted, -100 where there is no label (the first column is never one).
         vocabulary: (V,) token ids to restrict the logits to, which are then float32 products: in
-            bfloat16 logits are multiples of 1/8, and options would tie.
+            bfloat16 logits are multiples of 1/8, and options would tie. None: all.
         index: the `label_index` of the labels, if known.
-        inputs: of the trunk, (B, T, ...) each: input_ids or inputs_embeds, attention_mask.
+        inputs: of the model, (B, T, ...) each: `input_ids` or `inputs_embeds`, `attention_mask`.
 
     Returns:
         (labels, V) in float32, or float64 if the model is.
@@ -99,13 +108,16 @@ def label_losses(
     chunk: int | None = None,
     **inputs: Any,
 ) -> Tensor:
-    """The cross entropy of every label, in the order of `label_positions`: (labels,).
+    """The cross entropy of every label in nats, in the order of `label_index`.
 
     Args:
         model, labels, index, inputs: see `label_logits`.
         chunk: labels whose logits are in memory at a time (a megabyte each at a vocabulary of
             262,144, and more than once); the backward pass recomputes them. None: all at once.
             Losses differ by rounding only.
+
+    Returns:
+        (labels,) in float32, or float64 if the model is.
     """
     hidden, head = _labelled(model, labels, index, inputs)
     targets = labels_in_order(labels, index)
@@ -125,7 +137,7 @@ def label_losses(
 
 
 def labels_in_order(labels: Tensor, index: Tensor | None = None) -> Tensor:
-    """The labels themselves, in the order of `label_positions`: (labels,)."""
+    """The labels themselves, in the order of `label_index`: (labels,)."""
     index = label_index(labels) if index is None else index
     return labels.flatten().index_select(0, index + 1)  # a label is one after its position
 
@@ -152,9 +164,17 @@ def causal_lm_loss(
     label_index: Tensor | None = None,
     chunk: int | None = None,
 ) -> tuple[Tensor, int]:
-    """The sum of `causal_lm_losses`, a scalar, and the number of labels.
+    """The summed cross entropy of all labels of a batch, in nats, and the number of labels.
 
     Without labels the sum is 0 and still has a gradient.
+
+    Args:
+        model: as for `label_logits`.
+        input_ids: int64 (B, T).
+        attention_mask: (B, T), 1 at tokens and 0 at padding; None: no padding.
+        labels: int64 (B, T), unshifted, -100 where there is no label.
+        label_index: `label_index(labels)`, if known.
+        chunk: as for `label_losses`.
     """
     losses = causal_lm_losses(model, input_ids, attention_mask, labels, label_index, chunk)
     return losses.sum(), len(losses)

@@ -32,14 +32,17 @@ def add(
     """Add a named adapter beside the model's own, in place; `use` switches to it.
 
     It has prompts and gates of its own in the top layers, and shares everything else. It may have
-    fewer prompts and layers than the model's own adapter, which is called "default".
+    another number of prompts, and no more layers than the model's own, which is called "default".
 
     Args:
         model: after `attach` or `load_adapter`.
-        name: of the new adapter.
-        source: an adapter's folder or file, whose parameters are then frozen, or the config of a
-            new one, drawn at random and trainable (inside `use`).
+        name: of the new adapter, without dots.
+        source: an adapter as for `load_adapter`, whose parameters are frozen; or the config of a
+            new one, drawn at random, which is trained inside `use`.
         other_backbone: as for `load_adapter`.
+
+    Returns:
+        The same model.
 
     Raises:
         ZiaError: the model has no adapter, the name is taken, the source does not fit the model, or
@@ -78,7 +81,11 @@ def add(
 
 
 def remove(model: nn.Module, name: str) -> None:
-    """Remove a named adapter.
+    """Remove an adapter that was added by name, in place.
+
+    Args:
+        model: bare or wrapped.
+        name: any from `adapter_names` but "default", the model's own; `detach` removes all.
 
     Raises:
         ZiaError: there is none of that name, or it is the model's own.
@@ -99,13 +106,13 @@ def adapter_names(model: nn.Module) -> list[str]:
 def use(model: Model, adapter: str | Sequence[str | None] | None) -> Iterator[Model]:
     """Use a named adapter within the block, or another one for each row.
 
-    Blocks nest, and apply to this thread or asyncio task only, as for `condition`. With rows, the
-    prompts' term is a plain product, also on a GPU.
+    Blocks nest, and apply to this thread or asyncio task only, as for `condition`. With one adapter
+    per row, the prompts' term is computed by plain products, also on a GPU.
 
     Args:
         model: an adapted model, bare or wrapped.
-        adapter: a name; None for the backbone alone; or a list of these, one per sample (in
-            generation, one per beam or returned sequence).
+        adapter: a name from `adapter_names`; None for the backbone alone; or a list of these, one
+            per sample (in generation, one per beam or returned sequence).
 
     Raises:
         ZiaError: an unknown name, or rows for the joint softmax.
@@ -126,7 +133,7 @@ def use(model: Model, adapter: str | Sequence[str | None] | None) -> Iterator[Mo
 
 @contextmanager
 def disabled(model: Model) -> Iterator[Model]:
-    """The backbone alone within the block, bitwise; a trained task head stays.
+    """Switch all adapters off within the block: bitwise the backbone; a trained task head stays.
 
     As `use(model, None)`: it nests, and applies to this thread or asyncio task only.
     """

@@ -1,7 +1,7 @@
 """Measure gates and the prompts' share of the output in a trained model.
 
-A head's share is |a(g) A_p V_p| / |A_w V_w|, with norms over all observed positions and the head's
-width.
+A head's share is |a(g) A_p V_p| / |A_w V_w|: attention to the K prompts over attention to the
+words, with norms over all observed positions and the head's width.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from zia_core.call_state import CallState, within_call
 from zia_core.errors import ZiaError
 from zia_core.layer import ZeroInit
 
+__all__ = ["gate_strengths", "observed"]
+
 
 def numbered_layers(model: nn.Module) -> dict[int, ZeroInit]:
     """The adapted layers by their index in the backbone, lowest 0."""
@@ -30,9 +32,11 @@ def numbered_layers(model: nn.Module) -> dict[int, ZeroInit]:
 
 
 def gate_strengths(model: nn.Module) -> dict[str, list[float]]:
-    """a(g) of every head (or the layer's one gate) by layer; empty without gates.
+    """The gates after their activation, a(g), of every head (or the layer's one gate).
 
-    For run records: six digits, and layer numbers as strings, as in JSON.
+    Returns:
+        Gates by layer, rounded to six digits; the lowest layer of the backbone is "0", a string as
+        in JSON. Empty with the joint softmax, which has no gates.
     """
     return {
         str(number): [float(f"{gate:.6g}") for gate in layer.strength().detach().tolist()]
@@ -62,11 +66,14 @@ class TermNorms:
 
 @contextmanager
 def observed(model: nn.Module) -> Iterator[dict[int, TermNorms]]:
-    """Accumulate the norms of both terms of every gated layer within the block.
+    """Measure both terms of every gated layer in the forward passes within the block.
+
+    Autograd is off in it. Every position counts, so do not pad.
 
     Yields:
-        Norms by layer number, complete after the block. Empty with the joint softmax, which has no
-        separate terms.
+        Measurements by layer number, lowest 0. After the block, `share()` of one is a list with
+        |a(g) A_p V_p| / |A_w V_w| of each of the H heads. Empty with the joint softmax, which has
+        no separate terms.
     """
     layers = {
         number: layer

@@ -7,6 +7,8 @@ from typing import Any, Literal, TypeAlias
 
 from torch.nn import Parameter
 
+__all__ = ["learning_rate", "parameter_groups", "scaled_peak"]
+
 Decay: TypeAlias = Literal["all", "all-but-gates", "matrices", "none"]
 
 
@@ -19,7 +21,7 @@ def parameter_groups(
     """Group the parameters that require a gradient by weight decay and learning-rate factor.
 
     Args:
-        named_parameters: as of `nn.Module.named_parameters`.
+        named_parameters: from `model.named_parameters()`.
         weight_decay: of the decayed groups.
         decay: "all": everything, prompts and gates included, as in the released code (which exempts
             only 1-D parameters, and its gates are 4-D). "all-but-gates": everything except the
@@ -28,7 +30,8 @@ def parameter_groups(
         rates: learning-rate factors by module name, 1 if not listed.
 
     Returns:
-        Non-empty groups for torch.optim; multiply the schedule by a group's "rate".
+        Groups for `torch.optim`, none of them empty. torch ignores their "rate": multiply each
+        step's learning rate by it.
     """
     found: dict[tuple[float, bool], list[Parameter]] = {(1.0, True): [], (1.0, False): []}
     for name, parameter in named_parameters:
@@ -50,11 +53,17 @@ def parameter_groups(
 def learning_rate(
     step: int, *, peak: float, warmup_steps: int, total_steps: int, minimum: float = 0.0
 ) -> float:
-    """Linear warm-up from 0, then half a cosine from `peak` to `minimum`.
+    """The rate of a step: linear warm-up from 0, then half a cosine from `peak` to `minimum`.
 
-    This is the released code's schedule, in steps instead of fractional epochs. `step` counts from
-    0, so with a warm-up the first step has rate 0 and updates only AdamW's moments, and the last,
-    `total_steps - 1`, is one short of `minimum`.
+    This is the released code's schedule, in steps instead of fractional epochs. With a warm-up the
+    first step has rate 0 and updates only AdamW's moments.
+
+    Args:
+        step: counts from 0; the last one, `total_steps - 1`, is one short of `minimum`.
+        peak: the highest rate.
+        warmup_steps: until the peak.
+        total_steps: of the whole training.
+        minimum: the rate at the end.
     """
     if step < warmup_steps:
         return peak * step / warmup_steps
@@ -63,5 +72,10 @@ def learning_rate(
 
 
 def scaled_peak(base_lr: float, batch_size: int) -> float:
-    """The peak rate for an effective batch: base * batch / 256 (the authors' issue 90)."""
+    """The peak rate by the released code's rule: `base_lr * batch_size / 256` (its issue 90).
+
+    Args:
+        base_lr: the rate for 256 examples.
+        batch_size: examples of one optimiser step, on all devices and accumulation steps.
+    """
     return base_lr * batch_size / 256

@@ -23,6 +23,8 @@ from zia_core.device_copies import on_device
 from zia_core.errors import ZiaError
 from zia_core.training import NonFiniteLoss
 
+__all__ = ["joined"]
+
 Item = TypeVar("Item")
 
 MEETING = timedelta(minutes=10)  # how far apart the ranks may start
@@ -161,8 +163,15 @@ def drop_absent(parameters: Mapping[str, Parameter], counts: Sequence[float]) ->
 def joined(environment: Mapping[str, str] = os.environ, *, device: str) -> Iterator[Ranks]:
     """Join the ranks described by torchrun's variables (RANK, WORLD_SIZE, MASTER_ADDR, ...).
 
-    Without them, or with a world size of one, this process is alone. On GPUs, LOCAL_RANK selects
-    the device, unless the launcher made only one visible to each rank.
+    Without them, or with a world size of one, this process is alone.
+
+    Args:
+        environment: the variables.
+        device: "cpu" or "cuda"; LOCAL_RANK selects the GPU, unless the launcher made only one
+            visible to each rank.
+
+    Yields:
+        The ranks, seen from this process: `rank`, `size`, `is_first` and `device`.
 
     Raises:
         ZiaError: the variables are inconsistent, or the other ranks cannot be reached.

@@ -1,8 +1,8 @@
 """Full fine-tuning over several processes, with everything in shards (torch's FSDP2).
 
 Every rank holds its part of the weights, gradients and AdamW's moments, all in float32. A block's
-weights are gathered for its forward and backward pass, in bfloat16 if asked to. The engine sees
-from the model that it is sharded.
+weights are gathered for its forward and backward pass, in bfloat16 if asked to.
+`zia_core.engine.train` sees from the model that it is sharded.
 """
 
 from __future__ import annotations
@@ -24,18 +24,23 @@ from zia_core.blocks import repeated_blocks
 from zia_core.errors import ZiaError
 from zia_core.training_state import optimizer_tensors, refuse_other_model
 
+__all__ = ["shard"]
+
 KEPT = 2  # checkpoints, as journals do
 
 
 def shard(model: Model, precision: Literal["fp32", "bf16-autocast"] = "fp32") -> Model:
     """Shard a float32 model over all ranks, in place, block by block.
 
-    Gradients are summed over the ranks and not averaged, as the engine needs.
+    Gradients are summed over the ranks and not averaged, as `zia_core.engine.train` needs.
 
     Args:
         model: with repeated blocks, the same on every rank and on its device.
-        precision: as in `TrainSettings`. "bf16-autocast": gather weights in bfloat16, and sum
+        precision: as in `TrainSettings`. "bf16-autocast" gathers weights in bfloat16, and sums
             gradients in float32.
+
+    Returns:
+        The same model.
 
     Raises:
         ZiaError: no process group, no repeated blocks, weights that are not float32, a head that

@@ -22,10 +22,12 @@ from torch.utils._pytree import tree_leaves
 from zia_core.blocks import run_blocks
 from zia_core.errors import ZiaError
 
+__all__ = ["StepMemory", "step_memory"]
+
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Bytes needed by a step of several micro-batches.
+    """The bytes that a step of several micro-batches takes.
 
     Attributes:
         weights: parameters, trained or not, and buffers.
@@ -42,7 +44,7 @@ class StepMemory:
 
     @property
     def peak(self) -> int:
-        """The most memory in use at a time."""
+        """The most bytes in use at a time: the sum of all four."""
         return self.weights + self.trained + self.kept + self.working
 
 
@@ -54,9 +56,9 @@ def step_memory(
     Args:
         model: on the meta device, in its training mode and precision. The prompt term counts in its
             plain form, attention as fused kernels save it.
-        loss: the forward pass of a micro-batch to a scalar. If nothing is trained, it is all that
-            is counted.
-        checkpoint_activations: as in `TrainSettings`.
+        loss: the forward pass of a micro-batch to a scalar, its inputs on the meta device too. If
+            nothing is trained, it is all that is counted.
+        checkpoint_activations: recompute blocks in the backward pass, as in `TrainSettings`.
 
     Raises:
         ZiaError: a parameter is not on the meta device.

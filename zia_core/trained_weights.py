@@ -12,9 +12,10 @@ from typing import Any
 
 from torch import nn
 
-from zia_core.adapters import about_adapter, check_backbone, packed, unpacked
+from zia_core.adapters import about_adapter, packed, unpacked
 from zia_core.attachment import zero_init_layers
 from zia_core.errors import ZiaError
+from zia_core.identity import check_backbone
 
 
 def pack_trained(model: nn.Module, method: str, backbone: Mapping[str, Any]) -> bytes:

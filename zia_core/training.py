@@ -17,39 +17,63 @@ class TrainSettings:
 
     Steps are optimiser steps, counted from 1; an evaluation or checkpoint "at step s" comes after
     s of them.
+
+    Attributes:
+        total_steps: 0 only evaluates the model, once.
+        batch_size: examples of one optimiser step, on all ranks.
+        peak_lr: learning rate at the end of the warm-up; see `zia_core.optim.learning_rate`.
+        warmup_steps: of the linear warm-up from 0.
+        min_lr: learning rate at the end.
+        weight_decay: of AdamW.
+        decay: which parameters decay; see `zia_core.optim.parameter_groups`.
+        rates: learning-rate factors by module name, 1 if not listed.
+        betas: of AdamW.
+        eps: of AdamW.
+        clip_norm: largest gradient norm; None records the norm and does not clip.
+        precision: "bf16": the frozen backbone is in bfloat16. "bf16-autocast": all weights are in
+            float32 and torch.autocast picks the operations. Trained parameters are always float32.
+        loss_reduction: "step_labels": mean over all labels of the step, however it is split into
+            micro-batches. "micro_batch_mean": mean of the micro-batches' means, as in the released
+            code; needs `micro_batch_size`.
+        token_budget: most padded tokens of a micro-batch, which then groups examples by length.
+            Exactly one of this and `micro_batch_size` is set.
+        micro_batch_size: examples of a micro-batch, in shuffled order.
+        overhead_tokens: with a `token_budget`, the fixed cost of a micro-batch, in tokens. Raise it
+            if launching operations is slow: fewer micro-batches, more padding.
+        checkpoint_activations: recompute blocks in the backward pass: less memory, more time, the
+            same numbers.
+        compile: compile blocks for passes with a gradient. Kernels round differently: relative to
+            plain ones, losses are within 1e-5 in float32 and 2e-2 in bfloat16.
+        eval_every: steps between evaluations; 0: only before the first and after the last.
+        checkpoint_every: steps between checkpoints; 0: only after the last.
+        seed: of the order of examples and of all random generators.
+        device: "cpu" or "cuda".
+
+    Raises:
+        ZiaError: both or none of `token_budget` and `micro_batch_size`, or a warm-up longer than
+            the training.
     """
 
-    total_steps: int  # 0: only evaluate, once, the frozen backbone
-    batch_size: int  # examples of one optimiser step
+    total_steps: int
+    batch_size: int
     peak_lr: float
     warmup_steps: int
     min_lr: float = 0.0
     weight_decay: float
     decay: Decay = "all"
-    # Learning-rate factors by module name, 1 if not listed.
     rates: Mapping[str, float] = field(default_factory=dict)
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
-    clip_norm: float | None = None  # None: record the norm, but do not clip
-    # "bf16": the frozen backbone is in bfloat16; "bf16-autocast": all weights are in float32 and
-    # torch.autocast picks the operations. Trained parameters are always float32.
+    clip_norm: float | None = None
     precision: Literal["fp32", "bf16", "bf16-autocast"] = "fp32"
-    # "step_labels": mean over all labels of the step, however it is split into micro-batches;
-    # "micro_batch_mean": mean of the micro-batches' means, as in the released code.
     loss_reduction: Literal["step_labels", "micro_batch_mean"] = "step_labels"
-    # Exactly one of these two is set.
-    token_budget: int | None = None  # padded tokens of a micro-batch, grouped by length
-    micro_batch_size: int | None = None  # examples of a micro-batch, in shuffled order
-    # With a token_budget: fixed cost of a micro-batch, in tokens. Raise it if launching operations
-    # is slow: fewer micro-batches, more padding.
+    token_budget: int | None = None
+    micro_batch_size: int | None = None
     overhead_tokens: int = OVERHEAD_TOKENS
-    # Recompute blocks in the backward pass: less memory, more time, the same numbers.
     checkpoint_activations: bool = False
-    # Compile blocks for passes with a gradient. Kernels round differently: relative to plain ones,
-    # losses are within 1e-5 in float32 and 2e-2 in bfloat16.
     compile: bool = False
-    eval_every: int  # steps; 0: only before the first and after the last
-    checkpoint_every: int  # steps; 0: only after the last
+    eval_every: int
+    checkpoint_every: int
     seed: int
     device: str
 
@@ -67,19 +91,19 @@ class TrainSettings:
 
 
 class TrainTask(Protocol):
-    """The examples of a training split, their loss, and the evaluation."""
+    """The examples of a training split, their loss, and the evaluation; to be implemented."""
 
     def __len__(self) -> int:
         """Number of training examples."""
 
     def length(self, index: int) -> int:
-        """Tokens of an example, without padding."""
+        """The number of tokens of an example, without padding."""
 
     def labels(self, index: int) -> int:
-        """Labels of an example, as `loss` will count them."""
+        """The number of labels of an example, as `loss` will count them."""
 
     def record_id(self, index: int) -> str:
-        """The data set's name of an example."""
+        """What the data set calls an example; for error messages."""
 
     def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
         """The examples as padded CPU tensors; the engine moves them to the device.
@@ -99,10 +123,11 @@ class TrainTask(Protocol):
 
 
 class Journal(Protocol):
-    """Stores a run's records and checkpoints.
+    """Stores a run's records and checkpoints; to be implemented.
 
-    Every record has a "step". `metrics` records are a function of settings and data; anything that
-    depends on the clock or the machine goes to `timing`.
+    A method that is not overridden does nothing. Every record has a "step". `metrics` records are a
+    function of settings and data; anything that depends on the clock or the machine goes to
+    `timing`.
     """
 
     def metrics(self, record: dict[str, Any]) -> None:
@@ -133,10 +158,17 @@ class Journal(Protocol):
 
 @dataclass(frozen=True)
 class TrainSummary:
-    """Summary of a training run over all its attempts; losses are means per label.
+    """Summary of a training run over all its attempts; steps repeated after a crash count once.
 
-    `seconds` covers optimiser steps only, not evaluations and checkpoints; steps repeated after a
-    crash count once.
+    Attributes:
+        steps: optimiser steps.
+        first_loss: mean loss per label of the first step.
+        last_loss: of the last step.
+        first_evaluation: metrics before the first step.
+        last_evaluation: metrics after the last step.
+        seconds: of optimiser steps, without evaluations and checkpoints.
+        tokens: without padding.
+        peak_memory_bytes: on a GPU allocated by torch; on a CPU the process's resident set.
     """
 
     steps: int = 0
@@ -146,7 +178,7 @@ class TrainSummary:
     last_evaluation: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     tokens: int = 0
-    peak_memory_bytes: int = 0  # GPU: allocated by torch; CPU: resident set of the whole process
+    peak_memory_bytes: int = 0
 
 
 class NonFiniteLoss(ZiaError):  # noqa: N818 - named as the guard it is
@@ -154,7 +186,12 @@ class NonFiniteLoss(ZiaError):  # noqa: N818 - named as the guard it is
 
 
 class Interrupted(Exception):  # noqa: N818 - an outcome, not an error
-    """The run stopped between two steps, on request and with a checkpoint."""
+    """The run stopped between two steps, on request and with a checkpoint.
+
+    Attributes:
+        reason: what `Journal.stop_requested` said.
+        step: the last step that was made.
+    """
 
     def __init__(self, reason: str, step: int) -> None:
         super().__init__(f"{reason} (stopped after step {step})")

@@ -41,7 +41,7 @@ def before_and_after(
     Raises:
         ZiaError: the run has no adapter, or there is an image and its method sees none.
     """
-    from zia_core.adapters import backbone_identity
+    from zia_core.identity import backbone_identity
     from zia_core.trained_weights import load_trained
 
     spec = RunSpec.from_json(stored.load_sealed(path).config, settings_type)

@@ -61,8 +61,8 @@ def train_method(
     """
     import torch
 
-    from zia_core.adapters import backbone_identity
     from zia_core.engine import train
+    from zia_core.identity import backbone_identity
     from zia_core.rng import derived_seed
     from zia_core.trained_weights import pack_trained
 

@@ -28,7 +28,7 @@ from experiments.scienceqa.settings import Settings
 from experiments.scienceqa.subsets import Splits
 from tests.scienceqa import world
 from zia_core import detach
-from zia_core.adapters import backbone_identity
+from zia_core.identity import backbone_identity
 from zia_core.trained_weights import load_trained
 
 

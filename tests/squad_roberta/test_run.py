@@ -25,7 +25,8 @@ from experiments.squad_roberta.subsets import select
 from experiments.squad_roberta.windows import WindowSettings
 from experiments.training.selection import select_runs
 from tests.squad_roberta import tiny
-from zia_core.adapters import backbone_identity, load_adapter
+from zia_core.adapters import load_adapter
+from zia_core.identity import backbone_identity
 from zia_core.rng import derived_seed
 from zia_core.trained_weights import load_trained
 

@@ -1,4 +1,4 @@
-"""Write the families' table of zia_core/README.md: `python -m tests.zia_core.families_table`."""
+"""Write the table of zia_core/docs/models.md: `python -m tests.zia_core.families_table`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.zia_core.family_checks import check
 from tests.zia_core.family_models import MODELS, Model
 
-README = Path(__file__).parents[2] / "zia_core/README.md"
+PAGE = Path(__file__).parents[2] / "zia_core/docs/models.md"
 START, END = "<!-- families -->\n", "<!-- end of families -->\n"
 KINDS = {"decoder": "Decoders", "encoder": "Encoders of text", "image": "Encoders of images"}
 
@@ -36,12 +36,12 @@ def rows() -> Iterator[tuple[str, str, list[Model]]]:
 
 
 def split(text: str) -> tuple[str, str, str]:
-    """A README before, in and after the table."""
+    """The page before, in and after the table."""
     before, rest = text.split(START)
     inside, after = rest.split(END)
     return before + START, inside, END + after
 
 
 if __name__ == "__main__":
-    before, _, after = split(README.read_text("utf-8"))
-    README.write_text(before + table() + after, "utf-8")
+    before, _, after = split(PAGE.read_text("utf-8"))
+    PAGE.write_text(before + table() + after, "utf-8")

@@ -10,9 +10,10 @@ from safetensors.torch import load_file, save_file
 
 from tests.zia_core.backbones import adapted, build, inputs, open_gates, output
 from zia_core import ZeroInitConfig, ZiaError, attach, load_adapter, save_adapter
-from zia_core.adapters import backbone_identity, packed, unpacked
+from zia_core.adapters import packed, unpacked
 from zia_core.baselines import bitfit
 from zia_core.head import head_parameters, train_head, trained_head
+from zia_core.identity import backbone_identity
 from zia_core.trained_weights import load_trained, pack_trained
 
 SAVED = {"adapter.safetensors", "adapter_config.json", "README.md"}

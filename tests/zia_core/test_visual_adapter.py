@@ -24,7 +24,7 @@ from zia_core import (
     save_adapter,
     visual_projection,
 )
-from zia_core.adapters import backbone_identity
+from zia_core.identity import backbone_identity
 from zia_core.trained_weights import load_trained, pack_trained
 
 PROJECTIONS = list(CONFIGS)

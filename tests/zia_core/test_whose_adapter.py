@@ -29,8 +29,9 @@ from zia_core import (
     save_adapter,
     train_head,
 )
-from zia_core.adapters import about_adapter, backbone_identity, packed, unpacked
+from zia_core.adapters import about_adapter, packed, unpacked
 from zia_core.head import trained_head
+from zia_core.identity import backbone_identity
 from zia_core.trained_weights import pack_trained
 
 CONFIG = ZeroInitConfig(prompt_length=3, num_layers=2)

@@ -1,8 +1,8 @@
-"""Baselines for zero-init attention. Each takes a model, changes it in place and returns it.
+"""The methods that zero-init attention is compared with.
 
-Each freezes the backbone except for the parameters that its method trains. A task head (of an image
-classifier or question-answering model) is trained too, as in all tables that compare these methods;
-`train_head` does the same for zero-init attention.
+Each takes a model, changes it in place and returns it. Only the parameters of the method are
+trained, and the task head of an image classifier or question-answering model, as in all tables that
+compare these methods; `train_head` does the same for zero-init attention.
 """
 
 from zia_core.baselines.adaption_prompt import adaption_prompt

@@ -17,6 +17,14 @@ def adaption_prompt(model: nn.Module, prompt_length: int = 10, num_layers: int =
     It recomputes queries and adds its prompt term after a second output projection, but computes
     the same function as `ZeroInitConfig(gate_per="layer", gate_activation="identity")`.
 
+    Args:
+        model: a LLaMA or Mistral, bare.
+        prompt_length: K.
+        num_layers: L, counted from the top.
+
+    Returns:
+        A `peft.PeftModel`.
+
     Raises:
         ZiaError: PEFT does not support the model.
     """

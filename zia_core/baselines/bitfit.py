@@ -10,9 +10,10 @@ from zia_core.rollback import all_or_nothing
 
 @all_or_nothing
 def bitfit(model: Model) -> Model:
-    """Train every bias (of linear layers, norms, patch projection) and the task head.
+    """Train every bias and the task head (arXiv 2106.10199).
 
-    102,912 biases in a ViT-B/16; the BIAS row of VPT's tables.
+    Linear layers, norms and the patch projection have biases:
+    102,912 in a ViT-B/16. This is the BIAS row of VPT's tables.
 
     Raises:
         ZiaError: the model has no task head, or is in half precision.

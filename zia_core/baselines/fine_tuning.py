@@ -10,13 +10,13 @@ from zia_core.rollback import all_or_nothing
 
 
 def frozen(model: Model) -> Model:
-    """The pretrained model, with nothing trained."""
+    """Train nothing: the pretrained model itself."""
     model.requires_grad_(False)
     return model
 
 
 def full(model: Model) -> Model:
-    """Full fine-tuning."""
+    """Train every parameter: full fine-tuning."""
     model.requires_grad_(True)
     return model
 

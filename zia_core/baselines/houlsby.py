@@ -45,9 +45,10 @@ class Bottleneck(nn.Module):
 
 @all_or_nothing
 def houlsby(model: Model, bottleneck: int = 64, *, train_norms: bool = True) -> Model:
-    """Two adapters per block, on the outputs of attention and MLP before the skip connections.
+    """Two bottleneck adapters per block, on attention's and MLP's outputs (arXiv 1902.00751).
 
-    Trains the adapters, the layer norms (as in the paper) and the task head. It starts near the
+    They come before the skip connections. Trains the adapters, the layer norms (as in the paper)
+    and the task head. It starts near the
     pretrained model, not at it. The code behind VTAB's usual Adapter row differs: one adapter per
     block, frozen norms, and both matrices start at zero, so that neither gets a gradient and only
     the outer bias learns.

@@ -19,10 +19,17 @@ def lora(
     dropout: float = 0.05,
     targets: Sequence[str] = ("q_proj", "v_proj"),
 ) -> Any:
-    """LoRA on some of the linear layers, by default with Alpaca-LoRA's settings.
+    """LoRA on a language model, with Alpaca-LoRA's settings by default (arXiv 2106.09685).
 
     On LLaMA-7B, rank 8 on q and v gives the paper's 4.2M parameters (Table 1). Starts at the
     pretrained model, since B is zero.
+
+    Args:
+        model: a language model of transformers, bare.
+        rank: r.
+        alpha: low-rank terms are scaled by alpha / r.
+        dropout: on the input of A.
+        targets: names of the adapted layers.
 
     Returns:
         A `peft.PeftModel`; A and B are float32 whatever the backbone's precision.

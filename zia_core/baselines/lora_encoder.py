@@ -67,14 +67,14 @@ class FusedLora(nn.Module):
 
 @all_or_nothing
 def lora_encoder(model: Model, rank: int = 8, alpha: int = 16, dropout: float = 0.0) -> Model:
-    """Train LoRA on q and v of every layer of a ViT, BERT or RoBERTa, and the task head.
+    """LoRA on q and v of every layer of an encoder, and the task head (arXiv 2106.09685).
 
     Starts at the pretrained model, since B is zero. A and B are float32 whatever the backbone's
     precision. Rank 8 is 294,912 parameters in a ViT-B/16 or BERT-base and 786,432 in RoBERTa-large
     (the paper's Table 2: 0.3M and 0.8M).
 
     Args:
-        model: a timm or transformers model with a task head.
+        model: a ViT, BERT or RoBERTa of timm or transformers, with a task head.
         rank: r.
         alpha: low-rank terms are scaled by alpha / r.
         dropout: on the input of A.

@@ -32,7 +32,7 @@ class PrefixDropout(nn.Dropout):
 
 @all_or_nothing
 def p_tuning_v2(model: Model, prompt_length: int = 16, dropout: float = 0.1) -> Model:
-    """A prefix of K keys and values in every layer, with one softmax over prefix and words.
+    """K learned keys and values in every layer, in the words' softmax (arXiv 2110.07602).
 
     This is `attach` with the joint softmax on `key_value` prompts. Trains the prefix, drawn from
     N(0, 1), and the task head. 16 prompts in RoBERTa-large are 24*2*16*1024 = 786,432 parameters.
@@ -41,7 +41,7 @@ def p_tuning_v2(model: Model, prompt_length: int = 16, dropout: float = 0.1) -> 
     `past_key_values` may shift positions by K.
 
     Args:
-        model: of a family in `zia_core.families`, with a task head.
+        model: one that `attach` takes, with a task head.
         prompt_length: K; the released SQuAD runs use 16 (v1.1) and 8 (v2.0).
         dropout: of the prefix; 0.2 in those runs.
 
@@ -60,7 +60,7 @@ def p_tuning_v2(model: Model, prompt_length: int = 16, dropout: float = 0.1) -> 
 
 @all_or_nothing
 def prefix_dropout(model: Model, dropout: float) -> Model:
-    """P-tuning v2's prefix dropout; also for zero-init attention with `key_value` prompts.
+    """P-tuning v2's dropout of the prefix, for any adapter with `key_value` prompts.
 
     In training mode, elements of keys and values are dropped, independently per sample.
 

@@ -70,7 +70,7 @@ class SoftPrompt(nn.Module):
 
 @all_or_nothing
 def prompt_tuning(model: Model, prompt_length: int = 20) -> Model:
-    """Train K input embeddings and the task head.
+    """Train K input embeddings and the task head (arXiv 2104.08691).
 
     Prompts start at the embeddings of words sampled from the vocabulary, one of the paper's
     options. They have positions and segments like words, which shifts the words' positions by K; it

@@ -57,7 +57,7 @@ class SideTuning(nn.Module):
 
 @all_or_nothing
 def side_tuning(model: Model, network: nn.Module | None = None) -> Model:
-    """A small network beside the frozen backbone; the head sees a learned blend of both.
+    """A small network beside the frozen backbone, and the head on a blend (arXiv 1912.13503).
 
     The blend starts at one half of each, not at the pretrained model. VPT's SIDETUNE row uses the
     convolutions of an ImageNet-pretrained AlexNet, 9.5M parameters with the projection; the default

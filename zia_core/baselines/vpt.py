@@ -65,7 +65,7 @@ class VisualPrompt(nn.Module):
 
 @all_or_nothing
 def vpt(model: Model, prompt_length: int = 50, *, deep: bool, dropout: float = 0.1) -> Model:
-    """Prompts between CLS and patches, before the first block or (deep) before every block.
+    """Prompts between CLS and patches, in the first block or in all (arXiv 2203.12119).
 
     Trains the prompts and the task head. It does not start at the pretrained model. 50 prompts in a
     ViT-B/16 are 38,400 parameters shallow and 460,800 deep (the paper's section 3.2: 0.038M and
@@ -74,7 +74,7 @@ def vpt(model: Model, prompt_length: int = 50, *, deep: bool, dropout: float = 0
     Args:
         model: a timm or transformers ViT with a task head.
         prompt_length: K; the paper chooses it per task, between 1 and 200.
-        deep: VPT-deep instead of VPT-shallow.
+        deep: new prompts before every block (VPT-deep), or only before the first (VPT-shallow).
         dropout: of the prompts, with a mask per sample.
 
     Raises:

@@ -28,7 +28,7 @@ _NAME = re.compile(r"transformer\.h\.(\d+)\.attn\.(adapter_wte\.weight|gating_fa
 
 @all_or_nothing
 def from_litgpt(model: nn.Module, path: str | os.PathLike[str]) -> float:
-    """Attach a LitGPT adapter v1 to its LLaMA or Mistral, as free keys and values.
+    """Attach a LitGPT adapter v1 to its LLaMA or Mistral, in place, as free keys and values.
 
     LitGPT 0.5.13 slices the projected prompts as [queries, key, value] for each group, but its
     weights are in the order [all queries, all keys, all values]. So what it takes for keys and

@@ -29,7 +29,7 @@ GATE = re.compile(r"layers\.(\d+)\.attention\.gate")
 def from_llama_adapter(
     model: nn.Module, path: str | os.PathLike[str], *, prompt_length: int, tanh: bool
 ) -> float:
-    """Attach the adapter of an official checkpoint to its LLaMA.
+    """Attach the adapter of an official LLaMA-Adapter V1 checkpoint to its LLaMA, in place.
 
     Args:
         model: the LLaMA it was trained on, bare. Prompts pass no rotary embedding, so weights in

@@ -34,11 +34,11 @@ _NAME = re.compile(r"base_model\.model\.(.*layers\.(\d+)\.self_attn)\.adaption_(
 
 @all_or_nothing
 def from_peft(model: nn.Module, folder: str | os.PathLike[str]) -> float:
-    """Attach an AdaptionPrompt that PEFT saved to its LLaMA or Mistral.
+    """Attach an AdaptionPrompt that PEFT saved to its LLaMA or Mistral, in place.
 
     Args:
         model: the model it was trained on, bare.
-        folder: what `save_pretrained` wrote.
+        folder: what PEFT's `save_pretrained` wrote.
 
     Returns:
         The largest relative error of a layer's prompt term.

@@ -18,19 +18,19 @@ from zia_core.wrappers import refuse_sharing, unwrapped
 
 @all_or_nothing
 def attach_visual(model: Model, config: VisualConfig) -> Model:
-    """Add a projection of image features to a model with zero-init attention, in place.
+    """Add a trainable projection of image features to an adapted model, in place (eqs 9-10).
 
-    Its parameters belong to the model, as `visual_projection...`, so the state dict, optimiser,
-    adapter files and data-parallel training need nothing special. They are float32 (float64 on a
-    float64 backbone) and drawn from torch's global generator. At zero gates the model's outputs are
-    bitwise the backbone's in any case.
+    Its parameters are the model's `visual_projection...`, so the state dict, optimiser, adapter
+    files and data-parallel training need nothing special. They are float32 (float64 on a float64
+    backbone) and drawn from torch's global generator. At zero gates the model's outputs stay
+    bitwise the backbone's.
 
     Args:
         model: after `attach`, with hidden prompts.
         config: of the projection.
 
     Returns:
-        The same model; show it images with `with images(model, features, has_image):`.
+        The same model; `images` shows it images.
 
     Raises:
         ZiaError: no zero-init attention, no hidden prompts, a projection already, or a backbone
@@ -64,13 +64,13 @@ def attach_visual(model: Model, config: VisualConfig) -> Model:
 
 
 def visual_projection(model: nn.Module) -> VisualProjection | None:
-    """The projection of a bare or wrapped model, or None."""
+    """The module that `attach_visual` added to a bare or wrapped model; None without one."""
     return next((m for m in model.modules() if isinstance(m, VisualProjection)), None)
 
 
 @contextmanager
 def images(model: Model, features: Tensor, has_image: Tensor | None = None) -> Iterator[Model]:
-    """Show the model an image with each sample that has one, within the block.
+    """Show the model an image with each sample that has one, within the block (eqs 9-10).
 
     The projection is computed once, on entry, for all layers and all tokens generated inside. With
     gradient checkpointing, run the backward pass inside the block too. Other threads are not
@@ -83,8 +83,9 @@ def images(model: Model, features: Tensor, has_image: Tensor | None = None) -> I
 
     Args:
         model: after `attach_visual`, bare or wrapped.
-        features: [B, F] for ``global`` (the depths' global features concatenated), [B, N, E] for
-            ``queries``. One row per sample, or per beam in beam search.
+        features: an image encoder's output, one row per sample (per beam in beam search): for
+            ``global``, [B, M*E], global features of M depths side by side; for ``queries``,
+            [B, N, E], all N tokens of one layer.
         has_image: bool [B]; rows of `features` without an image are not read. None: all have one.
 
     Raises:

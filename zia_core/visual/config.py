@@ -32,6 +32,10 @@ class VisualConfig(Config):
         blocks: number of blocks (``queries``).
         heads: attention heads per block (``queries``).
         mlp_ratio: hidden width of the blocks' MLPs over `query_width` (``queries``).
+
+    Raises:
+        ZiaError: a field of another type, a size below 1, `depths` that do not fit the projection,
+            or `query_width` that is not a multiple of `heads`.
     """
 
     encoder_width: int
