@@ -6,11 +6,16 @@ hub's file, so it has its own name. The pocket models of `mini` are released wit
 """
 
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.backbones import meta_llama, meta_tokenizer
+from experiments.backbones import meta_llama, meta_tokenizer, own
 from experiments.backbones.weights import by_name, located, no_progress_bars
 from experiments.harness.needs import CONFIG, Source
+from experiments.io.files import read_json
+from zia_core.errors import ZiaError
+from zia_core.validation import conform
 
 if TYPE_CHECKING:
     import torch
@@ -96,8 +101,67 @@ BACKBONES = {
 
 
 def get(name: str) -> LanguageBackbone:
-    """The backbone of that name; ZiaError lists the known ones."""
-    return by_name(BACKBONES, name)
+    """The backbone of that name in a spec; ZiaError lists the known ones."""
+    if not own.is_own(name):
+        return by_name(BACKBONES, name)
+    return LanguageBackbone(**vars(own.source(name)), layers=_layers(own.files_of(name)))
+
+
+def _layers(folder: Path) -> int:
+    """The number of layers that a model's configuration states."""
+    if meta_llama.weight_files(folder):
+        path, field = folder / meta_llama.PARAMS, "n_layers"
+        config = read_json(path)
+    else:
+        path, field = folder / CONFIG, "num_hidden_layers"
+        config = read_json(path)
+        config = config.get("text_config", config)  # of a model that also takes images
+    layers: int = conform(int, config.get(field), f"{path}: {field}")
+    if layers < 1:
+        raise ZiaError(f"{path}: {field} must be at least 1, not {layers}")
+    return layers
+
+
+def causal(asked: str) -> LanguageBackbone:
+    """The language model that `--backbone` asks for, as `own.named` finds it.
+
+    Raises:
+        ZiaError: as `own.named`, its architecture is not supported, or it lacks a tokenizer that
+            the experiments can use.
+    """
+    name = own.named(asked, BACKBONES)
+    if own.is_own(name):
+        _check_causal(name)
+    return get(name)
+
+
+@cache
+def _check_causal(name: str) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from zia_core.families import attention_layers
+
+    folder, tokenizer = own.files_of(name), None
+    if meta_llama.weight_files(folder):
+        tokenizer = meta_tokenizer.load(folder)
+    else:
+        with own.refused(f"{name} cannot be a language model here"):
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            with torch.device("meta"):
+                model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            found = attention_layers(model)
+        if not all(getattr(layer.attention, "is_causal", False) for layer in found):
+            raise ZiaError(f"{name} is not a causal language model: its tokens see later ones")
+        layers = len(found)
+        if layers != _layers(folder):
+            raise ZiaError(
+                f"{name} has {layers} attention layers that prompts can be attached to, and "
+                f"{_layers(folder)} layers: such models are not supported"
+            )
+        tokenizer = own.tokenizer(folder, name)
+    if not tokenizer.is_fast or tokenizer.eos_token is None:
+        raise ZiaError(f"the tokenizer of {name} has no EOS token or no tokenizer.json")
 
 
 def smollm2() -> str:

@@ -60,7 +60,7 @@ def load(folder: Path, dtype: "torch.dtype", tokens: int) -> "LlamaForCausalLM":
     from transformers import LlamaForCausalLM
 
     files = weight_files(folder)
-    config = _config(folder, files)
+    config = config(folder, files)
     if tokens > config.vocab_size:
         raise ZiaError(
             f"the tokenizer in {folder} has {tokens} tokens, the model {config.vocab_size}: fetch "
@@ -78,7 +78,7 @@ def load(folder: Path, dtype: "torch.dtype", tokens: int) -> "LlamaForCausalLM":
     return model.eval()
 
 
-def _config(folder: Path, files: list[Path]) -> "LlamaConfig":
+def config(folder: Path, files: list[Path]) -> "LlamaConfig":
     """The sizes in params.json, and the vocabulary's from the weights: params.json may say -1."""
     from transformers import LlamaConfig
 

@@ -6,7 +6,7 @@ be loaded. For the paper's models, which may not be here, the sizes are known.
 
 from typing import TYPE_CHECKING, Any
 
-from experiments.backbones import small_vit
+from experiments.backbones import meta_llama, own, small_vit, vision_models
 from experiments.backbones.vision_models import ImageBackbone
 from experiments.backbones.weights import RELEASED
 from experiments.harness.needs import CONFIG, Source
@@ -56,22 +56,35 @@ def question_answering(
     return _built(AutoModelForQuestionAnswering, config, dtype, device)
 
 
-def vit(backbone: ImageBackbone, device: str = "meta") -> "nn.Module":
-    """A ViT of the backbone's shape, without a classifier."""
-    import timm
+def vit(
+    backbone: ImageBackbone, device: str = "meta", resolution: int | None = None
+) -> "nn.Module":
+    """A ViT of the backbone's shape, without a classifier; for images of its own resolution."""
     import torch
 
+    model: Any
     with torch.device(device):
-        if backbone.architecture is None:
+        if own.is_own(backbone.name):
+            model = vision_models.empty(backbone.name)
+        elif backbone.architecture is None:
             return small_vit.build(small_vit.ViTShape())
-        model: nn.Module = timm.create_model(backbone.architecture, num_classes=0)
-    return model
+        else:
+            model = vision_models.timm_model(backbone.architecture, {})
+        if resolution not in (None, backbone.resolution):
+            model.set_input_size(img_size=resolution)
+    built: nn.Module = model
+    return built
 
 
 def _config(backbone: Source) -> Any:
     import transformers
 
-    for folder in (backbone.local, RELEASED / backbone.folder):
+    folders = [backbone.local, RELEASED / backbone.folder]
+    if own.is_own(backbone.name):
+        folders = [own.files_of(backbone.name)]
+    for folder in folders:
+        if files := meta_llama.weight_files(folder):
+            return meta_llama.config(folder, files)
         if (folder / CONFIG).exists():
             try:
                 return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)

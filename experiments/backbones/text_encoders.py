@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from experiments.backbones import language_models, own
 from experiments.backbones.weights import located, no_load_report, no_progress_bars
 from experiments.harness.needs import Source
 from zia_core.errors import ZiaError
@@ -18,6 +20,48 @@ HEAD = "qa_outputs"
 _LEFT_BEHIND = re.compile(
     r"(cls|lm_head|classifier|score|qa_outputs)\..*|(\w+\.)?(pooler\..*|embeddings\.position_ids)"
 )
+
+
+def reader(asked: str) -> str:
+    """The name in specs of the encoder that `--backbone` asks for, as `own.named` finds it.
+
+    Raises:
+        ZiaError: as `own.named`, it is not like BERT or RoBERTa, or lacks a fast tokenizer.
+    """
+    name = own.named(asked, language_models.BACKBONES)
+    if own.is_own(name):
+        _check_reader(name)
+    return name
+
+
+def positions(name: str) -> int | None:
+    """The longest input in tokens of an encoder that is not in the project's list, else None."""
+    if not own.is_own(name):
+        return None
+    config = own.config_of(name)
+    reserved = config.get("pad_token_id", 1) + 1 if "roberta" in config["model_type"] else 0
+    return int(config.get("max_position_embeddings", 512)) - reserved
+
+
+@cache
+def _check_reader(name: str) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForQuestionAnswering
+
+    from zia_core.baselines.encoders import blocks
+    from zia_core.families import attention_layers
+
+    folder = own.files_of(name)
+    with own.refused(
+        f"{name} cannot answer questions here, which takes an encoder like BERT or RoBERTa"
+    ):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        with torch.device("meta"):
+            model = AutoModelForQuestionAnswering.from_config(config, trust_remote_code=False)
+        blocks(model)
+        attention_layers(model)
+    if not own.tokenizer(folder, name).is_fast:
+        raise ZiaError(f"the tokenizer of {name} has no tokenizer.json")
 
 
 def load_for_question_answering(

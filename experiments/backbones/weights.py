@@ -108,7 +108,7 @@ def _find(source: Source) -> Found:
         )
     from huggingface_hub import snapshot_download
 
-    patterns = ["*.json", "*.safetensors", "tokenizer*"]
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer*"]
     with hub.asked():
         local = snapshot_download(source.hub, revision=source.revision, allow_patterns=patterns)
     return _in_hub_format(Path(local))

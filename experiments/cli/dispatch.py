@@ -10,11 +10,14 @@ from experiments.cli.options import (
     PUBLISHED,
     RUNS,
     AnyExperiment,
+    Backbone,
     Device,
+    Encoder,
     OutFolder,
     Profile,
     Retry,
     Runs,
+    chosen_backbones,
     retry_failed,
 )
 from experiments.harness.setting_bounds import MAX_THREADS
@@ -37,6 +40,8 @@ def reproduce(
         str, typer.Option(metavar="E", help="inprocess, local (several processes) or slurm.")
     ] = "local",
     device: Device = "auto",
+    backbone: Backbone = None,
+    encoder: Encoder = None,
     runs: Runs = RUNS,
     out: OutFolder = FRESH,
     retry: Retry = None,
@@ -92,8 +97,9 @@ def reproduce(
         device = asked.device(device, profile)
     else:
         device = planning.device_of(device, experiment, profile)
+    models = chosen_backbones(backbone, encoder)
     stage = stages.Stage(seeds, reselect)
-    specs = stage.of(planning.planned(experiment, profile, device))
+    specs = stage.of(planning.planned(experiment, profile, device, models))
     if not specs:
         tell(f"The profile {profile} has no runs yet; these are the results of {PUBLISHED}.")
         _report(PUBLISHED, out)
@@ -107,7 +113,9 @@ def reproduce(
         if code in (in_process.EXIT_DONE, in_process.EXIT_FAILED):
             _report(runs, out)
     else:
-        request = Request(experiment, profile, device, runs.absolute(), out.absolute(), stage)
+        request = Request(
+            experiment, profile, device, runs.absolute(), out.absolute(), stage, models
+        )
         if again and not dry_run:
             _make_pending(request)
         if executor == "local":
@@ -139,6 +147,8 @@ def worker(
     experiment: Annotated[str, typer.Argument(metavar="EXPERIMENT", help="One, or all.")],
     profile: Profile = "mini",
     device: Device = "auto",
+    backbone: Backbone = None,
+    encoder: Encoder = None,
     runs: Runs = RUNS,
     minutes: Annotated[
         float | None, typer.Option(metavar="N", min=0, help="Stop at a step after this time.")
@@ -154,7 +164,9 @@ def worker(
 
     again = retry_failed(retry)
     one = None if experiment == ALL else experiment
-    request = Request(one, profile, planning.device_of(device, one, profile), runs, FRESH)
+    where = planning.device_of(device, one, profile)
+    models = chosen_backbones(backbone, encoder)
+    request = Request(one, profile, where, runs, FRESH, backbones=models)
     specs = request.specs()
     if again:
         _make_pending(request)

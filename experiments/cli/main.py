@@ -15,7 +15,9 @@ from experiments.cli.options import (
     PUBLISHED,
     RUNS,
     AnyExperiment,
+    Backbone,
     Device,
+    Encoder,
     ExperimentName,
     Gpu,
     KeepGoing,
@@ -23,6 +25,7 @@ from experiments.cli.options import (
     Profile,
     Retry,
     Runs,
+    chosen_backbones,
     output_folder,
     retry_failed,
 )
@@ -78,6 +81,8 @@ def plan(
     experiment: AnyExperiment = None,
     profile: Profile = "mini",
     device: Device = "auto",
+    backbone: Backbone = None,
+    encoder: Encoder = None,
     runs: Runs = RUNS,
     every_run: Annotated[
         bool, typer.Option("--every-run", help="One line per run, even in large plans.")
@@ -93,8 +98,9 @@ def plan(
     from experiments.harness import plan as planning
 
     where = planning.device_of(device, experiment, profile, only_look=True)
-    specs = planning.planned(experiment, profile, where)
-    found = plan_table.on_gpu(planning.inspect_all(specs, runs), gpu, utilisation)
+    models = chosen_backbones(backbone, encoder)
+    specs = planning.planned(experiment, profile, where, models)
+    found = plan_table.on_gpu(planning.inspect_all(specs, runs, models), gpu, utilisation)
     plan_table.show(found, every_run=every_run)
 
 
@@ -110,6 +116,8 @@ def run(
         typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated."),
     ] = None,
     device: Device = "auto",
+    backbone: Backbone = None,
+    encoder: Encoder = None,
     runs: Runs = RUNS,
     retry: Retry = None,
 ) -> None:
@@ -125,6 +133,7 @@ def run(
         method=method,
         seed=seed,
         settings=_pairs(settings or []),
+        backbones=chosen_backbones(backbone, encoder),
     )
     planning.check_device(spec)
     raise typer.Exit(in_process.run_all([spec], runs, retry_failed=retry_failed(retry)))

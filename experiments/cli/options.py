@@ -1,9 +1,12 @@
 """Options shared by several commands of `zia`, and the default folders."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from experiments.harness.experiment import Backbones
 
 ExperimentName = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="One of `zia list`.")]
 AnyExperiment = Annotated[
@@ -13,6 +16,20 @@ Profile = Annotated[str, typer.Option(metavar="P", help="mini, small or paper.")
 Device = Annotated[str, typer.Option(metavar="D", help="auto, cpu or cuda.")]
 Gpu = Annotated[
     str, typer.Option(metavar="G", help="The GPU to predict for: a100, a100-40gb, h100, ...")
+]
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FOLDER|OWNER/NAME@REVISION",
+        help="Another model than the profile's; for one experiment.",
+    ),
+]
+Encoder = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FOLDER|OWNER/NAME@REVISION",
+        help="Another encoder of images, for a language model.",
+    ),
 ]
 Runs = Annotated[Path, typer.Option(metavar="DIR", help="Folder of runs, or of archives.")]
 OutFolder = Annotated[Path, typer.Option(metavar="DIR", help="Folder for the output.")]
@@ -33,6 +50,17 @@ RUNS = Path("results/runs")
 RESULTS = Path("results")
 PUBLISHED = RESULTS / "published"
 FRESH = RESULTS / "fresh"  # not committed, unlike what is made from published runs
+
+
+def chosen_backbones(backbone: str | None, encoder: str | None) -> "Backbones":
+    """The models of `--backbone` and `--encoder`; folders are absolute, for workers elsewhere."""
+    from experiments.harness.experiment import Backbones
+
+    def anywhere(asked: str | None) -> str | None:
+        folder = Path(asked or "").expanduser()
+        return str(folder.absolute()) if asked and folder.is_dir() else asked
+
+    return Backbones(anywhere(backbone), anywhere(encoder))
 
 
 def output_folder(out: Path | None, runs: Path, name: str = "") -> Path:

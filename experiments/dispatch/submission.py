@@ -15,6 +15,7 @@ from typing import Any, Self, TypedDict
 
 from experiments.dispatch.code_snapshot import SNAPSHOTS, Code, take_snapshot
 from experiments.harness import plan, schema
+from experiments.harness.experiment import Backbones
 from experiments.harness.ownership import Ownership, Watch
 from experiments.harness.process_identity import Process
 from experiments.harness.provenance import PROJECT, SUBMISSION, SUBMISSION_FILE
@@ -60,6 +61,13 @@ class RecordedStage(TypedDict):
     reselect: bool
 
 
+class RecordedBackbones(TypedDict):
+    """The models that replace those of the plan, in submission.json."""
+
+    backbone: str | None
+    encoder: str | None
+
+
 @dataclass(frozen=True)
 class Request:
     """What to reproduce, and where the results go."""
@@ -70,10 +78,13 @@ class Request:
     runs_root: Path
     out: Path  # of tables and figures
     stage: Stage = field(default_factory=Stage)
+    backbones: Backbones = field(default_factory=Backbones)
 
     def specs(self) -> list[RunSpec]:
         """The planned runs of the stage and their requirements."""
-        return self.stage.of(plan.planned(self.experiment, self.profile, self.device))
+        return self.stage.of(
+            plan.planned(self.experiment, self.profile, self.device, self.backbones)
+        )
 
 
 @dataclass(frozen=True)
@@ -90,6 +101,7 @@ class Submission:
     git: dict[str, Any] | None
     groups: tuple[Group, ...]
     stage: Stage = field(default_factory=Stage)
+    backbones: Backbones = field(default_factory=Backbones)
 
     @property
     def name(self) -> str:
@@ -125,7 +137,15 @@ class Submission:
     def request(self) -> Request:
         """The request; its plan is computed again, by the same code."""
         out = Path(self.out)
-        return Request(self.experiment, self.profile, self.device, self.runs_root, out, self.stage)
+        return Request(
+            self.experiment,
+            self.profile,
+            self.device,
+            self.runs_root,
+            out,
+            self.stage,
+            self.backbones,
+        )
 
     def environment(self) -> dict[str, str]:
         """The variables of its jobs, in addition to those of the submitting process.
@@ -176,16 +196,20 @@ def load(folder: Path) -> Submission:
         "git": schema.Git | None,
         "groups": tuple[RecordedGroup, ...],
         "stage": RecordedStage,
+        "backbones": RecordedBackbones,
     }
-    values = conform_fields(kinds, {"git": None, "stage": asdict(Stage())} | record, str(path))
-    stage = Stage(**values.pop("stage"))
+    defaults = {"git": None, "stage": asdict(Stage()), "backbones": asdict(Backbones())}
+    values = conform_fields(kinds, defaults | record, str(path))
+    values["stage"] = Stage(**values["stage"])
+    values["backbones"] = Backbones(**values["backbones"])
     groups = []
     for each in values.pop("groups"):
         for process in each["processes"]:
             Process.from_json(process, str(path))
         known = {name: each[name] for name in RecordedGroup.__annotations__}
         groups.append(Group(**known))
-    return Submission(folder.absolute(), groups=tuple(groups), stage=stage, **values)
+    values["groups"] = tuple(groups)
+    return Submission(folder.absolute(), **values)
 
 
 def load_all(runs_root: Path) -> list[Submission]:
@@ -227,6 +251,7 @@ def describe(request: Request, executor: str, code: Code, groups: Sequence[Group
         git=code.git,
         groups=tuple(groups),
         stage=request.stage,
+        backbones=request.backbones,
     )
 
 

@@ -56,6 +56,20 @@ class Answer:
     adapted: str
 
 
+@dataclass(frozen=True)
+class Backbones:
+    """The models that replace those of a plan; None keeps the plan's.
+
+    Each is a name in the project's lists, a folder, or owner/name@revision of the hub.
+    """
+
+    backbone: str | None = None
+    encoder: str | None = None  # of images, for a language model
+
+    def __bool__(self) -> bool:
+        return self.backbone is not None or self.encoder is not None
+
+
 def _nothing(spec: RunSpec) -> list[RunSpec]:
     return []
 
@@ -83,6 +97,8 @@ class Experiment:
     run; without prompts, the experiment's own. None if there is nothing to generate.
     `generate_image(path, image, prompts, device)` does the same for an image file.
     `rehearsal` shortens its runs for `zia rehearse`; without it they are not rehearsed.
+    `with_backbones(spec, backbones)` returns a planned run with other models, and with the settings
+    that depend on them; None if an experiment's models are its own.
     `report` is what tables, figures and claims need to know; without it they leave out its runs.
     """
 
@@ -104,4 +120,5 @@ class Experiment:
     needs: Callable[[RunSpec], Needs] = _needs_nothing
     rehearsal: Rehearsal | None = None
     largest_step: Callable[[RunSpec], Memory] | None = None
+    with_backbones: Callable[[RunSpec, Backbones], RunSpec] | None = None
     report: ReportInfo | None = None

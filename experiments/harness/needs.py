@@ -21,7 +21,7 @@ class Source:
     """Where a model's weights come from."""
 
     name: str
-    folder: str  # in $ZIA_WEIGHTS
+    folder: str  # in $ZIA_WEIGHTS, or absolute
     hub: str | None = None
     revision: str | None = None
     gguf: bool = False
@@ -32,7 +32,12 @@ class Source:
     @property
     def local(self) -> Path:
         """The folder in $ZIA_WEIGHTS, which need not exist."""
-        return Path(os.environ.get(WEIGHTS_VARIABLE) or PROJECT / "weights") / self.folder
+        return weights_root() / self.folder
+
+
+def weights_root() -> Path:
+    """The folder that $ZIA_WEIGHTS names."""
+    return Path(os.environ.get(WEIGHTS_VARIABLE) or PROJECT / "weights")
 
 
 # The rows of a split of a data set at the hub, as Python values; images are their encoded bytes.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from experiments.harness import registry, rehearsal, run_paths, stored
 from experiments.harness.archive import RunPath
-from experiments.harness.experiment import Estimate, Experiment
+from experiments.harness.experiment import Backbones, Estimate, Experiment
 from experiments.harness.registry import InvalidChoiceError, check_choice
 from experiments.harness.spec import RunSpec
 from zia_core.errors import ZiaError
@@ -85,14 +85,35 @@ def _shows_gpu() -> bool:
     return any(Path(driver).exists() for driver in drivers) or bool(shutil.which("nvidia-smi"))
 
 
-def planned(experiment: str | None, profile: str, device: str) -> list[RunSpec]:
+def planned(
+    experiment: str | None, profile: str, device: str, backbones: Backbones = Backbones()
+) -> list[RunSpec]:
     """List all runs of a profile, of one experiment or of all that have the profile.
 
     "cpu" moves every run to the CPU; "cuda" leaves runs for laptops on the CPU. Raises
-    InvalidChoiceError for an unknown experiment or profile.
+    InvalidChoiceError for an unknown experiment or profile, and ZiaError for `backbones` that
+    are not there or that the experiment cannot take.
     """
     specs = _as_planned(experiment, profile, device)
+    if backbones:
+        specs = _with_backbones(specs, _takes_backbones(experiment), backbones)
     return [_on_cpu(spec) for spec in specs] if device == "cpu" else specs
+
+
+def _takes_backbones(experiment: str | None) -> Experiment:
+    if experiment is None:
+        raise InvalidChoiceError("--backbone and --encoder are for one experiment: name it")
+    return registry.get(experiment)
+
+
+def _with_backbones(
+    specs: Sequence[RunSpec], of: Experiment, backbones: Backbones
+) -> list[RunSpec]:
+    """The runs with other models. In a shallow model two numbers of layers may become one run."""
+    if of.with_backbones is None:
+        raise InvalidChoiceError(f"{of.name} takes no --backbone or --encoder: its models are set")
+    changed = [of.with_backbones(spec, backbones) for spec in specs]
+    return list({spec.identity: spec for spec in changed}.values())
 
 
 def _on_cpu(spec: RunSpec) -> RunSpec:
@@ -126,15 +147,23 @@ def inspect(spec: RunSpec, runs_root: Path) -> PlannedRun:
     return inspect_run(spec, folder if folder.exists() else None)
 
 
-def inspect_all(specs: Sequence[RunSpec], runs_root: Path) -> list[PlannedRun]:
-    """Look at each run under `runs_root`, in its folder or in an archive."""
+def inspect_all(
+    specs: Sequence[RunSpec], runs_root: Path, backbones: Backbones = Backbones()
+) -> list[PlannedRun]:
+    """Look at each run under `runs_root`, in its folder or in an archive.
+
+    With `backbones` that are not the plan's, a cost that was measured is unknown.
+    """
     archived = {run_paths.run_name(run): run for run in run_paths.archived_runs(runs_root)}
     found = []
     for spec in specs:
         name = f"{spec.experiment}/{spec.folder_name}"
         folder = runs_root / name
         found.append(inspect_run(spec, folder if folder.exists() else archived.get(name)))
-    return found
+    if not backbones:
+        return found
+    unknown = Estimate(None, None, "not measured with these models")
+    return [run if run.estimate.flops else replace(run, estimate=unknown) for run in found]
 
 
 def inspect_run(spec: RunSpec, path: RunPath | None) -> PlannedRun:
@@ -179,6 +208,7 @@ def choose(
     method: str | None = None,
     seed: int | None = None,
     settings: Mapping[str, str],
+    backbones: Backbones = Backbones(),
 ) -> RunSpec:
     """Choose the run of `zia run`: the first match in the plan, with seed and settings changed.
 
@@ -187,7 +217,7 @@ def choose(
     valid.
     """
     owner = registry.get(experiment)
-    specs = planned(experiment, profile, device)
+    specs = planned(experiment, profile, device, backbones)
     if task is not None:
         check_choice("task", task, owner.tasks, of=experiment)
         specs = [spec for spec in specs if spec.task == task]

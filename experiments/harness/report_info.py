@@ -144,7 +144,7 @@ class ReportInfo:
 
     `is_final(task, settings)` says whether a run with these settings is reported. `lines` are used
     by the tables that name them, and by claims. `inputs(settings)` describes how model inputs were
-    made, in a sentence without its full stop. `depth(backbone)` is the number of its blocks, if
+    made, in a sentence without its full stop. `depth(run)` is the number of its blocks, if
     known.
     """
 
@@ -161,7 +161,7 @@ class ReportInfo:
     lines: Mapping[str, Lines] = field(default_factory=dict)
     shared: SharedTraining | None = None
     inputs: Callable[[Mapping[str, Any]], str | None] = lambda settings: None
-    depth: Callable[[str], int | None] = lambda backbone: None
+    depth: Callable[[Any], int | None] = lambda run: None
     samples: Samples | None = None
 
     def group(self, name: str, profile: str) -> TaskGroup:

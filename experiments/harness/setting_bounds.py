@@ -21,6 +21,7 @@ COUNTS = [
     "prompt_length",
     "num_layers",
     "adapted_blocks",
+    "backbone_layers",
     "lora_rank",
     "bottleneck",
     "resolution",

@@ -3,11 +3,20 @@
 from pathlib import Path
 from typing import Any
 
+from experiments.harness.needs import CONFIG
 from experiments.images.protocols import IMAGENET_MEAN, IMAGENET_STD, RGB, Protocol
 from experiments.io.files import read_json
 from zia_core.errors import ZiaError
 
 PREPROCESSOR = "preprocessor_config.json"
+
+
+def protocol_of(folder: Path, name: str) -> Protocol:
+    """The protocol of a model of timm or transformers in the hub's format."""
+    config = read_json(folder / CONFIG)
+    if "architecture" in config:
+        return timm_protocol(config, name)
+    return transformers_protocol(folder)
 
 
 def timm_protocol(config: dict[str, Any], name: str) -> Protocol:

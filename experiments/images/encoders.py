@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from experiments.backbones import vision_models
+from experiments.backbones import own, vision_models
 from experiments.backbones.weights import WEIGHTS, located, no_load_report, no_progress_bars
 from experiments.harness.needs import CONFIG, Source
 from experiments.images import protocols
@@ -22,12 +22,34 @@ from zia_core.errors import ZiaError
 NAMED = {
     "clip-vit-l-14": "openai/clip-vit-large-patch14@32bd64288804d66eefd0ccbe215aa642df71cc41",
 }
+NAMED_DEPTHS = {"clip-vit-l-14": 24}
 # The preprocessing that encoders of `experiments.backbones` were trained with.
 PROTOCOLS = {"small-vit": "vpt", "pocket-vit": "vpt", vision_models.CLIP.name: "clip"}
 OTHER_PROTOCOL = "half"
 HUB = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
 # Fields of a configuration that depend on the machine.
 OF_THE_MACHINE = ("transformers_version", "_name_or_path")
+
+
+def named(asked: str) -> tuple[str, int]:
+    """Name in specs and depth of the encoder that `--encoder` asks for, as `own.named` finds it.
+
+    Raises:
+        ZiaError: as `own.named`, or its configuration names no number of layers.
+    """
+    name = own.named(asked, [*vision_models.BACKBONES, *NAMED])
+    if name in NAMED:
+        return name, NAMED_DEPTHS[name]
+    if name in vision_models.BACKBONES:
+        return name, vision_models.get(name).layers
+    config = own.config_of(name)
+    if "architecture" in config:
+        return name, vision_models.get(name).layers
+    config = config.get("vision_config", config)
+    depth = config.get("num_hidden_layers")
+    if not isinstance(depth, int) or "patch_size" not in config:
+        raise ZiaError(f"{name} is not a ViT: its {CONFIG} has no patch_size or number of layers")
+    return name, depth
 
 
 def load(name: str) -> Encoder:
@@ -68,6 +90,8 @@ def source(name: str) -> Source:
     """Where an encoder's weights come from; ZiaError if it is unknown."""
     if name in vision_models.BACKBONES:
         return vision_models.get(name)
+    if own.FOLDER_NAME.fullmatch(name):
+        return own.source(name)
     named = NAMED.get(name, name)
     repository, _, revision = named.partition("@")
     # A folder is named after the model, without owner and revision.
@@ -82,13 +106,9 @@ def source(name: str) -> Source:
 
 
 def _timm(folder: Path, config: dict[str, Any]) -> Any:
-    import timm
     from safetensors.torch import load_file
 
-    if ":" in str(config["architecture"]):  # timm would fetch what "hf-hub:..." names
-        raise ValueError(f"{CONFIG} names a place as its architecture")
-    arguments = config.get("model_args", {})
-    model: Any = timm.create_model(config["architecture"], num_classes=0, **arguments)
+    model = vision_models.timm_model(config["architecture"], config.get("model_args", {}))
     tensors = load_file(folder / WEIGHTS)
     heads = ("head.", "head_drop.")
     model.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(heads)})

@@ -16,6 +16,8 @@ class LanguageSettings(Selection):
     # The method.
     prompt_length: int = 10  # K [paper]
     num_layers: int = 30  # L, of LLaMA-7B's 32 [paper]
+    # The layers of a model that is not in the project's list, of which num_layers are a share.
+    backbone_layers: int | None = None
     gate_per: Literal["head", "layer"] = "head"  # [paper]
     gate_activation: Literal["tanh", "identity"] = "tanh"  # [paper] since v3, [code]
     gate_init: float = 0.0  # [paper]

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from experiments.backbones import language_models, shapes, vision_models
+from experiments.backbones import language_models, own, shapes, vision_models
 from experiments.harness.needs import CONFIG, Source
 from experiments.harness.spec import RunSpec
 from experiments.io.files import read_json
@@ -70,11 +70,12 @@ def _images(settings: Any, width: int, mask: "Tensor") -> dict[str, "Tensor"]:
 
 def _encoder(name: str) -> tuple[int, int]:
     """Channels and tokens of an image encoder; CLIP ViT-L/14's unless its config.json is here."""
-    if name in vision_models.BACKBONES:
+    config = own.config_of(name) if own.is_own(name) else None
+    if name in vision_models.BACKBONES or "architecture" in (config or {}):
         vit: Any = shapes.vit(vision_models.get(name))
         return vit.embed_dim, vit.patch_embed.num_patches + 1
-    config = Source(name, name.rpartition("/")[2].partition("@")[0]).local / CONFIG
-    sizes: Any = read_json(config) if config.exists() else CLIP_L14
+    path = Source(name, name.rpartition("/")[2].partition("@")[0]).local / CONFIG
+    sizes: Any = config or (read_json(path) if path.exists() else CLIP_L14)
     sizes = sizes.get("vision_config", sizes)
     width, image, patch = (int(sizes.get(size, known)) for size, known in CLIP_L14.items())
     return width, (image // patch) ** 2 + 1

@@ -9,6 +9,7 @@ from experiments.backbones import language_models
 from experiments.data.subsets import FULL
 from experiments.harness.spec import RunSpec
 from experiments.language import mini_settings
+from experiments.language.depth import DEPTH, scaled
 from experiments.language.methods import METHODS, with_clip
 from experiments.scienceqa.settings import Settings
 from experiments.scienceqa.subsets import OWN_SPLIT
@@ -22,7 +23,6 @@ PROFILES = ("mini", "small", "paper")
 # `small`, because the partial data of its other tasks have no images to train on.
 TASK, ABLATION, OWN = "qcm-a", "ablation", "own-split"
 TASKS = (TASK, ABLATION, OWN)
-DEPTH = 32  # LLaMA-7B's layers
 ABLATED_LAYERS = (10, 20, 30, 32)  # of these
 ABLATED_EPOCHS = (15, 30, 60)
 EPOCHS = 30  # of all other runs
@@ -114,6 +114,8 @@ def requires(spec: RunSpec) -> list[RunSpec]:
     if spec.profile == "mini" and spec.task == ABLATION:
         kept = ("num_layers", "epochs", "warmup_epochs", "evaluations")
         same = {name: MINI[name] for name in kept}
+        depth = spec.settings.backbone_layers or _depth(spec.backbone)
+        same["num_layers"] = scaled(30, depth)
         spec = replace(spec, task=TASK, settings=replace(spec.settings, **same))
     return select_runs(spec, evaluated_on="val", also_validated=False, new_tokens=1, candidates=())
 
@@ -165,15 +167,6 @@ def _ablations(
     yield from ablation(random_init)
     for each in (epochs[0], epochs[2]):  # all other runs have the middle one
         yield from ablation(zero_init, epochs=float(each), evaluations=max(1, round(each)))
-
-
-def scaled(layers: int, depth: int) -> int:
-    """Return the share of `depth` layers that `layers` are of LLaMA-7B's 32, at least one.
-
-    What leaves layers unadapted there leaves at least one here: 30 of 32 are 5 of 6.
-    """
-    most = depth if layers == DEPTH else max(1, depth - 1)
-    return min(most, max(1, round(depth * layers / DEPTH)))
 
 
 def _depth(backbone: str) -> int:

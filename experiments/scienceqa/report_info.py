@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.backbones import language_models
 from experiments.harness.report_info import ReportInfo, Score, SharedTraining
 from experiments.scienceqa import table_lines
 from experiments.scienceqa.plan import ABLATION, OWN, TASK
@@ -12,11 +11,6 @@ from experiments.scienceqa.plan import ABLATION, OWN, TASK
 def _is_final(task: str, settings: Mapping[str, Any]) -> bool:
     """Ablations are scored on the validation questions, all else on the test questions."""
     return settings.get("evaluated_on") == ("val" if task == ABLATION else "test")
-
-
-def _depth(backbone: str) -> int | None:
-    known = language_models.BACKBONES.get(backbone)
-    return known.layers if known else None
 
 
 REPORT = ReportInfo(
@@ -30,5 +24,5 @@ REPORT = ReportInfo(
     },
     # Table 2 has the run that the three ablations share, and random initialisation.
     shared=SharedTraining("also_validated", ABLATION, "val_", {"evaluated_on": "val"}),
-    depth=_depth,
+    depth=table_lines.depth_of,
 )

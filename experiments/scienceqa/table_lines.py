@@ -11,8 +11,9 @@ from typing import Any
 
 from experiments.backbones import language_models
 from experiments.harness.report_info import R
+from experiments.language.depth import DEPTH, scaled
 from experiments.language.methods import TEXT
-from experiments.scienceqa.plan import ABLATED_EPOCHS, ABLATED_LAYERS, ABLATION, DEPTH, scaled
+from experiments.scienceqa.plan import ABLATED_EPOCHS, ABLATED_LAYERS, ABLATION
 
 METHOD, RIVALS = "zero-init", ("random-init", "lora")
 LAYERS, EPOCHS = 30, 30  # the paper's own choice
@@ -84,11 +85,18 @@ def _sections(runs: Sequence[R], also: Callable[[R], Any] = lambda run: None) ->
 
 def _paper_layers(run: R) -> int | None:
     """The layers of the paper that are the same share of the depth."""
-    backbone = language_models.BACKBONES.get(run.backbone)
+    depth = depth_of(run)
     for layers in ABLATED_LAYERS:
-        if backbone and _layers(run) == scaled(layers, backbone.layers):
+        if depth and _layers(run) == scaled(layers, depth):
             return layers
     return None
+
+
+def depth_of(run: Any) -> int | None:
+    """The number of layers of the run's backbone, None if that is unknown."""
+    known = language_models.BACKBONES.get(run.backbone)
+    found: int | None = known.layers if known else run.settings.get("backbone_layers")
+    return found
 
 
 def _epochs(run: R, reference: float | None) -> int | None:

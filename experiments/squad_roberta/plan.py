@@ -4,7 +4,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from experiments.backbones import text_encoders
 from experiments.data.subsets import FULL
+from experiments.harness.experiment import Backbones
+from experiments.harness.registry import InvalidChoiceError
 from experiments.harness.spec import RunSpec
 from experiments.squad_roberta.settings import Settings
 from experiments.squad_roberta.subsets import TASKS
@@ -135,6 +138,17 @@ def requires(spec: RunSpec) -> list[RunSpec]:
     if spec.profile == "mini":  # the published ones of `small` have their candidates
         return select_runs(spec, candidates=())
     return select_runs(spec)
+
+
+def with_backbones(spec: RunSpec, backbones: Backbones) -> RunSpec:
+    """Return the run with another encoder; windows are at most as long as its positions."""
+    if backbones.encoder is not None:
+        raise InvalidChoiceError(f"{NAME} has no images, so it takes no --encoder")
+    assert backbones.backbone is not None
+    name, settings = text_encoders.reader(backbones.backbone), spec.settings
+    longest = text_encoders.positions(name) or settings.max_length
+    shorter = replace(settings, max_length=min(longest, settings.max_length))
+    return replace(spec, backbone=name, settings=shorter)
 
 
 def _mini() -> Iterator[RunSpec]:

@@ -26,7 +26,7 @@ def micro_batch(spec: RunSpec, device: str = "meta") -> MicroBatch:
     from zia_core.trunk import trunk
 
     settings: Settings = spec.settings
-    backbone: Any = shapes.vit(vision_models.get(spec.backbone), device)
+    backbone: Any = shapes.vit(vision_models.get(spec.backbone), device, settings.resolution)
     with torch.device(device):
         model: Any = methods.prepare(backbone, spec.method, CLASSES, settings, spec.seed)
     rows = min(settings.batch_size, settings.micro_batch_size or settings.batch_size)

@@ -26,7 +26,7 @@ def draw(runs: Runs) -> Iterator[Drawn]:
 
 
 def _figure(table: Table, section: Section) -> "Figure | None":
-    depth = table.info.depth(str(section.key["backbone"]))
+    depth = table.info.depth(section.runs[0])
     if depth is None:
         return None
     rows = sorted(section.begun, key=lambda row: int(row.settings["num_layers"]))

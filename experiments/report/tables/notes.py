@@ -101,7 +101,7 @@ def ablated_methods(section: Section, info: ReportInfo) -> Iterator[str]:
 
 def shares_of_depth(section: Section, info: ReportInfo) -> Iterator[str]:
     """Which of our layers and epochs stand for the paper's."""
-    depth = info.depth(str(section.key["backbone"]))
+    depth = info.depth(section.runs[0])
     about = f"; the backbone has {depth} layers" if depth else ""
     yield (
         "A line is called by the paper's layers or epochs, as which it counts: ours are the same "
