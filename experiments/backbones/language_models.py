@@ -116,6 +116,7 @@ def _layers(folder: Path) -> int:
         path, field = folder / CONFIG, "num_hidden_layers"
         config = read_json(path)
         config = config.get("text_config", config)  # of a model that also takes images
+        field = field if field in config else "n_layer"  # GPT-2's name
     layers: int = conform(int, config.get(field), f"{path}: {field}")
     if layers < 1:
         raise ZiaError(f"{path}: {field} must be at least 1, not {layers}")

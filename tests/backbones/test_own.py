@@ -125,7 +125,7 @@ def faulty(folder: Path, fault: str) -> Path:
     elif fault == "no weights":
         (folder / "model.safetensors").unlink()
     elif fault == "a family":
-        config = {"model_type": "gpt2", "n_layer": 2, "n_embd": 8, "n_head": 2}
+        config = {"model_type": "mamba", "num_hidden_layers": 2, "hidden_size": 8}
         (folder / "config.json").write_text(json.dumps(config))
     elif fault == "nothing known":
         (folder / "config.json").write_text('{"model_type": "mine"}')
@@ -142,7 +142,7 @@ def faulty(folder: Path, fault: str) -> Path:
         ("no tokenizer", r"has no tokenizer: put its tokenizer\.json beside its config\.json"),
         ("no configuration", r"is not a model: it has no config\.json"),
         ("no weights", r"has no weights: it needs \*\.safetensors beside its config\.json"),
-        ("a family", r"GPT2Attention .*not among the tested families"),
+        ("a family", "cannot be a language model here: .*MambaForCausalLM"),
         ("nothing known", r"cannot be a language model here: .*`mine`"),
         ("no depth", "cannot be a language model here: .*num_hidden_layers"),
         ("a masked model", r"is not a causal language model: its tokens see later ones"),
