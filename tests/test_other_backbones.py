@@ -86,7 +86,9 @@ def test_a_plan_changes_models_and_what_depends_on_them(
     # The runs that choose rates are those of the same models.
     assert {s.identity for s in plan.with_requirements(after)} >= {s.identity for s in after}
     assert len(plan.with_requirements(after)) == len(plan.with_requirements(before))
-    unknown = {run.estimate.hours for run in plan.inspect_all(after, models / "none", backbones)}
+    unknown = {
+        run.estimate.hours for run in plan.inspect_all(after[:20], models / "none", backbones)
+    }
     assert unknown == {None}
 
 
@@ -137,7 +139,7 @@ def test_a_vit_keeps_the_profile_s_share_of_layers_and_its_own_colours(models: P
     """`small` adapts two of CLIP's 12 layers: one of six, and of three."""
     for backbone, layers, protocol, side in (
         ("small-vit", 1, "vpt", 32),
-        (str(models / "dinov2"), 1, "vpt", 32),
+        (str(models / "dinov2"), 1, "half", 32),
         ("vit_base_patch16_clip_quickgelu_224.int8", 2, "clip", 96),
     ):
         spec, *_ = plan.planned("vtab_vit", "small", "cpu", Backbones(backbone))
@@ -153,6 +155,11 @@ def test_costs_of_the_paper_s_profile_are_predicted_for_other_models(models: Pat
         [run] = plan.inspect_all([spec], models / "none", backbones)
         assert 0 < (run.estimate.hours or 0) < 1
         assert 0 < (run.estimate.memory_gb or 0) < 5
+    qwen = chosen(models, "qwen3")
+    refused = [spec for spec in plan.planned("alpaca_llama", "paper", "cuda", qwen)
+               if spec.method == "adaption-prompt"]  # fmt: skip
+    [run, *_] = plan.inspect_all(refused, models / "none", qwen)
+    assert run.estimate.source.startswith("not predicted: PEFT's AdaptionPrompt does not take this")
 
 
 def test_layers_may_be_set(models: Path) -> None:

@@ -60,7 +60,7 @@ def load(folder: Path, dtype: "torch.dtype", tokens: int) -> "LlamaForCausalLM":
     from transformers import LlamaForCausalLM
 
     files = weight_files(folder)
-    config = config(folder, files)
+    config = llama_config(folder, files)
     if tokens > config.vocab_size:
         raise ZiaError(
             f"the tokenizer in {folder} has {tokens} tokens, the model {config.vocab_size}: fetch "
@@ -78,7 +78,7 @@ def load(folder: Path, dtype: "torch.dtype", tokens: int) -> "LlamaForCausalLM":
     return model.eval()
 
 
-def config(folder: Path, files: list[Path]) -> "LlamaConfig":
+def llama_config(folder: Path, files: list[Path]) -> "LlamaConfig":
     """The sizes in params.json, and the vocabulary's from the weights: params.json may say -1."""
     from transformers import LlamaConfig
 

@@ -84,7 +84,7 @@ def _config(backbone: Source) -> Any:
         folders = [own.files_of(backbone.name)]
     for folder in folders:
         if files := meta_llama.weight_files(folder):
-            return meta_llama.config(folder, files)
+            return meta_llama.llama_config(folder, files)
         if (folder / CONFIG).exists():
             try:
                 return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)

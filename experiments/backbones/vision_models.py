@@ -172,7 +172,7 @@ def load(
     from timm.layers.pos_embed import resample_abs_pos_embed
 
     side = backbone.resolution if resolution is None else resolution
-    if backbone.architecture is None and side != backbone.resolution:
+    if side != backbone.resolution and backbone.architecture is backbone.kind is None:
         raise ZiaError(
             f"resolution={side}, but {backbone.name} takes images of {backbone.resolution} "
             f"pixels a side: set resolution={backbone.resolution}"

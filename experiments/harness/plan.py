@@ -163,7 +163,10 @@ def inspect_all(
     if not backbones:
         return found
     unknown = Estimate(None, None, "not measured with these models")
-    return [run if run.estimate.flops else replace(run, estimate=unknown) for run in found]
+    return [
+        run if run.estimate.flops or run.estimate.hours is None else replace(run, estimate=unknown)
+        for run in found
+    ]
 
 
 def inspect_run(spec: RunSpec, path: RunPath | None) -> PlannedRun:

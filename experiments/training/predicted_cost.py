@@ -20,6 +20,7 @@ from experiments.harness.spec import RunSpec
 from experiments.io.files import canonical_json, read_json, write_json_atomic
 from experiments.io.output import tell
 from experiments.training.step_cost import MicroBatch, StepCost, step_cost
+from zia_core.errors import ZiaError
 from zia_core.validation import conform_fields
 
 FILE = "costs.json"
@@ -96,8 +97,14 @@ class Predictor:
     work: Callable[[RunSpec], Work]
 
     def estimate(self, spec: RunSpec) -> Estimate:
-        """The cost on the default GPU; without hours for a CPU, whose speed is not known."""
-        cost = self.known().get(kind(spec)) or self.computed(spec)
+        """The cost on the default GPU; without hours for a CPU, whose speed is not known.
+
+        Unknown, with the reason, if the method does not take the model.
+        """
+        try:
+            cost = self.known().get(kind(spec)) or self.computed(spec)
+        except ZiaError as error:
+            return Estimate(None, None, f"not predicted: {error}")
         if spec.settings.device == "cpu":
             return Estimate(None, cost.peak / 1e9, "not measured")
         work = self.work(spec)
