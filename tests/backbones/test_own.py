@@ -47,6 +47,21 @@ def test_a_folder_is_named_by_its_content(tmp_path: Path, kind: str) -> None:
     assert language_models.causal(str(moved)).name != found.name
 
 
+@pytest.mark.parametrize("meta", [False, True])
+def test_one_bit_of_the_weights_makes_another_name(tmp_path: Path, meta: bool) -> None:
+    if meta:
+        write_meta(random_llama(), tmp_path / "model", 2)
+        tokenizer_json(tmp_path / "model")
+        file = tmp_path / "model" / "consolidated.01.pth"
+    else:
+        file = write_causal(tmp_path / "model") / "model.safetensors"
+    before = own.named(str(file.parent), [])
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert own.named(str(file.parent), []) != before
+
+
 def test_a_finished_run_s_folder_is_found_in_the_weights(tmp_path: Path) -> None:
     """As `zia generate` does in another process, and on another machine."""
     name = language_models.causal(str(write_causal(tmp_path / "elsewhere" / "mine"))).name
