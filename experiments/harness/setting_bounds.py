@@ -22,6 +22,7 @@ COUNTS = [
     "num_layers",
     "adapted_blocks",
     "backbone_layers",
+    "adapted_blocks",
     "lora_rank",
     "bottleneck",
     "resolution",
