@@ -5,9 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments.alpaca_llama import instructions, vicuna
-from experiments.alpaca_llama.data import FILE
 from experiments.data.subsets import SAMPLE, SAMPLE_TRAINED
-from experiments.harness.rehearsal import GeneratedData, Rehearsal
+from experiments.harness.rehearsal import Rehearsal
 from experiments.harness.spec import RunSpec
 from experiments.mini_world import world
 from experiments.training.rehearsed import two_steps
@@ -49,14 +48,4 @@ def _write(folder: Path, file: str, rows: list[dict[str, object]]) -> None:
     (folder / Path(file).name).write_text(lines, encoding="utf-8")
 
 
-def _names(*files: str) -> tuple[str, ...]:
-    return tuple(Path(file).name for file in files)
-
-
-REHEARSAL = Rehearsal(
-    shorten,
-    (
-        GeneratedData("Alpaca", "alpaca", _names(FILE, instructions.USER_ORIENTED_FILE), _alpaca),
-        GeneratedData("Vicuna's questions", "vicuna80", _names(vicuna.FILE), _vicuna),
-    ),
-)
+REHEARSAL = Rehearsal(shorten, {"alpaca": _alpaca, "vicuna80": _vicuna})

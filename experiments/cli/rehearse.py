@@ -64,8 +64,8 @@ def rehearse(
         device = planning.resolve_device(device)
     name = rehearsal.profile_of(profile)
     places = Places((folder or FOLDER / profile).absolute())
-    specs = planning.planned(experiment, name, device)
-    for line in places.prepare(specs, real_weights=real_weights):
+    planned = planning.planned(experiment, profile, device)
+    for line in places.prepare(planned, real_weights=real_weights):
         tell(line)
     places.use(real_weights=real_weights)
     request = Request(experiment, name, device, places.runs, places.out)

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from experiments.coco_caption.data import COCO_YEARS, REDUCED, SPLITS
+from experiments.coco_caption.data import REDUCED
 from experiments.data.subsets import SAMPLE
-from experiments.harness.rehearsal import GeneratedData, Rehearsal
+from experiments.harness.rehearsal import Rehearsal
 from experiments.harness.spec import RunSpec
 from experiments.mini_world import world
 from experiments.training.rehearsed import two_steps
@@ -18,8 +18,4 @@ def shorten(spec: RunSpec) -> RunSpec:
     return replace(spec, data=SAMPLE, settings=replace(spec.settings, **changes))
 
 
-FILES = (
-    *(f"annotations/captions_{year}.json" for year in COCO_YEARS),
-    *(f"karpathy_{split}_images.txt" for split in SPLITS),
-)
-REHEARSAL = Rehearsal(shorten, (GeneratedData("COCO captions", "coco", FILES, world.write_coco),))
+REHEARSAL = Rehearsal(shorten, {"coco": world.write_coco})

@@ -54,7 +54,7 @@ def rehearse(request: Request, execute: Callable[[Request], None], *, kill: bool
         elif stored.load(folder).result.get("steps") and len(ends) == 1:
             yield f"{name}: it was not stopped and resumed"
     told = ", ".join(f"{number} {state}" for state, number in states.items())
-    tell(f"{request.profile}: {told}; tables, claims and report are in {request.out}")
+    tell(f"{request.profile}: {told}")
 
 
 def _kill_a_worker(request: Request) -> str | None:

@@ -4,7 +4,7 @@ The rehearsal of the profile `paper` is the profile `paper-rehearsal`. So its ru
 of their own, stand in sections of their own in tables, and are never published.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,25 +15,16 @@ REASON = "rehearsed stop"  # of each run after its first step; it then resumes
 
 
 @dataclass(frozen=True)
-class GeneratedData:
-    """Data that an experiment reads, and how to generate a stand-in in the official format."""
-
-    title: str
-    folder: str  # in $ZIA_DATA
-    files: tuple[str, ...]  # that are there, plain or .gz, if the data are
-    write: Callable[[Path], None]  # creates the folder
-
-
-@dataclass(frozen=True)
 class Rehearsal:
     """What an experiment does in a rehearsal.
 
     `shorten(spec)` returns the run on a sample of its data, for `two_steps` and with few tokens to
-    generate; everything that decides which code runs stays.
+    generate; everything that decides which code runs stays. `write` has a function for each folder
+    in $ZIA_DATA, which creates it with stand-ins in the official formats.
     """
 
     shorten: Callable[[RunSpec], RunSpec]
-    data: tuple[GeneratedData, ...]
+    write: Mapping[str, Callable[[Path], None]]
 
 
 def profile_of(profile: str) -> str:

@@ -5,14 +5,13 @@ Where real data are in $ZIA_DATA, they are used; what is missing is generated.
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.data.files import DATA_VARIABLE
 from experiments.harness import registry
-from experiments.harness.needs import WEIGHTS_VARIABLE
-from experiments.harness.rehearsal import GeneratedData
+from experiments.harness.needs import WEIGHTS_VARIABLE, DataSet, together
 from experiments.harness.spec import RunSpec
 from experiments.io.files import write_errors
 from experiments.rehearsal.twins import write_twin
@@ -45,15 +44,18 @@ class Places:
         return self.root / "out"
 
     def prepare(self, specs: Sequence[RunSpec], *, real_weights: bool) -> Iterator[str]:
-        """Provide the data and weights of the runs; yield a line for each that is not real.
+        """Provide the data and weights of planned runs; yield a line for each that is not real.
 
         What is there already, from an interrupted rehearsal, is kept.
         """
+        needed = together(registry.get(spec.experiment).needs(spec) for spec in specs).data
         with write_errors(self.root):
-            for each in dict.fromkeys(_data_of(specs)):
-                if not self._link(each):
-                    self._generate(each)
-                    yield f"generated: {each.title}, in {self.data / each.folder}"
+            for folder, write in _writers(specs).items():
+                inside = [d for d in needed if any(p.startswith(f"{folder}/") for p in d.paths)]
+                if not self._link(folder, inside):
+                    self._generate(folder, write)
+                    names = ", ".join(each.name for each in inside)
+                    yield f"generated: {names or folder}, in {self.data / folder}"
             if not real_weights:
                 self.weights.mkdir(parents=True, exist_ok=True)
                 for name in dict.fromkeys(_models_of(specs)):
@@ -74,37 +76,36 @@ class Places:
         for folder in (self.runs, self.out):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _link(self, data: GeneratedData) -> bool:
-        """Link the real data, if they are there; return whether they are."""
-        target = self.data / data.folder
+    def _link(self, folder: str, needed: Sequence[DataSet]) -> bool:
+        """Link a folder of real data, if all that is needed is there; return whether it is."""
+        target = self.data / folder
         if target.is_symlink():
             target.unlink()
-        folder = os.environ.get(DATA_VARIABLE)
-        real = Path(folder, data.folder).absolute() if folder else None
-        if real is None or not all(
-            (real / file).exists() or (real / f"{file}.gz").exists() for file in data.files
-        ):
+        if not needed or any(each.missing() for each in needed):
             return False
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.symlink_to(real)
+        target.symlink_to(Path(os.environ[DATA_VARIABLE], folder).absolute())
         return True
 
-    def _generate(self, data: GeneratedData) -> None:
-        target = self.data / data.folder
+    def _generate(self, folder: str, write: Callable[[Path], None]) -> None:
+        target = self.data / folder
         if target.is_dir():
             return
         staging = target.with_name(f".{target.name}")
         shutil.rmtree(staging, ignore_errors=True)
         staging.parent.mkdir(parents=True, exist_ok=True)
-        data.write(staging)
+        write(staging)
         staging.rename(target)
 
 
-def _data_of(specs: Iterable[RunSpec]) -> Iterator[GeneratedData]:
+def _writers(specs: Iterable[RunSpec]) -> dict[str, Callable[[Path], None]]:
+    """By folder in $ZIA_DATA."""
+    found: dict[str, Callable[[Path], None]] = {}
     for name in dict.fromkeys(spec.experiment for spec in specs):
-        rehearsal = registry.get(name).rehearsal
-        yield from rehearsal.data if rehearsal else ()
+        if rehearsal := registry.get(name).rehearsal:
+            found |= rehearsal.write
+    return found
 
 
 def _models_of(specs: Iterable[RunSpec]) -> Iterator[str]:

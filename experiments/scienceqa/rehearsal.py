@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.data.subsets import SAMPLE, SAMPLE_TRAINED
-from experiments.harness.rehearsal import GeneratedData, Rehearsal
+from experiments.harness.rehearsal import Rehearsal
 from experiments.harness.spec import RunSpec
 from experiments.images.task_writing import png
 from experiments.mini_world.exams import problems
@@ -49,5 +49,4 @@ def write(folder: Path) -> None:
     (folder / "pid_splits.json").write_text(json.dumps(splits), encoding="utf-8")
 
 
-FILES = ("problems.json", "pid_splits.json")
-REHEARSAL = Rehearsal(shorten, (GeneratedData("ScienceQA", "scienceqa", FILES, write),))
+REHEARSAL = Rehearsal(shorten, {"scienceqa": write})

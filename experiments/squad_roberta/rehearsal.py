@@ -3,10 +3,9 @@
 from dataclasses import replace
 
 from experiments.data.subsets import SAMPLE, SAMPLE_TRAINED
-from experiments.harness.rehearsal import GeneratedData, Rehearsal
+from experiments.harness.rehearsal import Rehearsal
 from experiments.harness.spec import RunSpec
 from experiments.mini_world import world
-from experiments.squad_roberta.subsets import TASKS
 from experiments.training.rehearsed import two_steps
 
 
@@ -22,5 +21,4 @@ def shorten(spec: RunSpec) -> RunSpec:
     )  # fmt: skip
 
 
-FILES = tuple(f"{part}-v{version}.json" for part in ("train", "dev") for version in TASKS.values())
-REHEARSAL = Rehearsal(shorten, (GeneratedData("SQuAD", "squad", FILES, world.write_squad),))
+REHEARSAL = Rehearsal(shorten, {"squad": world.write_squad})

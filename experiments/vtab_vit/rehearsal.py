@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.data.subsets import SAMPLE, SAMPLE_TRAINED
-from experiments.harness.rehearsal import GeneratedData, Rehearsal
+from experiments.harness.rehearsal import Rehearsal
 from experiments.harness.spec import RunSpec
 from experiments.images.task_folder import FOLDER, LISTS
 from experiments.images.task_writing import png
@@ -52,10 +52,5 @@ def _label(image: str, task: Task) -> int:
 
 
 REHEARSAL = Rehearsal(
-    shorten,
-    tuple(
-        GeneratedData(f"VTAB's {task.title}", f"{FOLDER}/{task.name}", tuple(LISTS.values()),
-                partial(write, task))
-        for task in tasks.VTAB_1K
-    ),
-)  # fmt: skip
+    shorten, {f"{FOLDER}/{task.name}": partial(write, task) for task in tasks.VTAB_1K}
+)

@@ -54,7 +54,7 @@ def test_one_run_is_killed_and_the_others_stopped_and_all_resume(
     assert other == ["preempted", "done"]
     told = capsys.readouterr().out
     assert f"killed a worker in {name_of(request_.specs()[0])}" in told
-    assert f"{PROFILE}: 2 done; tables, claims and report are in {request_.out}" in told
+    assert f"{PROFILE}: 2 done" in told.splitlines()
     for spec in request_.specs():
         steps = stored.metrics(request_.runs_root / name_of(spec))
         assert [record["step"] for record in steps] == [0, 1, 2, 3]

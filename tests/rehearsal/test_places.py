@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from experiments.harness import plan, registry
-from experiments.harness.rehearsal import GeneratedData
 from experiments.images.task_folder import load_task
 from experiments.rehearsal.places import Places
 from experiments.scienceqa.data import SIZES, load_problems
@@ -19,8 +18,7 @@ from experiments.vtab_vit.rehearsal import write
 def test_generated_scienceqa_has_all_problems_and_its_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (dataset,) = REHEARSAL.data
-    dataset.write(tmp_path / "scienceqa")
+    REHEARSAL.write["scienceqa"](tmp_path / "scienceqa")
     monkeypatch.setenv("ZIA_DATA", str(tmp_path))
     problems = load_problems().values()
     assert len(problems) == sum(SIZES.values()) == 21_208
@@ -44,24 +42,24 @@ def test_a_generated_task_has_the_official_lengths(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def one(monkeypatch: pytest.MonkeyPatch) -> GeneratedData:
-    """Of Alpaca's data sets, the questions alone are needed."""
+def vicuna_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of Alpaca's data sets, only the questions are generated."""
     owner = registry.get("alpaca_llama")
     assert owner.rehearsal is not None
-    dataset = next(each for each in owner.rehearsal.data if each.folder == "vicuna80")
-    fewer = replace(owner, rehearsal=replace(owner.rehearsal, data=(dataset,)))
+    write = {"vicuna80": owner.rehearsal.write["vicuna80"]}
+    fewer = replace(owner, rehearsal=replace(owner.rehearsal, write=write))
     monkeypatch.setattr(registry, "get", lambda name: fewer)
-    return dataset
 
 
+@pytest.mark.usefixtures("vicuna_alone")
 def test_real_data_are_linked_and_what_is_missing_is_generated_and_listed(
-    one: GeneratedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places, specs = Places(tmp_path / "rehearsal"), plan.planned("alpaca_llama", "paper", "cpu")
     monkeypatch.setenv("ZIA_DATA", str(tmp_path / "real"))
     generated = places.data / "vicuna80"
     listed = list(places.prepare(specs, real_weights=True))
-    assert listed == [f"generated: Vicuna's questions, in {generated}"]
+    assert listed == [f"generated: Vicuna's 80 questions, in {generated}"]
     made = (generated / "question.jsonl").read_bytes()
     real = tmp_path / "real" / "vicuna80"
     real.mkdir(parents=True)
