@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from zia_core.attachment import Model, attach, zero_init_layers
 from zia_core.call_state import DEFAULT
@@ -26,7 +26,7 @@ from zia_core.errors import ZiaError
 from zia_core.families import attention_layers
 from zia_core.files import write_atomic, write_errors
 from zia_core.head import by_name, find_heads, poolers, train_parts, trained_head, unmarked_poolers
-from zia_core.hub import ADAPTER_FILE, ModelCard, describe, local_file
+from zia_core.hub import ADAPTER_FILE, ModelCard, describe, local_file, refuse_folder_of_peft
 from zia_core.identity import (
     added_parameters,
     check_backbone,
@@ -36,7 +36,9 @@ from zia_core.identity import (
     weights_identity,
 )
 from zia_core.rollback import all_or_nothing
+from zia_core.sharding import is_sharded
 from zia_core.strict_json import loads
+from zia_core.training_mistakes import is_saved
 from zia_core.visual.attachment import attach_visual, visual_projection
 from zia_core.visual.config import VisualConfig
 from zia_core.wrappers import own_parameters, unwrapped
@@ -87,7 +89,7 @@ def save_adapter(
 
     Nothing is pickled and each write is atomic. All weights of the backbone are hashed (11 s for a
     billion parameters in bfloat16), so that `load_adapter` can tell another one. Under
-    `fully_shard`, every rank must call this.
+    `fully_shard`, every rank must call this, and the first one writes.
 
     Args:
         model: bare or wrapped: compiled, in DistributedDataParallel, sharded, or a PeftModel.
@@ -100,8 +102,11 @@ def save_adapter(
 
     Raises:
         ZiaError: no zero-init attention, no adapter of that name, offloaded weights, trained
-            parameters that an adapter file cannot hold, or a folder that is not writable.
+            parameters that an adapter file cannot hold, or a folder that is not writable or has an
+            adapter of PEFT.
     """
+    refuse_folder_of_peft(Path(folder))
+    is_saved(model)
     held = _held(model, adapter)
     about = about_adapter(model, weights_identity(model, held), adapter)
     frozen = sorted(name for name, parameter in held.items() if not parameter.requires_grad)
@@ -109,6 +114,8 @@ def save_adapter(
         about["frozen"] = frozen
     contents = packed(adapter_state_dict(model, adapter), about)
     path = Path(folder, FILE)
+    if is_sharded(model) and distributed.get_rank() > 0:
+        return path
     with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, contents)

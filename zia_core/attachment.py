@@ -17,8 +17,9 @@ from zia_core.errors import ZiaError
 from zia_core.families import Layer, attention_layers, geometry, parameter_dtype
 from zia_core.layer import ZeroInit
 from zia_core.offloading import refuse_offloaded
+from zia_core.quantised import pack_again, without_packing
 from zia_core.rollback import all_or_nothing
-from zia_core.training_mistakes import unwatch, watch
+from zia_core.training_mistakes import unwatch, watch, watch_saving
 from zia_core.visual.projections import VisualProjection
 from zia_core.wrappers import refuse_sharing, unwrapped
 
@@ -68,7 +69,9 @@ def attach(model: Model, config: ZeroInitConfig | None = None) -> Model:
     if callable(getattr(bare, "generate", None)):
         # A bound method, not a closure: deepcopy rebinds it to the copy.
         state["generate"] = MethodType(_generate, bare)
+    state["_zero_init_was_packing"] = without_packing(bare)
     watch(bare)
+    watch_saving(model)
     return model
 
 
@@ -89,9 +92,10 @@ def detach(model: Model) -> Model:
         if isinstance(getattr(parent, "visual_projection", None), VisualProjection):
             del parent.visual_projection
     bare = unwrapped(model)
-    unwatch(bare)
+    unwatch(model)
     was_trainable = set(bare.__dict__.pop("_zero_init_was_trainable", ()))
     bare.__dict__.pop("generate", None)
+    pack_again(bare.__dict__.pop("_zero_init_was_packing", ()))
     for name, parameter in bare.named_parameters():
         parameter.requires_grad_(name in was_trainable)
     return model

@@ -21,8 +21,8 @@ class AdapterCheckpoints(TrainerCallback):
     """Make the Trainer save the adapter alone: `Trainer(..., callbacks=[AdapterCheckpoints()])`.
 
     Everything else works as usual: `resume_from_checkpoint`, `load_best_model_at_end` and
-    `save_model`. `load_adapter` reads each checkpoint folder too. `model.save_pretrained` then
-    saves the adapter and no longer the whole model.
+    `save_model`. `load_adapter` reads each checkpoint folder too. `model.save_pretrained` and
+    `push_to_hub` then save the adapter and no longer the whole model, until `detach`.
 
     Not for the Trainer's FSDP and DeepSpeed modes, which save weights themselves, nor for a
     PeftModel.
@@ -42,11 +42,16 @@ class AdapterCheckpoints(TrainerCallback):
                 f"A {name} is saved by PEFT, which leaves out prompts and gates; save all "
                 "trainable parameters at the end instead."
             )
+        for layer in zero_init_layers(model):
+            if layer.prompt.itemsize < 4:
+                layer.float()  # TRL makes all that is trained bfloat16 if the rest is quantised
+        own: dict[str, Any] = model.__dict__
         # A bound method, not a closure: deepcopy rebinds it to the copy.
-        model.__dict__["save_pretrained"] = MethodType(_save_pretrained, model)
+        own["save_pretrained"] = MethodType(_save_pretrained, model)
         # The Trainer then does not list the whole backbone as missing when it loads.
         absent = model.state_dict().keys() - adapter_state_dict(model).keys()
-        model.__dict__["_keys_to_ignore_on_save"] = sorted(absent)
+        own.setdefault("_zero_init_kept_keys", getattr(model, "_keys_to_ignore_on_save", None))
+        own["_keys_to_ignore_on_save"] = sorted(absent)
 
 
 def _save_pretrained(model: Any, save_directory: str | os.PathLike[str], **options: Any) -> None:

@@ -59,6 +59,16 @@ def describe(folder: Path, model: nn.Module, about: Mapping[str, Any], card: Mod
         write_atomic(readme, _card(base, about, card))
 
 
+def refuse_folder_of_peft(folder: Path) -> None:
+    """Refuse a folder whose `adapter_config.json` is PEFT's, which reads its adapters by it."""
+    config = folder / CONFIG_FILE
+    if config.is_file() and '"peft_type"' in config.read_text("utf-8", errors="replace"):
+        raise ZiaError(
+            f"{folder} holds an adapter of PEFT, which has an {CONFIG_FILE} of its own; save to "
+            "another folder."
+        )
+
+
 def base_model(model: nn.Module) -> dict[str, str | None]:
     """Class, and name and revision at the hub where known; a folder's path is not recorded."""
     bare: Any = unwrapped(model)

@@ -5,7 +5,8 @@ weight that is not in the adapter file, named as in the bare model.
 
 The same checkpoint has different values in float16, bfloat16 and float32. A file therefore has one
 hash for each precision that its weights can be rounded to, and two models are compared in the
-coarser of theirs. (A float16 and a bfloat16 copy of *float32* weights do not match.)
+coarser of theirs. (A float16 and a bfloat16 copy of *float32* weights do not match.) Of a quantised
+weight, codes and scales are hashed, so it matches only what was quantised in the same way.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from zia_core.families import attention_layers, geometry
 from zia_core.head import find_heads
 from zia_core.layer import ZeroInit
 from zia_core.offloading import offloaded
+from zia_core.quantised import Stored, stored
 from zia_core.visual.attachment import visual_projection
-from zia_core.wrappers import bare_class, own_parameters, unwrapped
+from zia_core.wrappers import bare_class, held_parameters, own_parameters, unwrapped
 
 SAMPLES_PER_TENSOR = 64
 HALF = ("bfloat16", "float16")
@@ -66,13 +68,15 @@ def backbone_identity(model: nn.Module) -> dict[str, Any]:
     if len(heads) == 1:  # recorded fingerprints include the heads of models with two
         skipped |= {id(parameter) for parameter in heads[0].parameters()}
     digest = hashlib.sha256()
-    for name, weight in sorted(own_parameters(model).items()):
-        if id(weight) in skipped:
+    for name, (module, parameter) in sorted(held_parameters(model).items()):
+        if id(parameter) in skipped:
             continue
-        step = max(1, weight.numel() // SAMPLES_PER_TENSOR)
-        values = weight.detach().flatten()[::step][:SAMPLES_PER_TENSOR]
-        rounded = values.to("cpu", torch.bfloat16).view(torch.int16)
-        digest.update(f"{name} {tuple(weight.shape)} ".encode() + rounded.numpy().tobytes())
+        weight = stored(module, parameter)
+        digest.update(f"{name} {weight.shape} ".encode())
+        for part in map(gathered, weight.parts()):
+            step = max(1, part.numel() // SAMPLES_PER_TENSOR)
+            values = part.flatten()[::step][:SAMPLES_PER_TENSOR]
+            digest.update(values.to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes())
     return shape | {"fingerprint": digest.hexdigest()[:16]}
 
 
@@ -115,7 +119,7 @@ def identity_against(
     precisions = [kind for kind in HALF if kind in kinds] or ["float32"]
     digests = _digests(found, precisions)
     same = any(digests[kind] == theirs["weights"].get(kind) for kind in precisions)
-    return ours | {"weights": theirs["weights"] if same else digests}
+    return ours | {"weights": theirs["weights"] if same else {"in": _kinds(found), **digests}}
 
 
 def check_backbone(
@@ -189,7 +193,7 @@ def added_parameters(model: nn.Module) -> set[int]:
     return {id(p) for part in [*parts, *filter(None, [visual])] for p in part.parameters()}
 
 
-def _weights(model: nn.Module, held: Collection[str], rows: int | None) -> dict[str, Tensor]:
+def _weights(model: nn.Module, held: Collection[str], rows: int | None) -> dict[str, Stored]:
     added, bare = added_parameters(model), unwrapped(model)
     by_row = {
         id(parameter)
@@ -197,19 +201,19 @@ def _weights(model: nn.Module, held: Collection[str], rows: int | None) -> dict[
         for parameter in getattr(_embedding(bare, getter), "_parameters", {}).values()
     }
     return {
-        name: weight.detach()[:rows] if id(weight) in by_row else weight.detach()
-        for name, weight in sorted(own_parameters(model).items())
+        name: stored(module, weight, rows if id(weight) in by_row else None)
+        for name, (module, weight) in sorted(held_parameters(model).items())
         if name not in held and id(weight) not in added
     }
 
 
-def _kinds(weights: Mapping[str, Tensor]) -> list[str]:
-    return sorted({str(weight.dtype).removeprefix("torch.") for weight in weights.values()})
+def _kinds(weights: Mapping[str, Stored]) -> list[str]:
+    return sorted({weight.kind for weight in weights.values()})
 
 
-def _digests(weights: Mapping[str, Tensor], precisions: Collection[str]) -> dict[str, str]:
+def _digests(weights: Mapping[str, Stored], precisions: Collection[str]) -> dict[str, str]:
     """Hashes of names, shapes and all values, one for each precision they are rounded to."""
-    in_pieces = any(hasattr(weight, "full_tensor") for weight in weights.values())
+    in_pieces = any(weight.in_pieces for weight in weights.values())
     # Ranks must gather shards in the same order.
     threads = 1 if in_pieces else min(_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
@@ -217,20 +221,20 @@ def _digests(weights: Mapping[str, Tensor], precisions: Collection[str]) -> dict
         whole = {kind: hashlib.sha256() for kind in precisions}
         for (name, weight), part in zip(weights.items(), parts, strict=True):
             for kind in precisions:
-                whole[kind].update(f"{name} {tuple(weight.shape)} {part[kind]} ".encode())
+                whole[kind].update(f"{name} {weight.shape} {part[kind]} ".encode())
     return {kind: digest.hexdigest()[:32] for kind, digest in whole.items()}
 
 
-def _each(weight: Tensor, precisions: Collection[str]) -> dict[str, str]:
-    values = gathered(weight).cpu().flatten()
-    rounded = {
-        kind: values.to(getattr(torch, kind)) if values.is_floating_point() else values
-        for kind in precisions
-    }
-    return {
-        kind: hashlib.sha256(each.contiguous().view(torch.uint8).numpy().data).hexdigest()
-        for kind, each in rounded.items()
-    }
+def _each(weight: Stored, precisions: Collection[str]) -> dict[str, str]:
+    """Its hash in each precision; codes and scales of a quantised one are not rounded."""
+    digests = {kind: hashlib.sha256() for kind in precisions}
+    for part in weight.parts():
+        values = gathered(part).cpu().flatten()
+        for kind, digest in digests.items():
+            rounds = values.is_floating_point() and not weight.quantised
+            each = values.to(getattr(torch, kind)) if rounds else values
+            digest.update(each.contiguous().view(torch.uint8).numpy().data)
+    return {kind: digest.hexdigest() for kind, digest in digests.items()}
 
 
 def gathered(tensor: Tensor) -> Tensor:
@@ -254,7 +258,9 @@ def _describe(identity: Mapping[str, Any]) -> str:
     digest = identity.get("fingerprint") or next(
         (weights[kind][:16] for kind in ("float32", *HALF) if kind in weights), "not compared"
     )
+    quantised = [kind for kind in weights.get("in", ()) if " " in kind]
+    how = f", quantised as {', '.join(quantised)}" if quantised else ""
     return (
         f"{identity.get('class')} with {identity.get('layers')} layers of width "
-        f"{identity.get('width')} (weights {digest})"
+        f"{identity.get('width')} (weights {digest}{how})"
     )

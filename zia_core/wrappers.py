@@ -31,14 +31,25 @@ _WRAPPERS = {
     "peft.utils.other.AuxiliaryTrainingWrapper": "original_module",
 }
 # Wrappers that fix at construction which parameters' gradients they share.
-_SHARING = ("DistributedDataParallel", "FullyShardedDataParallel")
+_SHARING = {
+    "DistributedDataParallel": "DistributedDataParallel",
+    "FullyShardedDataParallel": "FullyShardedDataParallel",
+    "FSDPModule": "fully_shard",
+}
 
 
 def unwrapped(model: nn.Module) -> Any:
     """The model inside all wrappers."""
+    *_, inner = wrapper_chain(model)
+    return inner
+
+
+def wrapper_chain(model: nn.Module) -> Iterator[nn.Module]:
+    """The model itself, what it wraps, and so on, down to the bare model."""
+    yield model
     while (inner := _inner(model)) is not None:
         model = inner
-    return model
+        yield model
 
 
 def bare_class(module: nn.Module) -> type[nn.Module]:
@@ -54,12 +65,17 @@ def own_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
     As in `named_parameters`, a shared parameter appears once, under its first name.
     """
-    found: dict[str, nn.Parameter] = {}
+    return {name: parameter for name, (_, parameter) in held_parameters(model).items()}
+
+
+def held_parameters(model: nn.Module) -> dict[str, tuple[nn.Module, nn.Parameter]]:
+    """The same, each with the module that has it."""
+    found: dict[str, tuple[nn.Module, nn.Parameter]] = {}
     seen: set[int] = set()
-    for name, parameter in _named(model, ""):
+    for name, module, parameter in _named(model, ""):
         if id(parameter) not in seen:
             seen.add(id(parameter))
-            found[name] = parameter
+            found[name] = module, parameter
     return found
 
 
@@ -71,14 +87,15 @@ def refuse_sharing(model: nn.Module, what: str) -> None:
         what: the addition, for the message.
 
     Raises:
-        ZiaError: the model is in a DistributedDataParallel or FullyShardedDataParallel.
+        ZiaError: the model is in a DistributedDataParallel or FullyShardedDataParallel, or sharded
+            by `fully_shard`.
     """
     for module in model.modules():
         for kind in type(module).__mro__:
             if kind.__name__ in _SHARING and kind.__module__.startswith("torch."):
                 raise ZiaError(
-                    f"{kind.__name__} does not share the gradients of parameters that are added "
-                    f"later; add {what} first and wrap the model then."
+                    f"{_SHARING[kind.__name__]} does not share the gradients of parameters that "
+                    f"are added later; add {what} first and wrap the model then."
                 )
 
 
@@ -90,13 +107,13 @@ def _inner(module: nn.Module) -> nn.Module | None:
     return None
 
 
-def _named(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Parameter]]:
+def _named(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module, nn.Parameter]]:
     if (inner := _inner(module)) is not None:
         yield from _named(inner, prefix)
         return
     for name, parameter in module._parameters.items():
         if parameter is not None:
-            yield prefix + name, parameter
+            yield prefix + name, module, parameter
     for name, child in module._modules.items():
         if child is not None:
             yield from _named(child, f"{prefix}{name}.")

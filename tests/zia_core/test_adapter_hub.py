@@ -67,6 +67,23 @@ def test_push_and_load_give_the_same_adapter(hub: HubServer, tmp_path: Path) -> 
     assert b"license: mit" in files["README.md"]
 
 
+def test_pushing_the_model_itself_says_that_the_adapter_is_not_loaded_again(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    said = in_hub(
+        hub, tmp_path,
+        "import warnings\nmodel = adapted('llama-gqa')\n"
+        "with warnings.catch_warnings(record=True) as found:\n"
+        "    warnings.simplefilter('always')\n"
+        "    for _ in range(2): model.push_to_hub('me/model')\n"
+        "print(*(each.message for each in found if 'save_adapter' in str(each.message)))\n",
+        token="hf_mine",
+    )  # fmt: skip
+    assert len(said) == 1
+    assert said[0].count("call save_adapter(model, folder) too") == 1
+    assert "model.safetensors" in next(reversed(hub.model("me/model").commits.values()))
+
+
 def test_what_the_hub_refuses_has_a_sentence(hub: HubServer, tmp_path: Path) -> None:
     hub.model("them/gated").commit({"adapter.safetensors": b"0"})
     hub.model("them/gated").gated = True

@@ -1,5 +1,6 @@
 """transformers' Trainer with adapter-only checkpoints."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tests.zia_core.backbones import build
-from zia_core import ZeroInitConfig, ZiaError, attach, load_adapter, zero_init_layers
+from zia_core import ZeroInitConfig, ZiaError, attach, detach, load_adapter, zero_init_layers
 
 pytest.importorskip("accelerate", reason="transformers' Trainer needs accelerate")
 
@@ -22,11 +23,14 @@ def records(seed: int, count: int) -> list[dict[str, list[int]]]:
     return [{"input_ids": row, "labels": row} for row in ids]
 
 
-def trainer(folder: Path, model: nn.Module, **options: Any) -> Any:
+def trainer(
+    folder: Path, model: nn.Module, callbacks: list[Any] | None = None, **options: Any
+) -> Any:
     from transformers import Trainer, TrainingArguments, default_data_collator
 
     from zia_core.hf_trainer import AdapterCheckpoints
 
+    callbacks = [AdapterCheckpoints()] if callbacks is None else callbacks
     arguments = TrainingArguments(
         str(folder), per_device_train_batch_size=2, learning_rate=0.5, max_steps=6, save_steps=2,
         eval_steps=2, eval_strategy="steps", report_to="none", use_cpu=True, disable_tqdm=True,
@@ -34,7 +38,7 @@ def trainer(folder: Path, model: nn.Module, **options: Any) -> Any:
     )  # fmt: skip
     return Trainer(
         model=model, args=arguments, train_dataset=records(1, 12), eval_dataset=records(2, 6),
-        data_collator=default_data_collator, callbacks=[AdapterCheckpoints()],
+        data_collator=default_data_collator, callbacks=callbacks,
     )  # fmt: skip
 
 
@@ -80,6 +84,26 @@ def test_the_best_checkpoint_is_loaded_at_the_end(
     assert all(torch.equal(value, expected[name]) for name, value in added(made.model).items())
     assert made.evaluate()["eval_loss"] == pytest.approx(losses[best], rel=1e-6)
     assert "missing keys" not in caplog.text
+
+
+def test_after_detach_the_whole_model_is_saved_again(tmp_path: Path) -> None:
+    adapted = model()
+    trainer(tmp_path, adapted)
+    adapted.save_pretrained(tmp_path / "adapter")
+    assert not (tmp_path / "adapter/config.json").exists()
+    detach(adapted).save_pretrained(tmp_path / "whole")
+    back = type(adapted).from_pretrained(tmp_path / "whole").state_dict()
+    assert back.keys() == build("llama-gqa").state_dict().keys()
+    assert all(torch.equal(back[n], p) for n, p in build("llama-gqa").state_dict().items())
+
+
+def test_without_the_callback_a_save_warns_once(tmp_path: Path) -> None:
+    made = trainer(tmp_path, model(), callbacks=[])
+    with pytest.warns(UserWarning, match="AdapterCheckpoints does"):
+        made.save_model(str(tmp_path / "one"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made.save_model(str(tmp_path / "two"))
 
 
 def test_a_bare_model_is_refused(tmp_path: Path) -> None:

@@ -164,6 +164,8 @@ def test_what_would_not_be_shared_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(ZiaError, match=r"add zero-init attention first and wrap"):
             change(DistributedDataParallel(build("llama-gqa")))
+    with pytest.raises(ZiaError, match=r"^fully_shard does not share the gradients"):
+        attach(sharded(build("llama-gqa")), CONFIG)
     with pytest.raises(ZiaError, match=r"add the visual projection first"):
         attach_visual(DistributedDataParallel(adapted("llama-gqa")), VisualConfig(6))
 
@@ -184,6 +186,17 @@ def test_a_copy_of_a_compiled_model_saves_the_copy(tmp_path: Path) -> None:
     save_adapter(compiled(twin), tmp_path)
     loaded = load_adapter(build("llama-gqa"), tmp_path)
     assert torch.equal(output(loaded, inputs("llama")), output(twin, inputs("llama")))
+
+
+def test_a_folder_of_peft_is_left_as_it_is(tmp_path: Path) -> None:
+    model = attach(with_lora(build("llama-gqa")), CONFIG)
+    model.save_pretrained(tmp_path / "lora")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "lora").iterdir()}
+    with pytest.raises(ZiaError, match=r"holds an adapter of PEFT.*save to another folder"):
+        save_adapter(model, tmp_path / "lora")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "lora").iterdir()} == before
+    save_adapter(model, tmp_path / "zero-init")
+    save_adapter(model, tmp_path / "zero-init")
 
 
 def test_flat_shards_are_refused_and_gathered_ones_saved(tmp_path: Path) -> None:
