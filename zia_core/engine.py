@@ -26,6 +26,7 @@ from zia_core.batching import steps_per_epoch
 from zia_core.blocks import run_blocks
 from zia_core.device_copies import read_together
 from zia_core.errors import ZiaError
+from zia_core.four_bit import is_four_bit
 from zia_core.gradients import StepPlan, accumulate_gradients, autocast, plan_step
 from zia_core.memory import peak_memory_bytes, reset_peak_memory
 from zia_core.observe import gate_strengths
@@ -402,7 +403,13 @@ def _trainable_parameters(model: nn.Module, settings: TrainSettings) -> dict[str
         if parameter.dtype.itemsize < 4:
             raise ZiaError(f"{name} is trained in {parameter.dtype}: convert it to float32 first")
     found = {p.dtype for p in model.parameters() if p.is_floating_point() and p.itemsize < 4}
-    if found != ({torch.bfloat16} if settings.precision == "bf16" else set()):
+    packed = is_four_bit(model)
+    if settings.precision == "nf4":
+        fits = packed and found <= {torch.bfloat16}
+    else:
+        expected = {torch.bfloat16} if settings.precision == "bf16" else set()
+        fits = found == expected and not packed
+    if not fits:
         dtypes = ", ".join(sorted({str(p.dtype) for p in model.parameters()}))
         raise ZiaError(f"precision={settings.precision} does not fit a model in {dtypes}")
     return trainable

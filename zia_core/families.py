@@ -134,12 +134,12 @@ def timm_projection(attention: Any) -> Projection:
 
     def project(prompt: Tensor) -> tuple[Tensor, Tensor]:
         query_width = attention.num_heads * attention.head_dim
-        bias = attention.qkv.bias
-        both = nn.functional.linear(
-            prompt,
-            attention.qkv.weight[query_width:],
-            None if bias is None else bias[query_width:],
-        )
+        weight, bias = attention.qkv.weight, attention.qkv.bias
+        if hasattr(weight, "quant_state"):  # packed weights have no rows
+            both = attention.qkv(prompt)[..., query_width:]
+        else:
+            own_bias = None if bias is None else bias[query_width:]
+            both = nn.functional.linear(prompt, weight[query_width:], own_bias)
         both = both.unflatten(-1, (2, attention.num_heads, attention.head_dim))
         key, value = both.movedim(-3, 0).transpose(-3, -2)
         return attention.k_norm(key), value

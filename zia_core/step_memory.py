@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from zia_core.blocks import run_blocks
 from zia_core.errors import ZiaError
+from zia_core.four_bit import scales
 
 __all__ = ["StepMemory", "step_memory"]
 
@@ -30,7 +31,7 @@ class StepMemory:
     """The bytes that a step of several micro-batches takes.
 
     Attributes:
-        weights: parameters, trained or not, and buffers.
+        weights: parameters, trained or not, buffers, and the scales of 4-bit weights.
         trained: gradients and AdamW's two moments of the trained parameters.
         kept: activations saved at the end of a micro-batch's forward pass.
         working: the most that is needed on top: mostly logits and their gradients, or a recomputed
@@ -66,7 +67,7 @@ def step_memory(
     for name, parameter in model.named_parameters():
         if not parameter.is_meta:
             raise ZiaError(f"{name} is on {parameter.device}: build the model on the meta device")
-    held = [*model.parameters(), *model.buffers()]
+    held = [*model.parameters(), *model.buffers(), *scales(model)]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in trained:  # gradients exist from the second micro-batch on
         parameter.grad = torch.empty_like(parameter)

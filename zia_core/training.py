@@ -31,7 +31,8 @@ class TrainSettings:
         eps: of AdamW.
         clip_norm: largest gradient norm; None records the norm and does not clip.
         precision: "bf16": the frozen backbone is in bfloat16. "bf16-autocast": all weights are in
-            float32 and torch.autocast picks the operations. Trained parameters are always float32.
+            float32 and torch.autocast picks the operations. "nf4": the frozen backbone is in 4
+            bits, see `zia_core.four_bit`. Trained parameters are always float32.
         loss_reduction: "step_labels": mean over all labels of the step, however it is split into
             micro-batches. "micro_batch_mean": mean of the micro-batches' means, as in the released
             code; needs `micro_batch_size`.
@@ -65,7 +66,7 @@ class TrainSettings:
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
     clip_norm: float | None = None
-    precision: Literal["fp32", "bf16", "bf16-autocast"] = "fp32"
+    precision: Literal["fp32", "bf16", "bf16-autocast", "nf4"] = "fp32"
     loss_reduction: Literal["step_labels", "micro_batch_mean"] = "step_labels"
     token_budget: int | None = None
     micro_batch_size: int | None = None

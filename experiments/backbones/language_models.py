@@ -174,15 +174,15 @@ def smollm2() -> str:
 
 
 def load(
-    backbone: LanguageBackbone, dtype: "torch.dtype", device: str
+    backbone: LanguageBackbone, dtype: "torch.dtype", device: str, *, four_bit: bool = False
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", dict[str, str]]:
-    """Load model and tokenizer.
+    """Load model and tokenizer; with `four_bit`, quantise the model (`zia_core.four_bit`).
 
     Returns:
         The model in eval mode, the tokenizer, and the SHA-256 of every weight file by its name.
 
     Raises:
-        ZiaError: as in `weights.located`.
+        ZiaError: as in `weights.located`, or bitsandbytes is needed and not installed.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
@@ -191,7 +191,7 @@ def load(
             tokenizer: Any = meta_tokenizer.load(found.folder)
             with no_progress_bars():
                 model: Any = meta_llama.load(found.folder, dtype, len(tokenizer))
-            return model.to(device), tokenizer, found.fingerprint()
+            return _placed(model, device, four_bit), tokenizer, found.fingerprint()
         # Code that `config.json` names (`auto_map`) is neither run nor asked about.
         options: dict[str, Any] = {"trust_remote_code": False}
         if backbone.gguf:
@@ -202,4 +202,13 @@ def load(
             options["quantization_config"] = GgufConfig(dequantize=True)
         with no_progress_bars():
             model = AutoModelForCausalLM.from_pretrained(found.folder, dtype=dtype, **options)
-    return model.to(device).eval(), tokenizer, found.fingerprint()
+    return _placed(model, device, four_bit).eval(), tokenizer, found.fingerprint()
+
+
+def _placed(model: Any, device: str, four_bit: bool) -> Any:
+    """The model on its device; in 4 bits it never is there as a whole before."""
+    if four_bit:
+        from zia_core.four_bit import quantise
+
+        quantise(model, device)
+    return model.to(device)

@@ -14,7 +14,7 @@ from experiments.language.image_features import RunImages, run_images
 from experiments.language.methods import prepare, sees_images
 from experiments.language.settings import ImageTextSettings, LanguageSettings
 from experiments.language.tokens import prompt_ids
-from experiments.training.optimisation import set_threads, weights_dtype
+from experiments.training.optimisation import in_four_bits, set_threads, weights_dtype
 from zia_core.errors import ZiaError
 
 
@@ -57,7 +57,10 @@ def before_and_after(
         assert isinstance(settings, ImageTextSettings)
         images = run_images(spec.method, settings, [image], device)
     model, tokenizer, _ = language_models.load(
-        language_models.get(spec.backbone), weights_dtype(settings), device
+        language_models.get(spec.backbone),
+        weights_dtype(settings),
+        device,
+        four_bit=in_four_bits(settings),
     )
     asked = [Example(str(i), ids, [], 0) for i, ids in enumerate(prompt_ids(tokenizer, prompts))]
     before = list(answers(model, tokenizer, Examples(asked), batch_size, **decoding))

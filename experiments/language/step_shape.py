@@ -10,7 +10,7 @@ from experiments.language.examples import Example, Examples, with_image_token
 from experiments.language.losses import LanguageTask
 from experiments.language.methods import prepare, sees_images
 from experiments.language.settings import ImageTextSettings, LanguageSettings
-from experiments.training.optimisation import weights_dtype
+from experiments.training.optimisation import in_four_bits, weights_dtype
 from experiments.training.step_cost import MicroBatch, micro_batch
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def language_micro_batch(
     """
     import torch
 
+    from zia_core.four_bit import quantise
+
     settings: LanguageSettings = spec.settings
     width = None
     if isinstance(settings, ImageTextSettings) and sees_images(spec.method):
@@ -40,6 +42,8 @@ def language_micro_batch(
     backbone = shapes.language_model(
         language_models.get(spec.backbone), weights_dtype(settings), device
     )
+    if in_four_bits(settings):
+        backbone = quantise(backbone)
     with torch.device(device):
         model = prepare(backbone, spec.method, settings, width)
     examples = Examples(

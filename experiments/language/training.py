@@ -14,7 +14,7 @@ from experiments.language.losses import LanguageTask, example_losses, mean_loss
 from experiments.language.methods import PROJECTION, prepare, projection_parameters
 from experiments.language.settings import ImageTextSettings, LanguageSettings
 from experiments.training.method_training import TrainedModel, train_method
-from experiments.training.optimisation import bucket, set_threads, weights_dtype
+from experiments.training.optimisation import bucket, in_four_bits, set_threads, weights_dtype
 from experiments.training.prompt_share import first_alone, write_prompt_share
 from experiments.training.result import FIELDS, training_result
 from experiments.training.selection import Choice, chosen_rate
@@ -108,7 +108,10 @@ def train_language_model(
     if isinstance(settings, ImageTextSettings):
         features = run_images(spec.method, settings, images)
     backbone, tokenizer, weights = language_models.load(
-        language_models.get(spec.backbone), weights_dtype(settings), settings.device
+        language_models.get(spec.backbone),
+        weights_dtype(settings),
+        settings.device,
+        four_bit=in_four_bits(settings),
     )
     data = dict(environment["data"])
     if features.features is not None:

@@ -37,7 +37,7 @@ class Optimisation:
 
     # The machine, as far as it changes numbers.
     device: Literal["cpu", "cuda"] = "cuda"
-    precision: Literal["fp32", "bf16", "bf16-autocast"] = "bf16"
+    precision: Literal["fp32", "bf16", "bf16-autocast", "nf4"] = "bf16"
     threads: int = 1  # of torch on the CPU; a sum over threads is a sum in another order
     checkpoint_activations: bool = False  # as of `TrainSettings`, like the next
     compile: bool = False
@@ -109,10 +109,18 @@ def set_threads(settings: Optimisation) -> None:
 
 
 def weights_dtype(settings: Optimisation) -> "torch.dtype":
-    """The precision of the frozen weights; trained ones are float32."""
+    """The precision of the frozen weights that are not in 4 bits; trained ones are float32."""
     import torch
 
-    return torch.bfloat16 if settings.precision == "bf16" else torch.float32
+    in_half = settings.precision == "bf16" or (
+        settings.precision == "nf4" and settings.device == "cuda"
+    )
+    return torch.bfloat16 if in_half else torch.float32
+
+
+def in_four_bits(settings: Optimisation) -> bool:
+    """Whether the frozen backbone's linear layers are in 4 bits [ours]: NF4, QLoRA's choice."""
+    return settings.precision == "nf4"
 
 
 def autocast(settings: Optimisation) -> AbstractContextManager[Any]:

@@ -118,7 +118,10 @@ def _counted_flops() -> Any:
             self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
         ) -> Any:
             result = func(*args, **(kwargs or {}))
-            if count := flop_registry.get(func._overloadpacket):
+            if str(func._overloadpacket) == "bitsandbytes.gemm_4bit":
+                inputs, _, (outputs, _) = args[:3]
+                self.flops += 2.0 * inputs.numel() * outputs
+            elif count := flop_registry.get(func._overloadpacket):
                 self.flops += count(*args, **(kwargs or {}), out_val=result)
             return result
 

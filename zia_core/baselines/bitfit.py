@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zia_core.attachment import Model
 from zia_core.baselines.fine_tuning import linear_probe
+from zia_core.four_bit import refuse_four_bit
 from zia_core.precision import refuse_half
 from zia_core.rollback import all_or_nothing
 
@@ -16,8 +17,9 @@ def bitfit(model: Model) -> Model:
     102,912 in a ViT-B/16. This is the BIAS row of VPT's tables.
 
     Raises:
-        ZiaError: the model has no task head, or is in half precision.
+        ZiaError: the model has no task head, or is in half precision or 4 bits.
     """
+    refuse_four_bit(model, "BitFit")
     refuse_half(model, "BitFit")
     linear_probe(model)
     for name, parameter in model.named_parameters():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from zia_core.attachment import Model
+from zia_core.four_bit import refuse_four_bit
 from zia_core.head import train_head
 from zia_core.rollback import all_or_nothing
 
@@ -16,7 +17,12 @@ def frozen(model: Model) -> Model:
 
 
 def full(model: Model) -> Model:
-    """Train every parameter: full fine-tuning."""
+    """Train every parameter: full fine-tuning.
+
+    Raises:
+        ZiaError: the model is in 4 bits.
+    """
+    refuse_four_bit(model, "Full fine-tuning")
     model.requires_grad_(True)
     return model
 
