@@ -11,6 +11,7 @@ import typer
 from experiments.cli import bench, dispatch, rehearse
 from experiments.cli.check import check
 from experiments.cli.fetch import fetch
+from experiments.cli.generate import generate
 from experiments.cli.options import (
     PUBLISHED,
     RUNS,
@@ -251,47 +252,7 @@ def readme(
         tell(path)
 
 
-@app.command()
-def generate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
-    prompts: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="INSTRUCTION", help="Default: the experiment's own."),
-    ] = None,
-    image: Annotated[
-        Path | None, typer.Option(metavar="F", help="Image that the instructions are about.")
-    ] = None,
-    device: Device = "auto",
-) -> None:
-    """Answer with a trained adapter and with its backbone."""
-    from experiments.harness import plan as planning
-    from experiments.harness import registry, stored
-    from experiments.io import terminal
-    from experiments.io.files import read_json
-
-    if not (run / stored.CONFIG).exists():
-        raise ZiaError(f"there is no run in {run}: give a folder such as RUNS/EXPERIMENT/RUN")
-    experiment = registry.get(str(read_json(run / stored.CONFIG).get("experiment")))
-    where = planning.resolve_device(device)
-    if image is not None:
-        if experiment.generate_image is None:
-            raise ZiaError(f"{experiment.name} sees no images: leave --image out")
-        answers = experiment.generate_image(run, image, prompts or [], where)
-    elif experiment.generate is not None:
-        answers = experiment.generate(run, prompts or [], where)
-    else:
-        raise ZiaError(
-            f"{experiment.name} has nothing to generate"
-            + (
-                " without an image: give --image, and a run whose method sees images"
-                if experiment.generate_image
-                else ""
-            )
-        )
-    for answer in answers:
-        terminal.side_by_side(answer.prompt, answer.backbone, answer.adapted)
-
-
+app.command()(generate)
 app.command()(bench.bench)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from experiments.harness.chat import ChatModel
 from experiments.harness.folder import RunFolder
 from experiments.harness.gpus import Gpu
 from experiments.harness.needs import Needs
@@ -96,6 +97,8 @@ class Experiment:
     `generate(path, prompts, device)` answers prompts with and without the adapter of a finished
     run; without prompts, the experiment's own. None if there is nothing to generate.
     `generate_image(path, image, prompts, device)` does the same for an image file.
+    `chat(path, adapters, device)` loads a finished run to chat with, and beside its own adapter
+    others, given by name as folders or names at the hub.
     `rehearsal` shortens its runs for `zia rehearse`; without it they are not rehearsed.
     `with_backbones(spec, backbones)` returns a planned run with other models, and with the settings
     that depend on them; None if an experiment's models are its own.
@@ -116,6 +119,7 @@ class Experiment:
     rescore: Callable[[Path], dict[str, float]] | None = None
     generate: Callable[[Path, Sequence[str], str], Iterable[Answer]] | None = None
     generate_image: Callable[[Path, Path, Sequence[str], str], Iterable[Answer]] | None = None
+    chat: Callable[[Path, Mapping[str, str], str], ChatModel] | None = None
     requires: Callable[[RunSpec], list[RunSpec]] = _nothing
     needs: Callable[[RunSpec], Needs] = _needs_nothing
     rehearsal: Rehearsal | None = None

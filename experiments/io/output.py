@@ -37,6 +37,16 @@ def tell(*lines: object) -> None:
     print(*map(plain, lines), sep="\n", flush=True)  # noqa: T201
 
 
+def write(text: object) -> None:
+    """Print a part of a line to stdout as `plain` text."""
+    print(plain(text), end="", flush=True)  # noqa: T201
+
+
+def is_lost() -> bool:
+    """Whether stdout has lost text, within `guarded`: nobody may be reading."""
+    return getattr(sys.stdout, "error", None) is not None
+
+
 def say(sentence: object) -> None:
     """Print a sentence to stderr."""
     print(plain(sentence), file=sys.stderr, flush=True)  # noqa: T201

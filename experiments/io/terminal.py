@@ -168,14 +168,15 @@ def _plain_progress(**fields: Any) -> None:
         tell(f"step {step}/{total}  {measures(fields)}")
 
 
-def side_by_side(prompt: str, left: str, right: str) -> None:
-    """Print a prompt, and below it the backbone's answer beside the adapter's."""
+def side_by_side(prompt: str, answers: Mapping[str, str]) -> None:
+    """Print a prompt, and below it the answers beside each other, under their labels."""
     from rich.table import Table
     from rich.text import Text
 
     output = console()
     output.print(Text(plain(prompt), style="bold"))
-    drawn = Table("backbone", "with adapter", expand=True, show_lines=True)
-    drawn.columns[0].ratio = drawn.columns[1].ratio = 1
-    drawn.add_row(Text(plain(left)), Text(plain(right)))
+    drawn = Table(*answers, expand=True, show_lines=True)
+    for column in drawn.columns:
+        column.ratio = 1
+    drawn.add_row(*(Text(plain(answer)) for answer in answers.values()))
     output.print(drawn)

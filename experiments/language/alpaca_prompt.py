@@ -15,6 +15,8 @@ PROMPT_INPUT = (
     "context. Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:"
 )
+# A further instruction of a conversation, below the answer to the one before [ours].
+FOLLOWING = "\n\n### Instruction:\n{instruction}\n\n### Response:"
 
 
 class HasInstruction(Protocol):

@@ -8,7 +8,7 @@ from experiments.language.multimodal import generate
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 
 def answers(
@@ -24,17 +24,9 @@ def answers(
     Sampling draws from torch's generator, and what it draws depends on the batch size.
     """
     import torch
-    from transformers import GenerationConfig
 
     device = next(model.parameters()).device
-    end = tokenizer.eos_token_id
-    config = GenerationConfig(
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=end,
-        # LLaMA has no padding token; any id does, since padding is masked.
-        pad_token_id=end if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
-        **decoding,
-    )
+    config = generation_config(tokenizer, **decoding)
     for start in range(0, len(examples), batch_size):
         indices = range(start, min(start + batch_size, len(examples)))
         batch = examples.prompts(indices, config.pad_token_id)
@@ -43,3 +35,17 @@ def answers(
             generated = generate(model, batch, config)
         for text in tokenizer.batch_decode(generated, skip_special_tokens=True):
             yield text.strip()
+
+
+def generation_config(tokenizer: "PreTrainedTokenizerBase", **decoding: Any) -> "GenerationConfig":
+    """The tokenizer's special tokens, with values of `decoding`."""
+    from transformers import GenerationConfig
+
+    end = tokenizer.eos_token_id
+    return GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=end,
+        # LLaMA has no padding token; any id does, since padding is masked.
+        pad_token_id=end if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+        **decoding,
+    )

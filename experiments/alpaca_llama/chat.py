@@ -1,0 +1,29 @@
+"""Chat in Alpaca's prompt."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from experiments.alpaca_llama.instructions import Instruction, own_instructions
+from experiments.alpaca_llama.settings import Settings
+from experiments.language.alpaca_prompt import FOLLOWING, prompt_text
+from experiments.language.chat import LanguageChat, load
+
+
+def chat(path: Path, sources: Mapping[str, str], device: str) -> LanguageChat:
+    """Load a run, with further adapters by name, to chat with."""
+    spec, adapted, tokenizer = load(path, sources, device, Settings)
+    own = [each.instruction for each in own_instructions(spec.profile) if not each.input]
+    return LanguageChat(spec.backbone, adapted, tokenizer, spec.settings.new_tokens, joined, own)
+
+
+def joined(turns: Sequence[tuple[str, str]], prompt: str) -> list[str]:
+    """Prompt, answer, prompt, ..., prompt.
+
+    The paper's prompt has no history. Ours says the sentence at its top once, and puts each further
+    instruction below the answer before it, without an EOS between [ours].
+    """
+    prompts = [*(asked for asked, _ in turns), prompt]
+    texts = [prompt_text(Instruction("0", prompts[0]))]
+    for (_, answer), following in zip(turns, prompts[1:], strict=True):
+        texts += [answer, FOLLOWING.format(instruction=following)]
+    return texts

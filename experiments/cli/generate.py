@@ -1,0 +1,141 @@
+"""The command `zia generate`."""
+
+import re
+import sys
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from experiments.cli.chat import LARGEST_SEED, converse, stdin_lines
+from experiments.cli.chat_session import Session
+from experiments.cli.options import Device
+from experiments.harness.chat import OWN, Decoding
+from experiments.harness.experiment import Experiment
+from experiments.io.terminal import side_by_side
+from zia_core.errors import ZiaError
+
+NAMED = re.compile(r"(?P<name>[\w-]+)=(?P<source>.+)", re.DOTALL)
+RESERVED = (OWN, "none", "backbone", "default")
+
+
+def generate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
+    prompts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="INSTRUCTION", help="Default: a chat, or one per line of stdin."),
+    ] = None,
+    adapters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--adapter",
+            metavar="[NAME=]SOURCE",
+            help="One more adapter: a folder, or owner/name[@revision] at the hub. May be "
+            "repeated; the first one answers.",
+        ),
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Answer as each adapter and as the backbone.")
+    ] = False,
+    temperature: Annotated[
+        float | None,
+        typer.Option(metavar="T", min=0, max=100, help="Default: 0, greedy."),
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(metavar="P", min=0, max=1, help="Sample among the likeliest P."),
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(metavar="K", min=1, help="Sample among the K likeliest tokens.")
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Default: as in the run.")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(metavar="S", min=0, max=LARGEST_SEED, help="Of samples.")
+    ] = 0,
+    image: Annotated[
+        Path | None, typer.Option(metavar="F", help="Image that the instructions are about.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Chat with a trained adapter, or compare it with its backbone.
+
+    Instructions given as arguments are answered by backbone and adapter, each on its own. Without
+    any, a terminal is a chat; other input has an instruction of its own in each line. With --top-p
+    or --top-k alone the temperature is 1.
+    """
+    from experiments.harness import plan as planning
+    from experiments.harness import registry, stored
+    from experiments.io.files import read_json
+
+    if not (run / stored.CONFIG).exists():
+        raise ZiaError(f"there is no run in {run}: give a folder such as RUNS/EXPERIMENT/RUN")
+    experiment = registry.get(str(read_json(run / stored.CONFIG).get("experiment")))
+    where = planning.resolve_device(device)
+    if temperature is None:
+        temperature = 0.0 if top_p is None and top_k is None else 1.0
+    decoding = Decoding(max_new_tokens, temperature, top_p, top_k, seed)
+    chosen = bool(adapters) or compare or decoding != Decoding()
+    if experiment.chat is None or image is not None or (prompts and not chosen):
+        if chosen:
+            raise ZiaError(
+                f"{experiment.name if image is None else 'an image'} cannot be chatted about: "
+                "leave out all options but --image and --device"
+            )
+        return _before_and_after(experiment, run, prompts or [], image, where)
+    terminal = sys.stdin is not None and sys.stdin.isatty()
+    lines = iter(()) if prompts or terminal else stdin_lines()
+    first = next(lines, None)
+    if not (prompts or terminal or chosen or first):
+        return _before_and_after(experiment, run, [], None, where)
+    session = Session(experiment.chat(run, _sources(adapters or []), where), decoding, compare)
+    if prompts:
+        for prompt in prompts:
+            session.tabulate(prompt)
+    elif terminal:
+        converse(session)
+    else:
+        session.answer_each(chain([first] if first else [], lines))
+    return None
+
+
+def _before_and_after(
+    experiment: Experiment, run: Path, prompts: Sequence[str], image: Path | None, device: str
+) -> None:
+    """Show the answers of the backbone and of the run's adapter."""
+    if image is not None:
+        if experiment.generate_image is None:
+            raise ZiaError(f"{experiment.name} sees no images: leave --image out")
+        answers = experiment.generate_image(run, image, prompts, device)
+    elif experiment.generate is not None:
+        answers = experiment.generate(run, prompts, device)
+    else:
+        raise ZiaError(
+            f"{experiment.name} has nothing to generate"
+            + (
+                " without an image: give --image, and a run whose method sees images"
+                if experiment.generate_image
+                else ""
+            )
+        )
+    for each in answers:
+        side_by_side(each.prompt, {"backbone": each.backbone, "with adapter": each.adapted})
+
+
+def _sources(given: Sequence[str]) -> dict[str, str]:
+    """The sources of --adapter by name; a folder or repository is called as its last part."""
+    sources: dict[str, str] = {}
+    for text in given:
+        found = None if Path(text).exists() else NAMED.fullmatch(text)
+        name, source = (found["name"], found["source"]) if found else ("", text)
+        name = name or re.sub(r"[^\w-]+", "-", Path(source.partition("@")[0]).name).strip("-")
+        if name in RESERVED or name in sources or not name:
+            raise typer.BadParameter(
+                f"{text!r}: the name {name!r} is taken; give another, NAME={source}",
+                param_hint="--adapter",
+            )
+        sources[name] = source
+    return sources
