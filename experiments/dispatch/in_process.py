@@ -14,6 +14,7 @@ from typing import Any
 from experiments.dispatch import rank_processes
 from experiments.dispatch.code_snapshot import ChangedCodeError, CodeGuard
 from experiments.dispatch.isolation import breaks_the_gpu, restored_process_state
+from experiments.dispatch.out_of_memory import out_of_memory
 from experiments.dispatch.stop_signals import StopSignals
 from experiments.harness import plan, provenance, registry, rehearsal, stored
 from experiments.harness.folder import RunFolder
@@ -151,6 +152,8 @@ def _attempt(
     except ZiaError as error:
         return Outcome("failed", str(error), gpu_is_broken=breaks_the_gpu(error))
     except Exception as error:  # a bug or the machine: traceback here, one line in the folder
+        if sentence := out_of_memory(spec, error):
+            return Outcome("failed", sentence)
         say(traceback.format_exc().rstrip())
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}, line {place.lineno}"

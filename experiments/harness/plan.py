@@ -65,9 +65,20 @@ def device_of(device: str, experiment: str | None, profile: str, *, only_look: b
 
 
 def check_device(spec: RunSpec) -> None:
-    """Raise ZiaError if a setting of the run names a GPU and there is none."""
-    if _needs_gpu(spec):
-        resolve_device("cuda")
+    """Raise ZiaError if a setting of the run names a GPU or a precision that is not there."""
+    if not _needs_gpu(spec):
+        return
+    resolve_device("cuda")
+    import torch
+
+    precision = getattr(spec.settings, "precision", "fp32")
+    if precision != "fp32" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        name = torch.cuda.get_device_name()
+        raise ZiaError(
+            f"precision {precision} needs bfloat16, which this GPU ({name}) "
+            "lacks: use one from Ampere on (A100, RTX 30), or --set precision=fp32, which is "
+            "another run and takes more memory"
+        )
 
 
 def _needs_gpu(spec: RunSpec) -> bool:

@@ -106,7 +106,7 @@ def test_memory_that_runs_out_in_the_backward_pass_is_a_failure_with_a_reason(
     toy_that(run=run)
     assert work(tmp_path, toy.spec(), toy.spec(seed=1)) == WorkerSummary(1, failed=1, done_here=1)
     reason = str(status(tmp_path, toy.spec())["reason"])
-    assert reason.startswith("OutOfMemoryError: CUDA out of memory (")
+    assert reason.startswith("CUDA out of memory: use a larger GPU")
 
 
 def test_a_folder_that_cannot_be_read_is_left_and_the_others_done(

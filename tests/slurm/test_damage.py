@@ -36,7 +36,7 @@ def test_what_fails_is_not_tried_again_and_the_other_runs_are_done(new_grid: New
         "done",
     ]
     assert states[0][1].startswith("diverged: the loss is nan at step 2, records tiny-")
-    assert states[2][1].startswith(f"OutOfMemoryError: {OUT_OF_MEMORY} (experiment.py, line ")
+    assert states[2][1].startswith(f"{OUT_OF_MEMORY}: ")
     assert states[3][1] == "record tiny-17 has no output"
     assert states[5][1].startswith(f"AcceleratorError: {OUT_OF_ORDER} (experiment.py, line ")
     assert all(grid.step(run) < FAILS_AT for run in (0, 2, 3, 5))  # it was in the backward pass
