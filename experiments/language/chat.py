@@ -18,7 +18,7 @@ from experiments.language.settings import LanguageSettings
 from experiments.language.streaming import BatchStreamer, RowText
 from experiments.language.token_rows import padded
 from experiments.language.tokens import prompt_ids, response_ids
-from experiments.training.optimisation import set_threads, weights_dtype
+from experiments.training.optimisation import in_four_bits, set_threads, weights_dtype
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
@@ -147,7 +147,8 @@ def load(
         ZiaError: an adapter is missing, damaged, or of another backbone, or the run's method has
             none beside which others can be used.
     """
-    from zia_core.adapters import backbone_identity, unpacked
+    from zia_core.adapters import unpacked
+    from zia_core.identity import backbone_identity
     from zia_core.trained_weights import load_trained
 
     spec = RunSpec.from_json(stored.load_sealed(path).config, settings_type)
@@ -167,7 +168,10 @@ def load(
     set_threads(settings)
     model: Any
     model, tokenizer, _ = language_models.load(
-        language_models.get(spec.backbone), weights_dtype(settings), device
+        language_models.get(spec.backbone),
+        weights_dtype(settings),
+        device,
+        four_bit=in_four_bits(settings),
     )
     if with_prompts:
         files = {**sources, **({OWN: str(own)} if own.exists() else {})}

@@ -5,6 +5,7 @@ import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -82,10 +83,19 @@ def answers(
 
 
 @pytest.mark.parametrize(
-    "method", ["zero-init", "random-init", "random-init-gate", "lora", "adaption-prompt", "full"]
+    ("method", "changes"),
+    [
+        ("zero-init", {}),
+        ("zero-init", {"precision": "nf4"}),
+        ("random-init", {"peak_lr": 20.0}),
+        ("random-init-gate", {}),
+        ("lora", {}),
+        ("adaption-prompt", {}),
+        ("full", {}),
+    ],
 )
-def test_answers_are_those_of_generate(root: Path, method: str) -> None:
-    path = done(root, method, peak_lr=20.0 if method == "random-init" else 1.0)
+def test_answers_are_those_of_generate(root: Path, method: str, changes: dict[str, object]) -> None:
+    path = done(root, method, **changes)
     assert EXPERIMENT.generate is not None
     (expected,) = EXPERIMENT.generate(path, [PROMPT], "cpu")
     model = chat(path, {}, "cpu")
@@ -128,9 +138,12 @@ def test_adapters_are_switched_without_loading_again(
 ) -> None:
     loaded = []
     load = language_models.load
-    monkeypatch.setattr(
-        language_models, "load", lambda *arguments: loaded.append(1) or load(*arguments)
-    )
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        loaded.append(1)
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(language_models, "load", counted)
     model = chat(run, {"deep": str(deeper)}, "cpu")
     found = [answers(model, [each])[each] for each in ("run", "deep", None, "run")]
     assert found[0] == found[3]
