@@ -1,6 +1,9 @@
-"""Every example of the API reference runs."""
+"""Every example of the guide and of the API reference runs, and every public name is in one."""
 
+import ast
 import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,15 +12,16 @@ from pathlib import Path
 import pytest
 
 from tests.hub_server import PROJECT, HubServer
-from tests.zia_core.api_reference import EXAMPLES
-from tests.zia_core.examples_hub import examples_hub
+from tests.zia_core.api_reference import EXAMPLES, public_modules, public_names
+from tests.zia_core.examples_hub import examples_hub, write_foreign_adapters
 
 ON_RANKS = {"ranks", "sharding"}
+RECIPES = "Where people train"  # has tests of its own
 RUN = """
 import json, os, sys, traceback
 sys.path.insert(0, sys.argv[1])
 wrong = {}
-for name, code in json.load(sys.stdin):
+for name, code in json.load(sys.stdin).items():
     os.makedirs(name, exist_ok=True)
     os.chdir(name)
     try:
@@ -36,28 +40,75 @@ def hub() -> Iterator[HubServer]:
 
 
 def examples() -> dict[str, str]:
-    return {path.stem: path.read_text("utf-8") for path in sorted(EXAMPLES.glob("*.py"))}
+    """The code of the guide, of the front page, and of each module's page."""
+    pages = {path.stem: path.read_text("utf-8") for path in sorted(EXAMPLES.glob("*.py"))}
+    return {"guide": blocks("zia_core/README.md"), "front": blocks("README.md"), **pages}
 
 
-def test_the_examples_of_the_reference_run(hub: HubServer, tmp_path: Path) -> None:
-    alone = [pair for pair in examples().items() if pair[0] not in ON_RANKS]
-    environment = hub.environment(tmp_path / "home", HF_TOKEN="hf_mine")
+def blocks(document: str) -> str:
+    """The Python of a document, from top to bottom."""
+    sections = re.split(r"^## ", (PROJECT / document).read_text("utf-8"), flags=re.M)
+    told = [section for section in sections if not section.startswith(RECIPES)]
+    return "\n".join(
+        code for each in told for code in re.findall("```python\n(.*?)```", each, re.S)
+    )
+
+
+def run(code: dict[str, str], folder: Path, environment: dict[str, str]) -> dict[str, str]:
+    """Run examples in a process, each in a folder; return the traceback of those that fail."""
     done = subprocess.run(
         [sys.executable, "-c", RUN, str(PROJECT)],
-        cwd=tmp_path, env=environment, input=json.dumps(alone), capture_output=True, text=True,
+        cwd=folder,
+        env=environment,
+        input=json.dumps(code),
+        capture_output=True,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == {}
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_they_run(hub: HubServer, tmp_path: Path) -> None:
+    alone = {name: code for name, code in examples().items() if name not in ON_RANKS}
+    write_foreign_adapters(tmp_path / "guide")
+    assert run(alone, tmp_path, hub.environment(tmp_path / "home", HF_TOKEN="hf_mine")) == {}
+    assert "owner/name" in [name for _, name in hub.repositories]
+
+
+def test_one_that_fails_is_seen(tmp_path: Path) -> None:
+    wrong = run({"right": "x = 1", "wrong": "x", "later": "y = 2"}, tmp_path, dict(os.environ))
+    assert list(wrong) == ["wrong"]
+    assert "NameError: name 'x' is not defined" in wrong["wrong"]
 
 
 @pytest.mark.parametrize("name", sorted(ON_RANKS))
-def test_the_examples_for_torchrun_run(name: str, hub: HubServer, tmp_path: Path) -> None:
-    environment = hub.environment(tmp_path / "home", PYTHONPATH=str(PROJECT))
+def test_those_for_torchrun_run(name: str, hub: HubServer, tmp_path: Path) -> None:
     (tmp_path / "example.py").write_text(examples()[name])
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [*launch, "example.py"], cwd=tmp_path, env=environment, capture_output=True, text=True,
+        [*launch, "example.py"],
+        cwd=tmp_path,
+        env=hub.environment(tmp_path / "home", PYTHONPATH=str(PROJECT)),
+        capture_output=True,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
+
+
+def used(code: str) -> set[str]:
+    """The names that code uses, not those that it only imports."""
+    nodes = list(ast.walk(ast.parse(code)))
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    return names | {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+
+
+def test_every_public_name_is_used_in_one() -> None:
+    seen = set[str]().union(*map(used, examples().values()))
+    names = {f"{m}.{each.name}" for m in public_modules() for each in public_names(m)}
+    assert {name for name in names if name.rpartition(".")[2] not in seen} == set()
+
+
+def test_an_import_is_not_a_use() -> None:
+    assert used("from a import b, c\nb(d.e)") == {"b", "d", "e"}
