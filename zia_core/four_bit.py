@@ -14,6 +14,8 @@ from zia_core.blocks import repeated_blocks
 from zia_core.errors import ZiaError
 from zia_core.quantised import without_packing
 
+__all__ = ["quantise"]
+
 
 def quantise(model: Model, device: torch.device | str | None = None) -> Model:
     """Make the linear layers in the blocks of a bare model 4-bit, in place, and freeze the model.
@@ -25,6 +27,9 @@ def quantise(model: Model, device: torch.device | str | None = None) -> Model:
     Args:
         model: in float32 or bfloat16, before a method is added to it.
         device: where weights are quantised and stay, layer by layer; None for where they are.
+
+    Returns:
+        The same model.
 
     Raises:
         ZiaError: bitsandbytes is not installed, the model has a method or is quantised already,
