@@ -1,6 +1,5 @@
 """`zia fetch` with the hub's real clients against a hub on loopback."""
 
-import io
 import json
 import re
 import subprocess
@@ -23,6 +22,7 @@ from experiments.images.encoders import NAMED
 from experiments.language.squad_files import HUB as SQUAD
 from experiments.scienceqa.data import SIZES
 from tests.hub_server import HubServer
+from tests.hub_stand_ins import parquet
 from zia_core.errors import ZiaError
 
 WEIGHTS = {"config.json": b"{}", "model.safetensors": bytes(range(256)) * 400, "notes.bin": b"0"}
@@ -44,17 +44,6 @@ def zia(hub: HubServer, home: Path, *words: str) -> subprocess.CompletedProcess[
         [sys.executable, "-c", code, "fetch", *words, *options],
         env=hub.environment(home / "home", **own), capture_output=True, text=True, check=False,
     )  # fmt: skip
-
-
-def parquet(rows: list[dict[str, Any]], **features: Any) -> bytes:
-    from datasets import Dataset
-
-    file = io.BytesIO()
-    table = Dataset.from_list(rows)
-    for name, feature in features.items():
-        table = table.cast_column(name, feature)
-    table.to_parquet(file)
-    return file.getvalue()
 
 
 def squad_rows(version: str) -> list[dict[str, Any]]:
