@@ -20,12 +20,12 @@ from benchmarks.data_path import padded
 from benchmarks.lengths import Lengths, load
 from benchmarks.measure import Part, interleaved, part, record, synchronizer
 from benchmarks.models import LlamaShape, open_gates, random_llama
+from experiments.training.step_cost import micro_batch
 from zia_core import ZeroInitConfig, attach
 from zia_core.batching import examples_of_step
 from zia_core.engine import TrainSettings, train
 from zia_core.gradients import plan_step
 from zia_core.losses import causal_lm_loss, label_index
-from zia_core.padding import Padding, is_padding_mask, padding_known
 from zia_core.ranks import Ranks
 from zia_core.step_memory import step_memory
 
@@ -263,7 +263,6 @@ def predicted_peaks(shape: Shape, of: Lengths, total_steps: int) -> dict[str, in
     """
     meta = replace(shape, device="meta")
     model = attach(random_llama(meta), ZeroInitConfig(shape.prompt_length, shape.adapted_layers))
-    model.train()
     found = {}
     for name, mode in modes().items():
         records, settings = Records(of, shape.vocabulary, mode), _settings(shape, mode, total_steps)
@@ -280,23 +279,14 @@ def predicted_peaks(shape: Shape, of: Lengths, total_steps: int) -> dict[str, in
             return sum(of.labels[i] for i in members)
 
         largest = (max(cuts, key=padded_tokens), max(cuts, key=labels))
-        found[name] = max(_predicted(model, records, settings, members) for members in largest)
+        found[name] = max(_peak(model, records, settings, members) for members in largest)
     return found
 
 
-def _predicted(
-    model: Any, records: Records, settings: TrainSettings, members: Sequence[int]
-) -> int:
-    batch = records.batch(members)
-    paddings = {m.shape: Padding.of(m) for name, m in batch.items() if is_padding_mask(name, m)}
-    there = {name: value.to("meta") for name, value in batch.items()}
-
-    def loss() -> Tensor:
-        with padding_known(paddings):
-            return records.loss(model, there)[0] / 2
-
+def _peak(model: Any, records: Records, settings: TrainSettings, members: Sequence[int]) -> int:
+    of = micro_batch(model, settings, records.batch(members), records.loss, len(members))
     saving = settings.checkpoint_activations
-    return step_memory(model, loss, checkpoint_activations=saving).peak
+    return step_memory(of.model, of.loss, checkpoint_activations=saving).peak
 
 
 if __name__ == "__main__":

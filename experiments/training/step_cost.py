@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from experiments.training.optimisation import Optimisation
+    from zia_core.training import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class StepCost:
 
 def micro_batch(
     model: nn.Module,
-    settings: Optimisation,
+    settings: Optimisation | TrainSettings,
     batch: Mapping[str, Tensor],
     loss: Callable[[nn.Module, dict[str, Tensor]], tuple[Tensor, Any]],
     units: int,
@@ -129,7 +130,7 @@ def _counted_flops() -> Any:
 
 
 @contextmanager
-def _autocast(settings: Optimisation, device: str) -> Iterator[None]:
+def _autocast(settings: Optimisation | TrainSettings, device: str) -> Iterator[None]:
     """Autocast as in training; torch's own does nothing on the meta device."""
     import torch
 
