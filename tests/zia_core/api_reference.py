@@ -11,17 +11,15 @@ import sys
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, get_origin
+from typing import Any, NamedTuple
 
 from tests.zia_core import docstrings
+from tests.zia_core.signatures import parameters, signature
 
 CORE = Path(__file__).parents[2] / "zia_core"
 DOCS = CORE / "docs"
 EXAMPLES = Path(__file__).parent / "examples"
-WIDTH = 92  # of a signature on one line
 NOTE = "<!-- Made from docstrings by `make docs`: edit those. -->\n"
-SHOWN = ("contextmanager", "dataclass", "property", "classmethod")  # decorators
-BUILT_IN = {"Exception", "Protocol"}
 
 
 class Name(NamedTuple):
@@ -59,14 +57,11 @@ def public_modules() -> list[str]:
     for path in sorted(CORE.rglob("*.py")):
         parts = path.relative_to(CORE.parent).with_suffix("").parts
         module = ".".join(parts).removesuffix(".__init__")
-        targets = [n.targets[0] for n in ast.parse(path.read_text()).body if is_assignment(n)]
-        if any(getattr(target, "id", "") == "__all__" for target in targets):
-            found += [module] if module not in found else []
+        body = ast.parse(path.read_text("utf-8")).body
+        targets = [node.targets[0] for node in body if isinstance(node, ast.Assign)]
+        if module not in found and any(getattr(t, "id", "") == "__all__" for t in targets):
+            found.append(module)
     return found
-
-
-def is_assignment(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Assign)
 
 
 def public_names(module: str) -> list[Name]:
@@ -135,86 +130,6 @@ def methods(name: Name) -> list[tuple[Any, ast.FunctionDef]]:
         and node.name not in above
         and (not node.name.startswith("_") or node.name == "__len__")
     ]
-
-
-def signature(module: str, node: ast.FunctionDef | ast.ClassDef) -> str:
-    """The definition, without its body; of a dataclass, the fields too."""
-    lines = [
-        f"@{text(module, d)}" for d in node.decorator_list if text(module, d).startswith(SHOWN)
-    ]
-    if isinstance(node, ast.ClassDef):
-        bases = [text(module, base) for base in node.bases]
-        shown = [base for base in bases if base in BUILT_IN or not is_private(module, base)]
-        head = f"class {node.name}" + (f"({', '.join(shown)})" if shown else "")
-        fields = [f"    {text(module, part)}" for part in node.body if is_field(part)]
-        return "\n".join([*lines, head + (":" if fields else ""), *fields])
-    given, returned = pieces(module, node), text(module, node.returns)
-    line = f"def {node.name}({', '.join(given)}) -> {returned}"
-    if len(line) > WIDTH:
-        line = f"def {node.name}(\n" + "".join(f"    {part},\n" for part in given)
-        line += f") -> {returned}"
-    return "\n".join([*lines, line])
-
-
-def pieces(module: str, node: ast.FunctionDef) -> list[str]:
-    """The parameters as they are written, and the * before those given by name."""
-    arguments = node.args
-    ordered = [*arguments.posonlyargs, *arguments.args]
-    defaults = [None] * (len(ordered) - len(arguments.defaults)) + [*arguments.defaults]
-    found = [piece(module, *pair) for pair in zip(ordered, defaults, strict=True)]
-    if arguments.kwonlyargs:
-        found.append("*")
-    named = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-    found += [piece(module, *pair) for pair in named]
-    return [*found, *([f"**{piece(module, arguments.kwarg, None)}"] if arguments.kwarg else [])]
-
-
-def piece(module: str, argument: ast.arg, default: ast.expr | None) -> str:
-    kind = f": {text(module, argument.annotation)}" if argument.annotation else ""
-    equals = " = " if kind else "="
-    return f"{argument.arg}{kind}" + (f"{equals}{text(module, default)}" if default else "")
-
-
-def parameters(node: ast.FunctionDef | ast.ClassDef) -> list[ast.arg]:
-    """All but `self`."""
-    if isinstance(node, ast.ClassDef):
-        return []
-    given = node.args
-    found = [*given.posonlyargs, *given.args, *given.kwonlyargs]
-    found += [each for each in (given.vararg, given.kwarg) if each]
-    return [each for each in found if each.arg not in ("self", "cls")]
-
-
-def text(module: str, node: ast.AST | None) -> str:
-    """Source text, with our own names for types written out."""
-    if node is None:
-        return "None"
-    names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-    source = ast.unparse(node)
-    for name in names:
-        value = vars(import_module(module)).get(name)
-        if isinstance(value, str):
-            source = re.sub(rf"\b{name}\b", f'"{value}"', source)
-        elif isinstance(value, TypeVar):
-            source = re.sub(rf"\b{name}\b", f"nn.{value.__bound__.__name__}", source)
-        elif get_origin(value) is Literal or type(value).__name__ == "_CallableGenericAlias":
-            source = re.sub(rf"\b{name}\b", plain(repr(value)), source)
-    return source if '"' in source else source.replace("'", '"')
-
-
-def plain(source: str) -> str:
-    """The text of a type without the modules of its names."""
-    return re.sub(r"\b(?:\w+\.)+", "", source)
-
-
-def is_private(module: str, base: str) -> bool:
-    value = vars(import_module(module)).get(base)
-    home = getattr(value, "__module__", "")
-    return home.startswith("zia_core") and base not in import_module("zia_core").__all__
-
-
-def is_field(node: ast.stmt) -> bool:
-    return isinstance(node, ast.AnnAssign)
 
 
 def anchor(name: str) -> str:

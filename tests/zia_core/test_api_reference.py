@@ -7,8 +7,9 @@ import re
 import pytest
 
 from tests.zia_core import api_reference, docstrings
-from tests.zia_core.api_reference import DOCS, methods, parameters, public_modules
+from tests.zia_core.api_reference import DOCS, methods, public_modules
 from tests.zia_core.api_reference import public_names as names_of
+from tests.zia_core.signatures import parameters, signature
 
 NAMES = {f"{e.module}.{e.name}": e for module in public_modules() for e in names_of(module)}
 
@@ -89,7 +90,7 @@ def sample(values: list[int], *, wide: bool = False, **more: int) -> list[int] |
 def test_a_signature_is_that_of_the_source() -> None:
     (node,) = ast.parse(inspect.getsource(sample)).body
     assert isinstance(node, ast.FunctionDef)
-    assert api_reference.signature("tests", node) == (
+    assert signature("tests", node) == (
         "def sample(values: list[int], *, wide: bool = False, **more: int) -> list[int] | None"
     )
     assert "-> nn.Module" in api_reference.pages()["zia_core.md"]  # and not our type variable
