@@ -38,6 +38,7 @@ SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd-%n.log
 StateSaveLocation={folder}/state
+FirstJobId={first_job}
 SlurmdSpoolDir={folder}/spool-%n
 SlurmdTimeout=15
 SlurmctldTimeout=30
@@ -172,7 +173,11 @@ class Cluster(Slurm):
             for node, port in zip(NODES, ports[1:], strict=True)
         )
         text = CONFIG.format(
-            folder=self.folder, user=getpass.getuser(), controller_port=ports[0], nodes=nodes
+            folder=self.folder,
+            user=getpass.getuser(),
+            controller_port=ports[0],
+            nodes=nodes,
+            first_job=1000 * ports[0],  # several clusters on this host have different jobs
         )
         (self.folder / "slurm.conf").write_text(text)
         (self.folder / "environment").write_text(

@@ -1,4 +1,4 @@
-"""One cluster for all tests; what they did to it, counted.
+"""One cluster for all tests of a process; what they did to it, counted.
 
 Without a Slurm, and where none can be started, every test is skipped with the reason.
 """
@@ -9,7 +9,7 @@ import signal
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,19 @@ def audit(reference: Callable[[Work], Path]) -> Callable[..., None]:
         assert (lost, twice) == ([], []), grid.story()
 
     return check
+
+
+def pytest_sessionfinish(session: Any) -> None:
+    """Hand the count of a process of `pytest -n` over."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["ledger"] = asdict(LEDGER)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Add the count of such a process."""
+    for name, found in getattr(node, "workeroutput", {}).get("ledger", {}).items():
+        getattr(LEDGER, name).extend(found)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
