@@ -6,6 +6,7 @@ from typing import Any
 from experiments.alpaca_llama.settings import Settings
 from experiments.backbones import language_models
 from experiments.harness.spec import RunSpec
+from experiments.training.length import Trials
 from experiments.training.recipe import Recipe
 from experiments.training.selection import choose_from, select_runs, with_select_runs
 
@@ -64,14 +65,14 @@ REDUCED: dict[str, Any] = {
 REDUCED_PLANNED = dict.fromkeys(METHODS, 1) | {"zero-init": 3, "random-init": 3}
 SMALL_PLANNED = dict.fromkeys(METHODS, 3) | {"frozen": 1}
 
-# The pocket LLaMA on 1,000 generated instructions: 56 steps of 16.
+# The pocket LLaMA on 1,000 generated instructions: 62 steps of 16 an epoch.
 MINI: dict[str, Any] = {
     "num_layers": 5,  # of 6: the lowest stays as it is, like the lowest two of the paper's 32
     "selection_seed": 100,  # never reported
-    "selection_epochs": 0.4,
+    "selection_epochs": 4.0,
     "batch_size": 16,
-    "epochs": 0.9,
-    "warmup_epochs": 0.09,
+    "epochs": 8.0,  # by the rule of `training.length`
+    "warmup_epochs": 0.8,
     "token_budget": 1024,  # two micro-batches, sorted by length
     "eval_tokens": 4096,
     "evaluations": 1,
@@ -82,48 +83,55 @@ MINI: dict[str, Any] = {
     "device": "cpu",
     "precision": "fp32",
 }
-# Every trained method chooses from as many peak rates, a factor of three apart, centred on the one
-# with the lowest development loss for its kind. No claim is about `adaption-prompt`.
-PROMPT_RATES = (0.1, 0.3, 1.0)
+# Every trained method chooses from as many peak rates, a factor of three apart. No claim is about
+# `adaption-prompt`.
+PROMPT_RATES = (0.03, 0.1, 0.3, 1.0)
 CANDIDATES: dict[str, tuple[float, ...]] = {
     "zero-init": PROMPT_RATES,
     "random-init": PROMPT_RATES,
     "random-init-gate": PROMPT_RATES,
-    "lora": (3e-3, 1e-2, 3e-2),
-    "full": (1e-3, 3e-3, 1e-2),
+    "lora": (1e-3, 3e-3, 1e-2, 3e-2),
+    "full": (3e-4, 1e-3, 3e-3, 1e-2),
 }
 MINI_METHODS = METHODS | {
     method: METHODS[method] | choose_from(rates) for method, rates in CANDIDATES.items()
 }
-MINI_PLANNED = {
-    "zero-init": 5,
-    "random-init": 5,
-    "random-init-gate": 5,
-    "lora": 5,
-    "full": 1,
-    "frozen": 1,
-}
+MINI_PLANNED = dict.fromkeys(CANDIDATES, 5) | {"frozen": 1}
+
+MINI_RECIPE = Recipe(NAME, VERSION, "mini", "pocket-llama", "mini", Settings(**MINI), MINI_METHODS)
+MINI_TRIALS = Trials(
+    MINI_RECIPE,
+    tasks=(TASK,),
+    score="val_loss",
+    better="lower",
+    rates={"zero-init": {0.3: 8, 0.1: 4}, "lora": {1e-2: 8, 3e-3: 4}},
+    lengths=(1, 2, 4, 8),
+    settings={"validate_on": "development", "answered": 0},
+)
 
 
 def plan(profile: str, device: str) -> list[RunSpec]:
     """Return all runs of a profile, final runs before select runs."""
     if profile == "mini":
-        return with_select_runs(_mini(), requires)
+        return [*with_select_runs(_mini(), requires), *MINI_TRIALS.runs()]
     return list(_paper() if profile == "paper" else _small(device))
 
 
 def requires(spec: RunSpec) -> list[RunSpec]:
     """Return the select runs of a run: scored by the development loss, without answers."""
     return select_runs(
-        spec, validate_on="development", answered=0, user_oriented=False, vicuna=False
+        spec,
+        validate_on="development",
+        answered=0,
+        user_oriented=False,
+        vicuna=False,
+        candidates=(),
     )
 
 
 def _mini() -> Iterator[RunSpec]:
     """The pocket LLaMA, on a CPU whatever the device: it is too small to be faster on a GPU."""
-    settings = Settings(**MINI)
-    recipe = Recipe(NAME, VERSION, "mini", "pocket-llama", "mini", settings, MINI_METHODS)
-    return recipe.runs(TASK, MINI_PLANNED)
+    return MINI_RECIPE.runs(TASK, MINI_PLANNED)
 
 
 def _paper() -> Iterator[RunSpec]:
