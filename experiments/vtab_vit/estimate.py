@@ -25,20 +25,16 @@ EPOCH_SECONDS = {
 OTHER_SECONDS = 11.0
 MEMORY_GB = 2.7  # of a process that does all runs
 
-# The same in `mini`, in CPU seconds of a shared core.
+# The same in `mini`.
 MINI_EPOCH_SECONDS = {
-    "full": 4.1,
-    "linear": 0.1,
-    "bias": 3.4,
-    "adapter": 2.9,
-    "sidetune": 2.3,
-    "vpt-deep": 3.1,
-    "lora": 2.3,
-    "zero-init": 1.0,
-    "random-init": 1.1,
-    "pixel-probe": 0.1,
+    "linear": 0.06,
+    "vpt-deep": 2.5,
+    "lora": 2.0,
+    "zero-init": 0.7,
+    "random-init": 0.8,
+    "pixel-probe": 0.06,
 }
-MINI_OTHER_SECONDS = 0.15
+MINI_OTHER_SECONDS = 0.6
 MINI_MEMORY_GB = 0.96  # of a process that does all runs
 NOT_MEASURED = Estimate(None, None, "not measured")
 

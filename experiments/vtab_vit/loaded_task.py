@@ -1,6 +1,6 @@
 """Keep a task in memory for the many runs of a process, and read it again if a file changed."""
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,18 +76,19 @@ class LoadedTask:
                 yield pixels(examples[start : start + size], protocol)
 
 
-_newest: dict[Path, LoadedTask] = {}  # one or two tasks, as runs are planned task by task
+_newest: dict[Path, LoadedTask] = {}  # few, as runs are planned task by task
 
 
-def loaded(task: Task, beside: Task | None = None) -> LoadedTask:
+def loaded(task: Task, beside: Collection[Task] = ()) -> LoadedTask:
     """The task in `$ZIA_DATA`, read and hashed the first time.
 
     Later calls compare every file's inode, size and times (20 ms for 12,000 files) and read all
-    again if one differs. Of other tasks only `beside` stays in memory. ZiaError as in `load_task`.
+    again if one differs. Of other tasks only those `beside` stay in memory. ZiaError as in
+    `load_task`.
     """
     folder = task_folder(task)
     for other, each in list(_newest.items()):
-        if each.data.task not in (task, beside):
+        if each.data.task != task and each.data.task not in beside:
             del _newest[other]
     known = _newest.pop(folder, None)
     if known is None or known.data.task != task or known._files != _states(known.data):

@@ -44,11 +44,13 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     known = vision_models.get(spec.backbone)
     backbone, weights = vision_models.load(known, settings.resolution)
     task = tasks.get(spec.task)
-    # The candidates may have been tried on another task.
-    tried_on = [tasks.get(each.task) for each in selection.select_runs(spec)[:1]]
-    images = loaded(task, *tried_on)
+    # The candidates may have been tried on other tasks.
+    names = dict.fromkeys(each.task for each in selection.select_runs(spec))
+    tried_on = [tasks.get(name) for name in names]
+    needed = [task, *tried_on]
     # Every call of `loaded` looks at all files, which are up to 73,728.
-    others = {each.name: loaded(each, task) for each in tried_on if each != task}
+    images = loaded(task, needed)
+    others = {each.name: loaded(each, needed) for each in tried_on if each != task}
     fingerprints = {
         name: each.contents.fingerprint for name, each in {task.name: images, **others}.items()
     }
@@ -97,7 +99,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
             "evaluated_on": "val" if settings.phase == "select" else "test",
             "peak_lr": rate,
             "weight_decay": decay,
-            "candidates": max(1, len(selection.select_runs(spec))),
+            "candidates": len(settings.candidates) if settings.peak_lr is None else 1,
             **training_result(trained),
         }
     )

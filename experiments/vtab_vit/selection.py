@@ -1,18 +1,23 @@
 """Choose learning rate and weight decay on val200, never on test images."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
 from experiments.training.selection import best, shortened
+from experiments.vtab_vit import tasks
 from experiments.vtab_vit.settings import Settings
 from zia_core.errors import ZiaError
 
 
 def select_runs(spec: RunSpec) -> list[RunSpec]:
-    """Return one select run per candidate of a final run; none if its rate is given."""
+    """Return the select runs of a final run, one per candidate and task; none if its rate is given.
+
+    The candidates are in their order, the tasks of one together.
+    """
     settings: Settings = spec.settings
     if settings.phase == "select" or settings.peak_lr is not None:
         return []
@@ -22,7 +27,7 @@ def select_runs(spec: RunSpec) -> list[RunSpec]:
     return [
         replace(
             spec,
-            task=settings.selection_task or spec.task,
+            task=task.name,
             seed=settings.selection_seed,
             settings=replace(
                 settings,
@@ -37,6 +42,7 @@ def select_runs(spec: RunSpec) -> list[RunSpec]:
             ),
         )
         for rate, decay in settings.candidates
+        for task in tasks.expand(settings.selection_task or spec.task)
     ]
 
 
@@ -45,7 +51,8 @@ def chosen(
 ) -> tuple[float, float]:
     """Return the given learning rate and weight decay, or the pair with the best val200 accuracy.
 
-    The first of equals wins; a candidate whose loss was not finite never does.
+    Of several tasks the mean decides. The first of equals wins; a candidate whose loss was not
+    finite on one of them never does.
 
     Raises:
         ZiaError: a select run is not done or was made with other data or weights, all of them
@@ -62,5 +69,12 @@ def chosen(
             "choose from"
         )
     results = [folder.result_of(select, result_fields) for select in select_runs(spec)]
-    accuracies = [None if result is None else result["accuracy"] for result in results]
-    return settings.candidates[best(accuracies, spec)]
+    each = len(results) // len(settings.candidates)  # tasks that a candidate was tried on
+    candidates = [results[start : start + each] for start in range(0, len(results), each)]
+    return settings.candidates[best([_score(tried) for tried in candidates], spec)]
+
+
+def _score(results: Sequence[Mapping[str, Any] | None]) -> float | None:
+    """The mean accuracy of a candidate over tasks; None if it diverged on one."""
+    accuracies = [result["accuracy"] for result in results if result is not None]
+    return fmean(accuracies) if len(accuracies) == len(results) else None

@@ -21,7 +21,8 @@ class Settings(Optimisation):
     candidates: tuple[tuple[float, float], ...] = ()  # of a final run: pairs of rate and decay
     selection_seed: int = 0  # of the select runs; not the seed of a final run [ours]
     selection_epochs: float | None = None  # of the select runs; None: those of the final runs
-    # The task that candidates are tried on; None: the run's own [VPT].
+    # The task that candidates are tried on, or a group, "@mini", whose mean decides; None: the
+    # run's own [VPT].
     selection_task: str | None = None
 
     # The images: squashed to 224, ImageNet's mean and standard deviation [VPT].

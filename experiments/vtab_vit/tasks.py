@@ -41,7 +41,15 @@ SMALL = (
     Task("fashion_mnist", "Fashion-MNIST", "small", classes=10, test=10_000),
 )
 
+# The generated tasks of VTAB's groups, by whose mean `mini` chooses and reports.
+MINI_GROUPS = tuple(task for task in MINI if task.group != "mini-other")
+GROUPS = {"@mini": MINI_GROUPS}
 TASKS = {task.name: task for task in VTAB_1K + SMALL + MINI}
+
+
+def expand(name: str) -> tuple[Task, ...]:
+    """Return the tasks of a group, as "@mini", or the task of that name; ZiaError if unknown."""
+    return GROUPS.get(name) or (get(name),)
 
 
 def get(name: str) -> Task:

@@ -15,7 +15,7 @@ from experiments.scienceqa import plan as scienceqa
 from experiments.training import length
 from experiments.training.length import Trials
 
-NAMES = ("alpaca_llama", "coco_caption", "scienceqa", "squad_roberta")  # trained to the end
+NAMES = ("alpaca_llama", "coco_caption", "scienceqa", "squad_roberta", "vtab_vit")
 SEEDS_OF_A_VERDICT = 5
 DETERMINISTIC = ("frozen",)
 

@@ -1,10 +1,9 @@
-from collections import Counter
 from typing import Any
 
 import pytest
 
 from experiments.harness.spec import RunSpec
-from experiments.vtab_vit import methods, subsets, tasks
+from experiments.vtab_vit import methods, subsets
 from experiments.vtab_vit import plan as planning
 from experiments.vtab_vit.estimate import estimate
 from experiments.vtab_vit.selection import select_runs
@@ -56,29 +55,6 @@ def test_every_method_has_as_many_candidates() -> None:
     assert {len(set(methods.wide_candidates(method))) for method in methods.METHODS} == {5}
 
 
-def test_the_mini_profile() -> None:
-    plan = planning.plan("mini", "cuda")
-    final = [spec for spec in plan if spec.settings.phase == "final"]
-    select = [spec for spec in plan if spec.settings.phase == "select"]
-    compared = set(methods.METHODS) - {"vpt-shallow", "partial"}
-    # Three candidates a method, tried once for all tasks, on the same schedule and images.
-    assert Counter(spec.method for spec in select) == dict.fromkeys(compared, 3)
-    assert {spec.task for spec in select} == {"mini_land"}
-    assert {(spec.settings.epochs, spec.settings.batch_size) for spec in select} == {(0.75, 8)}
-    seeds = Counter((spec.task, spec.method) for spec in final)
-    assert Counter(tasks.get(task).group for task in {task for task, _ in seeds}) == {
-        "mini-natural": 2, "mini-specialized": 2, "mini-structured": 2,
-    }  # fmt: skip
-    for (_, method), number in seeds.items():
-        claimed = method in ("zero-init", "random-init", "vpt-deep")
-        assert number == (5 if claimed else 1 if method in EXPENSIVE else 3)
-    assert {(spec.settings.epochs, spec.settings.batch_size) for spec in final} == {(1.0, 8)}
-    assert {spec.settings.device for spec in plan} == {"cpu"}  # whatever there is
-    assert {spec.backbone for spec in plan} == {"pocket-vit"}
-    hours = [estimate(spec).hours for spec in plan]
-    assert 250 < sum(hour or 0 for hour in hours) * 3600 < 400  # of one core
-
-
 @pytest.mark.parametrize("profile", planning.PROFILES)
 def test_what_a_final_run_needs_is_planned_before_it_and_once(profile: str) -> None:
     plan = planning.plan(profile, "cpu")
@@ -88,7 +64,7 @@ def test_what_a_final_run_needs_is_planned_before_it_and_once(profile: str) -> N
     for spec in plan:
         needed = {select.identity for select in select_runs(spec)}
         assert needed <= before
-        each = {"mini": 3, "small": 5, "paper": 4}[profile]
+        each = {"mini": 4 * 6, "small": 5, "paper": 4}[profile]  # of six tasks in `mini`
         assert len(needed) == (each if spec.settings.phase == "final" else 0)
         before.add(spec.identity)
 

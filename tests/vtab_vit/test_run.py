@@ -18,7 +18,7 @@ from experiments.harness.spec import RunSpec
 from experiments.images.task_folder import Example, read_image
 from experiments.vtab_vit import inputs, loaded_task, methods, tasks
 from experiments.vtab_vit.run import RESULT_FIELDS, run
-from experiments.vtab_vit.selection import select_runs
+from experiments.vtab_vit.selection import chosen, select_runs
 from tests.vtab_vit import world
 from tests.vtab_vit.world import done, given, spec
 from zia_core import trunk
@@ -216,6 +216,28 @@ def test_candidates_may_be_tried_on_one_task_for_all(root: Path, other_task: Pat
     outcome = run_one(replace(elsewhere, seed=44), root / "one")
     lists.write_text(before)
     assert "was made with other data: restore those" in outcome.reason
+
+
+def test_of_several_tasks_the_mean_decides(
+    root: Path, other_task: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(tasks.GROUPS, "@both", (tasks.get("tiny"), tasks.get("other")))
+    final = spec("linear", candidates=((0.1, 0.01), (0.2, 0.01)), selection_task="@both")
+    found = {"tiny": {0.1: 0.9, 0.2: 0.7}, "other": {0.1: 0.3, 0.2: 0.6}}
+
+    class Folder:
+        def result_of(self, select: Any, fields: Any) -> dict[str, float] | None:
+            accuracy = found[select.task][select.settings.peak_lr]
+            return None if accuracy is None else {"accuracy": accuracy}
+
+    assert [s.task for s in select_runs(final)] == ["tiny", "other"] * 2
+    assert chosen(final, Folder(), {})[0] == 0.2  # type: ignore[arg-type]
+    found["other"][0.2] = None  # type: ignore[assignment]
+    assert chosen(final, Folder(), {})[0] == 0.1  # type: ignore[arg-type]
+    assert run_all([final], root / "group", retry_failed=True) == 0
+    finished = stored.load(root / "group" / "vtab_vit" / final.folder_name)
+    assert set(finished.environment["data"]) == {"tiny", "other"}
+    assert finished.result["candidates"] == 2
 
 
 def test_runs_of_a_process_share_the_features_of_the_trunk(

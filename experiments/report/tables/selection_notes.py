@@ -73,8 +73,8 @@ def selection_of_rate_and_decay(section: Section, info: ReportInfo) -> Iterator[
     elsewhere = sorted({task for run in section.runs if (task := _selection_task(run))})
     each = "candidates a method and task"
     if elsewhere:
-        titles = " and ".join(info.task_titles[task] for task in elsewhere)
-        each = f"candidates a method, tried on the task {titles} alone"
+        where = " and ".join(_tasks_title(task, info) for task in elsewhere)
+        each = f"candidates a method, by their mean on {where}"
     yield (
         "Selection: learning rate and weight decay by accuracy on val200 after training on "
         f"train800, from {' or '.join(map(str, sorted(candidates)))} {each} "
@@ -98,7 +98,7 @@ def grid_edges_by_task(section: Section, info: ReportInfo) -> Iterator[str]:
         if where:
             methods = dict.fromkeys(label for label, _ in where)
             named = [
-                f"{label} ({', '.join(info.task_titles[t] for one, t in where if one == label)})"
+                f"{label} ({', '.join(_tasks_title(t, info) for one, t in where if one == label)})"
                 for label in methods
             ]
             yield (
@@ -113,6 +113,11 @@ def _candidates(run: Run) -> list[Any]:
 
 def _chose(run: Run) -> bool:
     return run.settings.get("peak_lr") is None and len(_candidates(run)) > 1
+
+
+def _tasks_title(name: str, info: ReportInfo) -> str:
+    """The title of a task, or of a group of all."""
+    return "all tasks" if name.startswith("@") else info.task_titles[name]
 
 
 def _selection_task(run: Run) -> str | None:
