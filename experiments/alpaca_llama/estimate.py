@@ -13,6 +13,7 @@ from experiments.training.step_cost import MicroBatch
 MINI_STEPS = 62
 MINI_STEP_SECONDS = {
     "zero-init": 0.096,
+    "zero-init-40": 0.1,
     "random-init": 0.091,
     "random-init-gate": 0.103,
     "lora": 0.119,
