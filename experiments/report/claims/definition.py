@@ -16,6 +16,9 @@ exact match, F1, BLEU or ROUGE-L, 10 of CIDEr (whose scale is about five times a
 a loss, and 5 % of a ratio. Margins and bands are ours: the paper reports no spread. They are
 declared before the runs that they judge, and not changed after.
 
+Where runs contradict the first part of a claim, its `cause` is a question that a further
+comparison answers: yes if that holds or is level.
+
 A task may be a group, as `@small`. `ours` and `other` are methods, or lines of a table whose lines
 are not methods.
 """
@@ -68,6 +71,14 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Cause:
+    """Why a claim may not hold, and what would show it."""
+
+    question: str
+    part: Comparison
+
+
+@dataclass(frozen=True)
 class Claim:
     """One claim; without parts it cannot be tested yet."""
 
@@ -78,6 +89,7 @@ class Claim:
     experiment: str | None  # None: no runs are needed, or none can be read yet
     needs: str  # what it takes to test it
     parts: tuple[Arithmetic | Comparison, ...]
+    cause: Cause | None = None
 
     @property
     def computed(self) -> bool:
@@ -87,13 +99,15 @@ class Claim:
 
 def read_claims(path: Path = FILE) -> list[Claim]:
     """Return all claims in their order; ZiaError names a malformed one."""
-    kinds = get_type_hints(Claim) | {"parts": list}
+    kinds = get_type_hints(Claim) | {"parts": list, "cause": dict}
     stored = conform_fields({"claims": list}, read_json(path), str(path))["claims"]
     claims = []
     for number, one in enumerate(stored):
-        fields = conform_fields(kinds, one, f"{path}, claim {number}")
-        parts = tuple(_part(part, f"{path}, claim {fields['id']}") for part in fields.pop("parts"))
-        claims.append(Claim(**fields, parts=parts))
+        fields = conform_fields(kinds, {"cause": {}} | one, f"{path}, claim {number}")
+        where = f"{path}, claim {fields['id']}"
+        parts = tuple(_part(part, where) for part in fields.pop("parts"))
+        cause = _cause(fields.pop("cause"), where)
+        claims.append(Claim(**fields, parts=parts, cause=cause))
         if len(claims[-1].title) > LONGEST_TITLE:
             raise ZiaError(
                 f"{path}, claim {fields['id']}: its title has over {LONGEST_TITLE} letters"
@@ -101,6 +115,16 @@ def read_claims(path: Path = FILE) -> list[Claim]:
     if len({claim.id for claim in claims}) < len(claims):
         raise ZiaError(f"{path}: two claims have one id")
     return claims
+
+
+def _cause(stored: dict[str, Any], where: str) -> Cause | None:
+    if not stored:
+        return None
+    fields = conform_fields({"question": str, "part": dict}, stored, f"{where}, its cause")
+    part = _part(fields["part"], f"{where}, its cause")
+    if not isinstance(part, Comparison):
+        raise ZiaError(f"{where}: a cause is tested by a comparison")
+    return Cause(fields["question"], part)
 
 
 def _part(stored: dict[str, Any], where: str) -> Arithmetic | Comparison:

@@ -7,7 +7,7 @@ from statistics import mean
 from experiments.harness.report_info import ReportInfo
 from experiments.metrics.intervals import t_interval
 from experiments.report import formats, statistics
-from experiments.report.claims.definition import Arithmetic, Claim, Comparison
+from experiments.report.claims.definition import Arithmetic, Cause, Claim, Comparison
 from experiments.report.control import expanded
 from experiments.report.measured import Measured, measure
 from experiments.report.paper import paper_table
@@ -36,7 +36,26 @@ def computed(claim: Claim) -> Finding:
 
 def tested(claim: Claim, section: Section, info: ReportInfo) -> Finding:
     """Return the verdict on a claim from the runs of one section."""
-    return _together([_compare(p, section, info) for p in claim.parts if isinstance(p, Comparison)])
+    parts = [part for part in claim.parts if isinstance(part, Comparison)]
+    findings = [_compare(part, section, info) for part in parts]
+    finding = _together(findings)
+    if claim.cause is None or findings[0].verdict != FAILS:
+        return finding
+    return _explained(finding, claim.cause, section, info)
+
+
+def _explained(finding: Finding, cause: Cause, section: Section, info: ReportInfo) -> Finding:
+    """Add what the runs say about a cause, if there are any."""
+    why = _compare(cause.part, section, info)
+    if why.verdict == NO_RUNS:
+        return finding
+    answer = {HOLDS: "yes", LEVEL: "yes", FAILS: "no"}.get(why.verdict, "open")
+    return Finding(
+        finding.verdict,
+        f"{finding.evidence}. {cause.question} {answer}: {why.evidence}",
+        f"{finding.in_short}; {cause.question[0].lower()}{cause.question[1:]} {answer}: "
+        f"{why.in_short}",
+    )
 
 
 def _together(findings: Sequence[Finding]) -> Finding:

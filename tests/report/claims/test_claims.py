@@ -151,6 +151,28 @@ def test_a_lower_loss_is_better(tmp_path: Path) -> None:
     assert verdict == "does not hold"
 
 
+@pytest.mark.parametrize(
+    ("lora", "many", "said"),
+    [
+        (1.0, 1.5, "Is it the number of parameters? no: with 40 prompts: +0.500 nats"),
+        (1.0, 1.02, "Is it the number of parameters? yes: with 40 prompts: +0.020 nats"),
+        (1.0, None, None),  # not tested
+        (2.2, 1.5, None),  # nothing to explain
+    ],
+)
+def test_a_contradicted_claim_says_whether_its_cause_is_one(
+    tmp_path: Path, lora: float, many: float | None, said: str | None
+) -> None:
+    for seed, noise in enumerate(NOISE):
+        for method, loss in (("zero-init", 2.0), ("lora", lora), ("zero-init-40", many)):
+            if loss is not None:
+                result = {"val_loss": loss + noise / 10 * (method == "zero-init-40")}
+                write_run(tmp_path, method, seed, task="instruct", result=result)
+    evidence = verdicts(tmp_path)["lora-alpaca"][1]
+    assert ("Is it the number" in evidence) == (said is not None)
+    assert said is None or said in evidence
+
+
 def test_step_0_is_equal_to_the_last_bit(tmp_path: Path) -> None:
     start = {"val_loss_start": 2.1870906658223213}
     frozen = start | {"tuned_parameters": 0}
