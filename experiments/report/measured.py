@@ -12,6 +12,7 @@ from experiments.report.rows import MIXED, Column, Row
 from experiments.report.runs import Run
 
 SEVERAL_MACHINES = "several machines"
+NOT_PLANNED = "not planned"  # in place of "missing"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Measured:
     """
 
     column: Column
-    state: str  # "done", "not trained", "failed", "not finished", "missing" or `MIXED`
+    state: str  # "done", "not trained", "failed", "not finished", "missing", or one of the above
     values: dict[int, float]  # by seed
     planned: int | None
     failed: int

@@ -1,5 +1,6 @@
 """Count the planned seeds of a row, so that a table can say "3 of 5"."""
 
+from collections.abc import Collection
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,22 @@ class Plans:
     def tasks(self, run: "Run") -> set[str]:
         """Return the tasks planned in the profile of this run."""
         return {spec.task for spec in self._specs(run.experiment, run.profile, _device(run))}
+
+    def leaves_out(self, run: "Run", method: str, tasks: Collection[str]) -> bool:
+        """Whether the profile of this run plans the method on none of the tasks (empty: on any).
+
+        It has to be planned in another profile: names that only tables know are not left out.
+        """
+        from experiments.harness import registry
+
+        experiment = registry.experiments().get(run.experiment)
+        if experiment is None or run.profile not in experiment.profiles:
+            return False
+        here = self._specs(run.experiment, run.profile, _device(run))
+        if any(spec.method == method and (not tasks or spec.task in tasks) for spec in here):
+            return False
+        everywhere = (self._specs(run.experiment, p, "cpu") for p in experiment.profiles)
+        return any(spec.method == method for specs in everywhere for spec in specs)
 
     def seeds(self, run: "Run") -> int | None:
         """Return how many seeds of this run are planned, its own included.

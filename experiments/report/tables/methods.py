@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from experiments.report import formats
 from experiments.report.control import counts, in_words
 from experiments.report.document import Cell, Document, Grid, Part
-from experiments.report.measured import measure
+from experiments.report.measured import NOT_PLANNED, Measured, measure
 from experiments.report.paper import PaperTable
 from experiments.report.planned_seeds import Plans
 from experiments.report.rows import Column, Row, Section
@@ -14,6 +14,8 @@ from experiments.report.runs import Runs
 from experiments.report.tables import last_doubling, paired_differences
 from experiments.report.tables.definition import Block, Table
 from experiments.report.tables.paper_cells import paper_cells, shown_as, sources
+
+ABSENT = ("missing", NOT_PLANNED)
 
 
 def document(table: Table, runs: Runs) -> Document:
@@ -83,8 +85,8 @@ class _Builder:
             if block.paper and any(printed):
                 lines.append((name, "paper", *map(shown_as, block.columns, printed)))
             for row in [row for row in section.rows if row.method == method]:
-                ours = [measure(row, column, self.plans) for column in block.columns]
-                if not block.paper and all(one.state == "missing" for one in ours):
+                ours = [self._measured(section, row, column) for column in block.columns]
+                if not block.paper and all(one.state in ABSENT for one in ours):
                     continue
                 label = section.label(row)
                 found = [
@@ -102,6 +104,17 @@ class _Builder:
         if not block.paper:  # all lines are ours: drop the column that says so
             header, lines = header[:1] + header[2:], [line[:1] + line[2:] for line in lines]
         return Grid(header, tuple(lines), block.caption)
+
+    def _measured(self, section: Section, row: Row, column: Column) -> Measured:
+        one = measure(row, column, self.plans)
+        if one.state != "missing" or not section.begun:
+            return one
+        shared = self.table.info.shared  # whose task is trained with another's
+        if shared and shared.task in column.tasks:
+            return one
+        run = section.begun[0].runs[0]
+        left_out = self.plans.leaves_out(run, row.method, column.tasks)
+        return replace(one, state=NOT_PLANNED) if left_out else one
 
     def _pairs(self, section: Section) -> Iterator[Grid]:
         found = paired_differences.grid(self.table, section)
