@@ -8,7 +8,7 @@ from experiments.alpaca_llama import plan as planning
 
 
 def test_methods_of_mini_differ_in_what_they_are_and_in_their_rates_alone() -> None:
-    own = {name for changes in planning.METHODS.values() for name in changes}
+    own = {name for changes in planning.MINI_METHODS.values() for name in changes}
     shared = {
         tuple(
             (name, value)

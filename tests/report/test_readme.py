@@ -25,7 +25,7 @@ def test_blocks_are_replaced_and_nothing_else(tmp_path: Path) -> None:
     assert update([readme], [tmp_path / "runs"]) == [readme]
     made = readme.read_text()
     assert made.startswith("# Title\n\n<!-- zia readme: table squad small 1 -->\n| method |")
-    assert "\n| lora | ours | 50.0 (1) | 60.0 (1) | missing | missing |\n" in made
+    assert "\n| lora | ours | 50.0 (1) | 60.0 (1) | not planned | not planned |\n" in made
     assert "old" not in made
     assert f"{END}\nText.\n<!-- zia readme: findings squad_roberta -->\n| claim | `small` |" in made
     told = "⬜ **inconclusive**: v1.1 F1: +0.0 points, n=1; 8 against 9 parameters"
