@@ -23,7 +23,10 @@ class Terminal:
         self.child = subprocess.Popen(
             [sys.executable, *map(str, arguments)],
             cwd=cwd,
-            env=os.environ | {"TERM": "dumb", "COLUMNS": "80"} | environment,
+            # Buffered, so that what is not flushed is not seen.
+            env=os.environ
+            | {"TERM": "dumb", "COLUMNS": "80", "PYTHONUNBUFFERED": ""}
+            | environment,
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
