@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 import torch
@@ -106,17 +107,27 @@ def bitsandbytes() -> ModuleType:
     Raises:
         ZiaError: it is not installed.
     """
-    # On CPUs with AVX-512 BF16 it warns that a kernel which is not used here was not downloaded.
-    log = logging.getLogger("bitsandbytes.backends.cpu.ops")
-    level = log.level
-    log.setLevel(logging.ERROR)
     try:
-        import bitsandbytes
+        with without_kernel_warning():
+            import bitsandbytes
     except ImportError as error:
         raise ZiaError(
             "4-bit weights need bitsandbytes, which is not installed; install "
             "zero-init-attention[4bit], or choose another precision."
         ) from error
+    return bitsandbytes
+
+
+@contextmanager
+def without_kernel_warning() -> Iterator[None]:
+    """Import bitsandbytes, or PEFT, which imports it, without a warning about an unused kernel.
+
+    On CPUs with AVX-512 BF16 it says that it did not download one.
+    """
+    log = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
     finally:
         log.setLevel(level)
-    return bitsandbytes

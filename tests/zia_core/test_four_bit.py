@@ -1,6 +1,7 @@
 """4-bit backbones against a naive reference on the dequantised weights."""
 
 import copy
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -204,6 +205,30 @@ def test_what_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         ZiaError, match=r"is not installed; install zero-init-attention\[4bit\], or"
     ):
         quantise(llama())
+
+
+def test_peft_is_imported_without_a_warning_of_bitsandbytes(repository: Path) -> None:
+    """PEFT imports it if it is there, and on some CPUs it then warns of a kernel nobody asked for.
+
+    The warning is made here, so that it is seen to be held back on every CPU.
+    """
+    program = (
+        "import logging, sys, types\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'peft':\n"
+        "            logging.getLogger('bitsandbytes.backends.cpu.ops').warning('a kernel')\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from torch import nn\n"
+        "from zia_core.baselines import lora\n"
+        "try: lora(nn.Linear(1, 1))\n"
+        "except Exception: pass\n"
+        "assert 'peft' in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=repository, capture_output=True, text=True, check=True
+    )
+    assert "kernel" not in done.stderr
 
 
 def test_the_memory_is_predicted_with_the_scales() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from zia_core.errors import ZiaError
+from zia_core.four_bit import without_kernel_warning
 from zia_core.rollback import all_or_nothing
 
 
@@ -28,7 +29,8 @@ def adaption_prompt(model: nn.Module, prompt_length: int = 10, num_layers: int =
     Raises:
         ZiaError: PEFT does not support the model.
     """
-    from peft import AdaptionPromptConfig, get_peft_model
+    with without_kernel_warning():
+        from peft import AdaptionPromptConfig, get_peft_model
 
     config = AdaptionPromptConfig(
         adapter_len=prompt_length, adapter_layers=num_layers, task_type="CAUSAL_LM"

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from zia_core.errors import ZiaError
+from zia_core.four_bit import without_kernel_warning
 from zia_core.rollback import all_or_nothing
 
 
@@ -37,7 +38,8 @@ def lora(
     Raises:
         ZiaError: the model has no linear layers with these names.
     """
-    from peft import LoraConfig, get_peft_model
+    with without_kernel_warning():
+        from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
         r=rank,

@@ -17,6 +17,7 @@ from zia_core.attachment import Model
 from zia_core.baselines.fine_tuning import linear_probe
 from zia_core.errors import ZiaError
 from zia_core.families import Layer, attention_layers, parameter_dtype
+from zia_core.four_bit import without_kernel_warning
 from zia_core.head import task_head, train_head
 from zia_core.rollback import all_or_nothing
 
@@ -104,8 +105,9 @@ def _query_value(layer: Layer) -> list[str]:
 
 
 def _inject(model: nn.Module, targets: list[str], rank: int, alpha: int, dropout: float) -> None:
-    from peft import LoraConfig, inject_adapter_in_model
-    from peft.tuners.tuners_utils import cast_adapter_dtype
+    with without_kernel_warning():
+        from peft import LoraConfig, inject_adapter_in_model
+        from peft.tuners.tuners_utils import cast_adapter_dtype
 
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets)
     inject_adapter_in_model(config, model)
