@@ -44,8 +44,8 @@ def entries(parts: dict[str, str], heading: str) -> list[str]:
 def test_what_is_public_is_what_users_are_sent_to() -> None:
     assert public_modules() == [
         "zia_core", *(f"zia_core.{name}" for name in (
-            "baselines", "convert", "engine", "four_bit", "hf_trainer", "kernel_choice", "losses",
-            "observe", "optim", "ranks", "sharding", "step_memory",
+            "baselines", "convert", "engine", "four_bit", "hf_accelerate", "hf_trainer",
+            "kernel_choice", "losses", "observe", "optim", "ranks", "sharding", "step_memory",
         ))
     ]  # fmt: skip
 
