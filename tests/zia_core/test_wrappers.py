@@ -28,6 +28,7 @@ from zia_core import (
     train_head,
     zero_init_layers,
 )
+from zia_core.identity import gathered
 from zia_core.wrappers import own_parameters, unwrapped
 
 CONFIG = ZeroInitConfig(prompt_length=5, num_layers=2)
@@ -153,6 +154,35 @@ def test_a_model_compiled_first_and_adapted_then(family: str) -> None:
     assert detach(model) is model
     assert torch.equal(run(model, family), before)
     assert "generate" not in vars(bare)
+
+
+def gradients(model: nn.Module) -> dict[str, Tensor]:
+    """Of prompts and gates, by their names in the bare model, with the loss of some words."""
+    ids = inputs("llama-gqa")["input_ids"]
+    model.train()
+    model(input_ids=ids, labels=ids).loss.backward()
+    own = own_parameters(model).items()
+    return {name: gathered(p.grad) for name, p in own if "zero_init" in name}
+
+
+@pytest.mark.parametrize("wrapper", [name for name in WRAPPERS if name != "DataParallel"])
+def test_checkpointed_gradients_and_generation_inside_are_the_bare_model_s(wrapper: str) -> None:
+    """At random non-zero gates."""
+    expected = gradients(adapted("llama-gqa"))
+    bare = adapted("llama-gqa")
+    if wrapper != "checkpointed blocks":
+        bare.gradient_checkpointing_enable({"use_reentrant": False})
+    model = WRAPPERS[wrapper](bare)
+    found = gradients(model)
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-6)
+    model.eval()
+    options = {"max_new_tokens": 5, "do_sample": False, **inputs("llama-gqa")}
+    wanted = adapted("llama-gqa").generate(**options)
+    inner = model.module if isinstance(model, DistributedDataParallel) else model
+    assert torch.equal(inner.generate(**options), wanted)
+    assert not torch.equal(build("llama-gqa").generate(**options), wanted)
 
 
 def test_what_would_not_be_shared_is_refused(tmp_path: Path) -> None:
