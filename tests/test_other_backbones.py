@@ -12,12 +12,13 @@ from experiments.dispatch import in_process, submission
 from experiments.dispatch.code_snapshot import Code
 from experiments.dispatch.submission import Request
 from experiments.harness import plan, registry, verify
-from experiments.harness.experiment import Backbones
+from experiments.harness.experiment import Models
 from experiments.harness.registry import InvalidChoiceError
 from experiments.harness.spec import RunSpec
 from experiments.language.depth import evenly_spaced, rescaled, scaled
 from experiments.report.tables import write as tables
 from tests.backbones.tiny_models import write_causal, write_reader, write_vit
+from zia_core.errors import ZiaError
 
 LANGUAGE = ("alpaca_llama", "coco_caption", "scienceqa")
 STEP = {"peak_lr": "0.1", "warmup_epochs": "0"}
@@ -36,8 +37,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with a model of each kind; the hub is away, and there are no other weights."""
     root = tmp_path_factory.mktemp("models")
     write_causal(root / "llama", layers=6)
-    for kind in ("qwen3", "gemma3"):
+    for kind in ("qwen3", "gemma3", "smollm2"):
         write_causal(root / kind, kind)
+    no_padding = {"bos_token": "<s>", "eos_token": "</s>"}  # as the tokenizers of LLaMA and LLaMA-3
+    write_causal(root / "llama3", "llama3", special=no_padding)
     for kind in ("bert", "roberta"):
         write_reader(root / kind, kind)
     for kind in ("dinov2", "timm"):
@@ -48,8 +51,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield root
 
 
-def chosen(models: Path, backbone: str | None, encoder: str | None = None) -> Backbones:
-    return Backbones(
+def chosen(models: Path, backbone: str | None, encoder: str | None = None) -> Models:
+    return Models(
         None if backbone is None else str(models / backbone),
         None if encoder is None else str(models / encoder),
     )
@@ -92,16 +95,21 @@ def test_a_plan_changes_models_and_what_depends_on_them(
     assert unknown == {None}
 
 
-def one_step(experiment: str, backbones: Backbones) -> RunSpec:
+def one_step(experiment: str, backbones: Models) -> RunSpec:
     settings = STEP | STEPS[experiment]
     return plan.choose(
-        experiment, "mini", "cpu", method="zero-init", settings=settings, backbones=backbones
+        experiment, "mini", "cpu", method="zero-init", settings=settings, models=backbones
     )
 
 
 def test_runs_are_verified_and_have_a_section_each(models: Path, tmp_path: Path) -> None:
     specs = [one_step(name, chosen(models, *rest)) for name, *rest in CHOICES]
     specs.append(one_step("squad_roberta", chosen(models, "bert")))
+    specs.append(one_step("alpaca_llama", chosen(models, "smollm2")))
+    specs += [
+        one_step("alpaca_llama", replace(chosen(models, "llama3"), template=template))
+        for template in ("paper", "chat")
+    ]
     assert in_process.run_all(specs, tmp_path / "runs", retry_failed=False) == in_process.EXIT_DONE
     findings = verify.verify(tmp_path / "runs", sealing=False)
     assert {finding.outcome for finding in findings} == {"ok"}
@@ -114,6 +122,27 @@ def test_runs_are_verified_and_have_a_section_each(models: Path, tmp_path: Path)
     ]
     for spec in specs:
         assert any(f"mini: {spec.backbone}, data " in line for line in sections)
+
+
+def test_a_template_is_a_setting_and_the_paper_s_is_no_change(models: Path) -> None:
+    before = plan.planned("alpaca_llama", "small", "cpu")
+    paper = plan.planned("alpaca_llama", "small", "cpu", Models(template="paper"))
+    assert [spec.identity for spec in paper] == [spec.identity for spec in before]
+    chat = plan.planned("alpaca_llama", "small", "cpu", Models(template="chat"))
+    assert {spec.settings.template for spec in chat} == {"chat"}
+    assert not {spec.identity for spec in chat} & {spec.identity for spec in before}
+    own_model = replace(chosen(models, "llama"), template="chat")
+    required = plan.with_requirements(plan.planned("alpaca_llama", "mini", "cpu", own_model))
+    assert {spec.settings.template for spec in required} == {"chat"}
+    with pytest.raises(InvalidChoiceError, match="no template 'alpaca'; choose from: paper, chat"):
+        plan.planned("alpaca_llama", "small", "cpu", Models(template="alpaca"))
+
+
+def test_a_model_without_a_chat_template_is_refused_when_planned(tmp_path: Path) -> None:
+    folder = write_causal(tmp_path / "base")
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(ZiaError, match="base has no chat template: take the model's instruct ver"):
+        plan.planned("alpaca_llama", "paper", "cpu", Models(str(folder), template="chat"))
 
 
 def test_layers_are_the_papers_share() -> None:
@@ -129,7 +158,7 @@ def test_layers_are_the_papers_share() -> None:
 
 def test_two_numbers_of_layers_may_be_one_run(tmp_path: Path) -> None:
     """In two layers, 10, 20 and 30 of 32 are all one: each such run is done once."""
-    backbones = Backbones(str(write_causal(tmp_path / "shallow", layers=2)))
+    backbones = Models(str(write_causal(tmp_path / "shallow", layers=2)))
     specs = plan.planned("scienceqa", "paper", "cpu", backbones)
     assert len({spec.identity for spec in specs}) == len(specs)
     assert {spec.settings.num_layers for spec in specs} == {1, 2}
@@ -142,7 +171,7 @@ def test_a_vit_keeps_the_profile_s_share_of_layers_and_its_own_colours(models: P
         (str(models / "dinov2"), 1, "half", 32),
         ("vit_base_patch16_clip_quickgelu_224.int8", 2, "clip", 96),
     ):
-        spec, *_ = plan.planned("vtab_vit", "small", "cpu", Backbones(backbone))
+        spec, *_ = plan.planned("vtab_vit", "small", "cpu", Models(backbone))
         settings = spec.settings
         assert (settings.num_layers, settings.adapted_blocks) == (layers, layers)
         assert (settings.protocol, settings.resolution) == (protocol, side)
@@ -164,24 +193,24 @@ def test_costs_of_the_paper_s_profile_are_predicted_for_other_models(models: Pat
 
 def test_layers_may_be_set(models: Path) -> None:
     backbones = chosen(models, "llama")
-    spec = plan.choose("alpaca_llama", "mini", "cpu", settings={}, backbones=backbones)
+    spec = plan.choose("alpaca_llama", "mini", "cpu", settings={}, models=backbones)
     assert (spec.settings.num_layers, spec.settings.backbone_layers) == (5, 6)
     settings = {"num_layers": "1"}
-    spec = plan.choose("alpaca_llama", "mini", "cpu", settings=settings, backbones=backbones)
+    spec = plan.choose("alpaca_llama", "mini", "cpu", settings=settings, models=backbones)
     assert spec.settings.num_layers == 1
 
 
 def test_a_model_of_the_projects_list_needs_no_weights_to_be_planned() -> None:
-    specs = plan.planned("scienceqa", "mini", "cpu", Backbones("llama-7b", "clip-vit-l-14"))
+    specs = plan.planned("scienceqa", "mini", "cpu", Models("llama-7b", "clip-vit-l-14"))
     assert {spec.backbone for spec in specs} == {"llama-7b"}
     assert {spec.settings.num_layers for spec in specs} == {10, 20, 30, 32}
     assert {spec.settings.depths for spec in specs} == {(4, 8, 12, 16, 20, 24)}
     assert {spec.settings.backbone_layers for spec in specs} == {None}
     needed = {spec.settings.num_layers for spec in specs if spec.settings.phase == "select"}
     assert needed == {30}
-    same = plan.planned("scienceqa", "mini", "cpu", Backbones("pocket-llama", "pocket-vit"))
+    same = plan.planned("scienceqa", "mini", "cpu", Models("pocket-llama", "pocket-vit"))
     assert same == plan.planned("scienceqa", "mini", "cpu")
-    ours = plan.planned("squad_roberta", "mini", "cpu", Backbones("roberta-base"))
+    ours = plan.planned("squad_roberta", "mini", "cpu", Models("roberta-base"))
     assert {spec.backbone for spec in ours} == {"roberta-base"}
 
 
@@ -191,22 +220,27 @@ def test_where_a_choice_has_no_meaning(experiment: str) -> None:
     own_models = experiment.startswith("pretrain_")
     sees_images = experiment in ("coco_caption", "scienceqa")
     if own_models:
-        with pytest.raises(InvalidChoiceError, match="takes no --backbone or --encoder"):
-            plan.planned(experiment, profile, "cpu", Backbones("llama-7b"))
+        with pytest.raises(InvalidChoiceError, match="takes no --backbone, --encoder or --temp"):
+            plan.planned(experiment, profile, "cpu", Models("llama-7b"))
     elif not sees_images:
         with pytest.raises(InvalidChoiceError, match=r"takes no --encoder|name it with --backbone"):
-            plan.planned(experiment, profile, "cpu", Backbones(encoder="small-vit"))
+            plan.planned(experiment, profile, "cpu", Models(encoder="small-vit"))
+    if not own_models and experiment != "alpaca_llama":
+        with pytest.raises(InvalidChoiceError, match="so it takes no --template"):
+            plan.planned(experiment, profile, "cpu", Models(template="chat"))
     with pytest.raises(InvalidChoiceError, match="are for one experiment: name it"):
-        plan.planned(None, profile, "cpu", Backbones("llama-7b"))
+        plan.planned(None, profile, "cpu", Models("llama-7b"))
 
 
 def test_a_submission_hands_the_models_on(models: Path, tmp_path: Path) -> None:
-    backbones = chosen(models, "roberta")
+    asked = replace(chosen(models, "qwen3"), template="chat")
     places = tmp_path / "runs", tmp_path / "out"
-    request = Request("squad_roberta", "mini", "cpu", *places, backbones=backbones)
+    request = Request("alpaca_llama", "mini", "cpu", *places, models=asked)
     described = submission.describe(request, "local", Code(tmp_path, {}, None), [])
     described.folder.mkdir(parents=True)
     described.write()
     again = submission.load(described.folder)
     assert again.request == request
-    assert again.request.specs()[0].backbone.startswith("roberta@sha256-")
+    first = again.request.specs()[0]
+    assert first.backbone.startswith("qwen3@sha256-")
+    assert first.settings.template == "chat"

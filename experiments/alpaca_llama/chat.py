@@ -1,4 +1,4 @@
-"""Chat in Alpaca's prompt."""
+"""Chat in Alpaca's prompt, or in the chat template that a run was trained with."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,13 +7,15 @@ from experiments.alpaca_llama.instructions import Instruction, own_instructions
 from experiments.alpaca_llama.settings import Settings
 from experiments.language.alpaca_prompt import FOLLOWING, prompt_text
 from experiments.language.chat import LanguageChat, load
+from experiments.language.templates import named
 
 
 def chat(path: Path, sources: Mapping[str, str], device: str) -> LanguageChat:
     """Load a run, with further adapters by name, to chat with."""
     spec, adapted, tokenizer = load(path, sources, device, Settings)
     own = [each.instruction for each in own_instructions(spec.profile) if not each.input]
-    return LanguageChat(spec.backbone, adapted, tokenizer, spec.settings.new_tokens, joined, own)
+    length, template = spec.settings.new_tokens, named(spec.settings.template, tokenizer)
+    return LanguageChat(spec.backbone, adapted, tokenizer, length, joined, own, template)
 
 
 def joined(turns: Sequence[tuple[str, str]], prompt: str) -> list[str]:

@@ -9,7 +9,7 @@ from experiments.alpaca_llama.report_info import REPORT
 from experiments.alpaca_llama.run import RESULT_FIELDS, generate, rescore, run
 from experiments.alpaca_llama.settings import Settings
 from experiments.harness.experiment import Experiment
-from experiments.language.other_backbones import with_backbones
+from experiments.language.other_backbones import with_models
 from experiments.mini_world.provided import rescore_with_data, run_with_data
 
 EXPERIMENT = Experiment(
@@ -31,6 +31,6 @@ EXPERIMENT = Experiment(
     chat=chat,
     requires=plan.requires,
     rehearsal=REHEARSAL,
-    with_backbones=with_backbones,
+    with_models=with_models,
     report=REPORT,
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.alpaca_llama import language_loss, plan
 from experiments.alpaca_llama.data import Record, fingerprint, load_alpaca
 from experiments.alpaca_llama.examples import encode as encode_records
+from experiments.alpaca_llama.examples import prompts as prompt_texts
 from experiments.alpaca_llama.instructions import Instruction, load_user_oriented, own_instructions
 from experiments.alpaca_llama.settings import Settings
 from experiments.alpaca_llama.subsets import select
@@ -20,13 +21,12 @@ from experiments.harness.experiment import Answer, NeedsData
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
 from experiments.io.files import canonical_json
-from experiments.language.alpaca_prompt import prompt_text
+from experiments.language import templates
 from experiments.language.answers import answers
 from experiments.language.before_and_after import before_and_after
 from experiments.language.examples import Example, Examples
 from experiments.language.image_features import RunImages
 from experiments.language.losses import mean_loss
-from experiments.language.tokens import prompt_ids
 from experiments.language.training import LanguageRun, RunExamples, train_language_model
 from experiments.metrics import load_metric
 from experiments.mini_world.provided import PROFILE as MINI
@@ -76,8 +76,9 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
         data["vicuna80"] = fingerprint_questions(questions)
 
     def encode(tokenizer: "PreTrainedTokenizerBase", images: RunImages) -> RunExamples:
-        train, cut = encode_records(splits.train, tokenizer, settings.max_length)
-        validation, _ = encode_records(held_out, tokenizer, settings.max_length)
+        length, template = settings.max_length, settings.template
+        train, cut = encode_records(splits.train, tokenizer, length, template)
+        validation, _ = encode_records(held_out, tokenizer, length, template)
         return RunExamples(train, validation, Examples([]), {"truncated": cut})
 
     trained = train_language_model(
@@ -152,10 +153,11 @@ def generate(path: Path, prompts: Sequence[str], device: str) -> Iterator[Answer
     asked = asked or own_instructions(spec.profile)
     found = before_and_after(
         path,
-        [prompt_text(each) for each in asked],
+        prompt_texts(asked, spec.settings.template),
         device,
         Settings,
         ANSWERED_TOGETHER,
+        template=spec.settings.template,
         max_new_tokens=spec.settings.new_tokens,
         **DECODINGS["greedy"],
     )
@@ -170,7 +172,8 @@ def _answers(
     """The model's answers in order; a sample depends on the seed and the batch size."""
     import torch
 
-    prompts = prompt_ids(trained.tokenizer, [prompt_text(each) for each in asked])
+    template = templates.named(trained.spec.settings.template, trained.tokenizer)
+    prompts = template.prompt_ids(prompt_texts(asked, trained.spec.settings.template))
     examples = [Example(each.id, ids, []) for each, ids in zip(asked, prompts, strict=True)]
     torch.manual_seed(seed)
     found = answers(
@@ -178,6 +181,7 @@ def _answers(
         trained.tokenizer,
         Examples(examples),
         ANSWERED_TOGETHER,
+        template.ends,
         max_new_tokens=trained.spec.settings.new_tokens,
         **DECODINGS[decoding],
     )

@@ -13,6 +13,8 @@ from experiments.language.settings import LanguageSettings
 class Settings(LanguageSettings):
     """Settings of one run; `plan` has the recipes and profiles that change them."""
 
+    # Alpaca's prompts, as in the paper, or the chat template of an instruct model [ours].
+    template: Literal["paper", "chat"] = "paper"
     # Rates are chosen by the loss on `development`; what is reported is on `validation` [ours].
     validate_on: Literal["validation", "development"] = "validation"
     new_tokens: int = 512  # the longest generated answer [code]

@@ -136,6 +136,14 @@ def causal(asked: str) -> LanguageBackbone:
     return get(name)
 
 
+def tokenizer_of(name: str) -> Any:
+    """The tokenizer of a model that is not in the project's list; ZiaError if there is none."""
+    folder = own.files_of(name)
+    if meta_llama.weight_files(folder):
+        return meta_tokenizer.load(folder)
+    return own.tokenizer(folder, name)
+
+
 @cache
 def _check_causal(name: str) -> None:
     import torch
@@ -143,10 +151,8 @@ def _check_causal(name: str) -> None:
 
     from zia_core.families import attention_layers
 
-    folder, tokenizer = own.files_of(name), None
-    if meta_llama.weight_files(folder):
-        tokenizer = meta_tokenizer.load(folder)
-    else:
+    folder, embeddings = own.files_of(name), None
+    if not meta_llama.weight_files(folder):
         with own.refused(f"{name} cannot be a language model here"):
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
             with torch.device("meta"):
@@ -160,7 +166,10 @@ def _check_causal(name: str) -> None:
                 f"{name} has {layers} attention layers that prompts can be attached to, and "
                 f"{_layers(folder)} layers: such models are not supported"
             )
-        tokenizer = own.tokenizer(folder, name)
+        embeddings = model.get_input_embeddings().num_embeddings
+    tokenizer = tokenizer_of(name)
+    if embeddings is not None:  # Meta's own is compared when its weights are read
+        own.check_vocabulary(tokenizer, embeddings, name)
     if not tokenizer.is_fast or tokenizer.eos_token is None:
         raise ZiaError(f"the tokenizer of {name} has no EOS token or no tokenizer.json")
 
@@ -202,6 +211,7 @@ def load(
             options["quantization_config"] = GgufConfig(dequantize=True)
         with no_progress_bars():
             model = AutoModelForCausalLM.from_pretrained(found.folder, dtype=dtype, **options)
+        own.check_vocabulary(tokenizer, model.get_input_embeddings().num_embeddings, backbone.name)
     return _placed(model, device, four_bit).eval(), tokenizer, found.fingerprint()
 
 

@@ -52,6 +52,8 @@ def named(asked: str, known: Collection[str]) -> str:
     """
     if asked in known or FOLDER_NAME.fullmatch(asked):
         return asked
+    if HUB_NAME.fullmatch(asked) and source(asked).local.is_dir():  # fetched: no network is needed
+        return asked
     folder = Path(asked).expanduser()
     if not folder.is_dir() and "/" not in asked:
         folder = weights_root() / asked
@@ -104,6 +106,22 @@ def tokenizer(folder: Path, name: str) -> Any:
         raise ZiaError(f"{name} has no tokenizer: put its tokenizer.json beside its {CONFIG}")
     with refused(f"the tokenizer of {name} cannot be loaded"):
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def check_vocabulary(tokenizer: Any, embeddings: int, name: str) -> None:
+    """Raise ZiaError if texts may have tokens that a model of so many `embeddings` lacks.
+
+    A special token that texts have not, as Gemma's for images, does not matter.
+    """
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    roles = ("bos", "eos", "pad", "unk", "cls", "sep", "mask")
+    special -= {getattr(tokenizer, f"{role}_token_id") for role in roles}
+    last = max((i, text) for text, i in tokenizer.get_vocab().items() if i not in special)
+    if last[0] >= embeddings:
+        raise ZiaError(
+            f"the tokenizer of {name} is another model's: its token {last[1]!r:.40} has the number "
+            f"{last[0]}, and the model's vocabulary ends with {embeddings - 1}"
+        )
 
 
 @contextmanager

@@ -60,8 +60,10 @@ def _check_reader(name: str) -> None:
             model = AutoModelForQuestionAnswering.from_config(config, trust_remote_code=False)
         blocks(model)
         attention_layers(model)
-    if not own.tokenizer(folder, name).is_fast:
-        raise ZiaError(f"the tokenizer of {name} has no tokenizer.json")
+    tokenizer = own.tokenizer(folder, name)
+    if not tokenizer.is_fast or tokenizer.pad_token is None:
+        raise ZiaError(f"the tokenizer of {name} has no padding token or no tokenizer.json")
+    own.check_vocabulary(tokenizer, model.get_input_embeddings().num_embeddings, name)
 
 
 def load_for_question_answering(

@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from experiments.cli.options import RUNS, AnyExperiment, Device, Gpu, Profile, Runs
+from experiments.cli.options import (
+    LOCK,
+    RUNS,
+    AnyExperiment,
+    Backbone,
+    Device,
+    Encoder,
+    Gpu,
+    LockFile,
+    Profile,
+    Runs,
+    Template,
+    chosen_models,
+)
 from experiments.harness.gpus import DEFAULT
 from experiments.io.output import tell
 
@@ -14,14 +27,15 @@ def check(
     experiment: AnyExperiment = None,
     profile: Profile = "mini",
     device: Device = "auto",
+    backbone: Backbone = None,
+    encoder: Encoder = None,
+    template: Template = None,
     runs: Runs = RUNS,
     cluster: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Resources of jobs; or $ZIA_CLUSTER.")
     ] = None,
     gpu: Gpu = DEFAULT,
-    lock: Annotated[
-        Path, typer.Option(metavar="FILE", help="Hashes that `zia fetch` recorded.")
-    ] = Path("hub.lock.json"),
+    lock: LockFile = LOCK,
 ) -> None:
     """Check weights, data, memory, disk and Slurm before running."""
     import os
@@ -38,11 +52,10 @@ def check(
     if device == "auto" and on_cluster:
         device = asked.device(device, profile)
     where = planning.device_of(device, experiment, profile, only_look=True)
-    specs = planning.planned(experiment, profile, where)
-    found = []
-    models = Lock.read(lock).entries.get("models", {})
-    hashes = {name: entry["files"] for name, entry in models.items()}
-    for group in readiness.groups(specs, asked, where, GPUS[gpu], hashes):
+    models = chosen_models(backbone, encoder, template, lock)
+    specs = planning.planned(experiment, profile, where, models)
+    found, fetched = [], Lock.read(lock).model_files
+    for group in readiness.groups(specs, asked, where, GPUS[gpu], fetched):
         tell(group.line(), *(f"  {problem}" for problem in group.problems))
         found.append(group)
     shared = list(readiness.shared_problems(found, runs, ask_slurm=on_cluster))

@@ -17,7 +17,8 @@ from experiments.cli.options import (
     Profile,
     Retry,
     Runs,
-    chosen_backbones,
+    Template,
+    chosen_models,
     retry_failed,
 )
 from experiments.harness.setting_bounds import MAX_THREADS
@@ -42,6 +43,7 @@ def reproduce(
     device: Device = "auto",
     backbone: Backbone = None,
     encoder: Encoder = None,
+    template: Template = None,
     runs: Runs = RUNS,
     out: OutFolder = FRESH,
     retry: Retry = None,
@@ -97,7 +99,7 @@ def reproduce(
         device = asked.device(device, profile)
     else:
         device = planning.device_of(device, experiment, profile)
-    models = chosen_backbones(backbone, encoder)
+    models = chosen_models(backbone, encoder, template)
     stage = stages.Stage(seeds, reselect)
     specs = stage.of(planning.planned(experiment, profile, device, models))
     if not specs:
@@ -149,6 +151,7 @@ def worker(
     device: Device = "auto",
     backbone: Backbone = None,
     encoder: Encoder = None,
+    template: Template = None,
     runs: Runs = RUNS,
     minutes: Annotated[
         float | None, typer.Option(metavar="N", min=0, help="Stop at a step after this time.")
@@ -165,8 +168,8 @@ def worker(
     again = retry_failed(retry)
     one = None if experiment == ALL else experiment
     where = planning.device_of(device, one, profile)
-    models = chosen_backbones(backbone, encoder)
-    request = Request(one, profile, where, runs, FRESH, backbones=models)
+    models = chosen_models(backbone, encoder, template)
+    request = Request(one, profile, where, runs, FRESH, models=models)
     specs = request.specs()
     if again:
         _make_pending(request)

@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from experiments.cli.options import AnyExperiment, Device, Profile
+from experiments.cli.options import (
+    LOCK,
+    AnyExperiment,
+    Backbone,
+    Device,
+    Encoder,
+    LockFile,
+    Profile,
+    Template,
+    chosen_models,
+)
 from experiments.io.output import tell
 
 
@@ -14,13 +24,14 @@ def fetch(
     experiment: AnyExperiment = None,
     profile: Profile = "mini",
     device: Device = "auto",
+    backbone: Backbone = None,
+    encoder: Encoder = None,
+    template: Template = None,
     source: Annotated[
         Path | None,
         typer.Option("--from", metavar="DIR", help="Folder with archives of data sets you have."),
     ] = None,
-    lock: Annotated[
-        Path, typer.Option(metavar="FILE", help="Revisions and hashes; commit it.")
-    ] = Path("hub.lock.json"),
+    lock: LockFile = LOCK,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be fetched, and how much.")
     ] = False,
@@ -37,7 +48,8 @@ def fetch(
     from experiments.harness.needs import together
 
     where = planning.device_of(device, experiment, profile, only_look=True)
-    specs = planning.with_requirements(planning.planned(experiment, profile, where))
+    models = chosen_models(backbone, encoder, template, lock)
+    specs = planning.with_requirements(planning.planned(experiment, profile, where, models))
     needs = together(registry.get(spec.experiment).needs(spec) for spec in specs)
     with ExitStack() as block:
         held = block.enter_context(held_files(source)) if source is not None else []

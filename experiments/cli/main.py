@@ -26,7 +26,8 @@ from experiments.cli.options import (
     Profile,
     Retry,
     Runs,
-    chosen_backbones,
+    Template,
+    chosen_models,
     output_folder,
     retry_failed,
 )
@@ -84,6 +85,7 @@ def plan(
     device: Device = "auto",
     backbone: Backbone = None,
     encoder: Encoder = None,
+    template: Template = None,
     runs: Runs = RUNS,
     every_run: Annotated[
         bool, typer.Option("--every-run", help="One line per run, even in large plans.")
@@ -99,7 +101,7 @@ def plan(
     from experiments.harness import plan as planning
 
     where = planning.device_of(device, experiment, profile, only_look=True)
-    models = chosen_backbones(backbone, encoder)
+    models = chosen_models(backbone, encoder, template)
     specs = planning.planned(experiment, profile, where, models)
     found = plan_table.on_gpu(planning.inspect_all(specs, runs, models), gpu, utilisation)
     plan_table.show(found, every_run=every_run)
@@ -119,6 +121,7 @@ def run(
     device: Device = "auto",
     backbone: Backbone = None,
     encoder: Encoder = None,
+    template: Template = None,
     runs: Runs = RUNS,
     retry: Retry = None,
 ) -> None:
@@ -134,7 +137,7 @@ def run(
         method=method,
         seed=seed,
         settings=_pairs(settings or []),
-        backbones=chosen_backbones(backbone, encoder),
+        models=chosen_models(backbone, encoder, template),
     )
     planning.check_device(spec)
     raise typer.Exit(in_process.run_all([spec], runs, retry_failed=retry_failed(retry)))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from experiments.harness.experiment import Backbones
+    from experiments.harness.experiment import Models
 
 ExperimentName = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="One of `zia list`.")]
 AnyExperiment = Annotated[
@@ -31,6 +31,13 @@ Encoder = Annotated[
         help="Another encoder of images, for a language model.",
     ),
 ]
+Template = Annotated[
+    str | None,
+    typer.Option(
+        metavar="paper|chat",
+        help="Prompts of alpaca_llama: the paper's, or the tokenizer's chat template.",
+    ),
+]
 Runs = Annotated[Path, typer.Option(metavar="DIR", help="Folder of runs, or of archives.")]
 OutFolder = Annotated[Path, typer.Option(metavar="DIR", help="Folder for the output.")]
 Out = Annotated[
@@ -46,21 +53,34 @@ Retry = Annotated[
 KeepGoing = Annotated[
     bool, typer.Option("--keep-going", help="Leave out damaged runs and name them.")
 ]
+LOCK = Path("hub.lock.json")
+LockFile = Annotated[
+    Path, typer.Option("--lock", metavar="FILE", help="Of `zia fetch`: revisions and hashes.")
+]
 RUNS = Path("results/runs")
 RESULTS = Path("results")
 PUBLISHED = RESULTS / "published"
 FRESH = RESULTS / "fresh"  # not committed, unlike what is made from published runs
 
 
-def chosen_backbones(backbone: str | None, encoder: str | None) -> "Backbones":
-    """The models of `--backbone` and `--encoder`; folders are absolute, for workers elsewhere."""
-    from experiments.harness.experiment import Backbones
+def chosen_models(
+    backbone: str | None, encoder: str | None, template: str | None, lock: Path = LOCK
+) -> "Models":
+    """The models of `--backbone` and `--encoder`, and the template.
+
+    Folders are absolute, for workers elsewhere. A repository of the hub without a revision has the
+    one in the lock file, if it is there.
+    """
+    from experiments.fetch.lock import Lock
+    from experiments.harness.experiment import Models
 
     def anywhere(asked: str | None) -> str | None:
-        folder = Path(asked or "").expanduser()
-        return str(folder.absolute()) if asked and folder.is_dir() else asked
+        if asked is None or Path(asked).expanduser().is_dir():
+            return asked and str(Path(asked).expanduser().absolute())
+        entry = Lock.read(lock).get("models", asked)
+        return f"{asked}@{entry['revision']}" if entry else asked
 
-    return Backbones(anywhere(backbone), anywhere(encoder))
+    return Models(anywhere(backbone), anywhere(encoder), template)
 
 
 def output_folder(out: Path | None, runs: Path, name: str = "") -> Path:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from experiments.cli.dispatch import EXECUTORS, MAX_WORKERS
-from experiments.cli.options import RESULTS, AnyExperiment, Device, Profile
+from experiments.cli.options import (
+    RESULTS,
+    AnyExperiment,
+    Backbone,
+    Device,
+    Encoder,
+    Profile,
+    Template,
+    chosen_models,
+)
 from experiments.io.output import say, tell
 
 if TYPE_CHECKING:
@@ -26,6 +35,9 @@ def rehearse(
         str, typer.Option(metavar="E", help="inprocess, local (several processes) or slurm.")
     ] = "local",
     device: Device = "auto",
+    backbone: Backbone = None,
+    encoder: Encoder = None,
+    template: Template = None,
     folder: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Default: results/rehearsal/PROFILE.")
     ] = None,
@@ -64,11 +76,16 @@ def rehearse(
         device = planning.resolve_device(device)
     name = rehearsal.profile_of(profile)
     places = Places((folder or FOLDER / profile).absolute())
-    planned = planning.planned(experiment, profile, device)
+    models = chosen_models(backbone, encoder, template)
+    if not real_weights:
+        models, lines = places.twins_of(models)
+        for line in lines:
+            tell(line)
+    planned = planning.planned(experiment, profile, device, models)
     for line in places.prepare(planned, real_weights=real_weights):
         tell(line)
     places.use(real_weights=real_weights)
-    request = Request(experiment, name, device, places.runs, places.out)
+    request = Request(experiment, name, device, places.runs, places.out, models=models)
     states = {planning.inspect(spec, places.runs).state for spec in request.specs()}
     if states <= {"done", "failed"}:  # else the same command continues
         places.clear_runs()

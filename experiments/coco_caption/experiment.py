@@ -10,7 +10,7 @@ from experiments.coco_caption.run import RESULT_FIELDS, generate_image, rescore,
 from experiments.coco_caption.settings import Settings
 from experiments.harness.experiment import Experiment
 from experiments.language.methods import METHODS
-from experiments.language.other_backbones import with_backbones
+from experiments.language.other_backbones import with_models
 from experiments.mini_world.provided import rescore_with_data, run_with_data
 
 EXPERIMENT = Experiment(
@@ -31,6 +31,6 @@ EXPERIMENT = Experiment(
     generate_image=generate_image,
     requires=plan.requires,
     rehearsal=REHEARSAL,
-    with_backbones=with_backbones,
+    with_models=with_models,
     report=REPORT,
 )

@@ -26,6 +26,8 @@ FREE_SHARE = 0.95  # of a GPU's memory that torch can use
 RUN_GB = 0.05
 FULL_COPIES = 4
 
+FetchedFiles = Callable[[str | None, str | None], Mapping[str, str]]
+
 
 @dataclass
 class Group:
@@ -49,11 +51,11 @@ def groups(
     cluster: Cluster,
     device: str,
     gpu: Gpu,
-    hashes: Mapping[str, Mapping[str, str]] | None = None,
+    fetched: FetchedFiles = lambda repository, revision: {},
 ) -> Iterator[Group]:
     """Check all runs, group by group; nothing is fetched and no GPU is used.
 
-    `hashes` are those of fetched files by model of the hub and file.
+    `fetched(repository, revision)` has the SHA-256 of each file that came from the hub.
     """
     os.environ["HF_HUB_OFFLINE"] = "1"  # before its client is imported
     checked: dict[str, str] = {}  # sentences by what was checked, which groups may share
@@ -64,7 +66,7 @@ def groups(
         group = Group(f"{experiment} on {backbone}", runs)
         needs = together(map(registry.get(experiment).needs, runs))
         for source in needs.weights:
-            _note(group, checked, source.name, _weights(source, hashes or {}))
+            _note(group, checked, source.name, _weights(source, fetched))
         for data in needs.data:
             _note(group, checked, data.name, _data(data))
         try:
@@ -104,8 +106,8 @@ def _note(group: Group, checked: dict[str, str], name: str, check: Callable[[], 
         group.problems.append(checked[name])
 
 
-def _weights(source: Source, hashes: Mapping[str, Mapping[str, str]]) -> Callable[[], object]:
-    return lambda: weights_check.check(source, RELEASED, hashes.get(source.hub or ""))
+def _weights(source: Source, fetched: FetchedFiles) -> Callable[[], object]:
+    return lambda: weights_check.check(source, RELEASED, fetched(source.hub, source.revision))
 
 
 def _data(data: DataSet) -> Callable[[], object]:

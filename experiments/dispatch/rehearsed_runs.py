@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from experiments.dispatch import final_report, in_process, local
@@ -65,6 +66,8 @@ def _kill_a_worker(request: Request) -> str | None:
     command = [sys.executable, "-m", "experiments.cli", "worker", request.experiment or "all"]
     command += ["--profile", request.profile, "--device", request.device]
     command += ["--runs", str(request.runs_root)]
+    for option, value in asdict(request.models).items():
+        command += [f"--{option}", value] if value is not None else []
     folders = {name_of(spec): request.runs_root / name_of(spec) for spec in request.specs()}
     log = request.runs_root.parent / KILLED_LOG
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from typing import Any, Self, TypedDict
 
 from experiments.dispatch.code_snapshot import SNAPSHOTS, Code, take_snapshot
 from experiments.harness import plan, schema
-from experiments.harness.experiment import Backbones
+from experiments.harness.experiment import Models
 from experiments.harness.ownership import Ownership, Watch
 from experiments.harness.process_identity import Process
 from experiments.harness.provenance import PROJECT, SUBMISSION, SUBMISSION_FILE
@@ -61,11 +61,12 @@ class RecordedStage(TypedDict):
     reselect: bool
 
 
-class RecordedBackbones(TypedDict):
-    """The models that replace those of the plan, in submission.json."""
+class RecordedModels(TypedDict):
+    """Models and template that replace those of the plan, in submission.json."""
 
     backbone: str | None
     encoder: str | None
+    template: str | None
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,11 @@ class Request:
     runs_root: Path
     out: Path  # of tables and figures
     stage: Stage = field(default_factory=Stage)
-    backbones: Backbones = field(default_factory=Backbones)
+    models: Models = field(default_factory=Models)
 
     def specs(self) -> list[RunSpec]:
         """The planned runs of the stage and their requirements."""
-        return self.stage.of(
-            plan.planned(self.experiment, self.profile, self.device, self.backbones)
-        )
+        return self.stage.of(plan.planned(self.experiment, self.profile, self.device, self.models))
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ class Submission:
     git: dict[str, Any] | None
     groups: tuple[Group, ...]
     stage: Stage = field(default_factory=Stage)
-    backbones: Backbones = field(default_factory=Backbones)
+    models: Models = field(default_factory=Models)
 
     @property
     def name(self) -> str:
@@ -144,7 +143,7 @@ class Submission:
             self.runs_root,
             out,
             self.stage,
-            self.backbones,
+            self.models,
         )
 
     def environment(self) -> dict[str, str]:
@@ -196,12 +195,12 @@ def load(folder: Path) -> Submission:
         "git": schema.Git | None,
         "groups": tuple[RecordedGroup, ...],
         "stage": RecordedStage,
-        "backbones": RecordedBackbones,
+        "models": RecordedModels,
     }
-    defaults = {"git": None, "stage": asdict(Stage()), "backbones": asdict(Backbones())}
+    defaults = {"git": None, "stage": asdict(Stage()), "models": asdict(Models())}
     values = conform_fields(kinds, defaults | record, str(path))
     values["stage"] = Stage(**values["stage"])
-    values["backbones"] = Backbones(**values["backbones"])
+    values["models"] = Models(**values["models"])
     groups = []
     for each in values.pop("groups"):
         for process in each["processes"]:
@@ -251,7 +250,7 @@ def describe(request: Request, executor: str, code: Code, groups: Sequence[Group
         git=code.git,
         groups=tuple(groups),
         stage=request.stage,
-        backbones=request.backbones,
+        models=request.models,
     )
 
 

@@ -19,7 +19,7 @@ from experiments.io.files import sha256_file, write_errors
 from zia_core.errors import ZiaError
 
 FETCHING = "fetching"  # a folder beside what it becomes; not hidden, since `datasets` skips those
-WEIGHTS_FILES = ("*.json", "*.safetensors", "tokenizer*")
+WEIGHTS_FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer*")
 # The card says which files are which split.
 DATA_FILES = ("*.parquet", "README.md")
 
@@ -106,8 +106,7 @@ def data_root() -> Path:
 
 def changed(source: Source, lock: Lock) -> str:
     """A sentence if weights that are there are not those of the lock file, or an empty one."""
-    entry = lock.get("models", source.hub or "") or {"files": {}}
-    for name, digest in entry["files"].items():
+    for name, digest in lock.model_files(source.hub, source.revision).items():
         path = source.local / name
         if not path.exists() or sha256_file(path) != digest:
             fault = "is not the file that" if path.exists() else "is missing;"

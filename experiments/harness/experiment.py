@@ -58,17 +58,18 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Backbones:
-    """The models that replace those of a plan; None keeps the plan's.
+class Models:
+    """The models that replace those of a plan, and how they are prompted; None keeps the plan's.
 
-    Each is a name in the project's lists, a folder, or owner/name@revision of the hub.
+    Each model is a name in the project's lists, a folder, or owner/name@revision of the hub.
     """
 
     backbone: str | None = None
     encoder: str | None = None  # of images, for a language model
+    template: str | None = None  # of prompts, for a language model
 
     def __bool__(self) -> bool:
-        return self.backbone is not None or self.encoder is not None
+        return self != Models()
 
 
 def _nothing(spec: RunSpec) -> list[RunSpec]:
@@ -100,7 +101,7 @@ class Experiment:
     `chat(path, adapters, device)` loads a finished run to chat with, and beside its own adapter
     others, given by name as folders or names at the hub.
     `rehearsal` shortens its runs for `zia rehearse`; without it they are not rehearsed.
-    `with_backbones(spec, backbones)` returns a planned run with other models, and with the settings
+    `with_models(spec, models)` returns a planned run with other models, and with the settings
     that depend on them; None if an experiment's models are its own.
     `report` is what tables, figures and claims need to know; without it they leave out its runs.
     """
@@ -124,5 +125,5 @@ class Experiment:
     needs: Callable[[RunSpec], Needs] = _needs_nothing
     rehearsal: Rehearsal | None = None
     largest_step: Callable[[RunSpec], Memory] | None = None
-    with_backbones: Callable[[RunSpec, Backbones], RunSpec] | None = None
+    with_models: Callable[[RunSpec, Models], RunSpec] | None = None
     report: ReportInfo | None = None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from experiments.harness import registry, rehearsal, run_paths, stored
 from experiments.harness.archive import RunPath
-from experiments.harness.experiment import Backbones, Estimate, Experiment
+from experiments.harness.experiment import Estimate, Experiment, Models
 from experiments.harness.registry import InvalidChoiceError, check_choice
 from experiments.harness.spec import RunSpec
 from zia_core.errors import ZiaError
@@ -97,33 +97,35 @@ def _shows_gpu() -> bool:
 
 
 def planned(
-    experiment: str | None, profile: str, device: str, backbones: Backbones = Backbones()
+    experiment: str | None, profile: str, device: str, models: Models = Models()
 ) -> list[RunSpec]:
     """List all runs of a profile, of one experiment or of all that have the profile.
 
     "cpu" moves every run to the CPU; "cuda" leaves runs for laptops on the CPU. Raises
-    InvalidChoiceError for an unknown experiment or profile, and ZiaError for `backbones` that
+    InvalidChoiceError for an unknown experiment or profile, and ZiaError for `models` that
     are not there or that the experiment cannot take.
     """
     specs = _as_planned(experiment, profile, device)
-    if backbones:
-        specs = _with_backbones(specs, _takes_backbones(experiment), backbones)
+    if models:
+        specs = _with_models(specs, _takes_models(experiment), models)
     return [_on_cpu(spec) for spec in specs] if device == "cpu" else specs
 
 
-def _takes_backbones(experiment: str | None) -> Experiment:
+def _takes_models(experiment: str | None) -> Experiment:
     if experiment is None:
-        raise InvalidChoiceError("--backbone and --encoder are for one experiment: name it")
+        raise InvalidChoiceError(
+            "--backbone, --encoder and --template are for one experiment: name it"
+        )
     return registry.get(experiment)
 
 
-def _with_backbones(
-    specs: Sequence[RunSpec], of: Experiment, backbones: Backbones
-) -> list[RunSpec]:
+def _with_models(specs: Sequence[RunSpec], of: Experiment, models: Models) -> list[RunSpec]:
     """The runs with other models. In a shallow model two numbers of layers may become one run."""
-    if of.with_backbones is None:
-        raise InvalidChoiceError(f"{of.name} takes no --backbone or --encoder: its models are set")
-    changed = [of.with_backbones(spec, backbones) for spec in specs]
+    if of.with_models is None:
+        raise InvalidChoiceError(
+            f"{of.name} takes no --backbone, --encoder or --template: its models are set"
+        )
+    changed = [of.with_models(spec, models) for spec in specs]
     return list({spec.identity: spec for spec in changed}.values())
 
 
@@ -159,11 +161,11 @@ def inspect(spec: RunSpec, runs_root: Path) -> PlannedRun:
 
 
 def inspect_all(
-    specs: Sequence[RunSpec], runs_root: Path, backbones: Backbones = Backbones()
+    specs: Sequence[RunSpec], runs_root: Path, models: Models = Models()
 ) -> list[PlannedRun]:
     """Look at each run under `runs_root`, in its folder or in an archive.
 
-    With `backbones` that are not the plan's, a cost that was measured is unknown.
+    With `models` that are not the plan's, a cost that was measured is unknown.
     """
     archived = {run_paths.run_name(run): run for run in run_paths.archived_runs(runs_root)}
     found = []
@@ -171,7 +173,7 @@ def inspect_all(
         name = f"{spec.experiment}/{spec.folder_name}"
         folder = runs_root / name
         found.append(inspect_run(spec, folder if folder.exists() else archived.get(name)))
-    if not backbones:
+    if not models:
         return found
     unknown = Estimate(None, None, "not measured with these models")
     return [
@@ -222,7 +224,7 @@ def choose(
     method: str | None = None,
     seed: int | None = None,
     settings: Mapping[str, str],
-    backbones: Backbones = Backbones(),
+    models: Models = Models(),
 ) -> RunSpec:
     """Choose the run of `zia run`: the first match in the plan, with seed and settings changed.
 
@@ -231,7 +233,7 @@ def choose(
     valid.
     """
     owner = registry.get(experiment)
-    specs = planned(experiment, profile, device, backbones)
+    specs = planned(experiment, profile, device, models)
     if task is not None:
         check_choice("task", task, owner.tasks, of=experiment)
         specs = [spec for spec in specs if spec.task == task]

@@ -94,8 +94,10 @@ def source(name: str) -> Source:
         return own.source(name)
     named = NAMED.get(name, name)
     repository, _, revision = named.partition("@")
-    # A folder is named after the model, without owner and revision.
+    # A folder may be named after the model, without owner and revision.
     folder = name.rpartition("/")[2].partition("@")[0]
+    if own.is_own(name) and not (Source(name, folder).local / CONFIG).exists():
+        return own.source(name)
     found = Source(f"the image encoder {name}", folder, hub=repository, revision=revision)
     if not (found.local / CONFIG).exists() and not HUB.fullmatch(named):
         raise ZiaError(

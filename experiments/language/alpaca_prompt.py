@@ -31,6 +31,11 @@ class HasInstruction(Protocol):
         """What to do it with; may be empty."""
 
 
+def message(asked: HasInstruction) -> str:
+    """The user's message in a chat: the instruction and its input, without a frame."""
+    return f"{asked.instruction}\n\n{asked.input}" if asked.input else asked.instruction
+
+
 def prompt_text(asked: HasInstruction) -> str:
     """The prompt that the response continues."""
     template = PROMPT_INPUT if asked.input else PROMPT_NO_INPUT

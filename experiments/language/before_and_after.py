@@ -8,12 +8,12 @@ from experiments.backbones import language_models
 from experiments.harness import stored
 from experiments.harness.experiment import Answer
 from experiments.harness.spec import RunSpec
+from experiments.language import templates
 from experiments.language.answers import answers
 from experiments.language.examples import Example, Examples
 from experiments.language.image_features import RunImages, run_images
 from experiments.language.methods import prepare, sees_images
 from experiments.language.settings import ImageTextSettings, LanguageSettings
-from experiments.language.tokens import prompt_ids
 from experiments.training.optimisation import in_four_bits, set_threads, weights_dtype
 from zia_core.errors import ZiaError
 
@@ -25,21 +25,24 @@ def before_and_after(
     settings_type: type,
     batch_size: int,
     image: Path | None = None,
+    template: str = templates.PAPER,
     **decoding: Any,
 ) -> Iterator[Answer]:
     """Answer each prompt without and with the adapter of the finished run in `path`.
 
     Args:
         path: folder of the run.
-        prompts: as the model reads them.
+        prompts: their texts, for the template.
         device: of the models.
         settings_type: of the experiment.
         batch_size: prompts generated together.
         image: an image file that all prompts are about; the backbone alone does not see it.
+        template: one of `templates.TEMPLATES`.
         decoding: as in `answers`.
 
     Raises:
-        ZiaError: the run has no adapter, or there is an image and its method sees none.
+        ZiaError: the run has no adapter, its template is not the tokenizer's, or there is an image
+            and its method sees none.
     """
     from zia_core.identity import backbone_identity
     from zia_core.trained_weights import load_trained
@@ -62,7 +65,9 @@ def before_and_after(
         device,
         four_bit=in_four_bits(settings),
     )
-    asked = [Example(str(i), ids, [], 0) for i, ids in enumerate(prompt_ids(tokenizer, prompts))]
+    kind = templates.named(template, tokenizer)
+    asked = [Example(str(i), ids, [], 0) for i, ids in enumerate(kind.prompt_ids(prompts))]
+    decoding |= {"ends": kind.ends}
     before = list(answers(model, tokenizer, Examples(asked), batch_size, **decoding))
     identity = backbone_identity(model)
     adapted = prepare(model, spec.method, settings, images.width).eval()

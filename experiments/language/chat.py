@@ -16,6 +16,7 @@ from experiments.language.answers import generation_config
 from experiments.language.methods import prepare
 from experiments.language.settings import LanguageSettings
 from experiments.language.streaming import BatchStreamer, RowText
+from experiments.language.templates import ChatTemplate, Template
 from experiments.language.token_rows import padded
 from experiments.language.tokens import prompt_ids, response_ids
 from experiments.training.optimisation import in_four_bits, set_threads, weights_dtype
@@ -43,7 +44,11 @@ class Adapted:
 
 @dataclass(frozen=True)
 class LanguageChat:
-    """A `ChatModel`; `joined` makes prompt, answer, prompt, ..., prompt of a conversation."""
+    """A `ChatModel`.
+
+    `joined` makes prompt, answer, prompt, ..., prompt of a conversation, where `template` is not a
+    chat model's own.
+    """
 
     title: str
     adapted: Adapted
@@ -51,6 +56,7 @@ class LanguageChat:
     new_tokens: int
     joined: Callable[[Sequence[tuple[str, str]], str], Sequence[str]]
     examples: Sequence[str]
+    template: Template
 
     @property
     def adapters(self) -> Adapters:
@@ -97,11 +103,14 @@ class LanguageChat:
                 "with the answer: shorten it"
             )
         new_tokens = min(room, self._new_tokens(decoding))
-        config = generation_config(self.tokenizer, max_new_tokens=new_tokens, do_sample=False)
+        config = generation_config(
+            self.tokenizer, self.template.ends, max_new_tokens=new_tokens, do_sample=False
+        )
         ids, mask = padded(prompts, config.pad_token_id, "left")
         model = self.adapted.model
         device = next(model.parameters()).device
-        rows = [RowText(self.tokenizer, partial(show, each)) for each in adapters]
+        ends = self.template.ends
+        rows = [RowText(self.tokenizer, partial(show, each), ends) for each in adapters]
         with torch.no_grad(), self.adapted.answering(model, adapters):
             model.generate(
                 input_ids=ids.to(device),
@@ -114,6 +123,8 @@ class LanguageChat:
     def _tokens(self, turns: Sequence[Turn], prompt: str, adapter: str | None) -> list[int]:
         """A conversation as the adapter remembers it."""
         pairs = [(turn.prompt, turn.answer(adapter)) for turn in turns]
+        if isinstance(self.template, ChatTemplate):
+            return self.template.conversation_ids(pairs, prompt)
         first, *rest = self.joined(pairs, prompt)
         (tokens,) = prompt_ids(self.tokenizer, [first])
         # Each text is tokenised as a continuation, as responses are in training.

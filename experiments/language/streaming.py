@@ -16,19 +16,26 @@ class RowText:
     """The text of one row, without the space around it, in pieces of whole characters."""
 
     def __init__(
-        self, tokenizer: "PreTrainedTokenizerBase", show: Callable[[str, bool], None]
+        self,
+        tokenizer: "PreTrainedTokenizerBase",
+        show: Callable[[str, bool], None],
+        ends: Sequence[int] = (),
     ) -> None:
-        """`show(piece, last)` is called whenever there is more text, and once at the end."""
+        """`show(piece, last)` is called whenever there is more text, and once at the end.
+
+        `ends` are the tokens that end an answer, by default EOS.
+        """
+        self._ends = ends or [tokenizer.eos_token_id]
         self._tokenizer, self._show = tokenizer, show
         self._tokens: list[int] = []
         self._shown = ""
         self._ended = False
 
     def put(self, token: int) -> None:
-        """Add a token; after the EOS token there is only padding."""
+        """Add a token; after the one that ends it there is only padding."""
         if self._ended:
             return
-        if token == self._tokenizer.eos_token_id:
+        if token in self._ends:
             self.end()
             return
         self._tokens.append(token)

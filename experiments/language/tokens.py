@@ -23,33 +23,44 @@ def prompt_ids(tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str]) -> 
     Text that spells a special token stays text.
     """
     bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    return [bos + ids for ids in _ids(tokenizer, prompts)]
+    return [bos + ids for ids in plain_ids(tokenizer, prompts)]
 
 
 def response_ids(tokenizer: "PreTrainedTokenizerBase", responses: Sequence[str]) -> list[list[int]]:
     """The tokens of each response, as the continuation of a prompt, and EOS.
 
-    ZiaError for a tokenizer that is not fast or has no EOS, or that always puts a space before a
-    text.
+    ZiaError for a tokenizer that has no EOS, or as in `continuation_ids`.
     """
-    anchor, eos = "\n", tokenizer.eos_token_id
-    if not tokenizer.is_fast or eos is None:
+    eos = tokenizer.eos_token_id
+    if eos is None:
         raise ZiaError(f"{tokenizer.name_or_path} needs a fast tokenizer that has an EOS token")
-    start, probe, joined = _ids(tokenizer, [anchor, "a", f"{anchor}a"])
+    return [[*ids, eos] for ids in continuation_ids(tokenizer, responses)]
+
+
+def continuation_ids(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
+    """The tokens of each text, as the continuation of another one.
+
+    ZiaError for a tokenizer that is not fast, or that always puts a space before a text.
+    """
+    if not tokenizer.is_fast:
+        raise ZiaError(f"{tokenizer.name_or_path} needs a fast tokenizer")
+    anchor = "\n"
+    start, probe, joined = plain_ids(tokenizer, [anchor, "a", f"{anchor}a"])
     if joined == start + probe:
-        return [[*ids, eos] for ids in _ids(tokenizer, responses)]
+        return plain_ids(tokenizer, texts)
     # SentencePiece puts a space before a text. A response continues one, so an anchor, with which
     # nothing merges, takes that space.
-    anchored = _ids(tokenizer, [anchor + response for response in responses])
+    anchored = plain_ids(tokenizer, [anchor + text for text in texts])
     if any(ids[: len(start)] != start for ids in [joined, *anchored]):
         raise ZiaError(
             f"the tokenizer {tokenizer.name_or_path} merges a new line with the text after it and "
             "puts a space before every text: such tokenizers are not supported"
         )
-    return [[*ids[len(start) :], eos] for ids in anchored]
+    return [ids[len(start) :] for ids in anchored]
 
 
-def _ids(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
+def plain_ids(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
+    """The tokens of each text alone; text that spells a special token stays text."""
     ids: list[list[int]] = []
     for start in range(0, len(texts), TEXTS_PER_CALL):
         part = list(texts[start : start + TEXTS_PER_CALL])

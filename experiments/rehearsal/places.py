@@ -6,15 +6,17 @@ Where real data are in $ZIA_DATA, they are used; what is missing is generated.
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from experiments.backbones import own
 from experiments.data.files import DATA_VARIABLE
 from experiments.harness import registry
+from experiments.harness.experiment import Models
 from experiments.harness.needs import WEIGHTS_VARIABLE, DataSet, together
 from experiments.harness.spec import RunSpec
 from experiments.io.files import write_errors
-from experiments.rehearsal.twins import write_twin
+from experiments.rehearsal.twins import folder_of, is_listed, write_twin
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,21 @@ class Places:
             if not real_weights:
                 self.weights.mkdir(parents=True, exist_ok=True)
                 for name in dict.fromkeys(_models_of(specs)):
-                    taken = write_twin(name, self.weights)
-                    if taken != "released":
-                        yield f"twin: {name}, with {taken or 'nothing'} of the real one"
+                    if not own.is_own(name):  # which has its twin by now
+                        yield from _told(name, write_twin(name, self.weights))
+
+    def twins_of(self, models: Models) -> tuple[Models, list[str]]:
+        """Replace models that are not in the project's lists by twins; with a line for each."""
+        twins, lines = asdict(models), []
+        for option in ("backbone", "encoder"):
+            asked = twins[option]
+            if asked is None or is_listed(asked):
+                continue
+            name = own.named(asked, ())
+            with write_errors(self.root):
+                lines += _told(name, write_twin(name, self.weights))
+            twins[option] = str(self.weights / folder_of(name))
+        return Models(**twins), lines
 
     def use(self, *, real_weights: bool) -> None:
         """Let this process, and those that it starts, read and cache here."""
@@ -97,6 +111,11 @@ class Places:
         staging.parent.mkdir(parents=True, exist_ok=True)
         write(staging)
         staging.rename(target)
+
+
+def _told(name: str, taken: str) -> Iterator[str]:
+    if taken != "released":
+        yield f"twin: {name}, with {taken or 'nothing'} of the real one"
 
 
 def _writers(specs: Iterable[RunSpec]) -> dict[str, Callable[[Path], None]]:

@@ -5,13 +5,21 @@ Otherwise the configuration is the published one in `SHAPES`, and the tokenizer 
 """
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.backbones import language_models, vision_models
+from experiments.backbones import (
+    language_models,
+    meta_llama,
+    meta_tokenizer,
+    own,
+    vision_models,
+)
 from experiments.backbones.weights import WEIGHTS, no_progress_bars
 from experiments.harness.needs import CONFIG, Source
 from experiments.images import encoders
@@ -30,7 +38,8 @@ NARROW = {
     "num_key_value_heads": 4,
 }
 SHARD = "100KB"  # a real LLaMA-7B comes in several files, too
-TIMM_NARROW = {"embed_dim": 32, "num_heads": 4, "patch_size": 56}
+TIMM_NARROW = {"embed_dim": 32, "num_heads": 4}
+FEW_PATCHES = {"patch_size": 56}  # of the project's own, which take images of 224 pixels
 _LLAMA: dict[str, Any] = {"model_type": "llama", "rms_norm_eps": 1e-6}
 _ROBERTA: dict[str, Any] = {
     "model_type": "roberta",
@@ -70,7 +79,8 @@ def write_twin(name: str, weights: Path) -> str:
     source = _source(name)
     if source.released:
         return "released"
-    target, real = weights / source.folder, source.local
+    target = weights / folder_of(name)
+    real = own.files_of(name) if own.is_own(name) else source.local
     if (target / source.marker).exists():
         return read_json(target / "twin.json")["real"]
     shutil.rmtree(target, ignore_errors=True)
@@ -87,10 +97,31 @@ def write_twin(name: str, weights: Path) -> str:
     return ", ".join(taken)
 
 
+def is_listed(name: str) -> bool:
+    """Whether a model is in the project's own lists."""
+    return any(
+        name in known
+        for known in (language_models.BACKBONES, vision_models.BACKBONES, encoders.NAMED)
+    )
+
+
+def folder_of(name: str) -> str:
+    """The name of a twin's folder; of a model of one's own, one that its content decides."""
+    return re.sub("[@/]+", "-", name) if own.is_own(name) else _source(name).folder
+
+
 def _source(name: str) -> Source:
     if name in language_models.BACKBONES:
         return language_models.get(name)
+    if own.is_own(name):
+        timm = "architecture" in _config_json(own.files_of(name))
+        return vision_models.get(name) if timm else own.source(name)
     return encoders.source(name)
+
+
+def _config_json(folder: Path) -> dict[str, Any]:
+    """The content of config.json; empty without one."""
+    return read_json(folder / CONFIG) if (folder / CONFIG).exists() else {}
 
 
 @contextmanager
@@ -108,11 +139,10 @@ def _write_timm(source: vision_models.ImageBackbone, real: Path, folder: Path) -
     import timm
     from safetensors.torch import save_file
 
-    known = (real / CONFIG).exists()
-    config: dict[str, Any] = {"architecture": source.architecture}
-    if known:
-        config |= read_json(real / CONFIG)
-    config["model_args"] = config.get("model_args", {}) | TIMM_NARROW
+    known = _config_json(real)
+    config: dict[str, Any] = {"architecture": source.architecture} | known
+    narrow = TIMM_NARROW if own.is_own(source.name) else TIMM_NARROW | FEW_PATCHES
+    config["model_args"] = (config.get("model_args") or {}) | narrow
     model: Any = timm.create_model(str(source.architecture), num_classes=7, **config["model_args"])
     save_file(model.state_dict(), folder / WEIGHTS)
     (folder / CONFIG).write_text(json.dumps(config), encoding="utf-8")
@@ -124,7 +154,10 @@ def _write_transformers(name: str, source: Source, real: Path, folder: Path) -> 
 
     taken = []
     config: Any
-    if (real / CONFIG).exists():
+    if shards := meta_llama.weight_files(real):
+        config = meta_llama.llama_config(real, shards)
+        taken.append(meta_llama.PARAMS)
+    elif (real / CONFIG).exists():
         config = AutoConfig.from_pretrained(real, trust_remote_code=False)
         taken.append(CONFIG)
     elif (shape := SHAPES.get(name)) is not None:
@@ -140,8 +173,8 @@ def _write_transformers(name: str, source: Source, real: Path, folder: Path) -> 
         taken += _preprocessor(real, folder)
     else:
         _narrow(config)
-        if source in language_models.BACKBONES.values():
-            taken += _tokenizer(config, real, folder)
+        with_images = hasattr(config, "patch_size")
+        taken += (_preprocessor if with_images else partial(_tokenizer, config))(real, folder)
     _model(config).save_pretrained(folder, max_shard_size=SHARD)
     return taken
 
@@ -166,11 +199,14 @@ def _tokenizer(config: Any, real: Path, folder: Path) -> list[str]:
     """Write the tokenizer, the real one if it is there, and fit the vocabulary to it."""
     from transformers import AutoTokenizer
 
-    known = (real / CONFIG).exists() and any(
-        any(real.glob(pattern)) for pattern in ("tokenizer.*", "vocab.*")
+    known = bool(meta_llama.weight_files(real)) or (
+        (real / CONFIG).exists()
+        and any(any(real.glob(pattern)) for pattern in ("tokenizer.*", "vocab.*"))
     )
-    if known:
-        tokenizer: Any = AutoTokenizer.from_pretrained(real, trust_remote_code=False)
+    if meta_llama.weight_files(real):
+        tokenizer: Any = meta_tokenizer.load(real)
+    elif known:
+        tokenizer = AutoTokenizer.from_pretrained(real, trust_remote_code=False)
     elif (make := tokenizers.BY_KIND.get(config.model_type)) is not None:
         tokenizer = make()
     else:

@@ -2,7 +2,7 @@
 
 from experiments.harness.experiment import Experiment
 from experiments.language.methods import METHODS
-from experiments.language.other_backbones import with_backbones
+from experiments.language.other_backbones import with_models
 from experiments.mini_world.provided import rescore_with_data, run_with_data
 from experiments.scienceqa import plan
 from experiments.scienceqa.estimate import PREDICTOR, estimate
@@ -30,6 +30,6 @@ EXPERIMENT = Experiment(
     generate_image=generate_image,
     requires=plan.requires,
     rehearsal=REHEARSAL,
-    with_backbones=with_backbones,
+    with_models=with_models,
     report=REPORT,
 )

@@ -28,6 +28,6 @@ EXPERIMENT = Experiment(
     rescore=rescore_with_data(rescore),
     requires=plan.requires,
     rehearsal=REHEARSAL,
-    with_backbones=plan.with_backbones,
+    with_models=plan.with_models,
     report=REPORT,
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments.backbones import text_encoders
 from experiments.data.subsets import FULL
-from experiments.harness.experiment import Backbones
+from experiments.harness.experiment import Models
 from experiments.harness.registry import InvalidChoiceError
 from experiments.harness.spec import RunSpec
 from experiments.squad_roberta.settings import Settings
@@ -140,12 +140,13 @@ def requires(spec: RunSpec) -> list[RunSpec]:
     return select_runs(spec)
 
 
-def with_backbones(spec: RunSpec, backbones: Backbones) -> RunSpec:
+def with_models(spec: RunSpec, models: Models) -> RunSpec:
     """Return the run with another encoder; windows are at most as long as its positions."""
-    if backbones.encoder is not None:
+    if models.encoder is not None:
         raise InvalidChoiceError(f"{NAME} has no images, so it takes no --encoder")
-    assert backbones.backbone is not None
-    name, settings = text_encoders.reader(backbones.backbone), spec.settings
+    if models.template is not None or models.backbone is None:
+        raise InvalidChoiceError(f"{NAME} has no prompts in words, so it takes no --template")
+    name, settings = text_encoders.reader(models.backbone), spec.settings
     longest = text_encoders.positions(name) or settings.max_length
     shorter = replace(settings, max_length=min(longest, settings.max_length))
     return replace(spec, backbone=name, settings=shorter)

@@ -6,7 +6,7 @@ from experiments.vtab_vit import plan
 from experiments.vtab_vit.estimate import PREDICTOR, estimate
 from experiments.vtab_vit.methods import METHODS
 from experiments.vtab_vit.needs import needs
-from experiments.vtab_vit.other_backbones import with_backbones
+from experiments.vtab_vit.other_backbones import with_models
 from experiments.vtab_vit.rehearsal import REHEARSAL
 from experiments.vtab_vit.report_info import REPORT
 from experiments.vtab_vit.run import RESULT_FIELDS, rescore, run
@@ -31,6 +31,6 @@ EXPERIMENT = Experiment(
     rescore=rescore_with_data(rescore),
     requires=select_runs,
     rehearsal=REHEARSAL,
-    with_backbones=with_backbones,
+    with_models=with_models,
     report=REPORT,
 )

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from experiments.backbones import own, vision_models
-from experiments.harness.experiment import Backbones
+from experiments.harness.experiment import Models
 from experiments.harness.registry import InvalidChoiceError
 from experiments.harness.spec import RunSpec
 from experiments.images import encoders
@@ -14,7 +14,7 @@ from experiments.vtab_vit.settings import Settings
 from zia_core.errors import ZiaError
 
 
-def with_backbones(spec: RunSpec, backbones: Backbones) -> RunSpec:
+def with_models(spec: RunSpec, models: Models) -> RunSpec:
     """Return the run with another ViT.
 
     The number of adapted layers is the profile's share of the new depth; the paper gives none. The
@@ -23,10 +23,11 @@ def with_backbones(spec: RunSpec, backbones: Backbones) -> RunSpec:
     Raises:
         ZiaError: the model is not there, is not a ViT, or has a normalisation of no protocol.
     """
-    if backbones.encoder is not None:
+    if models.encoder is not None:
         raise InvalidChoiceError(f"{spec.experiment} has one model: name it with --backbone")
-    assert backbones.backbone is not None
-    backbone, settings = vision_models.vit(backbones.backbone), spec.settings
+    if models.template is not None or models.backbone is None:
+        raise InvalidChoiceError(f"{spec.experiment} has no text, so it takes no --template")
+    backbone, settings = vision_models.vit(models.backbone), spec.settings
     if backbone.name == spec.backbone:
         return spec
     ratio = backbone.layers / vision_models.get(spec.backbone).layers

@@ -3,7 +3,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from experiments.alpaca_llama.data import Record
-from experiments.alpaca_llama.examples import encode
+from experiments.alpaca_llama.examples import encode, prompts
 from experiments.alpaca_llama.settings import Settings
 from experiments.language.alpaca_prompt import prompt_text
 from experiments.language.examples import Examples
@@ -49,6 +49,28 @@ def test_labels_are_the_response_and_eos(kind: type) -> None:
         assert dataset.record_id(row) == str(record.id)
     assert max(dataset.length(i) for i in range(3)) == batch["input_ids"].shape[1]
     assert cut == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_a_chat_labels_are_the_response_and_the_end_of_the_turn(kind: type) -> None:
+    tokenizer: PreTrainedTokenizerFast = kind()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|end|>"]})
+    tokenizer.chat_template = (
+        "{% for m in messages %}<s>{{ m['role'] }}\n{{ m['content'] }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<s>assistant\n{% endif %}"
+    )
+    dataset, _ = encode(RECORDS, tokenizer, 1000, "chat")
+    batch = dataset.batch([0, 1, 2])
+    for row, record in enumerate(RECORDS):
+        asked = record.instruction + (f"\n\n{record.input}" if record.input else "")
+        messages = [{"role": "user", "content": asked}]
+        messages.append({"role": "assistant", "content": record.output})
+        whole = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)
+        ids, labels = batch["input_ids"][row], batch["labels"][row]
+        assert ids[: dataset.length(row)].tolist() == whole["input_ids"]
+        learned = labels[labels != -100].tolist()
+        assert tokenizer.decode(learned).strip() == f"{record.output}<|end|>"
+    assert prompts(RECORDS[1:2], "chat") == ["List.\n\nthe things"]
 
 
 def test_compiled_runs_pad_to_few_widths() -> None:

@@ -13,7 +13,15 @@ from experiments.images import encoders
 from tests.backbones.meta_format import random_llama
 from tests.backbones.meta_format import write as write_meta
 from tests.backbones.test_meta_llama import tokenizer_json
-from tests.backbones.tiny_models import CAUSAL, write_causal, write_reader, write_vit
+from tests.backbones.tiny_models import (
+    CAUSAL,
+    READER,
+    SPECIAL,
+    byte_tokenizer,
+    write_causal,
+    write_reader,
+    write_vit,
+)
 from zia_core import ZiaError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -139,6 +147,10 @@ def faulty(folder: Path, fault: str) -> Path:
         (folder / "config.json").unlink()
     elif fault == "no weights":
         (folder / "model.safetensors").unlink()
+    elif fault == "another tokenizer":
+        byte_tokenizer(SPECIAL | {f"extra_{i}": f"<{i}>" for i in range(13)}).save_pretrained(
+            folder
+        )
     elif fault == "a family":
         config = {"model_type": "mamba", "num_hidden_layers": 2, "hidden_size": 8}
         (folder / "config.json").write_text(json.dumps(config))
@@ -157,6 +169,7 @@ def faulty(folder: Path, fault: str) -> Path:
         ("no tokenizer", r"has no tokenizer: put its tokenizer\.json beside its config\.json"),
         ("no configuration", r"is not a model: it has no config\.json"),
         ("no weights", r"has no weights: it needs \*\.safetensors beside its config\.json"),
+        ("another tokenizer", "is another model's: its token .* has the number 272, and .* 271"),
         ("a family", "cannot be a language model here: .*MambaForCausalLM"),
         ("nothing known", r"cannot be a language model here: .*`mine`"),
         ("no depth", "cannot be a language model here: .*num_hidden_layers"),
@@ -169,6 +182,40 @@ def test_what_is_not_a_language_model(tmp_path: Path, fault: str, sentence: str)
     with pytest.raises(ZiaError, match=sentence) as refused:
         language_models.causal(str(folder))
     assert "\n" not in str(refused.value)
+
+
+def test_a_reader_needs_padding_and_its_own_tokenizer(tmp_path: Path) -> None:
+    folder = write_reader(tmp_path / "reader")
+    names = {role: text for role, text in READER.items() if role != "pad_token"}
+    byte_tokenizer(names | {"unk_token": "<pad>"}).save_pretrained(folder)
+    with pytest.raises(ZiaError, match=r"reader@.* has no padding token"):
+        text_encoders.reader(str(folder))
+
+
+def test_a_special_token_that_no_text_has_may_be_beyond_the_vocabulary(tmp_path: Path) -> None:
+    """As Gemma 3's for images; but not the padding that some add to LLaMA's tokenizer."""
+    folder = write_causal(tmp_path / "model", vocab_size=260)
+    tokenizer = byte_tokenizer(SPECIAL)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    tokenizer.save_pretrained(folder)
+    found = language_models.causal(str(folder))
+    language_models.load(found, torch.float32, "cpu")
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ZiaError, match=r"its token '\[PAD\]' has the number 261, and the model's"):
+        language_models.causal(str(folder))
+
+
+def test_a_fetched_model_needs_no_hub(tmp_path: Path) -> None:
+    name = f"owner/model@{COMMIT}"
+    with pytest.raises(ZiaError, match="the hub cannot be reached"):
+        language_models.causal(name)
+    write_causal(tmp_path / "weights" / f"owner--model@{COMMIT}")
+    assert language_models.causal(name).name == name
+    folder = write_vit(tmp_path / "weights" / f"owner--vit@{COMMIT}", "dinov2")
+    assert encoders.named(f"owner/vit@{COMMIT}") == (f"owner/vit@{COMMIT}", 3)
+    assert encoders.source(f"owner/vit@{COMMIT}").local == folder
+    assert encoders.load(f"owner/vit@{COMMIT}").depth == 3
 
 
 def test_other_wrong_choices(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from transformers import (
 )
 
 CHAT = (
-    "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
+    "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}</s>{% endfor %}"
     "{% if add_generation_prompt %}[assistant]{% endif %}"
 )
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
@@ -66,13 +66,31 @@ def byte_tokenizer(names: dict[str, str], **options: Any) -> PreTrainedTokenizer
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names, **options)
 
 
-def write_causal(folder: Path, kind: str = "llama", layers: int = 3, **changes: Any) -> Path:
+# LLaMA-3's rotary embedding, shortened.
+ROPE: dict[str, Any] = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0}
+ROPE |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+# What the configurations of further models change.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama3": ("llama", {"rope_parameters": ROPE, "rms_norm_eps": 1e-5}),
+    "smollm2": ("llama", {"tie_word_embeddings": True}),
+}
+
+
+def write_causal(
+    folder: Path,
+    kind: str = "llama",
+    layers: int = 3,
+    special: dict[str, str] = SPECIAL,
+    **changes: Any,
+) -> Path:
     """A causal language model with a chat template."""
     torch.manual_seed(layers)
+    kind, variant = VARIANTS.get(kind, (kind, {}))
+    changes = variant | changes
     sizes = SIZES | {"num_hidden_layers": layers, "num_key_value_heads": 1, "head_dim": 8}
     config = CAUSAL[kind](**sizes | changes)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    byte_tokenizer(SPECIAL, chat_template=CHAT).save_pretrained(folder)
+    byte_tokenizer(special, chat_template=CHAT).save_pretrained(folder)
     return folder
 
 

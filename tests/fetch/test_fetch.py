@@ -21,6 +21,7 @@ from experiments.harness.needs import Needs, Source
 from experiments.images.encoders import NAMED
 from experiments.language.squad_files import HUB as SQUAD
 from experiments.scienceqa.data import SIZES
+from tests.backbones.tiny_models import write_causal
 from tests.hub_server import HubServer
 from tests.hub_stand_ins import parquet
 from zia_core.errors import ZiaError
@@ -36,12 +37,14 @@ def hub() -> Iterator[HubServer]:
         yield server
 
 
-def zia(hub: HubServer, home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def zia(
+    hub: HubServer, home: Path, *words: str, command: str = "fetch", profile: str = "paper"
+) -> subprocess.CompletedProcess[str]:
     code = "from experiments.cli.main import main\nmain()"
     own = {"ZIA_DATA": str(home / "data"), "ZIA_WEIGHTS": str(home / "weights")}
-    options = ("--profile", "paper", "--lock", str(home / "lock.json"))
+    options = ("--profile", profile, "--lock", str(home / "lock.json"))
     return subprocess.run(
-        [sys.executable, "-c", code, "fetch", *words, *options],
+        [sys.executable, "-c", code, command, *words, *options],
         env=hub.environment(home / "home", **own), capture_output=True, text=True, check=False,
     )  # fmt: skip
 
@@ -149,6 +152,46 @@ def test_a_moved_revision_is_not_followed(hub: HubServer, tmp_path: Path) -> Non
     assert "old?" in (folder / "problems.json").read_text()
     assert downloads(hub)
     assert all(f"/resolve/{first}/" in each for each in downloads(hub))
+
+
+def test_a_backbone_of_ones_own_is_fetched_and_its_revision_recorded(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    def commit(kind: str) -> str:
+        folder = write_causal(tmp_path / kind, kind)
+        files = {file.name: file.read_bytes() for file in folder.iterdir()}
+        return hub.model("owner/tiny").commit(files)
+
+    asked = ("alpaca_llama", "--backbone", "owner/tiny", "--template", "chat")
+    first = commit("qwen3")
+    done = zia(hub, tmp_path, *asked, profile="mini")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"owner/tiny@{first}: done" in done.stdout
+    folder = tmp_path / "weights" / f"owner--tiny@{first}"
+    names = {file.name for file in (tmp_path / "qwen3").iterdir()}
+    assert {file.name for file in folder.iterdir()} == names >= {"chat_template.jinja"}
+    entry = json.loads((tmp_path / "lock.json").read_text())["models"]["owner/tiny"]
+    assert entry["revision"] == first
+    assert set(entry["files"]) == names
+
+    # The branch moves and the network goes: what was recorded is what runs are made with.
+    second = commit("llama")
+    hub.asked.clear()
+    ready = zia(hub, tmp_path, *asked, command="check", profile="mini")
+    assert f"alpaca_llama on owner/tiny@{first}: " in ready.stdout
+    assert ready.returncode == 0, ready.stdout + ready.stderr
+    assert not hub.asked
+    (folder / "config.json").write_text("{}")
+    changed = zia(hub, tmp_path, *asked, command="check", profile="mini")
+    assert changed.returncode == 1
+
+    # Another revision is recorded beside it.
+    other = zia(hub, tmp_path, "alpaca_llama", "--backbone", f"owner/tiny@{second}",
+                profile="mini")  # fmt: skip
+    assert other.returncode == 0, other.stdout + other.stderr
+    models = json.loads((tmp_path / "lock.json").read_text())["models"]
+    assert models["owner/tiny"] == entry
+    assert models[f"owner/tiny@{second}"]["revision"] == second
 
 
 def test_faults_on_the_way_are_overcome_or_named(hub: HubServer, tmp_path: Path) -> None:

@@ -7,11 +7,15 @@ import pytest
 import torch
 
 from experiments.backbones import language_models, text_encoders, vision_models
+from experiments.harness import plan
+from experiments.harness.experiment import Models
 from experiments.images import encoders
 from experiments.language.tokens import prompt_ids, response_ids
+from experiments.rehearsal.places import Places
 from experiments.rehearsal.twins import write_twin
 from experiments.scienceqa.prompts import letter_tokens
 from tests.alpaca_llama.world import write_weights
+from tests.backbones.tiny_models import write_causal, write_reader, write_vit
 from zia_core.errors import ZiaError
 
 
@@ -39,6 +43,46 @@ def test_llama_is_as_deep_as_the_real_one_and_comes_in_shards(
     assert tokenizer.decode(prompt[1:]) == "a ß"
     assert prompt[1:] != response[:-1]
     assert len(set(letter_tokens(tokenizer)[1])) == 5  # a token for the letter of each answer
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "llama3", "bert", "dinov2", "timm"])
+def test_a_model_of_ones_own_has_a_twin_with_its_own_files(
+    tmp_path: Path, twins: Path, kind: str
+) -> None:
+    real = tmp_path / "mine"
+    if kind in ("dinov2", "timm"):
+        write_vit(real, kind, layers=2)
+        experiment = "vtab_vit"
+    elif kind == "bert":
+        write_reader(real, kind)
+        experiment = "squad_roberta"
+    else:
+        write_causal(real, kind, layers=2)
+        experiment = "alpaca_llama"
+    before = {file.name: file.read_bytes() for file in real.iterdir()}
+    places = Places(tmp_path / "rehearsal")
+    template = "chat" if experiment == "alpaca_llama" else None
+    models, (line,) = places.twins_of(Models(str(real), template=template))
+    assert line.startswith("twin: mine@sha256-")
+    assert "config.json" in line
+    assert {file.name: file.read_bytes() for file in real.iterdir()} == before
+    twin = Path(str(models.backbone))
+    assert twin.parent == places.weights
+    assert models.template == template
+    specs = plan.planned(experiment, "paper-rehearsal", "cpu", models)
+    assert {spec.backbone.partition("@")[0] for spec in specs} == {twin.name}
+    config = json.loads((twin / "config.json").read_text())
+    if kind == "timm":
+        assert config["model_args"]["embed_dim"] == 32
+        assert vision_models.load(vision_models.get(specs[0].backbone))[0].embed_dim == 32
+    else:
+        assert (config["hidden_size"], config["num_hidden_layers"]) == (32, 2)
+    if kind in ("qwen3", "llama3"):
+        found = language_models.get(specs[0].backbone)
+        _, tokenizer, _ = language_models.load(found, torch.float32, "cpu")
+        assert tokenizer.chat_template
+    # Again: the same twin, which is not made again.
+    assert places.twins_of(Models(str(real), template=template)) == (models, [line])
 
 
 def test_the_same_twin_has_the_same_weights(tmp_path: Path, twins: Path) -> None:
