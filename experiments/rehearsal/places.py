@@ -66,7 +66,7 @@ class Places:
 
     def twins_of(self, models: Models) -> tuple[Models, list[str]]:
         """Replace models that are not in the project's lists by twins; with a line for each."""
-        twins, lines = asdict(models), []
+        twins, lines = asdict(models), list[str]()
         for option in ("backbone", "encoder"):
             asked = twins[option]
             if asked is None or is_listed(asked):
