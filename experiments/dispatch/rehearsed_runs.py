@@ -1,5 +1,6 @@
 """Do the runs of a rehearsal: kill a worker half-way through one, then let an executor do all."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -59,7 +60,7 @@ def rehearse(request: Request, execute: Callable[[Request], None], *, kill: bool
 
 
 def _kill_a_worker(request: Request) -> str | None:
-    """Start a worker, and SIGKILL it once a run has a checkpoint; return the run's name.
+    """Start a worker, and SIGKILL it in a run that has a checkpoint; return the run's name.
 
     None if there is nothing to train.
     """
@@ -78,9 +79,9 @@ def _kill_a_worker(request: Request) -> str | None:
     try:
         deadline = time.monotonic() + PATIENCE_S
         while worker.poll() is None and time.monotonic() < deadline:
-            half_way = [name for name, folder in folders.items() if _has_checkpoint(folder)]
-            if half_way:
-                return half_way[0]
+            for name, folder in folders.items():
+                if _is_half_way(folder) and _still_is(folder, worker):
+                    return name
             time.sleep(POLL_S)
         return None
     finally:
@@ -88,5 +89,16 @@ def _kill_a_worker(request: Request) -> str | None:
         worker.wait()
 
 
-def _has_checkpoint(folder: Path) -> bool:
-    return folder.exists() and stored.checkpoint_step(folder) > 0
+def _still_is(folder: Path, worker: "subprocess.Popen[bytes]") -> bool:
+    """Whether the run is half-way when the worker stands still; else it goes on."""
+    worker.send_signal(signal.SIGSTOP)
+    if _is_half_way(folder):
+        return True
+    worker.send_signal(signal.SIGCONT)
+    return False
+
+
+def _is_half_way(folder: Path) -> bool:
+    """Whether an attempt is going on and has something to resume from."""
+    running = folder.exists() and stored.read_status(folder)["state"] == "running"
+    return running and stored.checkpoint_step(folder) > 0
