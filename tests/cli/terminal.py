@@ -5,6 +5,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -12,6 +13,12 @@ import time
 from pathlib import Path
 
 CTRL_C, CTRL_D = "\x03", "\x04"
+
+
+def _take_terminal() -> None:
+    """Make Ctrl-C a signal to this process, also if the tests run in a shell's background."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Terminal:
@@ -31,8 +38,7 @@ class Terminal:
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            # Ctrl-C then is a signal to the child.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=_take_terminal,
         )
         os.close(theirs)
 

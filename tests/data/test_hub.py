@@ -172,4 +172,4 @@ def test_every_call_of_the_hub_s_clients_is_in_a_block_of_the_one_place() -> Non
                     continue  # asks nobody
                 callers += 1
                 assert id(call) in inside, f"{path}, line {call.lineno}"
-    assert callers == 5  # data sets, weights, two in `zia fetch`, and adapters
+    assert callers == 6  # data sets, weights, models of one's own, two in `zia fetch`, and adapters
