@@ -37,7 +37,7 @@ reproduce: $(STAMP)  ## Missing runs of a profile, first seeds or all, and resul
 	.venv/bin/zia reproduce $(EXPERIMENT) --profile $(PROFILE) --executor $(EXECUTOR) \
 		--seeds $(SEEDS) $(if $(RESELECT),--reselect)
 
-test: $(STAMP)  ## The tests, on all cores (10 minutes on 2)
+test: $(STAMP)  ## The tests, on all cores (15 minutes on 2)
 	.venv/bin/python -m pytest -n auto --dist loadfile
 
 rehearse: $(STAMP)  ## Every run of `paper` in two steps, with tiny models (7 minutes on 2 cores)

@@ -1,5 +1,6 @@
 """Rehearsed runs are stopped, killed and resumed; what goes wrong is a sentence each."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,22 @@ def test_one_run_is_killed_and_the_others_stopped_and_all_resume(
     for spec in request_.specs():
         steps = stored.metrics(request_.runs_root / name_of(spec))
         assert [record["step"] for record in steps] == [0, 1, 2, 3]
+
+
+def test_a_worker_is_killed_within_an_attempt_and_not_between_two(request_: Request) -> None:
+    """Between two it would lose nothing, and the run could not tell."""
+    spec = request_.specs()[0]
+    folder = request_.runs_root / name_of(spec)
+    assert not rehearsed_runs._is_half_way(folder)  # not begun
+    stopped = in_process._run_once(
+        spec, request_.runs_root, None, stop=None, watch=None, stops=True
+    )
+    assert stopped.state == "preempted"
+    assert stored.checkpoint_step(folder) == 1
+    assert not rehearsed_runs._is_half_way(folder)
+    status = json.loads((folder / stored.STATUS).read_text())
+    (folder / stored.STATUS).write_text(json.dumps(status | {"state": "running"}))
+    assert rehearsed_runs._is_half_way(folder)
 
 
 def test_a_run_that_does_not_resume_is_a_fault(
