@@ -1,7 +1,7 @@
 """Group runs into sections and rows: seeds together, and only what is comparable."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
 from experiments.harness.report_info import TRAINING_LOSS, TrainedRule
@@ -131,9 +131,8 @@ class Section:
 
     def varying(self) -> list[str]:
         """Return the settings in which the runs differ."""
-        runs = [run.settings for run in self.runs]
-        names = sorted({name for settings in runs for name in settings})
-        return [n for n in names if len({setting_text(settings, n) for settings in runs}) > 1]
+        names = sorted({name for run in self.runs for name in run.settings})
+        return [name for name in names if _differs(self.runs, name)]
 
     def label(self, row: Row) -> str:
         """Return the method, with what tells the row from others of the method."""
@@ -186,10 +185,10 @@ def _rows(
         names = sorted({*_variants(of_method), *shown})
         variants: dict[str, list[Run]] = {}
         for run in of_method:
-            texts = {name: setting_text(run.settings, name) for name in names}
+            texts = {name: _setting_of(run, name) for name in names}
             variants.setdefault(canonical_json(texts), []).append(run)
         for _, group in sorted(variants.items()):
-            texts = {name: setting_text(group[0].settings, name) for name in names}
+            texts = {name: _setting_of(group[0], name) for name in names}
             yield Row(method, tuple(group), trained, texts)
 
 
@@ -198,10 +197,23 @@ def _variants(runs: Sequence[Run]) -> set[str]:
 
     Settings that only differ between tasks, as an image size may, do not split a row.
     """
-    names = set()
+    names: set[str] = set()
     for task in {run.task for run in runs}:
-        settings = [run.settings for run in runs if run.task == task]
-        for name in {name for one in settings for name in one}:
-            if len({setting_text(one, name) for one in settings}) > 1:
-                names.add(name)
+        of_task = [run for run in runs if run.task == task]
+        recorded = {name for run in of_task for name in run.settings}
+        names |= {name for name in recorded if _differs(of_task, name)}
     return names
+
+
+def _differs(runs: Sequence[Run], name: str) -> bool:
+    return len({_setting_of(run, name) for run in runs}) > 1
+
+
+def _setting_of(run: Run, name: str) -> str:
+    """A setting as text. A run older than the setting did what is the default now."""
+    from experiments.harness import registry
+
+    experiment = registry.experiments().get(run.experiment)
+    known = fields(experiment.settings) if experiment else ()
+    default = {f.name: f.default for f in known if f.default is not MISSING}
+    return setting_text(default | run.settings, name)

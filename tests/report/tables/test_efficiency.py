@@ -111,6 +111,16 @@ def test_a_reduced_run_and_a_tuned_backbone_are_marked(tmp_path: Path) -> None:
     assert "instruction-tuned" not in paper
 
 
+def test_a_run_older_than_a_setting_is_in_the_row_of_its_default(tmp_path: Path) -> None:
+    write_run(tmp_path, "zero-init", 0, settings={"steps": 40})
+    write_run(tmp_path, "zero-init", 1, settings={"steps": 40, "template": "paper"})
+    write_run(tmp_path, "zero-init", 2, settings={"steps": 40, "template": "chat"})
+    markdown = table(tmp_path)
+    assert len(lines_of(markdown, "zero-init (template paper)")) == 2  # one row, in two grids
+    assert lines_of(markdown, "zero-init (template chat)")
+    assert not lines_of(markdown, "zero-init (template not recorded)")
+
+
 def test_other_settings_are_another_row(tmp_path: Path) -> None:
     write_run(tmp_path, "lora", settings={"rank": 8})
     write_run(tmp_path, "lora", settings={"rank": 16, "clip": None})
