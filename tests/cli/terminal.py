@@ -60,6 +60,19 @@ class Terminal:
         """Press keys."""
         os.write(self._ours, keys.encode())
 
+    def interrupt(self, half: str) -> None:
+        """Type part of a line and press Ctrl-C, once the child waits for the rest.
+
+        Between showing keys and waiting for the next, readline does not see a signal until a key
+        comes.
+        """
+        self.type(half)
+        self.until(half)
+        status = Path(f"/proc/{self.child.pid}/stat")
+        while status.read_text().rpartition(")")[2].split()[0] != "S":
+            time.sleep(0.01)
+        self.type(CTRL_C)
+
     def ask(self, line: str, prompt: str = "\n>>> ") -> str:
         """Type a line, and return what is printed below it up to the next prompt."""
         self.type(f"{line}\n")

@@ -114,7 +114,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(terminal: Callable[..., Termin
     remembered = chat.ask("next")
     assert remembered.startswith("run#0(slow=run...")
     assert remembered.endswith(".)next")
-    chat.type("half" + CTRL_C)
+    chat.interrupt("half")
     chat.until("(/exit or Ctrl-D ends the chat)\n>>> ")
     chat.ask("/clear")
     assert chat.ask("after") == "run#0()after"
