@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from zia_core.attachment import Model, attach, zero_init_layers
 from zia_core.call_state import DEFAULT
 from zia_core.config import ZeroInitConfig
 from zia_core.errors import ZiaError
-from zia_core.families import attention_layers
+from zia_core.families import tower_of, towers
 from zia_core.files import write_atomic, write_errors
 from zia_core.head import by_name, find_heads, poolers, train_parts, trained_head, unmarked_poolers
 from zia_core.hub import ADAPTER_FILE, ModelCard, describe, local_file, refuse_folder_of_peft
@@ -33,6 +32,7 @@ from zia_core.identity import (
     gathered,
     identity_against,
     scattered,
+    tower_of_file,
     weights_identity,
 )
 from zia_core.rollback import all_or_nothing
@@ -151,7 +151,7 @@ def load_adapter(
     check_backbone(path, about, ours, other_backbone)
     layers = zero_init_layers(model)
     if not layers:
-        attach(model, config)
+        attach(model, config, tower=tower_of_file(model, about["backbone"]))
     elif layers[0].config != config:
         raise ZiaError(
             f"The adapter {path} has {_difference(config, layers[0].config)}; detach the model's "
@@ -251,9 +251,9 @@ def _held(model: nn.Module, adapter: str) -> dict[str, nn.Parameter]:
             "The prompts are sharded by FullyShardedDataParallel; save inside "
             "FullyShardedDataParallel.summon_full_params(model), or shard with fully_shard."
         )
-    towers = {_tower(each.name) for each in attention_layers(unwrapped(model))}
+    of_layers = towers(unwrapped(model)).keys()
     for name, parameter in held.items():
-        if id(parameter) not in added and _tower(name) in towers:
+        if id(parameter) not in added and tower_of(name) in of_layers:
             raise ZiaError(
                 f"{name} is trained, but adapter files do not hold parameters of the backbone's "
                 "layers; freeze it (requires_grad_(False)) if it still has its pretrained value, "
@@ -303,11 +303,6 @@ def misfit(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tenso
 def _without_named(model: nn.Module) -> dict[str, nn.Parameter]:
     """A model's parameters, without those of adapters that were added by name."""
     return {n: p for n, p in own_parameters(model).items() if ".zero_init.named." not in f".{n}"}
-
-
-def _tower(name: str) -> str:
-    """The tower of a layer: "model.layers" for "model.layers.3.self_attn"."""
-    return re.split(r"(?:^|\.)\d+(?:\.|$)", name, maxsplit=1)[0]
 
 
 def _visual(config: VisualConfig | None) -> str:

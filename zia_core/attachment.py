@@ -27,24 +27,27 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 @all_or_nothing
-def attach(model: Model, config: ZeroInitConfig | None = None) -> Model:
+def attach(
+    model: Model, config: ZeroInitConfig | None = None, *, tower: str | None = None
+) -> Model:
     """Freeze a backbone and add prompts and gates to its topmost layers, in place (eqs 2-8).
 
     Prompts are drawn from torch's global generator. They and the gates are float32, or float64 on a
     float64 backbone. At `gate_init=0` the model's outputs are bitwise the backbone's.
 
     Args:
-        model: a supported transformers or timm model, or one of its towers. It may be compiled or
-            have PEFT adapters.
+        model: a supported transformers or timm model. It may be compiled or have PEFT adapters.
         config: the paper's (K=10, L=30) if None.
+        tower: which one to adapt in a model with several, by its name or a part of it:
+            "vision_model" of CLIP, "language_model" of LLaVA. All of the model is frozen.
 
     Returns:
         The same model. Only parameters named `...zero_init.prompt` and `...zero_init.gate` require
         gradients.
 
     Raises:
-        ZiaError: unsupported model, more layers requested than it has, offloaded weights, or
-            already attached. The model is unchanged.
+        ZiaError: unsupported model, no such tower or several, more layers requested than it has,
+            offloaded weights, or already attached. The model is unchanged.
     """
     config, bare = config or ZeroInitConfig(), unwrapped(model)
     if zero_init_layers(model):
@@ -52,7 +55,7 @@ def attach(model: Model, config: ZeroInitConfig | None = None) -> Model:
             f"{type(bare).__name__} already has zero-init attention; call detach(model) first."
         )
     refuse_sharing(model, "zero-init attention")
-    layers = attention_layers(bare)
+    layers = attention_layers(bare, tower)
     if config.num_layers > len(layers):
         raise ZiaError(
             f"num_layers={config.num_layers} but {type(bare).__name__} has {len(layers)} "

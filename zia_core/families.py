@@ -37,26 +37,55 @@ class Layer:
     timm: bool
 
 
-def attention_layers(model: nn.Module) -> list[Layer]:
-    """The attention layers of a model with a single tower, lowest first.
+def attention_layers(model: nn.Module, tower: str | None = None) -> list[Layer]:
+    """The attention layers of one tower of a model, lowest first.
+
+    Args:
+        model: without wrappers.
+        tower: its name or a part of it, such as "vision_model"; if None, the only one or the one
+            that is adapted.
 
     Raises:
-        ZiaError: the model has no supported layer, or several towers (attach to one of them).
+        ZiaError: the model has no supported layer, no such tower, or several to choose from.
     """
-    towers: dict[str, list[Layer]] = {}
+    found, name = towers(model), type(model).__name__
+    if not found:
+        raise ZiaError(unsupported(model))
+    if tower is not None:
+        fitting = [each for each in found if f".{tower}." in f".{each}."]
+    else:
+        adapted = [each for each, layers in found.items() if any(map(_is_adapted, layers))]
+        fitting = adapted or list(found)
+    if not fitting:
+        raise ZiaError(f"{name} has no tower {tower!r}; it has {', '.join(found)}.")
+    if len(fitting) > 1:
+        raise ZiaError(
+            f"{name} has several towers ({', '.join(fitting)}); choose one: attach(model, config, "
+            f"tower={fitting[0]!r}), or pass its submodule."
+        )
+    return found[fitting[0]]
+
+
+def towers(model: nn.Module) -> dict[str, list[Layer]]:
+    """All attention layers of a model, by tower: "model.layers.3.self_attn" is of "model.layers".
+
+    A CLIP model has one of text and one of images.
+    """
+    found: dict[str, list[Layer]] = {}
     for name, module in model.named_modules():
         if (timm := _is_timm(module)) or _is_layer(module):
-            # "model.layers.3.self_attn" belongs to the tower "model.layers".
-            tower = re.split(r"(?:^|\.)\d+(?:\.|$)", name, maxsplit=1)[0]
-            towers.setdefault(tower, []).append(Layer(name, module, timm))
-    if not towers:
-        raise ZiaError(unsupported(model))
-    if len(towers) > 1:
-        raise ZiaError(
-            f"{type(model).__name__} has several towers ({', '.join(towers)}); attach to the "
-            "submodule of one of them."
-        )
-    return next(iter(towers.values()))
+            found.setdefault(tower_of(name), []).append(Layer(name, module, timm))
+    return found
+
+
+def tower_of(name: str) -> str:
+    """The tower of a layer or parameter, from its name; the same if a part of it is wrapped."""
+    bare = re.sub(r"(?<![^.])_(orig_mod|(fsdp|checkpoint)_wrapped_module)(\.|$)", "", name)
+    return re.split(r"(?:^|\.)\d+(?:\.|$)", bare, maxsplit=1)[0]
+
+
+def _is_adapted(layer: Layer) -> bool:
+    return "zero_init" in layer.attention._modules
 
 
 def register_family(

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from zia_core.errors import ZiaError
-from zia_core.families import attention_layers, geometry
+from zia_core.families import attention_layers, geometry, tower_of, towers
 from zia_core.head import find_heads
 from zia_core.layer import ZeroInit
 from zia_core.offloading import offloaded
@@ -35,14 +35,18 @@ HALF = ("bfloat16", "float16")
 _THREADS = 4  # hashing releases the GIL; more threads would wait for memory
 
 
-def backbone_shape(model: nn.Module) -> dict[str, Any]:
-    """The class and sizes of a backbone.
+def backbone_shape(model: nn.Module, tower: str | None = None) -> dict[str, Any]:
+    """The class and sizes of a backbone, and which tower of several.
+
+    Args:
+        model: bare, adapted or wrapped.
+        tower: which, if none is adapted; see `attention_layers`.
 
     Raises:
         ZiaError: unsupported backbone, or offloaded weights.
     """
     model = unwrapped(model)
-    layers = attention_layers(model)
+    layers = attention_layers(model, tower)
     if away := [name for name, weight in own_parameters(model).items() if weight.is_meta]:
         raise ZiaError(offloaded(model, away[0], "An adapter cannot be saved from or loaded on"))
     shape = geometry(layers[-1])
@@ -53,10 +57,11 @@ def backbone_shape(model: nn.Module) -> dict[str, Any]:
         "heads": shape.heads,
         "kv_heads": shape.kv_heads,
         "head_dim": shape.head_dim,
+        **({"tower": tower_of(layers[0].name)} if len(towers(model)) > 1 else {}),
     }
 
 
-def backbone_identity(model: nn.Module) -> dict[str, Any]:
+def backbone_identity(model: nn.Module, tower: str | None = None) -> dict[str, Any]:
     """The identity that runs record, and older adapter files: a fingerprint of samples.
 
     It hashes every weight's name, shape and 64 evenly spaced values, rounded to bfloat16. Different
@@ -64,7 +69,7 @@ def backbone_identity(model: nn.Module) -> dict[str, Any]:
     run also records hashes of its weight files.) The task head is left out: it is new with every
     task, and trained.
     """
-    shape, heads, skipped = backbone_shape(model), find_heads(model), added_parameters(model)
+    shape, heads, skipped = backbone_shape(model, tower), find_heads(model), added_parameters(model)
     if len(heads) == 1:  # recorded fingerprints include the heads of models with two
         skipped |= {id(parameter) for parameter in heads[0].parameters()}
     digest = hashlib.sha256()
@@ -106,9 +111,10 @@ def identity_against(
         held: names of the tensors in the file.
         weights: compare weights too, not only class and sizes.
     """
+    tower = tower_of_file(model, theirs)
     if "weights" not in theirs:
-        return backbone_identity(model) if weights else backbone_shape(model)
-    ours = backbone_shape(model)
+        return backbone_identity(model, tower) if weights else backbone_shape(model, tower)
+    ours = backbone_shape(model, tower)
     if not weights:
         return ours
     if (rows := theirs.get("rows")) is not None:
@@ -120,6 +126,13 @@ def identity_against(
     digests = _digests(found, precisions)
     same = any(digests[kind] == theirs["weights"].get(kind) for kind in precisions)
     return ours | {"weights": theirs["weights"] if same else {"in": _kinds(found), **digests}}
+
+
+def tower_of_file(model: nn.Module, theirs: Mapping[str, Any]) -> str | None:
+    """The tower that an adapter file's `backbone` names, if a bare model has it too."""
+    name, adapted = theirs.get("tower"), any(isinstance(m, ZeroInit) for m in model.modules())
+    known = isinstance(name, str) and name in towers(unwrapped(model))
+    return name if known and not adapted else None
 
 
 def check_backbone(
