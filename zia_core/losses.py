@@ -9,6 +9,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from zia_core.padding import Padding, padding_known
+from zia_core.sharding import whole
 
 __all__ = ["causal_lm_loss", "label_index", "label_logits", "label_losses"]
 
@@ -87,9 +88,10 @@ def _logits(model: nn.Module, head: Any, hidden: Tensor, vocabulary: Tensor | No
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     else:
         wide = torch.promote_types(hidden.dtype, torch.float32)
-        bias = None if head.bias is None else head.bias[vocabulary].to(wide)
+        weight = whole(head.weight)[vocabulary].to(wide)
+        bias = None if head.bias is None else whole(head.bias)[vocabulary].to(wide)
         with torch.autocast(hidden.device.type, enabled=False):
-            logits = functional.linear(hidden.to(wide), head.weight[vocabulary].to(wide), bias)
+            logits = functional.linear(hidden.to(wide), weight, bias)
     softcap = getattr(_bare(model).config.get_text_config(), "final_logit_softcapping", None)
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)

@@ -79,6 +79,17 @@ def is_sharded(model: nn.Module) -> bool:
     return any(_gathers(module) for module in model.modules())
 
 
+def gather(model: Any) -> None:
+    """Gather all weights for good, in the precision of the passes; every rank must call this.
+
+    Each rank then has the whole model, to evaluate by itself and not to train.
+    """
+    for module in model.modules():
+        if _gathers(module):
+            module.set_reshard_after_forward(False, recurse=False)
+            module.unshard()
+
+
 def reshard(model: Any) -> None:
     """Free gathered weights, which a pass without a backward pass leaves in place."""
     for module in model.modules():

@@ -10,23 +10,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, distributed, nn
 
 from zia_core.adapters import about_adapter, packed, unpacked
 from zia_core.attachment import zero_init_layers
 from zia_core.errors import ZiaError
 from zia_core.identity import check_backbone
+from zia_core.sharding import is_sharded, whole
 
 
 def pack_trained(model: nn.Module, method: str, backbone: Mapping[str, Any]) -> bytes:
     """The contents of a file of the trainable parameters; empty if there are none.
+
+    If the model is sharded, every rank must call this, and only the first gets the contents.
 
     Args:
         model: after training.
         method: name for the header.
         backbone: `backbone_identity` of the bare model, before the method changed it.
     """
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    trained: dict[str, Tensor] = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    if is_sharded(model):
+        first = distributed.get_rank() == 0
+        gathered = ((name, whole(p.detach())) for name, p in trained.items())
+        trained = {name: tensor.cpu() for name, tensor in gathered if first}
     if not trained:
         return b""
     if zero_init_layers(model):

@@ -5,6 +5,7 @@ from typing import Any
 
 from experiments.alpaca_llama.settings import Settings
 from experiments.backbones import language_models
+from experiments.harness.rehearsal import rehearsed_profile
 from experiments.harness.spec import RunSpec
 from experiments.training.length import Trials
 from experiments.training.recipe import Recipe
@@ -131,6 +132,11 @@ def requires(spec: RunSpec) -> list[RunSpec]:
         vicuna=False,
         candidates=(),
     )
+
+
+def in_shards(spec: RunSpec) -> bool:
+    """Whether several GPUs train the run in shards: LLaMA-7B and AdamW in float32 fit none."""
+    return spec.method == "full" and rehearsed_profile(spec.profile) == "paper"
 
 
 def _mini() -> Iterator[RunSpec]:

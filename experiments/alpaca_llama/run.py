@@ -90,6 +90,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
         RESULT_FIELDS,
         plan.requires,
         validated_on="validation records",
+        sharded=plan.in_shards(spec),
     )
     final = settings.phase == "final"  # of a select run only the validation loss is wanted
     predictions = trained.validation_losses("validation")

@@ -91,6 +91,7 @@ def train_language_model(
     requires: Callable[[RunSpec], list[RunSpec]],
     images: Sequence[Path] = (),
     validated_on: str = "validation examples",
+    sharded: bool = False,
 ) -> LanguageRun:
     """Train the method of a run, or resume that, and save the adapter.
 
@@ -101,6 +102,7 @@ def train_language_model(
         result_fields, requires: of the experiment, for the select runs that the rate is chosen by.
         images: all image files that the run may show.
         validated_on: a name for the validation examples, for readers of prompt_share.json.
+        sharded: as in `train_method`.
     """
     settings: LanguageSettings = spec.settings
     set_threads(settings)
@@ -134,6 +136,7 @@ def train_language_model(
         replace(settings, peak_lr=choice.peak_lr),
         rates=_rates(settings, choice.peak_lr),
         keep_adapter=settings.phase == "final",
+        sharded=sharded,
     )
     if settings.phase == "final":
         alone = first_alone(examples.validation)

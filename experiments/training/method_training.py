@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from zia_core.training import TrainSummary, TrainTask
 
 
+SHARDS = "shards"  # in the folder of checkpoints, beside the journal's
+
+
 @dataclass(frozen=True)
 class TrainedModel:
     """A model after its training, in eval mode."""
@@ -46,6 +49,7 @@ def train_method(
     rates: Mapping[str, float] | None = None,
     checkpoints: int = 10,
     keep_adapter: bool = True,
+    sharded: bool = False,
 ) -> TrainedModel:
     """Train what `prepare` adds to the backbone, or resume that, and save the adapter.
 
@@ -58,12 +62,15 @@ def train_method(
         settings: with the chosen peak rate.
         rates, checkpoints: as in `train_settings`.
         keep_adapter: False for runs that only try a rate.
+        sharded: with several ranks, train in shards (`zia_core.sharding`) and not data-parallel.
     """
     import torch
 
     from zia_core.engine import train
     from zia_core.identity import backbone_identity
+    from zia_core.ranks import Ranks
     from zia_core.rng import derived_seed
+    from zia_core.sharding import gather, shard
     from zia_core.trained_weights import pack_trained
 
     identity = backbone_identity(backbone)
@@ -71,10 +78,16 @@ def train_method(
     model = prepare(backbone)
     task = make_task(model)
     chosen = train_settings(settings, spec.seed, len(task), checkpoints, rates)
-    summary = train(model, task, chosen, folder)
+    ranks, shards = Ranks.of_this_process(torch.device(settings.device)), None
+    if sharded and ranks.size > 1:
+        shard(model, "bf16-autocast" if settings.precision == "bf16-autocast" else "fp32")
+        shards = folder.path / stored.CHECKPOINT / SHARDS
+    summary = train(model, task, chosen, folder, shards)
     model.eval()
     adapter = pack_trained(model, spec.method, identity) if keep_adapter else b""
-    if adapter:
+    if shards is not None:
+        gather(model)
+    if adapter or not ranks.is_first:  # the other ranks end here
         with folder.writing(stored.ADAPTER) as path:
             path.write_bytes(adapter)
     return TrainedModel(model, summary, adapter, folder)
