@@ -62,7 +62,8 @@ def test_two_processes_give_the_result_of_one(root: Path, both: stored.StoredRun
     ours, theirs = (list(run.metrics()) for run in (both, alone))
     assert [record.keys() for record in ours] == [record.keys() for record in theirs]
     assert ours != theirs  # sums of another order: there were two
-    tensors, expected_tensors = (load_file(Path(run.path, stored.ADAPTER)) for run in (both, alone))
+    file = Path(spec().experiment, spec().folder_name, stored.ADAPTER)
+    tensors, expected_tensors = (load_file(root / name / file) for name in ("both", "alone"))
     assert tensors.keys() == expected_tensors.keys()
     for name, tensor in expected_tensors.items():
         assert (tensors[name] - tensor).abs().max() < 1e-4, name
