@@ -24,7 +24,15 @@ from zia_core.config import ZeroInitConfig
 from zia_core.errors import ZiaError
 from zia_core.families import tower_of, towers
 from zia_core.files import write_atomic, write_errors
-from zia_core.head import by_name, find_heads, poolers, train_parts, trained_head, unmarked_poolers
+from zia_core.head import (
+    by_name,
+    find_heads,
+    new_parts,
+    poolers,
+    refuse_quantised,
+    train_parts,
+    trained_head,
+)
 from zia_core.hub import ADAPTER_FILE, ModelCard, describe, local_file, refuse_folder_of_peft
 from zia_core.identity import (
     added_parameters,
@@ -166,8 +174,10 @@ def load_adapter(
             f"{_visual(present.config)}; detach the model's own first."
         )
     trained = tensors.keys() - set(about.get("frozen", ()))
-    parts = [*find_heads(model), *poolers(model)]
-    train_parts(part for part in parts if by_name(model, [part]).keys() & trained)
+    for part in [*find_heads(model), *poolers(model)]:
+        if (names := by_name(model, [part]).keys()) & tensors.keys():
+            refuse_quantised(part)
+            train_parts([part] if names & trained else [])
     _load(path, model, tensors)
     for name, parameter in own_parameters(model).items():
         if name in tensors:
@@ -239,7 +249,7 @@ def _held(model: nn.Module, adapter: str) -> dict[str, nn.Parameter]:
     if adapter != DEFAULT:
         return named_adapter_parameters(model, adapter)
     own, added = _without_named(model), added_parameters(model)
-    new = by_name(model, [*find_heads(model), *unmarked_poolers(model)])
+    new = by_name(model, new_parts(model))
     held = {
         name: parameter
         for name, parameter in own.items()

@@ -164,7 +164,8 @@ def timm_projection(attention: Any) -> Projection:
     def project(prompt: Tensor) -> tuple[Tensor, Tensor]:
         query_width = attention.num_heads * attention.head_dim
         weight, bias = attention.qkv.weight, attention.qkv.bias
-        if hasattr(weight, "quant_state"):  # packed weights have no rows
+        if type(attention.qkv) is not nn.Linear or type(weight) is not nn.Parameter:
+            # Quantised weights may have no rows, and LoRA is beside the weight.
             both = attention.qkv(prompt)[..., query_width:]
         else:
             own_bias = None if bias is None else bias[query_width:]

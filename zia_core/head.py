@@ -9,6 +9,7 @@ from torch import nn
 
 from zia_core.errors import ZiaError
 from zia_core.precision import compute_in_float32
+from zia_core.quantised import is_quantised
 from zia_core.rollback import all_or_nothing
 from zia_core.wrappers import own_parameters, unwrapped
 
@@ -82,6 +83,12 @@ def unmarked_poolers(model: nn.Module) -> list[nn.Module]:
     return [part for part in poolers(model) if not any(map(_is_read, part.parameters()))]
 
 
+def new_parts(model: nn.Module) -> list[nn.Module]:
+    """Heads, and poolers that may be random; quantised ones count as a part of the backbone."""
+    parts = [*find_heads(model), *unmarked_poolers(model)]
+    return [part for part in parts if not any(map(is_quantised, part.parameters()))]
+
+
 def fresh_poolers(model: nn.Module) -> list[nn.Module]:
     """Poolers known to be missing from the checkpoint, and therefore random."""
     return unmarked_poolers(model) if any(map(_is_read, model.parameters())) else []
@@ -119,18 +126,37 @@ def train_head(model: Model) -> Model:
         model: a timm classifier, or a transformers model for classification or question answering.
 
     Raises:
-        ZiaError: the model has no task head.
+        ZiaError: the model has no task head, or a quantised one.
     """
     train_parts([*task_heads(model), *fresh_poolers(model)])
     return model
 
 
 def train_parts(parts: Iterable[nn.Module]) -> None:
-    """Make modules trainable, in float32 whatever the backbone's precision."""
+    """Make modules trainable, in float32 whatever the backbone's precision.
+
+    Raises:
+        ZiaError: one has quantised weights.
+    """
     for part in parts:
+        refuse_quantised(part)
         _as_ordinary(part)
         compute_in_float32(part)
         part.requires_grad_(True)
+
+
+def refuse_quantised(part: nn.Module) -> None:
+    """Refuse a head that can be neither trained nor loaded.
+
+    Raises:
+        ZiaError: it has quantised weights.
+    """
+    for parameter in part.parameters():
+        if is_quantised(parameter):
+            raise ZiaError(
+                f"The task head is quantised ({type(parameter).__name__}), so it can be neither "
+                "trained nor loaded; quantise the model without its head."
+            )
 
 
 def _is_read(parameter: nn.Parameter) -> bool:

@@ -54,6 +54,15 @@ def stored(module: nn.Module, weight: nn.Parameter, rows: int | None = None) -> 
     return Stored(kind, tuple(plain.shape), lambda: (plain,), False, hasattr(plain, "full_tensor"))
 
 
+def is_quantised(weight: Any) -> bool:
+    """Whether a parameter is stored as codes and scales."""
+    return (
+        getattr(weight, "quant_state", None) is not None
+        or type(weight).__name__ == "Int8Params"
+        or _is_made_of_others(weight)
+    )
+
+
 def _four_bit(weight: Any, state: Any) -> tuple[Tensor, ...]:
     """Codes in their first order, and scales in bfloat16.
 

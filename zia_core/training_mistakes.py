@@ -115,6 +115,15 @@ def _mistakes(model: nn.Module, stepped: set[int]) -> list[str]:
             f"prompts and gates are trained in {own[0].dtype}, which loses small updates; convert "
             "them back: for layer in zero_init_layers(model): layer.float()."
         )
+    trained = [parameter for parameter in own if parameter.requires_grad]
+    with_gradient = {
+        id(parameter) for parameter in model.parameters() if parameter.grad is not None
+    }
+    if trained and stepped & with_gradient and not added & with_gradient:
+        found.append(
+            "no gradient has reached prompts and gates; if the backbone is quantised, quantise its "
+            "weights only, since torchao's products with quantised activations have no gradient."
+        )
     if is_packed(model):
         found.append(
             "its 4-bit weights were packed in a pass before attach(), and gradients end there; "

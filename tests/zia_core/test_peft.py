@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from peft import AdaptionPromptConfig, get_peft_model
+from peft import AdaptionPromptConfig, LoraConfig, get_peft_model
 
-from tests.zia_core.backbones import build, inputs
+from tests.zia_core.backbones import build, inputs, open_gates
 from zia_core import ZeroInitConfig, attach, zero_init_layers
 
 
@@ -34,3 +34,20 @@ def test_same_function_and_gradients(family: str) -> None:
             layer.prompt.grad, other.adaption_prompt.grad[0], rtol=1e-5, atol=1e-5
         )
         torch.testing.assert_close(layer.gate.grad, other.adaption_gate.grad, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_prompts_pass_lora_as_words_do() -> None:
+    """Merged into the weights or beside them, in timm's fused projection too."""
+    for family, target in (("timm", "qkv"), ("llama-gqa", "k_proj")):
+        torch.manual_seed(0)
+        config = LoraConfig(target_modules=[target], init_lora_weights=False)
+        model = get_peft_model(build(family).double(), config).eval()
+        open_gates(attach(model, ZeroInitConfig(3, 2)))
+        batch = inputs(family)
+        given = batch["pixel_values"].double() if family == "timm" else batch["input_ids"]
+        expected = model(given)
+        merged = model.merge_and_unload()(given)
+        if family != "timm":
+            expected, merged = expected.logits, merged.logits
+        torch.testing.assert_close(merged, expected, rtol=1e-9, atol=1e-9)

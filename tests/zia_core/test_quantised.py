@@ -11,7 +11,17 @@ from torch.testing._internal.two_tensor import TwoTensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.zia_core.backbones import LANGUAGE, build, inputs, open_gates, output
-from zia_core import ZeroInitConfig, ZiaError, attach, detach, load_adapter, save_adapter
+from zia_core import (
+    ZeroInitConfig,
+    ZiaError,
+    attach,
+    detach,
+    load_adapter,
+    save_adapter,
+    train_head,
+    zero_init_layers,
+)
+from zia_core.adapters import adapter_state_dict
 from zia_core.identity import backbone_identity
 
 CONFIG = ZeroInitConfig(prompt_length=3, num_layers=2)
@@ -137,16 +147,40 @@ def test_a_weight_made_of_tensors_is_all_of_them(tmp_path: Path) -> None:
         load_adapter(build("llama-gqa"), tmp_path)
 
 
-def test_torchao(checkpoint: Path, tmp_path: Path) -> None:
-    torchao = pytest.importorskip("torchao.quantization")
+def two_tensors(model: Any, *parts: str) -> Any:
+    """Make weights of two tensors each, as quantised ones are."""
+    for part in parts:
+        module = model.get_submodule(part)
+        weight = module.weight.detach()
+        module.weight = nn.Parameter(TwoTensor(weight, weight.clone()), requires_grad=False)
+    return model
 
-    def model() -> nn.Module:
-        found = loaded(checkpoint)
-        torchao.quantize_(found, torchao.Int8WeightOnlyConfig())
-        return found
 
-    saved = open_gates(attach(model(), CONFIG))
+def test_a_quantised_head_is_of_the_backbone(tmp_path: Path) -> None:
+    saved = open_gates(attach(two_tensors(build("timm"), "head"), CONFIG))
+    held = adapter_state_dict(saved)
+    assert len(held) == 4
+    assert all(".zero_init." in name for name in held)
+    expected = output(saved, inputs("timm"))
     save_adapter(saved, tmp_path)
-    assert torch.equal(run(load_adapter(model(), tmp_path)), run(saved))
-    with pytest.raises(ZiaError, match="quantised as torchao"):
-        load_adapter(loaded(checkpoint), tmp_path)
+    loaded = load_adapter(two_tensors(build("timm"), "head"), tmp_path)
+    assert torch.equal(output(loaded, inputs("timm")), expected)
+    other = build("timm")
+    with torch.no_grad():
+        other.head.weight.add_(1)
+    with pytest.raises(ZiaError, match="different: weights"):
+        load_adapter(two_tensors(other, "head"), tmp_path)
+
+
+def test_a_quantised_head_is_neither_trained_nor_loaded(tmp_path: Path) -> None:
+    says = r"task head is quantised \(TwoTensor\).*quantise the model without its head"
+    model = attach(two_tensors(build("timm"), "head"), CONFIG)
+    with pytest.raises(ZiaError, match=says):
+        train_head(model)
+    for trained in (False, True):
+        plain = attach(build("timm"), CONFIG)
+        save_adapter(train_head(plain) if trained else plain, tmp_path)
+        bare = two_tensors(build("timm"), "head")
+        with pytest.raises(ZiaError, match=says):
+            load_adapter(bare, tmp_path, other_backbone=True)
+        assert not zero_init_layers(bare)

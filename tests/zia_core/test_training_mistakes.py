@@ -52,6 +52,15 @@ def test_the_head_is_frozen() -> None:
     assert "its task head is frozen; train_head(model)" in sentence
 
 
+def test_no_gradient_reaches_the_prompts() -> None:
+    """As through layers whose products have none."""
+    model = train_head(attach(build("bert"), CONFIG))
+    model.qa_outputs.register_forward_pre_hook(lambda _, given: (given[0].detach(),))
+    (sentence,) = warned(model, SGD(trainable(model), 0.1), family="bert")
+    assert "no gradient has reached prompts and gates" in sentence
+    assert not warned(model, SGD(trainable(model), 0.1), family="bert"), "once"
+
+
 def test_prompts_in_half_precision() -> None:
     model = attach(build("llama-gqa"), CONFIG).bfloat16()
     (sentence,) = warned(model, SGD(trainable(model), 0.1))
