@@ -41,7 +41,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         write_causal(root / kind, kind)
     no_padding = {"bos_token": "<s>", "eos_token": "</s>"}  # as the tokenizers of LLaMA and LLaMA-3
     write_causal(root / "llama3", "llama3", special=no_padding)
-    for kind in ("bert", "roberta"):
+    for kind in ("bert", "roberta", "modernbert"):
         write_reader(root / kind, kind)
     for kind in ("dinov2", "timm"):
         write_vit(root / kind, kind)
@@ -104,7 +104,7 @@ def one_step(experiment: str, backbones: Models) -> RunSpec:
 
 def test_runs_are_verified_and_have_a_section_each(models: Path, tmp_path: Path) -> None:
     specs = [one_step(name, chosen(models, *rest)) for name, *rest in CHOICES]
-    specs.append(one_step("squad_roberta", chosen(models, "bert")))
+    specs += [one_step("squad_roberta", chosen(models, kind)) for kind in ("bert", "modernbert")]
     specs.append(one_step("alpaca_llama", chosen(models, "smollm2")))
     specs += [
         one_step("alpaca_llama", replace(chosen(models, "llama3"), template=template))
@@ -178,7 +178,7 @@ def test_a_vit_keeps_the_profile_s_share_of_layers_and_its_own_colours(models: P
 
 
 def test_costs_of_the_paper_s_profile_are_predicted_for_other_models(models: Path) -> None:
-    for experiment, *names in CHOICES:
+    for experiment, *names in [*CHOICES, ("squad_roberta", "modernbert", None)]:
         backbones = chosen(models, *names)
         spec = plan.planned(experiment, "paper", "cuda", backbones)[0]
         [run] = plan.inspect_all([spec], models / "none", backbones)

@@ -113,10 +113,11 @@ def _layers(folder: Path) -> int:
         path, field = folder / meta_llama.PARAMS, "n_layers"
         config = read_json(path)
     else:
-        path, field = folder / CONFIG, "num_hidden_layers"
+        path = folder / CONFIG
         config = read_json(path)
         config = config.get("text_config", config)  # of a model that also takes images
-        field = field if field in config else "n_layer"  # GPT-2's name
+        names = ("num_hidden_layers", "n_layer", "n_layers")  # the last: GPT-2's, DistilBERT's
+        field = next((name for name in names if name in config), names[0])
     layers: int = conform(int, config.get(field), f"{path}: {field}")
     if layers < 1:
         raise ZiaError(f"{path}: {field} must be at least 1, not {layers}")

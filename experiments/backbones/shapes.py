@@ -7,6 +7,7 @@ be loaded. For the paper's models, which may not be here, the sizes are known.
 from typing import TYPE_CHECKING, Any
 
 from experiments.backbones import meta_llama, own, small_vit, vision_models
+from experiments.backbones.text_encoders import for_questions
 from experiments.backbones.vision_models import ImageBackbone
 from experiments.backbones.weights import RELEASED
 from experiments.harness.needs import CONFIG, Source
@@ -50,9 +51,7 @@ def question_answering(
     """An encoder of the backbone's shape with a head for question answering."""
     from transformers import AutoModelForQuestionAnswering
 
-    config = _config(backbone)
-    if hidden_dropout is not None:
-        config.hidden_dropout_prob = hidden_dropout
+    config = for_questions(_config(backbone), hidden_dropout)
     return _built(AutoModelForQuestionAnswering, config, dtype, device)
 
 

@@ -145,13 +145,17 @@ def requires(spec: RunSpec) -> list[RunSpec]:
 
 
 def with_models(spec: RunSpec, models: Models) -> RunSpec:
-    """Return the run with another encoder; windows are at most as long as its positions."""
+    """Return the run with another encoder; windows and soft prompts fit its positions."""
     if models.encoder is not None:
         raise InvalidChoiceError(f"{NAME} has no images, so it takes no --encoder")
     if models.template is not None or models.backbone is None:
         raise InvalidChoiceError(f"{NAME} has no prompts in words, so it takes no --template")
     name, settings = text_encoders.reader(models.backbone), spec.settings
-    longest = text_encoders.positions(name) or settings.max_length
+    longest = text_encoders.positions(name)
+    if longest is None:
+        return replace(spec, backbone=name)
+    if spec.method == "prompt-tuning":
+        longest -= settings.prompt_length
     shorter = replace(settings, max_length=min(longest, settings.max_length))
     return replace(spec, backbone=name, settings=shorter)
 

@@ -44,7 +44,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Frame:
-    """The special tokens around a pair, and the two texts' token types (0 and 0 for RoBERTa)."""
+    """The special tokens around a pair, and the two texts' token types (0 and 0 without types)."""
 
     before: list[int]
     between: list[int]
@@ -87,6 +87,8 @@ def frame_of(tokenizer: "PreTrainedTokenizerBase") -> Frame:
     if not first or ids[CLS] != tokenizer.cls_token_id:
         raise ZiaError(f"{name} does not begin a pair of texts with its CLS token: use BERT's kind")
     between = [i for i, text in enumerate(texts[:second]) if i > first and text is None]
+    if "token_type_ids" not in tokenizer.model_input_names:
+        types = [0] * len(ids)
     return Frame(ids[:first], [ids[i] for i in between], ids[after:], (types[first], types[second]))
 
 

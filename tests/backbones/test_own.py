@@ -16,6 +16,7 @@ from tests.backbones.test_meta_llama import tokenizer_json
 from tests.backbones.tiny_models import (
     CAUSAL,
     READER,
+    READERS,
     SPECIAL,
     byte_tokenizer,
     write_causal,
@@ -116,9 +117,11 @@ def test_a_repository_is_named_by_its_commit(tmp_path: Path) -> None:
 
 
 def test_readers_and_vits(tmp_path: Path) -> None:
-    for kind, positions in (("roberta", 93), ("bert", 96)):
+    after_padding = dict.fromkeys(("roberta", "xlm-roberta", "camembert"), 93)
+    for kind, positions in (dict.fromkeys(READERS, 96) | after_padding).items():
         name = text_encoders.reader(str(write_reader(tmp_path / kind, kind)))
         assert text_encoders.positions(name) == positions
+        assert language_models.get(name).layers == 2
     for kind in ("vit", "dinov2", "timm"):
         folder = write_vit(tmp_path / f"image-{kind}", kind)
         found = vision_models.vit(str(folder))
@@ -220,8 +223,13 @@ def test_a_fetched_model_needs_no_hub(tmp_path: Path) -> None:
 
 def test_other_wrong_choices(tmp_path: Path) -> None:
     llama = str(write_causal(tmp_path / "llama"))
-    with pytest.raises(ZiaError, match="takes an encoder like BERT or RoBERTa: This baseline does"):
+    with pytest.raises(
+        ZiaError, match=r"an encoder like BERT: LlamaForQ.* is not a transformers BERT"
+    ):
         text_encoders.reader(llama)
+    decoder = write_reader(tmp_path / "decoder", "bert", is_decoder=True)
+    with pytest.raises(ZiaError, match="an encoder like BERT: its tokens do not see later ones"):
+        text_encoders.reader(str(decoder))
     with pytest.raises(ZiaError, match=r"is not a ViT for image tasks: .*model_type 'llama'"):
         vision_models.vit(llama)
     with pytest.raises(ZiaError, match="model_type 'clip_vision_model'; take a ViT of timm"):

@@ -12,13 +12,17 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     BertConfig,
+    CamembertConfig,
     CLIPVisionConfig,
     CLIPVisionModel,
     Dinov2Config,
     Dinov2Model,
+    DistilBertConfig,
+    ElectraConfig,
     Gemma3TextConfig,
     LlamaConfig,
     MistralConfig,
+    ModernBertConfig,
     PretrainedConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
@@ -26,6 +30,7 @@ from transformers import (
     RobertaConfig,
     ViTConfig,
     ViTModel,
+    XLMRobertaConfig,
 )
 
 CHAT = (
@@ -46,6 +51,17 @@ CAUSAL: dict[str, type[PretrainedConfig]] = {
     "qwen2": Qwen2Config,
     "qwen3": Qwen3Config,
     "gemma3": Gemma3TextConfig,
+}
+# Encoders, and what differs from BERT: RoBERTa's kind has one token type, ELECTRA narrow
+# embeddings, ModernBERT local attention to two tokens on each side in all but every third layer.
+READERS: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
+    "bert": (BertConfig, {}),
+    "roberta": (RobertaConfig, {}),
+    "xlm-roberta": (XLMRobertaConfig, {"type_vocab_size": 1}),
+    "camembert": (CamembertConfig, {"type_vocab_size": 1}),
+    "electra": (ElectraConfig, {"embedding_size": 8}),
+    "distilbert": (DistilBertConfig, {"hidden_dim": 24}),
+    "modernbert": (ModernBertConfig, {"local_attention": 4, "bos_token_id": 0, "eos_token_id": 1}),
 }
 PREPROCESSOR = {"size": 32, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 
@@ -94,13 +110,14 @@ def write_causal(
     return folder
 
 
-def write_reader(folder: Path, kind: str = "roberta", layers: int = 2, positions: int = 96) -> Path:
+def write_reader(
+    folder: Path, kind: str = "roberta", layers: int = 2, positions: int = 96, **changes: Any
+) -> Path:
     """An encoder with a masked-language head, as it is pretrained."""
     torch.manual_seed(layers)
-    config_kind = {"roberta": RobertaConfig, "bert": BertConfig}[kind]
-    config = config_kind(
-        **SIZES, num_hidden_layers=layers, max_position_embeddings=positions, pad_token_id=2
-    )
+    config_kind, variant = READERS[kind]
+    sizes = SIZES | {"num_hidden_layers": layers, "max_position_embeddings": positions}
+    config = config_kind(**sizes | {"pad_token_id": 2} | variant | changes)
     AutoModelForMaskedLM.from_config(config).save_pretrained(folder)
     byte_tokenizer(READER).save_pretrained(folder)
     return folder

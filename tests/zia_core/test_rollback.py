@@ -93,7 +93,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], Callable[[Any], Any], str]] = 
     "houlsby, another Block": (NOT_VITS["beit"], baselines.houlsby, "does not support"),
     "vpt, no ViT": (NOT_VITS["pvt_v2"], lambda m: baselines.vpt(m, 3, deep=True), "is no"),
     "side, no ViT": (NOT_VITS["pvt_v2"], baselines.side_tuning, "is not built like"),
-    "prompts, no encoder": (lambda: build("llama-gqa"), baselines.prompt_tuning, "BERT or RoBERTa"),
+    "prompts, no encoder": (lambda: build("llama-gqa"), baselines.prompt_tuning, "BERT, RoBERTa"),
     "prompts, no head": (lambda: build("bert").bert, baselines.prompt_tuning, "no task head"),
     "adaption prompt": (lambda: build("bert"), baselines.adaption_prompt, "AdaptionPrompt"),
     "visual, free prompts": (

@@ -1,4 +1,4 @@
-"""Find the parts of an encoder that baselines hook: blocks, sublayers, image input, norm."""
+"""Find the parts of an encoder that baselines hook: blocks, sublayers, input, last norm."""
 
 from __future__ import annotations
 
@@ -20,6 +20,17 @@ _SUBLAYERS: dict[str, Callable[[Any], tuple[nn.Module, nn.Module]]] = {
 }
 # Twenty other modules of timm have a `Block` too.
 _TIMM_BLOCKS = "timm.models.vision_transformer"
+# The module of a text encoder that returns `last_hidden_state`, before a pooler reads it; "" is the
+# encoder itself.
+_LAST: dict[str, str] = {
+    "BertModel": "encoder",
+    "RobertaModel": "encoder",
+    "XLMRobertaModel": "encoder",
+    "CamembertModel": "encoder",
+    "ElectraModel": "encoder",
+    "DistilBertModel": "transformer",
+    "ModernBertModel": "",
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,23 @@ class ImageEncoder:
     blocks: list[nn.Module]
     norm: nn.Module
     prefix_tokens: int
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """The parts of a BERT.
+
+    Attributes:
+        base: the encoder without task head; takes `input_ids` or `inputs_embeds`.
+        words: the embeddings of tokens, [vocabulary, C].
+        last: the module whose output has `last_hidden_state`, [B, T, C], before any pooler.
+        most_tokens: the longest input that has positions.
+    """
+
+    base: nn.Module
+    words: nn.Embedding
+    last: nn.Module
+    most_tokens: int
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
@@ -113,3 +141,26 @@ def image_encoder(model: Any) -> ImageEncoder:
         norm=norm,
         prefix_tokens=prefix_tokens,
     )
+
+
+def text_encoder(model: Any) -> TextEncoder:
+    """The parts of a transformers BERT, RoBERTa, XLM-R, CamemBERT, ELECTRA, DistilBERT, ModernBERT.
+
+    Raises:
+        ZiaError: another kind of model.
+    """
+    base: Any = getattr(model, "base_model", model)
+    kind = type(base)
+    if kind.__name__ not in _LAST or not kind.__module__.startswith("transformers."):
+        raise ZiaError(
+            f"{type(model).__name__} is not a transformers BERT, RoBERTa, XLM-R, CamemBERT, "
+            "ELECTRA, DistilBERT or ModernBERT."
+        )
+    positions = getattr(base.embeddings, "position_embeddings", None)
+    if positions is None:  # rotary
+        most_tokens = base.config.max_position_embeddings
+    else:  # RoBERTa counts from after its padding index
+        padding = positions.padding_idx
+        most_tokens = positions.num_embeddings - (0 if padding is None else padding + 1)
+    last = base.get_submodule(_LAST[kind.__name__])
+    return TextEncoder(base, base.get_input_embeddings(), last, most_tokens)

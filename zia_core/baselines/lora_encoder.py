@@ -1,8 +1,8 @@
 """LoRA (arXiv 2106.09685) on the query and value projections of an encoder.
 
-PEFT's, if queries and values have a linear layer each. timm fuses queries, keys and values in one;
-a LoRA on it would adapt the keys too and share A, so here queries and values get low-rank terms of
-their own, added to their thirds of the fused output.
+PEFT's, if queries and values have a linear layer each. timm and ModernBERT fuse queries, keys and
+values in one; a LoRA on it would adapt the keys too and share A, so here queries and values get
+low-rank terms of their own, added to their thirds of the fused output.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class LowRank(nn.Module):
 
 
 class FusedLora(nn.Module):
-    """Low-rank terms on the query and value thirds of a `qkv` layer."""
+    """Low-rank terms on the query and value thirds of a layer [queries | keys | values]."""
 
     def __init__(self, qkv: nn.Linear, rank: int, alpha: int, dropout: float) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class FusedLora(nn.Module):
         self.query, self.value = LowRank(width, *options), LowRank(width, *options)
 
     def add(self, qkv: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
-        """Forward hook on `qkv`: [B, N, 3*H*D]."""
+        """Forward hook on the layer: [B, N, 3*H*D]."""
         query, key, value = output.chunk(3, dim=-1)
         query = (query + self.query(args[0])).to(output.dtype)
         value = (value + self.value(args[0])).to(output.dtype)
@@ -75,7 +75,8 @@ def lora_encoder(model: Model, rank: int = 8, alpha: int = 16, dropout: float = 
     (the paper's Table 2: 0.3M and 0.8M).
 
     Args:
-        model: a ViT, BERT or RoBERTa of timm or transformers, with a task head.
+        model: a ViT of timm or transformers, or an encoder that `prompt_tuning` takes, with a task
+            head.
         rank: r.
         alpha: low-rank terms are scaled by alpha / r.
         dropout: on the input of A.
@@ -85,12 +86,14 @@ def lora_encoder(model: Model, rank: int = 8, alpha: int = 16, dropout: float = 
     """
     layers = attention_layers(model)
     task_head(model)  # refuse a model without one before changing it
-    if layers[0].timm:
+    fused = "qkv" if layers[0].timm else "Wqkv"
+    if hasattr(layers[0].attention, fused):
         linear_probe(model)
         for layer in layers:
             attention: Any = layer.attention
-            attention.lora = FusedLora(attention.qkv, rank, alpha, dropout)
-            attention.qkv.register_forward_hook(attention.lora.add)
+            qkv = getattr(attention, fused)
+            attention.lora = FusedLora(qkv, rank, alpha, dropout)
+            qkv.register_forward_hook(attention.lora.add)
         return model
     _inject(model, [name for layer in layers for name in _query_value(layer)], rank, alpha, dropout)
     return train_head(model)  # PEFT froze everything but A and B
@@ -98,7 +101,7 @@ def lora_encoder(model: Model, rank: int = 8, alpha: int = 16, dropout: float = 
 
 def _query_value(layer: Layer) -> list[str]:
     """Full names of a transformers layer's query and value projections."""
-    for query, value in (("query", "value"), ("q_proj", "v_proj")):
+    for query, value in (("query", "value"), ("q_proj", "v_proj"), ("q_lin", "v_lin")):
         if hasattr(layer.attention, query):
             return [f"{layer.name}.{query}", f"{layer.name}.{value}"]
     raise ZiaError(f"{layer.name} has no query and value projections that LoRA knows.")

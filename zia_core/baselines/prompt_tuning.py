@@ -1,4 +1,4 @@
-"""Prompt tuning (Lester et al., arXiv 2104.08691) of a BERT or RoBERTa with a task head.
+"""Prompt tuning (Lester et al., arXiv 2104.08691) of a text encoder with a task head.
 
 PEFT's version returns logits of prompts and words for question answering, so that spans are off by
 K, drops BERT's segments, and gives sequence classification the first prompt instead of CLS. Here
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from zia_core.attachment import Model
+from zia_core.baselines.encoders import TextEncoder, text_encoder
 from zia_core.baselines.fine_tuning import linear_probe
 from zia_core.errors import ZiaError
 from zia_core.families import parameter_dtype
@@ -26,16 +27,13 @@ class SoftPrompt(nn.Module):
         prompt: [K, C].
     """
 
-    def __init__(self, length: int, words: nn.Embedding, positions: nn.Embedding) -> None:
+    def __init__(self, length: int, encoder: TextEncoder) -> None:
         super().__init__()
+        words = encoder.words
         device, dtype = parameter_dtype(words)
         chosen = torch.randperm(words.num_embeddings, device=device)[:length]
         self.prompt = nn.Parameter(words.weight.detach()[chosen].to(dtype))
-        # RoBERTa counts positions from after its padding index.
-        padding = positions.padding_idx
-        self.most_words = (
-            positions.num_embeddings - length - (0 if padding is None else padding + 1)
-        )
+        self.most_words = encoder.most_tokens - length
 
     def insert(
         self, base: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -77,23 +75,17 @@ def prompt_tuning(model: Model, prompt_length: int = 20) -> Model:
     does not start at the pretrained model.
 
     Args:
-        model: a transformers BERT or RoBERTa with a task head.
+        model: a transformers BERT, RoBERTa, XLM-R, CamemBERT, ELECTRA, DistilBERT or ModernBERT
+            with a task head.
         prompt_length: K; the paper's default is 100.
 
     Raises:
         ZiaError: another kind of model, or one without a task head.
     """
-    base: Any = getattr(model, "base_model", model)
-    embeddings: Any = getattr(base, "embeddings", None)
-    parts = [getattr(embeddings, f"{kind}_embeddings", None) for kind in ("word", "position")]
-    if not all(isinstance(part, nn.Embedding) for part in parts) or not hasattr(base, "encoder"):
-        raise ZiaError(
-            f"Prompt tuning takes a transformers BERT or RoBERTa with a task head, not "
-            f"{type(model).__name__}."
-        )
+    encoder = text_encoder(model)
     linear_probe(model)
-    prompt = SoftPrompt(prompt_length, embeddings.word_embeddings, embeddings.position_embeddings)
-    base.soft_prompt = prompt
-    base.register_forward_pre_hook(prompt.insert, with_kwargs=True)
-    base.encoder.register_forward_hook(prompt.remove)
+    prompt = SoftPrompt(prompt_length, encoder)
+    encoder.base.soft_prompt = prompt
+    encoder.base.register_forward_pre_hook(prompt.insert, with_kwargs=True)
+    encoder.last.register_forward_hook(prompt.remove)
     return model

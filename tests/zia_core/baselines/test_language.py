@@ -1,19 +1,46 @@
 """Language baselines against PEFT, transformers' own cache, and merged weights."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
+import transformers
 from peft import PromptTuningConfig, get_peft_model
-from torch import Tensor
-from transformers import BertConfig, BertForSequenceClassification, DynamicCache
+from torch import Tensor, nn
+from transformers import (
+    AttentionInterface,
+    BertConfig,
+    BertForSequenceClassification,
+    DynamicCache,
+)
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 
 from tests.zia_core.backbones import ENCODER, build, inputs, open_gates, output
+from tests.zia_core.backbones import LANGUAGE as SIZES
 from tests.zia_core.baselines.methods import LANGUAGE, adapted, stir
 from zia_core import ZeroInitConfig, ZiaError, attach, baselines, detach, zero_init_layers
+from zia_core.head import task_head
 
 K, T = 4, 9
 both = pytest.mark.parametrize("family", LANGUAGE)
+# Other encoders like BERT, what is set in their configurations, and queries and values of a layer.
+OTHERS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "XLMRoberta": (ENCODER, "query", "value"),
+    "Camembert": (ENCODER, "query", "value"),
+    "Electra": (ENCODER | {"embedding_size": 20}, "query", "value"),
+    "DistilBert": (
+        {"vocab_size": 61, "dim": 48, "hidden_dim": 64, "n_layers": 3, "n_heads": 4,
+         "dropout": 0.0, "attention_dropout": 0.0, "max_position_embeddings": 64},
+        "q_lin", "v_lin",
+    ),
+    # Two words to each side in the second and the third layer.
+    "ModernBert": (
+        SIZES | {"local_attention": 4, "cls_token_id": 1, "sep_token_id": 2}, "Wqkv", "Wqkv"
+    ),
+}  # fmt: skip
+others = pytest.mark.parametrize("kind", OTHERS)
 
 
 def words() -> dict[str, Tensor]:
@@ -200,3 +227,120 @@ def test_houlsby_adapts_before_the_skip_connection_and_its_norm(family: str) -> 
     for name in ("attention", "mlp"):
         adapted_output = getattr(block, f"adapter_{name}")(seen[name, "in"])
         torch.testing.assert_close(seen[name, "sum"], adapted_output + seen[name, "skip"])
+
+
+def other(kind: str, seed: int = 0) -> Any:
+    """A tiny model for questions in float64, its head included the same for a seed."""
+    torch.manual_seed(seed)
+    config = getattr(transformers, f"{kind}Config")(**OTHERS[kind][0])
+    model = getattr(transformers, f"{kind}ForQuestionAnswering")(config).double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.15 * torch.randn_like(parameter))
+    return model
+
+
+def hidden_to_logits(model: Any, hidden: Tensor) -> Tensor:
+    hidden = model.head(hidden) if hasattr(model, "head") else hidden
+    logits: Tensor = task_head(model)(hidden)
+    return logits[..., 0]
+
+
+@others
+def test_prompt_tuning_puts_embeddings_first(kind: str) -> None:
+    model, bare, batch = stir(baselines.prompt_tuning(other(kind), K)), other(kind), words()
+    bare.load_state_dict(model.state_dict(), strict=False)  # the head
+    prompt = base(model).soft_prompt.prompt.expand(2, K, -1)
+    hidden = base(bare)(
+        inputs_embeds=torch.cat([prompt, bare.get_input_embeddings()(batch["input_ids"])], 1),
+        attention_mask=torch.cat([torch.ones(2, K).long(), batch["attention_mask"]], 1),
+    ).last_hidden_state[:, K:]
+    found = model(**batch).start_logits
+    assert found.shape == (2, T)
+    torch.testing.assert_close(found, hidden_to_logits(bare, hidden), rtol=1e-6, atol=1e-6)
+    longest = 64 - K - (1 if kind in ("XLMRoberta", "Camembert") else 0)  # 0 is padding's
+    model(input_ids=torch.full((1, longest), 5))
+    with pytest.raises(ZiaError, match=f"use at most {longest} words"):
+        model(input_ids=torch.full((1, longest + 1), 5))
+
+
+@others
+def test_lora_is_on_queries_and_values(kind: str) -> None:
+    """W + (alpha / r) B A; of ModernBERT's fused layer, on its first and last thirds."""
+    model, bare = stir(baselines.lora_encoder(other(kind), 3)), other(kind)
+    task_head(bare).load_state_dict(task_head(model).state_dict())
+    query, value = OTHERS[kind][1:]
+    layers = [module for module in model.modules() if hasattr(module, query)]
+    own = [module for module in bare.modules() if hasattr(module, query)]
+    assert len(layers) == len(own) == 3
+    with torch.no_grad():
+        for adapted_layer, layer in zip(layers, own, strict=True):
+            if query == value:
+                thirds = getattr(layer, query).weight.chunk(3)
+                terms = adapted_layer.lora.query, adapted_layer.lora.value
+                pairs = [(part.lora_A.weight, part.lora_B.weight) for part in terms]
+            else:
+                thirds = [getattr(layer, name).weight for name in (query, query, value)]
+                pairs = [
+                    (part.lora_A["default"].weight, part.lora_B["default"].weight)
+                    for part in (getattr(adapted_layer, query), getattr(adapted_layer, value))
+                ]
+            for weight, (A, B) in zip((thirds[0], thirds[2]), pairs, strict=True):
+                weight.add_(16 / 3 * B @ A)
+    found, expected = output(model, words()), output(bare, words())
+    assert (found - output(other(kind), words())).abs().max() > 0.01
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+@contextmanager
+def by_hand(bare: nn.Module, prompts: list[Tensor], gates: list[Tensor] | None) -> Iterator[None]:
+    """Attention to prompts and to the words that the mask allows, as the equations have it.
+
+    Args:
+        bare: the model without prompts.
+        prompts: keys and values of each layer, [2, K, C].
+        gates: of each layer, [H], for two softmaxes; None for a joint one.
+    """
+
+    def attend(
+        module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, **_: Any
+    ) -> tuple[Tensor, None]:
+        scale, length = q.shape[-1] ** -0.5, k.shape[-2]
+        key, value = (p.view(K, 4, 12).transpose(0, 1) for p in prompts[module.layer_idx])
+        to_words, to_prompts = q @ k.mT * scale, q @ key.mT * scale
+        if mask is not None:
+            to_words = to_words + mask[..., :length]
+        if gates is None:
+            shares = torch.cat([to_prompts, to_words], -1).softmax(-1)
+            found = shares[..., :K] @ value + shares[..., K:] @ v
+        else:
+            gate = gates[module.layer_idx].tanh()[:, None, None]
+            found = to_words.softmax(-1) @ v + gate * (to_prompts.softmax(-1) @ value)
+        return found.transpose(1, 2), None
+
+    AttentionInterface.register("by_hand", attend)
+    AttentionMaskInterface.register("by_hand", ALL_MASK_ATTENTION_FUNCTIONS["eager"])
+    bare.set_attn_implementation("by_hand")
+    yield
+
+
+@pytest.mark.parametrize("length", [9, 30])
+@pytest.mark.parametrize("softmax", ["joint", "separate"])
+def test_prefixes_are_seen_through_modernberts_local_attention(softmax: Any, length: int) -> None:
+    """By every word of every layer, beside the words of its window."""
+    model, bare = other("ModernBert"), other("ModernBert")
+    config = ZeroInitConfig(K, 3, prompt_source="key_value", softmax=softmax)
+    layers = zero_init_layers(open_gates(attach(model, config)))
+    batch = inputs("bert", length=length, padded=True)
+    batch["attention_mask"][1, 5:] = 0  # further padding than a window is wide
+    gates = None if softmax == "joint" else [layer.gate for layer in layers]
+    plain = output(bare, batch)
+    with by_hand(bare, [layer.prompt for layer in layers], gates):
+        expected = output(bare, batch)
+    found = output(model, batch)
+    assert (found - plain).abs().max() > 0.1
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    found.sum().backward()
+    for layer in layers:
+        assert layer.prompt.grad.isfinite().all()
+        assert layer.prompt.grad.abs().sum() > 0
