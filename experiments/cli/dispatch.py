@@ -73,8 +73,8 @@ def reproduce(
 ) -> None:
     """Do all missing runs of a profile, then make tables and report.
 
-    Also figures and claims. The first seeds of mini take 20 minutes of CPU time, all seeds an hour
-    and a half, choosing rates again as long. Stop it at any moment: the same command continues.
+    Also figures and claims. `zia plan` says how long it takes. Stop it at any moment: the same
+    command continues.
     """
     from experiments.dispatch import final_report, in_process
     from experiments.dispatch.submission import Request

@@ -4,6 +4,7 @@
 <!-- zia readme: pairs CIDEr coco flickr8k -->   differences of methods in a column of tables
 <!-- zia readme: decided -->                 how many claims each profile decides
 <!-- zia readme: findings squad_roberta -->  an experiment's claims, with verdicts and numbers
+<!-- zia readme: stages mini -->             the runs and the CPU time of each stage of a profile
 ...
 <!-- end of zia readme -->
 """
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from experiments.harness.registry import check_choice
 from experiments.io.files import check_output, write_atomic
-from experiments.report import formats
+from experiments.report import formats, stages
 from experiments.report.claims.matrix import LOOKS, matrix, profiles_of
 from experiments.report.claims.results import Result, results_of
 from experiments.report.claims.summary import decided
@@ -65,6 +66,7 @@ def filled(texts: Iterable[tuple[Path, str]], runs: Runs) -> list[str]:
         "pairs": lambda *what: _pairs(documents, *what),
         "decided": lambda *what: _decided(results, *what),
         "findings": lambda *what: _findings(results, *what),
+        "stages": lambda profile: stages.table(profile),
     }
     return [_filled(path, text, makers) for path, text in texts]
 

@@ -67,6 +67,14 @@ def sign_test(differences: Sequence[float]) -> tuple[int, int, float]:
     return wins, untied, p
 
 
+def wins_needed(untied: int) -> int | None:
+    """Return the fewest wins of `untied` tasks that decide; None if not even all of them do."""
+    wins = range(untied // 2, untied + 1)
+    return next(
+        (n for n in wins if sign_test([1] * n + [-1] * (untied - n))[2] < 1 - CONFIDENCE), None
+    )
+
+
 def sign_verdict(wins: int, untied: int, p: float) -> str:
     """Return whether significantly many, or few, differences are positive."""
     if p >= 1 - CONFIDENCE:

@@ -1,9 +1,13 @@
 """Blocks of READMEs that are made from run folders."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from experiments.harness import plan
+from experiments.harness.stage import is_choice
 from experiments.report.readme import END, filled, marked, update
 from experiments.report.runs import read_runs
 from tests.report.run_folders import write_run, write_squad
@@ -28,7 +32,7 @@ def test_blocks_are_replaced_and_nothing_else(tmp_path: Path) -> None:
     assert "\n| lora | ours | 50.0 (1) | 60.0 (1) | not planned | not planned |\n" in made
     assert "old" not in made
     assert f"{END}\nText.\n<!-- zia readme: findings squad_roberta -->\n| claim | `small` |" in made
-    told = "⬜ **inconclusive**: v1.1 F1: +0.0 points, n=1; 8 against 9 parameters"
+    told = "⬜ **inconclusive**: v1.1 F1: +0.0 points (1 seed, 5 needed)"
     assert f"\n| As good as LoRA: SQuAD | {told} |\n" in made
     assert "no runs" not in made
     assert made.endswith(f"{END}end")
@@ -114,7 +118,10 @@ def test_only_our_own_readmes_with_blocks_are_filled_by_default(tmp_path: Path) 
         (block("table squads small 1"), "made: .*'squads'.*choose from: efficiency"),
         (block("table squad small 7"), "made: .*'7'.*choose from: 1, 2"),
         (block("table squad small"), "made: .*missing 1 required"),
-        (block("graph squad"), "made: .*'graph'.*choose from: table, pairs, decided, findings"),
+        (
+            block("graph squad"),
+            "made: .*'graph'.*choose from: table, pairs, decided, findings, stages",
+        ),
     ],
 )
 def test_a_block_that_cannot_be_made_is_named_and_nothing_written(
@@ -128,6 +135,24 @@ def test_a_block_that_cannot_be_made_is_named_and_nothing_written(
         update([good, bad], [tmp_path / "runs"])
     assert str(error.value).startswith(f"{bad}: the block ")
     assert good.read_text() == block("table squad small 1")
+
+
+def test_the_stages_of_a_profile_are_counted(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(block("stages mini"))
+    update([readme], [tmp_path / "none"])
+    lines = readme.read_text().splitlines()
+    specs = plan.planned(None, "mini", "cpu")
+    firsts = {replace(spec, seed=0).identity for spec in specs if not is_choice(spec)}
+    finals = sum(not is_choice(spec) for spec in specs)
+    assert lines[1] == "| command | runs | CPU time |"
+    assert [line.rpartition(" | ")[0] for line in lines[3:-1]] == [
+        f"| `make reproduce` | {len(firsts)}",
+        f"| `make reproduce SEEDS=all` | {finals}",
+        f"| `make reproduce SEEDS=all RESELECT=1` | {len(specs):,}",
+    ]
+    assert re.search(r"\| \d\d min \|$", lines[3])
+    assert re.search(r"\| \d+ h \d+ min \|$", lines[5])
 
 
 def test_the_blocks_of_our_readmes_are_current(repository: Path) -> None:

@@ -1,13 +1,12 @@
 """Test claims against the runs of a section, or by arithmetic."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from statistics import mean
+from dataclasses import replace
 
 from experiments.harness.report_info import ReportInfo
-from experiments.metrics.intervals import t_interval
 from experiments.report import formats, statistics
 from experiments.report.claims.definition import Arithmetic, Cause, Claim, Comparison
+from experiments.report.claims.finding import Finding, paired, together
 from experiments.report.control import expanded
 from experiments.report.measured import Measured, measure
 from experiments.report.paper import paper_table
@@ -15,30 +14,16 @@ from experiments.report.rows import MIXED, Column, Row, Section
 from experiments.report.statistics import FAILS, HOLDS, INCONCLUSIVE, LEVEL, NO_RUNS
 
 
-@dataclass(frozen=True)
-class Finding:
-    """The verdict on a claim or on one of its parts, and the numbers that decided."""
-
-    verdict: str
-    evidence: str
-    brief: str = ""  # the evidence in a few words, if it can be shorter
-
-    @property
-    def in_short(self) -> str:
-        """The evidence, as short as it comes."""
-        return self.brief or self.evidence
-
-
 def computed(claim: Claim) -> Finding:
     """Return the verdict on an arithmetic claim."""
-    return _together([_arithmetic(part) for part in claim.parts if isinstance(part, Arithmetic)])
+    return together([_arithmetic(part) for part in claim.parts if isinstance(part, Arithmetic)])
 
 
 def tested(claim: Claim, section: Section, info: ReportInfo) -> Finding:
     """Return the verdict on a claim from the runs of one section."""
     parts = [part for part in claim.parts if isinstance(part, Comparison)]
     findings = [_compare(part, section, info) for part in parts]
-    finding = _together(findings)
+    finding = together(findings)
     if claim.cause is None or findings[0].verdict != FAILS:
         return finding
     return _explained(finding, claim.cause, section, info)
@@ -56,15 +41,6 @@ def _explained(finding: Finding, cause: Cause, section: Section, info: ReportInf
         f"{finding.in_short}; {cause.question[0].lower()}{cause.question[1:]} {answer}: "
         f"{why.in_short}",
     )
-
-
-def _together(findings: Sequence[Finding]) -> Finding:
-    verdict = statistics.all_of([finding.verdict for finding in findings])
-    if verdict == NO_RUNS:
-        return Finding(verdict, "")
-    several = len(findings) > 1
-    texts = [f"{f.evidence} ({f.verdict})" if several else f.evidence for f in findings]
-    return Finding(verdict, "; ".join(texts), "; ".join(f.in_short for f in findings))
 
 
 def _arithmetic(part: Arithmetic) -> Finding:
@@ -103,7 +79,8 @@ def _compare(part: Comparison, section: Section, info: ReportInfo) -> Finding:
         return Finding(NO_RUNS, f"{part.label}: {states}")
     for method, one in pair:
         if one.state != "done" and part.kind in ("difference", "ratio"):
-            return Finding(INCONCLUSIVE, f"{part.label}: {method} is {one.state}")
+            why = f"{method} is {one.state}"
+            return Finding(INCONCLUSIVE, f"{part.label}: {why}", label, why)
     if part.kind == "equal":
         return _equal(part, ours.values, other.values)
     if part.kind == "exact":
@@ -116,57 +93,13 @@ def _compare(part: Comparison, section: Section, info: ReportInfo) -> Finding:
     if part.kind == "ratio" and len(machines) > 1:
         return Finding(INCONCLUSIVE, f"{part.label}: measured on different machines")
     beside = _beside(ours.values, rows[1].of(tasks), other.values)
-    return _paired(part, label, ours.values, beside)
+    return paired(part, label, ours.values, beside)
 
 
 def _beside(seeds: Iterable[int], row: Row, values: dict[int, float]) -> dict[int, float]:
     """The other method's values by seed; without training, its one value stands for all seeds."""
     trained = any(run.value("tuned_parameters") != 0 for run in row.done)
     return values if trained or len(values) > 1 else dict.fromkeys(seeds, *values.values())
-
-
-def _paired(
-    part: Comparison, label: str, ours: dict[int, float], other: dict[int, float]
-) -> Finding:
-    """The t-interval of the differences over seeds that both have."""
-    pairs = [(ours[seed], other[seed]) for seed in sorted(ours.keys() & other.keys())]
-    values = [a / b if part.kind == "ratio" else a - b for a, b in pairs]
-    same = 1.0 if part.kind == "ratio" else 0.0
-    band = (same - part.band, same + part.band)
-    verdict = statistics.verdict(values, part.direction, part.margin, band)
-    if not values:
-        return Finding(NO_RUNS, f"{part.label}: no seed that both have")
-    unit = f" {part.unit}" if part.unit else ""
-    sign = "" if part.kind == "ratio" else "+"
-    text = f"{part.label}: {mean(values):{sign}.3f}{unit} against {part.other}"
-    if part.kind == "ratio":
-        text = f"{part.label}: {mean(values):.3f}"
-    if len(values) > 1:
-        low, high = t_interval(values)
-        text += f", 95 % interval {low:{sign}.3f} to {high:{sign}.3f}"
-    if part.margin:
-        text += f", wanted {part.direction} {part.margin:g}"
-    text += f", n={len(values)}"
-    if verdict == LEVEL:
-        text += f"; within {band[0]:g} and {band[1]:g}{unit}"
-    elif verdict == INCONCLUSIVE and len(values) >= statistics.ENOUGH:
-        from_margin = f" from {part.margin:g}" if part.margin else ""
-        text += f"; detectable: {statistics.detectable(values):.3f}{unit}{from_margin}"
-    return Finding(verdict, text, _brief(label, part, values))
-
-
-def _brief(label: str, part: Comparison, values: Sequence[float]) -> str:
-    """The mean and its interval, as "accuracy: +1.2 [+0.4, +2.0] points"."""
-
-    def short(value: float) -> str:
-        places = 1 if part.unit == "points" else 2
-        rounded = round(value, places) + 0.0  # no -0.0
-        return f"{rounded:{'' if part.kind == 'ratio' else '+'}.{places}f}"
-
-    decides = len(values) >= statistics.ENOUGH
-    interval = f" [{', '.join(map(short, t_interval(values)))}]" if decides else ""
-    text = f"{label}: {short(mean(values))}{interval} {part.unit}".rstrip()
-    return text if decides else f"{text}, n={len(values)}"
 
 
 def _equal(part: Comparison, ours: dict[int, float], other: dict[int, float]) -> Finding:
@@ -193,7 +126,13 @@ def _signs(part: Comparison, ours: Row, other: Row, tasks: Sequence[str]) -> Fin
         return Finding(
             INCONCLUSIVE, f"{text}; {left} tasks are missing, not trained, or have seeds of {MIXED}"
         )
-    return Finding(statistics.sign_verdict(wins, untied, p), text)
+    verdict = statistics.sign_verdict(wins, untied, p)
+    if verdict == INCONCLUSIVE:
+        least = statistics.wins_needed(untied)
+        text += (
+            f"; {least} of {untied} would have decided" if least else "; too few tasks to decide"
+        )
+    return Finding(verdict, text)
 
 
 def _measured(part: Comparison, row: Row, tasks: Sequence[str]) -> Measured:

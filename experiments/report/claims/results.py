@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from experiments.harness.report_info import ReportInfo
 from experiments.report.claims.definition import Claim, Comparison, read_claims
-from experiments.report.claims.evaluate import Finding, computed, tested
+from experiments.report.claims.evaluate import computed, tested
+from experiments.report.claims.finding import Finding
 from experiments.report.experiments import final_runs, lines, report_infos
 from experiments.report.rows import SECTION_OF_TASKS, Section, sections
 from experiments.report.runs import PROFILE_ORDER, Run, Runs

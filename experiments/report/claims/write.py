@@ -12,10 +12,10 @@ NAME = "claims.md"
 INTRO = (
     "By the 95 % t-interval of paired seed differences, from 5 seeds on. holds: it is on the "
     "claimed side of the margin; does not hold: on the other side; level: neither, but the methods "
-    "differ by less than a band (2 points, 0.1 nats); else inconclusive, with the "
-    "difference from the margin that these seeds show in 4 of 5 repeats. Across tasks: the sign "
-    "test. A method that was not trained decides nothing. Margins and bands are ours, declared "
-    "before the runs; the paper reports no spread. A claim stays here whatever becomes of it."
+    "differ by less than a band (2 points, 0.1 nats); else inconclusive, with the smallest "
+    "difference that these seeds would have shown, in 4 of 5 repeats. Across tasks: the sign test. "
+    "A method that was not trained decides nothing. Margins and bands are ours, declared before "
+    "the runs; the paper reports no spread. Every claim stays here, whatever became of it."
 )
 ARITHMETIC = "Arithmetic, at the shape of LLaMA-7B"
 

@@ -8,7 +8,7 @@ from experiments.metrics.intervals import t_interval
 from experiments.report.document import Cell, Grid
 from experiments.report.measured import Measured, measure
 from experiments.report.rows import Column, Row, Section
-from experiments.report.statistics import ENOUGH, FAILS, HOLDS, verdict
+from experiments.report.statistics import ENOUGH, FAILS, HOLDS, INCONCLUSIVE, detectable, verdict
 from experiments.report.tables.definition import Table
 
 WORDS = {HOLDS: "ahead", FAILS: "behind"}
@@ -80,8 +80,11 @@ def _said(
         return "missing", "no seed that both have"
     text = f"{mean(differences):+.1f}"
     if len(differences) < ENOUGH:
-        return "inconclusive", f"{text} (n={len(differences)})"
+        return INCONCLUSIVE, f"{text} (n={len(differences)})"
     low, high = t_interval(differences)
     found = verdict(differences, "above", 0.0, (-band, band))
     word = WORDS.get(found, found)
-    return word, f"{text} [{low:+.1f}, {high:+.1f}] {word}"
+    text = f"{text} [{low:+.1f}, {high:+.1f}] {word}"
+    if found == INCONCLUSIVE:
+        text += f" (would have shown {detectable(differences):.1f})"
+    return word, text

@@ -92,9 +92,10 @@ def test_five_paired_seeds_decide(tmp_path: Path, ours: list[float], verdict: st
     found, evidence = verdicts(tmp_path)["vpt-small"]
     assert found == verdict
     # Differences n - 60 have s / sqrt(5) = 0.0707 a unit of noise, here 15, times 2.776 + 0.941.
-    open_end = "; detectable: 3.943 points" if len(ours) == 5 else ""
-    ends = {"level": "; within -2 and 2 points", "inconclusive": open_end}
-    assert evidence.endswith(f"n={len(ours)}{ends.get(verdict, '')}")
+    five = "; 5 seeds would have shown 3.943 points or more"
+    open_end = five if len(ours) == 5 else "; 4 seeds, 5 needed"
+    ends = {"level": ", n=5; within -2 and 2 points", "inconclusive": open_end}
+    assert evidence.endswith(ends.get(verdict, ", n=5"))
 
 
 def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
@@ -231,6 +232,8 @@ def test_the_sign_test_is_across_tasks(tmp_path: Path, wins: int, verdict: str) 
     assert f"ahead on {wins} of 19 tasks" in evidence
     if wins == 16:  # 2 (1 + 19 + 171 + 969) / 2^19
         assert "p = 0.00443" in evidence
+    # 14 of 19 have p = 2 (1 + 19 + 171 + 969 + 3876 + 11628) / 2^19 = 0.064; 15 have 0.019
+    assert ("; 15 of 19 would have decided" in evidence) == (verdict == "inconclusive")
     assert verdicts(tmp_path, "paper")["vpt-groups"][0] == "inconclusive"  # one seed
 
 
@@ -330,8 +333,8 @@ def test_what_is_printed_and_written_is_the_same_and_the_same_again(tmp_path: Pa
     assert "small:" in lines
     [line] = [line for line in lines if "P-tuning v2 is" in line]
     assert line.startswith("  inconclusive: Zero-initialised attention is better")
-    assert "v1.1 F1: +1.000 points against p-tuning-v2, n=1" in line
-    assert "v1.1 F1: +1.000 points against p-tuning-v2, n=1 |" in text
+    assert "v1.1 F1: +1.000 points against p-tuning-v2; 1 seed, 5 needed" in line
+    assert "v1.1 F1: +1.000 points against p-tuning-v2; 1 seed, 5 needed |" in text
     again, _ = write_claims([tmp_path / "runs"], tmp_path / "again")
     assert again.read_text() == text
 

@@ -99,7 +99,7 @@ def test_one_seed_decides_nothing(tmp_path: Path) -> None:
     found = verdicts(tmp_path)
     for name in ("random-init-scienceqa", "layers-help", "last-layers-hurt", "longer-training"):
         assert found[name][0] == "inconclusive"
-        assert "n=1" in found[name][1]
+        assert "1 seed, 5 needed" in found[name][1]
 
 
 def write_pair(root: Path, task: str, above: float, data: str = "full", **classes: float) -> None:
