@@ -8,6 +8,7 @@ have the tokens of the rendered conversation. Nothing is added, so BOS is there 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any, Protocol
 
 from experiments.language.tokens import continuation_ids, plain_ids, prompt_ids, response_ids
@@ -63,14 +64,41 @@ class PaperTemplate:
 
 
 @dataclass(frozen=True)
+class Slot:
+    """Where a text goes between two special tokens.
+
+    Attributes:
+        before, after: plain text around it.
+        strips: whether the token before and the token after take the spaces next to them, as some
+            of Phi-3's do.
+        continues: whether the text is tokenised as a continuation: no space is put before it.
+    """
+
+    before: str
+    after: str
+    strips: tuple[bool, bool]
+    continues: bool
+
+    def ids(self, tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
+        """The tokens between the two special ones for each text."""
+        ids_of = continuation_ids if self.continues else plain_ids
+        return ids_of(tokenizer, [self._filled(text) for text in texts])
+
+    def _filled(self, text: str) -> str:
+        found = f"{self.before}{text.strip()}{self.after}"
+        found = found.lstrip() if self.strips[0] else found
+        return found.rstrip() if self.strips[1] else found
+
+
+@dataclass(frozen=True)
 class ChatTemplate:
     """A tokenizer's own chat template, with the prompt's text as the user's only message."""
 
     tokenizer: "PreTrainedTokenizerBase"
     opening: list[int]  # up to the last special token before the message
-    around: tuple[str, str]  # plain text between that token, the message, and the next one
+    message: Slot
     closing: list[int]  # from there to the answer
-    answer: tuple[str, str]  # plain text before an answer and between it and its end
+    answer: Slot
     end: int
 
     @property
@@ -81,20 +109,17 @@ class ChatTemplate:
 
     def prompt_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The conversation up to the answer. Text that spells a special token stays text."""
-        before, after = self.around
-        found = plain_ids(self.tokenizer, [f"{before}{text.strip()}{after}" for text in texts])
+        found = self.message.ids(self.tokenizer, texts)
         return [[*self.opening, *ids, *self.closing] for ids in found]
 
     def response_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The answer and the end of the turn."""
-        before, after = self.answer
-        answers = [f"{before}{text.strip()}{after}" for text in texts]
-        return [[*ids, self.end] for ids in continuation_ids(self.tokenizer, answers)]
+        return [[*ids, self.end] for ids in self.answer.ids(self.tokenizer, texts)]
 
     def conversation_ids(self, turns: Sequence[tuple[str, str]], prompt: str) -> list[int]:
         """A conversation of prompts and answers, up to the answer to the last prompt."""
         whole = _rendered(self.tokenizer, [*turns, (prompt.strip(), ANSWER)])
-        return _ids(self.tokenizer, whole[: whole.rindex(ANSWER)].removesuffix(self.answer[0]))
+        return _ids(self.tokenizer, whole[: whole.rindex(ANSWER)].removesuffix(self.answer.before))
 
 
 def chat_template(tokenizer: "PreTrainedTokenizerBase") -> ChatTemplate:
@@ -117,28 +142,34 @@ def chat_template(tokenizer: "PreTrainedTokenizerBase") -> ChatTemplate:
     if start.startswith(asked) and not start[len(asked) :].strip():
         start, lead = asked, start[len(asked) :]  # a space that belongs to the answer's tokens
     before, after = start.split(USER)
-    special = _special(tokenizer)
+    special, strips = _special(tokenizer), _strips(tokenizer)
     opened, ended, closed = [*special.finditer(before)], special.search(rest), special.search(after)
     if ended is None:
         raise ZiaError(f"the chat template of {name} ends an answer without a special token")
     cut = opened[-1].end() if opened else 0
     gap = closed.start() if closed else len(after)
-    found = ChatTemplate(
-        tokenizer,
-        opening=_ids(tokenizer, before[:cut]),
-        around=(before[cut:], after[:gap]),
-        closing=_ids(tokenizer, after[gap:]),
-        answer=(lead, rest[: ended.start()]),
-        end=_ids(tokenizer, ended.group())[0],
-    )
-    (prompt,), (response,) = found.prompt_ids([USER]), found.response_ids([ANSWER])
+    opener, closer = opened[-1].group() if opened else "", closed.group() if closed else ""
+    last = next((token for token in strips if token and start.rstrip().endswith(token)), "")
+    around_message = strips[opener][1], strips[closer][0]
+    around_answer = strips[last][1], strips[ended.group()][0]
     expected = _ids(tokenizer, whole[: len(whole) - len(rest) + ended.end()])
-    if prompt + response != expected or prompt != _ids(tokenizer, start):
-        raise ZiaError(
-            f"the tokenizer {name} merges text of its chat template with what is in it: such "
-            f"templates are not supported; take the template {PAPER!r}"
+    # SentencePiece may or may not put a space before text that follows a special token.
+    for message, answer in product((False, True), (True, False)):
+        found = ChatTemplate(
+            tokenizer,
+            opening=_ids(tokenizer, before[:cut]),
+            message=Slot(before[cut:], after[:gap], around_message, message),
+            closing=_ids(tokenizer, after[gap:]),
+            answer=Slot(lead, rest[: ended.start()], around_answer, answer),
+            end=_ids(tokenizer, ended.group())[0],
         )
-    return found
+        (prompt,), (response,) = found.prompt_ids([USER]), found.response_ids([ANSWER])
+        if prompt + response == expected and prompt == _ids(tokenizer, start):
+            return found
+    raise ZiaError(
+        f"the tokenizer {name} merges text of its chat template with what is in it: such "
+        f"templates are not supported; take the template {PAPER!r}"
+    )
 
 
 def _rendered(tokenizer: "PreTrainedTokenizerBase", turns: Sequence[tuple[str, str | None]]) -> str:
@@ -172,6 +203,14 @@ def _special(tokenizer: "PreTrainedTokenizerBase") -> re.Pattern[str]:
     added: Any = tokenizer.added_tokens_decoder.values()
     texts = sorted((each.content for each in added if each.special), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, texts)) or r"(?!)")
+
+
+def _strips(tokenizer: "PreTrainedTokenizerBase") -> dict[str, tuple[bool, bool]]:
+    """Whether each special token takes the spaces before and after it; "" stands for none."""
+    added: Any = tokenizer.added_tokens_decoder.values()
+    return {"": (False, False)} | {
+        each.content: (each.lstrip, each.rstrip) for each in added if each.special
+    }
 
 
 def _ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from tokenizers import pre_tokenizers
 from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerFast
 
 from experiments.backbones.language_models import BACKBONES
@@ -167,11 +168,62 @@ def test_what_is_refused_in_a_sentence(template: str | None, sentence: str) -> N
     assert "\n" not in str(refused.value)
 
 
-def test_a_special_token_that_takes_the_space_after_it_is_refused() -> None:
-    tokenizer = byte_level()
-    greedy = AddedToken("<|header|>", rstrip=True, special=True)
-    tokenizer.add_special_tokens({"additional_special_tokens": [greedy, "<|start|>", "<|end|>"]})
-    tokenizer.chat_template = TEMPLATES["dated"]
+# Phi-3's: its special tokens take the spaces after them, here those before them too.
+PHI = (
+    f"{LOOP}<|start|>{{{{ m['role'] }}}}<|header|>\n{{{{ m['content'] }}}}<|end|>\n{GENERATE}"
+    "<|start|>assistant<|header|>\n{% endif %}"
+)
+SPACED = PHI.replace("}}<|end|>", "}}\n <|end|>")  # with a new line before the end
+
+
+@pytest.mark.parametrize("kind", [byte_level, sentencepiece])
+@pytest.mark.parametrize("lstrip", [False, True])
+@pytest.mark.parametrize("text", [PHI, SPACED, TEMPLATES["dated"], TEMPLATES["renamed"]])
+def test_special_tokens_that_take_the_spaces_next_to_them(
+    text: str, lstrip: bool, kind: Any
+) -> None:
+    tokenizer = kind()
+    greedy = [AddedToken(each, rstrip=True, lstrip=lstrip, special=True) for each in SPECIAL]
+    tokenizer.add_special_tokens({"additional_special_tokens": greedy})
+    tokenizer.chat_template = text
+    template = chat_template(tokenizer)
+    # The end of an empty answer would take spaces of the prompt, which is without them then.
+    empty = [] if lstrip else [("- the", ""), ("", " ")]
+    for user, answer in [("the: - 1?", "b:- the"), (" a\n\nb ", "1"), *empty]:
+        (prompt,), (response,) = template.prompt_ids([user]), template.response_ids([answer])
+        whole = conversation(tokenizer, user.strip(), answer.strip())
+        assert prompt + response == whole[: len(prompt + response)]
+        assert whole[len(prompt + response) :] == []
+        assert (
+            prompt == conversation(tokenizer, user.strip()) == template.conversation_ids([], user)
+        )
+        assert tokenizer.convert_ids_to_tokens(response)[-1] == "<|end|>"
+        assert tokenizer.decode(response, skip_special_tokens=True).strip() == answer.strip()
+
+
+def spaced_once() -> PreTrainedTokenizerFast:
+    """As Mistral's: a space before a text, but not after a special token."""
+    tokenizer = sentencepiece()
+    tokenizer.backend_tokenizer.normalizer = None
+    once = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    tokenizer.backend_tokenizer.pre_tokenizer = once
+    return tokenizer
+
+
+@pytest.mark.parametrize("kind", [byte_level, sentencepiece, spaced_once])
+def test_texts_right_after_a_special_token(kind: Any) -> None:
+    tokenizer = tokenizer_of(PHI.replace("<|header|>\n", "<|header|>"), kind)
+    template = chat_template(tokenizer)
+    for user, answer in (("the: - 1?", "- a"), ("a", "a")):
+        (prompt,), (response,) = template.prompt_ids([user]), template.response_ids([answer])
+        whole = conversation(tokenizer, user, answer)
+        assert prompt + response == whole[: len(prompt + response)]
+
+
+def test_an_answer_that_merges_with_its_prompt_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tokens when generated are not those of the rendered conversation."""
+    monkeypatch.setattr(templates, "ANSWER", "a: I think.")
+    tokenizer = tokenizer_of(PHI.replace("<|header|>\n", "<|header|>It: "), sentencepiece)
     with pytest.raises(ZiaError, match="merges text of its chat template with what is in it"):
         chat_template(tokenizer)
 
