@@ -13,42 +13,27 @@ equal those of one process up to rounding and the random numbers of dropout.
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import Parameter
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from zia_core.batching import steps_per_epoch
 from zia_core.blocks import run_blocks
 from zia_core.device_copies import read_together
 from zia_core.errors import ZiaError
-from zia_core.four_bit import is_four_bit
 from zia_core.gradients import StepPlan, accumulate_gradients, autocast, plan_step
 from zia_core.memory import peak_memory_bytes, reset_peak_memory
 from zia_core.observe import gate_strengths
 from zia_core.optim import learning_rate, parameter_groups
 from zia_core.prefetch import Prefetcher
-from zia_core.ranks import (
-    LostRankError,
-    Ranks,
-    checkpoint_of_first,
-    communicating,
-    drop_absent,
-)
+from zia_core.ranks import LostRankError, Ranks, communicating, drop_absent
 from zia_core.rng import derived_seed, isolated_rng, seed_everything
-from zia_core.sharding import (
-    is_sharded,
-    load_shards,
-    make_way,
-    remove_old,
-    reshard,
-    save_shards,
-    whole,
-)
+from zia_core.run_checkpoints import Checkpoints
+from zia_core.sharding import is_sharded, reshard, whole
 from zia_core.training import (
     Interrupted,
     Journal,
@@ -57,7 +42,7 @@ from zia_core.training import (
     TrainSummary,
     TrainTask,
 )
-from zia_core.training_state import restore_training, training_tensors
+from zia_core.training_state import trainable_parameters
 
 __all__ = [
     "Interrupted",
@@ -128,12 +113,12 @@ class _Training:
         shards: Path | None,
     ) -> None:
         self.model, self.task, self.settings, self.journal = model, task, settings, journal
-        self.sharded, self.shards = is_sharded(model), shards
+        self.sharded = is_sharded(model)
         if self.sharded and shards is None:
             raise ZiaError("a sharded model needs a folder for its checkpoints")
         self.device = torch.device(settings.device)
         self.ranks = Ranks.of_this_process(self.device)
-        self.parameters = _trainable_parameters(model, settings)
+        self.parameters = trainable_parameters(model, settings)
         self.optimizer = torch.optim.AdamW(
             parameter_groups(
                 self.parameters.items(), settings.weight_decay, settings.decay, settings.rates
@@ -142,6 +127,13 @@ class _Training:
             betas=settings.betas,
             eps=settings.eps,
             fused=True if self.device.type == "cuda" else None,
+        )
+        self.checkpoints = Checkpoints(
+            self.parameters,
+            self.optimizer,
+            journal,
+            self.ranks,
+            shards if self.sharded else None,
         )
         self.prefetcher = Prefetcher(task, self.device)
         self.plans: dict[int, StepPlan] = {}
@@ -157,15 +149,18 @@ class _Training:
     def _run(self) -> None:
         settings, ranks = self.settings, self.ranks
         reset_peak_memory(self.device)
-        saved_at = self._resume()
-        if saved_at is None:
+        resumed = self.checkpoints.load()
+        saved_at = None if resumed is None else resumed.steps
+        if resumed is None:
             seed_everything(derived_seed(settings.seed, "train"))
             self._evaluate()
+        else:
+            self.so_far = resumed
         while self.so_far.steps < settings.total_steps:
             # A signal to any rank stops all of them at this step.
             if reason := ranks.first_text(self.journal.stop_requested() or "")[1]:
                 if saved_at != self.so_far.steps:
-                    self._save()
+                    self.checkpoints.save(self.so_far)
                 raise Interrupted(reason, self.so_far.steps)
             record, timing = self._step()
             with ranks.failing_together():
@@ -173,7 +168,7 @@ class _Training:
             if self._is_due(settings.eval_every):
                 self._evaluate()
             if self._is_due(settings.checkpoint_every):
-                self._save()
+                self.checkpoints.save(self.so_far)
                 saved_at = self.so_far.steps
 
     def _is_due(self, every: int) -> bool:
@@ -340,76 +335,7 @@ class _Training:
             {"step": step, "eval": evaluation} | ({"gates": gates} if gates else {})
         )
 
-    def _save(self) -> None:
-        if self.sharded:
-            self._save_in_shards()
-            return
-        with self.ranks.failing_together():
-            if self.ranks.is_first:
-                tensors = training_tensors(self.parameters, self.optimizer)
-                self.journal.save_checkpoint(self.so_far.steps, tensors, asdict(self.so_far))
-
-    def _save_in_shards(self) -> None:
-        """Save all parts; then the journal's file makes the checkpoint valid."""
-        assert self.shards is not None
-        step = self.so_far.steps
-        folder = self.shards / f"step-{step:08d}"
-        with self.ranks.failing_together():
-            if self.ranks.is_first:
-                make_way(folder)
-        with communicating():
-            save_shards(folder, self.parameters, self.optimizer)
-        with self.ranks.failing_together():
-            if self.ranks.is_first:
-                tensors = training_tensors({}, self.optimizer)
-                state = asdict(self.so_far) | {"shards": folder.name}
-                self.journal.save_checkpoint(step, tensors, state)
-                remove_old(folder)
-
-    def _resume(self) -> int | None:
-        """Restore the journal's checkpoint and return its step; None if there is none."""
-        with self.ranks.failing_together():
-            loaded = self.journal.load_checkpoint() if self.ranks.is_first else None
-        loaded = checkpoint_of_first(self.ranks, loaded)
-        if loaded is None:
-            return None
-        step, tensors, state = loaded[0], loaded[1], dict(loaded[2])
-        folder = state.pop("shards", None)
-        if (folder is not None) != self.sharded:
-            raise ZiaError(
-                f"the checkpoint of step {step} is {'' if folder else 'not '}in shards; continue "
-                f"{'with' if folder else 'without'} sharding, as the run began"
-            )
-        if folder is not None and self.shards is not None:
-            load_shards(self.shards / folder, self.parameters, self.optimizer)
-            restore_training(tensors, {}, self.optimizer)
-        else:
-            restore_training(tensors, self.parameters, self.optimizer)
-        self.so_far = TrainSummary(**state)
-        return step
-
     def _where(self, indices: Sequence[int]) -> str:
         ids = [self.task.record_id(index) for index in indices[:_RECORDS_SHOWN]]
         more = f" and {len(indices) - len(ids)} more" if len(indices) > len(ids) else ""
         return f"step {self.so_far.steps + 1}, records {', '.join(ids)}{more}"
-
-
-def _trainable_parameters(model: nn.Module, settings: TrainSettings) -> dict[str, Parameter]:
-    """The named parameters to train, after checking dtypes against the settings' precision."""
-    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if settings.total_steps > 0 and not trainable:
-        raise ZiaError("the model has no parameter that requires a gradient")
-    for name, parameter in trainable.items():
-        if parameter.dtype.itemsize < 4:
-            raise ZiaError(f"{name} is trained in {parameter.dtype}: convert it to float32 first")
-    found = {p.dtype for p in model.parameters() if p.is_floating_point() and p.itemsize < 4}
-    packed = is_four_bit(model)
-    if settings.precision == "nf4":
-        fits = packed and found <= {torch.bfloat16}
-    else:
-        expected = {torch.bfloat16} if settings.precision == "bf16" else set()
-        fits = found == expected and not packed
-    if not fits:
-        dtypes = ", ".join(sorted({str(p.dtype) for p in model.parameters()}))
-        raise ZiaError(f"precision={settings.precision} does not fit a model in {dtypes}")
-    return trainable

@@ -22,9 +22,16 @@ from zia_core.projections import FAMILIES, Family, KeysValues, separate
 from zia_core.refusals import unsupported
 from zia_core.wrappers import bare_class
 
-# The modules that define the attention of timm's ViTs; some thirty others have an `Attention` too.
-TIMM = {"timm.layers.attention", "timm.models.vision_transformer"}
-_TIMM_PARTS = ("qkv", "q_norm", "k_norm", "norm", "attn_drop", "num_heads", "head_dim", "scale")
+# The parts of timm's classes that the hook uses, by module: some thirty others have an `Attention`.
+_VIT = ("qkv", "q_norm", "k_norm", "norm", "attn_drop", "num_heads", "head_dim", "scale")
+_BIASED = ("qkv", "proj", "attn_drop", "num_heads", "scale", "relative_position_bias_table")
+TIMM = {
+    "timm.layers.attention.Attention": _VIT,
+    "timm.models.vision_transformer.Attention": _VIT,
+    "timm.models.beit.Attention": _BIASED,
+    "timm.models.swin_transformer.WindowAttention": _BIASED,
+}
+_NO_NORM = nn.Identity()
 _registered: dict[type[nn.Module], Family] = {}
 
 
@@ -134,11 +141,8 @@ def _is_layer(module: nn.Module) -> bool:
 
 def _is_timm(module: nn.Module) -> bool:
     kind = bare_class(module)
-    return (
-        kind.__name__ == "Attention"
-        and kind.__module__ in TIMM
-        and all(hasattr(module, part) for part in _TIMM_PARTS)
-    )
+    parts = TIMM.get(f"{kind.__module__}.{kind.__name__}")
+    return parts is not None and all(hasattr(module, part) for part in parts)
 
 
 def geometry(layer: Layer) -> Geometry:
@@ -146,9 +150,9 @@ def geometry(layer: Layer) -> Geometry:
     attention: Any = layer.attention
     if (family := family_of(attention)) is not None:
         return family.geometry(attention)
-    heads, size = int(attention.num_heads), int(attention.head_dim)
-    plain = isinstance(attention.k_norm, nn.Identity)
-    return Geometry(attention.qkv.in_features, heads, heads, size, plain)
+    heads = int(attention.num_heads)
+    plain = isinstance(getattr(attention, "k_norm", _NO_NORM), nn.Identity)
+    return Geometry(attention.qkv.in_features, heads, heads, timm_width(attention) // heads, plain)
 
 
 def projection(attention: Any) -> Projection:
@@ -162,19 +166,30 @@ def timm_projection(attention: Any) -> Projection:
     """K_p and V_p by the key and value thirds of timm's fused qkv weight."""
 
     def project(prompt: Tensor) -> tuple[Tensor, Tensor]:
-        query_width = attention.num_heads * attention.head_dim
-        weight, bias = attention.qkv.weight, attention.qkv.bias
-        if type(attention.qkv) is not nn.Linear or type(weight) is not nn.Parameter:
-            # Quantised weights may have no rows, and LoRA is beside the weight.
-            both = attention.qkv(prompt)[..., query_width:]
-        else:
-            own_bias = None if bias is None else bias[query_width:]
-            both = nn.functional.linear(prompt, weight[query_width:], own_bias)
-        both = both.unflatten(-1, (2, attention.num_heads, attention.head_dim))
+        both = timm_qkv(attention, prompt, slice(timm_width(attention), None))
+        both = both.unflatten(-1, (2, attention.num_heads, -1))
         key, value = both.movedim(-3, 0).transpose(-3, -2)
-        return attention.k_norm(key), value
+        return getattr(attention, "k_norm", _NO_NORM)(key), value
 
     return project
+
+
+def timm_qkv(attention: Any, hidden: Tensor, columns: slice) -> Tensor:
+    """Columns of what timm's fused layer makes of hidden states: [..., C] -> [..., columns]."""
+    weight, bias = attention.qkv.weight, attention.qkv.bias
+    if (beside := getattr(attention, "q_bias", None)) is not None:
+        beside = torch.cat((beside, attention.k_bias, attention.v_bias))[columns]
+    if type(attention.qkv) is nn.Linear and type(weight) is nn.Parameter:
+        own = beside if bias is None else bias[columns]
+        return nn.functional.linear(hidden, weight[columns], own)
+    # Quantised weights may have no rows, and LoRA is beside the weight.
+    found: Tensor = attention.qkv(hidden)[..., columns]
+    return found if beside is None else found + beside
+
+
+def timm_width(attention: Any) -> int:
+    """H*D, the width of queries, keys and values each."""
+    return int(attention.qkv.out_features) // 3
 
 
 def parameter_dtype(attention: nn.Module) -> tuple[torch.device, torch.dtype]:

@@ -1,8 +1,9 @@
-"""The hook for timm ViTs: intercept two submodules of the attention's own forward pass.
+"""The hook for timm models: intercept submodules of the attention's own forward pass.
 
-timm has no attention registry, but its `Attention.forward` passes queries through `q_norm` and the
-attended values through `norm` (an `nn.Identity` if unused). We run it on a view of the module that
-intercepts both. Every call has its own view, so threads may share an attention module.
+timm has no attention registry, but the `Attention.forward` of its ViTs passes queries through
+`q_norm` and the attended values through `norm` (an `nn.Identity` if unused). We run it on a view of
+the module that intercepts both. Every call has its own view, so threads may share an attention
+module. BEiT and Swin have neither: there we intercept `proj`, and compute queries a second time.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from zia_core.attention import PromptKV, joint_mix
 from zia_core.errors import ZiaError
-from zia_core.families import timm_projection
+from zia_core.families import timm_projection, timm_qkv, timm_width
 from zia_core.layer import ZeroInit
 
 
@@ -27,6 +28,11 @@ class TimmZeroInit(ZeroInit):
             raise ZiaError(
                 f"The forward pass of a {type(attention).__name__} was replaced (by accelerate's "
                 "hooks, say); attach zero-init attention first."
+            )
+        if self.config.softmax == "joint" and not hasattr(attention, "norm"):
+            raise ZiaError(
+                f"softmax='joint' is not for timm's {type(attention).__name__} with a relative "
+                "position bias; use softmax='separate'."
             )
 
     def install(self, attention: Any) -> None:
@@ -60,11 +66,15 @@ def _forward(attention: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     # There are no queries yet; the input has their dtype.
     fused = layer.is_fused(x, dropout)
     prompts = layer(timm_projection(attention), x.dtype, len(x), fused=fused)
-    return own_forward(_Pass(attention, layer, prompts, dropout), x, *args, **kwargs)
+    if hasattr(attention, "norm"):
+        return own_forward(_Pass(attention, layer, prompts, dropout), x, *args, **kwargs)
+    biased = _BiasedPass(attention, layer, prompts, dropout)
+    biased.keep_queries(x)
+    return own_forward(biased, x, *args, **kwargs)
 
 
 class _Pass:
-    """A view of an attention module for one forward pass that adds the prompt term."""
+    """A view of a ViT's attention for one forward pass that adds the prompt term."""
 
     def __init__(self, attention: Any, layer: ZeroInit, prompts: PromptKV, dropout: float) -> None:
         self._attention, self._layer = attention, layer
@@ -86,16 +96,35 @@ class _Pass:
     def norm(self, text: Tensor) -> Tensor:
         """Add the prompt term to the text attention [B, N, H*D], before norm and projection."""
         attention, layer = self._attention, self._layer
-        prompts, query = self._prompts, self._query
-        text_BNHD, scale = text.unflatten(2, (layer.geometry.heads, -1)), attention.scale
         if layer.config.softmax == "separate":
-            both = layer.both_terms(
-                text_BNHD, query, prompts, scale, dropout=self._dropout, overwrite=True
-            )
-            mixed = both.flatten(2).to(text.dtype)
+            mixed = self._with_prompts(text)
         else:
-            text_BHND = text_BNHD.transpose(1, 2)
-            mixed_BHND = joint_mix(text_BHND, query, self._key, prompts, scale)
+            text_BHND = text.unflatten(2, (layer.geometry.heads, -1)).transpose(1, 2)
+            mixed_BHND = joint_mix(
+                text_BHND, self._query, self._key, self._prompts, attention.scale
+            )
             mixed = mixed_BHND.transpose(1, 2).flatten(2)
         result: Tensor = attention.norm(mixed)
+        return result
+
+    def _with_prompts(self, text: Tensor) -> Tensor:
+        layer, scale = self._layer, self._attention.scale
+        text_BNHD = text.unflatten(2, (layer.geometry.heads, -1))
+        both = layer.both_terms(
+            text_BNHD, self._query, self._prompts, scale, dropout=self._dropout, overwrite=True
+        )
+        return both.flatten(2).to(text.dtype)
+
+
+class _BiasedPass(_Pass):
+    """The same for attention with a relative position bias, which prompts have no part in."""
+
+    def keep_queries(self, x: Tensor) -> None:
+        """Compute the queries [B, H, N, D] of the input [B, N, C]."""
+        flat = timm_qkv(self._attention, x, slice(timm_width(self._attention)))
+        self._query = flat.unflatten(-1, (self._attention.num_heads, -1)).transpose(1, 2)
+
+    def proj(self, text: Tensor) -> Tensor:
+        """Add the prompt term to the text attention [B, N, H*D], before the projection."""
+        result: Tensor = self._attention.proj(self._with_prompts(text))
         return result

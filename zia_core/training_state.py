@@ -1,4 +1,4 @@
-"""Convert the state of a training run to named tensors and back.
+"""The state of a training run: what is trained, and how it becomes named tensors and back.
 
 The state is what training changes: trainable parameters, AdamW's state and the random generators.
 The frozen backbone, the order of examples and the learning rate follow from the settings.
@@ -7,12 +7,14 @@ The frozen backbone, the order of examples and the learning rate follow from the
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from zia_core.errors import ZiaError
+from zia_core.four_bit import is_four_bit
 from zia_core.rng import restore_rng, rng_state
+from zia_core.training import TrainSettings
 
 
 def training_tensors(
@@ -97,3 +99,24 @@ def refuse_other_model(saved: Mapping[str, Tensor], parameters: Mapping[str, Par
 def _part(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
     prefix = f"{part}."
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def trainable_parameters(model: nn.Module, settings: TrainSettings) -> dict[str, Parameter]:
+    """The named parameters to train, after checking dtypes against the settings' precision."""
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if settings.total_steps > 0 and not trainable:
+        raise ZiaError("the model has no parameter that requires a gradient")
+    for name, parameter in trainable.items():
+        if parameter.dtype.itemsize < 4:
+            raise ZiaError(f"{name} is trained in {parameter.dtype}: convert it to float32 first")
+    found = {p.dtype for p in model.parameters() if p.is_floating_point() and p.itemsize < 4}
+    packed = is_four_bit(model)
+    if settings.precision == "nf4":
+        fits = packed and found <= {torch.bfloat16}
+    else:
+        expected = {torch.bfloat16} if settings.precision == "bf16" else set()
+        fits = found == expected and not packed
+    if not fits:
+        dtypes = ", ".join(sorted({str(p.dtype) for p in model.parameters()}))
+        raise ZiaError(f"precision={settings.precision} does not fit a model in {dtypes}")
+    return trainable

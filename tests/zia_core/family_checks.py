@@ -38,7 +38,7 @@ class Errors:
         gradients: of prompts and gates.
         cached: of a decoder's logits, token by token with a cache.
         bitwise: whether at zero gates the output is the bare model's.
-        attention: the attention class.
+        attention: the attention class, with its module if that is timm's.
     """
 
     projections: float
@@ -95,13 +95,14 @@ def check(model: Model) -> Errors:
             projections.append(difference(mine, real))
         gradients.append(difference(layer.prompt.grad, reference.prompt.grad))
         gradients.append(difference(layer.gate.grad, reference.gate.grad))
+    kind = type(ours.get_submodule(names[0]))
     return Errors(
         max(projections),
         difference(result, expected),
         max(gradients),
         cached_error(ours) if model.kind == "decoder" else None,
         bitwise,
-        type(ours.get_submodule(names[0])).__name__,
+        f"{kind.__module__}.{kind.__name__}" if "timm" in kind.__module__ else kind.__name__,
     )
 
 

@@ -77,6 +77,18 @@ def swin() -> nn.Module:
     return transformers.SwinForImageClassification(config)
 
 
+def timm_swin() -> nn.Module:
+    """The same in timm; only the fused function is where the reference can take its place."""
+    made = timm.create_model(
+        "swin_tiny_patch4_window7_224", img_size=16, patch_size=2, embed_dim=16, depths=(2, 2),
+        num_heads=(2, 4), window_size=2, drop_path_rate=0.0, num_classes=7,
+    )  # fmt: skip
+    for module in made.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = True
+    return made
+
+
 def causal(name: str) -> tuple[str, str]:
     return f"{name}Config", f"{name}ForCausalLM"
 
@@ -181,6 +193,12 @@ MODELS = [
     from_timm("timm's DeiT", "deit_tiny_distilled_patch16_224", num_classes=7),
     from_timm("timm's DINOv2", "vit_small_patch14_dinov2", num_classes=7),
     from_timm("timm's SigLIP", "vit_base_patch16_siglip_224", num_classes=7),
+    from_timm("timm's BEiT", "beit_base_patch16_224", num_classes=7),
+    from_timm(
+        "timm's BEiT, shared position bias", "beit_base_patch16_224", num_classes=7,
+        use_rel_pos_bias=False, use_shared_rel_pos_bias=True,
+    ),
+    Model("timm's Swin", timm_swin, "image"),
 ]  # fmt: skip
 BY_LABEL = {model.label: model for model in MODELS}
 

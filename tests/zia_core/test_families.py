@@ -6,20 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from tests.zia_core import families_table
-from tests.zia_core.backbones import LANGUAGE
+from tests.zia_core.backbones import LANGUAGE, open_gates
 from tests.zia_core.family_checks import check
-from tests.zia_core.family_models import BY_LABEL, MODELS, build, causal, decoder
-from zia_core import ZeroInitConfig, ZiaError, attach, families, register_family
-from zia_core.families import attention_layers
+from tests.zia_core.family_models import BY_LABEL, MODELS, build, causal, decoder, run
+from zia_core import ZeroInitConfig, ZiaError, attach, detach, families, register_family
+from zia_core.families import TIMM, attention_layers
 from zia_core.projections import FAMILIES, separate
 
 CONFIG = ZeroInitConfig(prompt_length=3, num_layers=2)
-
+# Older releases of timm define the attention of ViTs in another module.
+OF_TIMM = TIMM.keys() - {"timm.models.vision_transformer.Attention"}
 
 PERSIMMON = decoder("Persimmon", *causal("Persimmon"), tolerance=1e-10)
 
@@ -43,13 +45,13 @@ def test_family(label: str) -> None:
 
 
 def test_every_known_class_is_tested() -> None:
-    assert {check(model).attention for model in MODELS} == {*FAMILIES, "Attention"}
+    assert {check(model).attention for model in MODELS} == {*FAMILIES, *OF_TIMM}
 
 
 def test_the_readmes_count_the_classes(repository: Path) -> None:
     for name in ("README.md", "zia_core/README.md"):
         text = (repository / name).read_text("utf-8")
-        assert f"{len(FAMILIES) + 1} attention classes" in text  # and timm's
+        assert f"{len(FAMILIES) + len(OF_TIMM)} attention classes" in text
 
 
 def test_the_written_table_is_that_of_the_tests() -> None:
@@ -82,6 +84,29 @@ def test_keys_and_values_of_the_wrong_part_are_seen(
     wrong = replace(family, keys_values=lambda *given: family.keys_values(*given)[::-1])
     monkeypatch.setitem(FAMILIES, check(model).attention, wrong)
     assert check.__wrapped__(model).projections > 0.1
+
+
+BIASED = ["timm's BEiT", "timm's BEiT, shared position bias", "timm's Swin"]
+
+
+@pytest.mark.parametrize("label", BIASED)
+@torch.no_grad()
+def test_timm_without_its_fused_kernel(label: str) -> None:
+    model = BY_LABEL[label]
+    made = open_gates(attach(build(model), CONFIG))
+    expected = run(made, model)
+    for module in made.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = False
+    torch.testing.assert_close(run(made, model), expected, rtol=1e-10, atol=1e-10)
+    assert not torch.allclose(run(detach(made), model), expected)
+
+
+@pytest.mark.parametrize("label", BIASED)
+def test_one_softmax_over_words_and_prompts_needs_no_position_bias(label: str) -> None:
+    model = build(BY_LABEL[label])
+    with pytest.raises(ZiaError, match="with a relative position bias; use softmax='separate'"):
+        attach(model, replace(CONFIG, softmax="joint"))
 
 
 def model_of(name: str, **options: Any) -> Any:

@@ -64,11 +64,6 @@ def small(name: str, **options: Any) -> nn.Module:
 
 
 NOT_VITS: dict[str, Callable[[], nn.Module]] = {
-    "beit": lambda: (
-        small("test_beit")
-        if "test_beit" in timm.list_models()
-        else small("beit_base_patch16_224", embed_dim=24, depth=2, num_heads=2)
-    ),
     "pvt_v2": lambda: small("pvt_v2_b0", depths=(1, 1, 1, 1), embed_dims=(8, 16, 40, 64)),
     "samvit": lambda: small("samvit_base_patch16", embed_dim=24, depth=2, num_heads=2, img_size=64),
     "levit": lambda: small("levit_128s"),
@@ -90,7 +85,11 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], Callable[[Any], Any], str]] = 
         lambda m: baselines.lora(m, targets=("nothing",)),
         "PEFT's LoRA",
     ),
-    "houlsby, another Block": (NOT_VITS["beit"], baselines.houlsby, "does not support"),
+    "houlsby, another Block": (
+        lambda: small("beit_base_patch16_224", embed_dim=24, depth=2, num_heads=2),
+        baselines.houlsby,
+        "does not support",
+    ),
     "vpt, no ViT": (NOT_VITS["pvt_v2"], lambda m: baselines.vpt(m, 3, deep=True), "is no"),
     "side, no ViT": (NOT_VITS["pvt_v2"], baselines.side_tuning, "is not built like"),
     "prompts, no encoder": (lambda: build("llama-gqa"), baselines.prompt_tuning, "BERT, RoBERTa"),
