@@ -54,6 +54,7 @@ def unwatch(model: nn.Module) -> None:
     """Undo `watch`, `watch_saving` and `zia_core.hf_trainer`."""
     for each in wrapper_chain(model):
         each.__dict__.pop("save_pretrained", None)
+        each.__dict__.pop("load_adapter", None)
         if "_zero_init_kept_keys" in each.__dict__:
             each.__dict__["_keys_to_ignore_on_save"] = each.__dict__.pop("_zero_init_kept_keys")
     _warned.pop(unwrapped(model), None)

@@ -112,8 +112,45 @@ def test_a_bare_model_is_refused(tmp_path: Path) -> None:
     assert not zero_init_layers(build("llama-gqa"))
 
 
-def test_a_peft_model_is_refused(tmp_path: Path) -> None:
+def with_lora() -> Any:
     peft = pytest.importorskip("peft")
+    torch.manual_seed(5)
     lora = peft.get_peft_model(build("llama-gqa"), peft.LoraConfig(target_modules=["q_proj"]))
-    with pytest.raises(ZiaError, match="saved by PEFT"):
-        trainer(tmp_path, attach(lora, CONFIG))
+    attach(lora, CONFIG)
+    lora.set_adapter("default")  # trains LoRA too
+    return lora
+
+
+def trained(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+
+
+def test_lora_and_prompts_are_resumed_together(tmp_path: Path) -> None:
+    whole = trainer(tmp_path / "whole", with_lora())
+    whole.train()
+    expected = trained(whole.model)
+    assert {name.split(".")[-2] for name in expected} == {"default", "zero_init"}
+    middle = tmp_path / "whole" / "checkpoint-2"
+    assert not (middle / "model.safetensors").exists()
+    resumed = trainer(tmp_path / "resumed", with_lora())
+    resumed.train(resume_from_checkpoint=str(middle))
+    found = trained(resumed.model)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in found.items())
+
+
+def test_the_best_of_lora_and_prompts_is_loaded_and_read_by_peft(tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    made = trainer(tmp_path, with_lora(), load_best_model_at_end=True, greater_is_better=True)
+    made.train()
+    best = made.state.best_model_checkpoint
+    assert best == str(tmp_path / "checkpoint-2")  # the largest loss
+    loaded = PeftModel.from_pretrained(build("llama-gqa"), best)
+    load_adapter(loaded, Path(best) / "zero-init")
+    expected = {n: p for n, p in loaded.named_parameters() if "zero_init" in n or "lora_" in n}
+    found = {n: p for n, p in made.model.named_parameters() if n in expected}
+    assert len(expected) == len(found) == 4 + 2 * 3
+    assert all(torch.equal(value, expected[name]) for name, value in found.items())
+    detach(made.model)
+    assert not {"save_pretrained", "load_adapter"} & vars(made.model).keys()
