@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from experiments.alpaca_llama.plan import REDUCED_DATA
+from experiments.alpaca_llama.plan import REDUCED_DATA, in_shards
 from experiments.harness.experiment import Estimate
 from experiments.harness.spec import RunSpec
 from experiments.language.step_shape import language_micro_batch
 from experiments.training.predicted_cost import Predictor, Work
-from experiments.training.step_cost import MicroBatch
+from experiments.training.step_cost import MicroBatch, sharded
 
 # Of `mini`: steps of an epoch, seconds of a step, seconds of the rest of a run.
 MINI_STEPS = 62
@@ -51,7 +51,8 @@ def micro_batch(spec: RunSpec) -> MicroBatch:
         return language_micro_batch(spec, size, spec.settings.max_length, 400)
     rows, tokens, labels = LARGEST
     rows = max(1, min(rows, budget // tokens))
-    return language_micro_batch(spec, rows, min(tokens, spec.settings.max_length), labels)
+    found = language_micro_batch(spec, rows, min(tokens, spec.settings.max_length), labels)
+    return sharded(found, spec.settings) if in_shards(spec) else found
 
 
 def work(spec: RunSpec) -> Work:

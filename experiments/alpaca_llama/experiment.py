@@ -26,6 +26,7 @@ EXPERIMENT = Experiment(
     estimate=estimate,
     needs=needs,
     largest_step=PREDICTOR.memory,
+    in_shards=plan.in_shards,
     rescore=rescore_with_data(rescore),
     generate=generate,
     chat=chat,

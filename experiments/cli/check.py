@@ -1,8 +1,5 @@
 """The command `zia check`."""
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from experiments.cli.options import (
@@ -10,6 +7,7 @@ from experiments.cli.options import (
     RUNS,
     AnyExperiment,
     Backbone,
+    ClusterFile,
     Device,
     Encoder,
     Gpu,
@@ -31,9 +29,7 @@ def check(
     encoder: Encoder = None,
     template: Template = None,
     runs: Runs = RUNS,
-    cluster: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Resources of jobs; or $ZIA_CLUSTER.")
-    ] = None,
+    cluster: ClusterFile = None,
     gpu: Gpu = DEFAULT,
     lock: LockFile = LOCK,
 ) -> None:
@@ -53,7 +49,8 @@ def check(
         device = asked.device(device, profile)
     where = planning.device_of(device, experiment, profile, only_look=True)
     models = chosen_models(backbone, encoder, template, lock)
-    specs = planning.planned(experiment, profile, where, models)
+    gpus = asked.gpus_for_shards(experiment, profile, where, models)
+    specs = planning.planned(experiment, profile, where, models, gpus)
     found, fetched = [], Lock.read(lock).model_files
     for group in readiness.groups(specs, asked, where, GPUS[gpu], fetched):
         tell(group.line(), *(f"  {problem}" for problem in group.problems))

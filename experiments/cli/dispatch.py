@@ -100,8 +100,11 @@ def reproduce(
     else:
         device = planning.device_of(device, experiment, profile)
     models = chosen_models(backbone, encoder, template)
+    gpus_a_job = 1
+    if executor == "slurm":
+        gpus_a_job = asked.gpus_for_shards(experiment, profile, device, models)
     stage = stages.Stage(seeds, reselect)
-    specs = stage.of(planning.planned(experiment, profile, device, models))
+    specs = stage.of(planning.planned(experiment, profile, device, models, gpus_a_job))
     if not specs:
         tell(f"The profile {profile} has no runs yet; these are the results of {PUBLISHED}.")
         _report(PUBLISHED, out)
@@ -116,7 +119,14 @@ def reproduce(
             _report(runs, out)
     else:
         request = Request(
-            experiment, profile, device, runs.absolute(), out.absolute(), stage, models
+            experiment,
+            profile,
+            device,
+            runs.absolute(),
+            out.absolute(),
+            stage,
+            models,
+            gpus_a_job,
         )
         if again and not dry_run:
             _make_pending(request)
@@ -159,7 +169,7 @@ def worker(
     retry: Retry = None,
 ) -> None:
     """Do missing runs one after another, alongside other workers."""
-    from experiments.dispatch import job
+    from experiments.dispatch import cluster_file, job
     from experiments.dispatch.stop_signals import WORKER_SIGNALS, StopSignals
     from experiments.dispatch.submission import Request
     from experiments.dispatch.worker import Worker
@@ -169,7 +179,8 @@ def worker(
     one = None if experiment == ALL else experiment
     where = planning.device_of(device, one, profile)
     models = chosen_models(backbone, encoder, template)
-    request = Request(one, profile, where, runs, FRESH, models=models)
+    gpus = cluster_file.read(None).gpus_for_shards(one, profile, where, models)
+    request = Request(one, profile, where, runs, FRESH, models=models, gpus=gpus)
     specs = request.specs()
     if again:
         _make_pending(request)

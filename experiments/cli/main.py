@@ -17,6 +17,7 @@ from experiments.cli.options import (
     RUNS,
     AnyExperiment,
     Backbone,
+    ClusterFile,
     Device,
     Encoder,
     ExperimentName,
@@ -90,6 +91,7 @@ def plan(
     every_run: Annotated[
         bool, typer.Option("--every-run", help="One line per run, even in large plans.")
     ] = False,
+    cluster: ClusterFile = None,
     gpu: Gpu = DEFAULT_GPU,
     utilisation: Annotated[
         float,
@@ -98,12 +100,14 @@ def plan(
 ) -> None:
     """Show the runs of a profile: state and expected cost."""
     from experiments.cli import plan_table
+    from experiments.dispatch import cluster_file
     from experiments.harness import plan as planning
 
     where = planning.device_of(device, experiment, profile, only_look=True)
     models = chosen_models(backbone, encoder, template)
-    specs = planning.planned(experiment, profile, where, models)
-    found = plan_table.on_gpu(planning.inspect_all(specs, runs, models), gpu, utilisation)
+    gpus = cluster_file.read(cluster).gpus_for_shards(experiment, profile, where, models)
+    specs = planning.planned(experiment, profile, where, models, gpus)
+    found = plan_table.on_gpu(planning.inspect_all(specs, runs, models), gpu, utilisation, gpus)
     plan_table.show(found, every_run=every_run)
 
 

@@ -17,6 +17,9 @@ Device = Annotated[str, typer.Option(metavar="D", help="auto, cpu or cuda.")]
 Gpu = Annotated[
     str, typer.Option(metavar="G", help="The GPU to predict for: a100, a100-40gb, h100, ...")
 ]
+ClusterFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Resources of jobs; or $ZIA_CLUSTER.")
+]
 Backbone = Annotated[
     str | None,
     typer.Option(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from experiments.dispatch.status_table import IDENTITY_SHOWN, run_name
+from experiments.harness.experiment import Estimate
 from experiments.harness.gpus import GPUS
 from experiments.harness.plan import PlannedRun
 from experiments.harness.registry import check_choice
@@ -16,10 +17,17 @@ STATES = ("done", "running", "interrupted", "preempted", "pending", "failed", "i
 LISTED = 60  # most runs to list one by one
 
 
-def on_gpu(runs: Sequence[PlannedRun], gpu: str, utilisation: float) -> list[PlannedRun]:
-    """The runs with their predicted costs for that GPU; InvalidChoiceError if it is unknown."""
+def on_gpu(
+    runs: Sequence[PlannedRun], gpu: str, utilisation: float, gpus: int = 1
+) -> list[PlannedRun]:
+    """The runs with their predicted costs for that GPU; InvalidChoiceError if it is unknown.
+
+    `gpus` are those of a job that trains in shards.
+    """
     check_choice("GPU", gpu, GPUS)
-    return [replace(run, estimate=run.estimate.on(GPUS[gpu], utilisation)) for run in runs]
+    return [
+        replace(run, estimate=run.estimate.over(gpus).on(GPUS[gpu], utilisation)) for run in runs
+    ]
 
 
 def show(runs: Sequence[PlannedRun], *, every_run: bool = False) -> None:
@@ -53,7 +61,7 @@ def _row(run: PlannedRun) -> list[str]:
         run.spec.identity[:IDENTITY_SHOWN],
         run.state,
         _time(run.estimate.hours),
-        terminal.number(run.estimate.memory_gb, ".1f"),
+        _memory([run.estimate]),
     ]
 
 
@@ -65,16 +73,22 @@ def _grouped(runs: Sequence[PlannedRun], states: Sequence[str]) -> list[list[str
     for name, group in groups.items():
         counts = Counter(run.state for run in group)
         hours = [run.estimate.hours for run in group if run.estimate.hours is not None]
-        memory = [run.estimate.memory_gb for run in group if run.estimate.memory_gb is not None]
         rows.append(
             [
                 name,
                 *(str(counts[state] or "-") for state in states),
                 _time(sum(hours) if len(hours) == len(group) else None),
-                terminal.number(max(memory, default=None), ".1f"),
+                _memory([run.estimate for run in group]),
             ]
         )
     return rows
+
+
+def _memory(estimates: Sequence[Estimate]) -> str:
+    """The most of all, for example "24.0", or "4 x 45.9" on each of four GPUs."""
+    most = max(estimates, key=lambda each: each.memory_gb or 0.0)
+    number = terminal.number(most.memory_gb, ".1f")
+    return f"{most.gpus} x {number}" if most.gpus > 1 else number
 
 
 def _sources(runs: Sequence[PlannedRun]) -> str:

@@ -12,6 +12,7 @@ from experiments.cli.options import (
     RESULTS,
     AnyExperiment,
     Backbone,
+    ClusterFile,
     Device,
     Encoder,
     Profile,
@@ -47,9 +48,7 @@ def rehearse(
     workers: Annotated[
         int | None, typer.Option(metavar="N", min=1, max=MAX_WORKERS, help="local: processes.")
     ] = None,
-    cluster: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="slurm: resources; or $ZIA_CLUSTER.")
-    ] = None,
+    cluster: ClusterFile = None,
 ) -> None:
     """Try every method on every task of a profile for two steps.
 
@@ -57,6 +56,8 @@ def rehearse(
     one of them. Backbones are tiny twins and missing data are generated; both are listed. Nothing
     counts as a result. Exit code 1 if a run fails.
     """
+    import os
+
     from experiments.dispatch import cluster_file, rehearsed_runs
     from experiments.dispatch.submission import Request
     from experiments.harness import plan as planning
@@ -69,8 +70,10 @@ def rehearse(
         raise InvalidChoiceError(
             f"{GENERATED} brings its data and models, and takes minutes: use `zia reproduce`"
         )
-    resources = cluster_file.read(cluster) if executor == "slurm" else None
-    if resources is not None:
+    if cluster is not None:
+        os.environ[cluster_file.VARIABLE] = str(cluster.absolute())  # for the killed worker
+    resources = cluster_file.read(cluster)
+    if executor == "slurm":
         device = resources.device(device, profile)
     elif device == "auto":
         device = planning.resolve_device(device)
@@ -81,15 +84,16 @@ def rehearse(
         models, lines = places.twins_of(models)
         for line in lines:
             tell(line)
-    planned = planning.planned(experiment, profile, device, models)
+    gpus = resources.gpus_for_shards(experiment, profile, device, models)
+    planned = planning.planned(experiment, profile, device, models, gpus)
     for line in places.prepare(planned, real_weights=real_weights):
         tell(line)
     places.use(real_weights=real_weights)
-    request = Request(experiment, name, device, places.runs, places.out, models=models)
+    request = Request(experiment, name, device, places.runs, places.out, models=models, gpus=gpus)
     states = {planning.inspect(spec, places.runs).state for spec in request.specs()}
     if states <= {"done", "failed"}:  # else the same command continues
         places.clear_runs()
-    if resources is not None:
+    if executor == "slurm":
         execute: Callable[[Request], None] = partial(_on_slurm, resources)
     elif executor == "local":
         execute = partial(rehearsed_runs.in_workers, workers=workers)

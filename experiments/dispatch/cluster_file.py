@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, get_type_hints
 
-from experiments.harness import registry
+from experiments.harness import plan, registry
+from experiments.harness.experiment import SHARDED_GPUS, Models
 from experiments.harness.spec import RunSpec
 from zia_core.errors import ZiaError
 from zia_core.validation import conform
@@ -86,6 +87,21 @@ class Cluster:
             return replace(self.common, **changes).filled_in(device, spec.profile)
         except ZiaError as error:
             raise ZiaError(f"the cluster file, for {spec.experiment}: {error}") from error
+
+    def gpus_for_shards(
+        self, experiment: str | None, profile: str, device: str, models: Models = Models()
+    ) -> int:
+        """The GPUs of a job that trains in shards, for `plan.planned`; 1 without such runs."""
+        tables = (vars(self.common), *self.by_experiment.values(), *self.by_backbone.values())
+        if max(table.get("gpus_per_node") or 1 for table in tables) < SHARDED_GPUS:
+            return 1
+        specs = plan.planned(experiment, profile, device, models, gpus=SHARDED_GPUS)
+        gpus = [
+            self.resources(spec, device).gpus_per_node or 1
+            for spec in specs
+            if registry.get(spec.experiment).in_shards(spec)
+        ]
+        return min(gpus, default=1)
 
     def device(self, asked: str, profile: str) -> str:
         """Resolve "auto" to "cpu" or "cuda"; the submitting machine need not have a GPU.

@@ -19,12 +19,14 @@ from experiments.dispatch.stop_signals import WORKER_SIGNALS
 from experiments.harness import registry, stored
 from experiments.harness.folder import RunFolder
 from experiments.harness.provenance import PROJECT
+from experiments.harness.rehearsal import is_rehearsal
 from experiments.harness.spec import RunSpec
 from experiments.io.files import read_json
 from experiments.io.output import guarded, say
 from zia_core.errors import ZiaError
 
 HERE = "127.0.0.1"
+REHEARSED_RANKS = 2  # of a run in shards, on a CPU
 SETTLES_S = 10.0  # a process whose connection closed is about to exit
 
 
@@ -61,9 +63,13 @@ class ReadOnlyRunFolder(RunFolder):
 
 
 def ranks_for(spec: RunSpec) -> int:
-    """The number of processes for a run: one per GPU of the worker; 1 on a CPU."""
+    """The number of processes for a run: one per GPU of the worker; 1 on a CPU.
+
+    A run in shards is rehearsed in shards on a CPU, too.
+    """
     if _device(spec) != "cuda":
-        return 1
+        sharded = registry.get(spec.experiment).in_shards(spec)
+        return REHEARSED_RANKS if sharded and is_rehearsal(spec.profile) else 1
     import torch
 
     return max(1, torch.cuda.device_count())

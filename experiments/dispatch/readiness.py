@@ -21,10 +21,10 @@ RELEASED = PROJECT / "experiments/backbones/released"
 HOST_GB = 6.0
 CPU_GB = 1.0  # Python and torch without CUDA
 FREE_SHARE = 0.95  # of a GPU's memory that torch can use
-# Disk: records, adapter and checkpoint of a run; checkpoints of full fine-tuning have all weights
-# and two moments, and its adapter has all weights.
+# Disk: records, adapter and checkpoints of a run; each of the two checkpoints of full fine-tuning
+# has all weights and two moments, and its adapter has all weights.
 RUN_GB = 0.05
-FULL_COPIES = 4
+FULL_COPIES = 2 * 3 + 1
 
 FetchedFiles = Callable[[str | None, str | None], Mapping[str, str]]
 
@@ -120,24 +120,32 @@ def _memory(group: Group, cluster: Cluster, device: str, gpu: Gpu) -> Iterator[s
     """Sentences about runs that do not fit the GPU or the memory that a job asks for."""
     predict = registry.get(group.runs[0].experiment).largest_step
     for spec in group.runs:
-        asked = cluster.resources(spec, device).mem_gb or 0.0
+        resources = cluster.resources(spec, device)
+        asked, gpus = resources.mem_gb or 0.0, resources.gpus_per_node or 1
         if predict is None or (spec.settings.device == "cpu" and spec.profile != "paper"):
             peak = registry.get(spec.experiment).estimate(spec).memory_gb
-            weights = 0.0
+            loaded = 0.0
         else:
             found = predict(spec)
-            peak, weights = found.peak / 1e9, found.weights / 1e9
+            peak, loaded = found.on_each(gpus) / 1e9, found.on_host / 1e9
         if peak is None:
             continue
         group.peak_gb = max(group.peak_gb or 0.0, peak)
         on_gpu = spec.settings.device == "cuda"
         if on_gpu and peak > FREE_SHARE * gpu.memory_gb:
-            yield (
-                f"{spec.method} needs {peak:.1f} GB on the GPU, and {gpu.name} has "
-                f"{gpu.memory_gb:.0f}: lower token_budget or micro_batch_size, set "
-                "checkpoint_activations, or use a larger GPU"
+            sharded = registry.get(spec.experiment).in_shards(spec)
+            where, other = (
+                (f"each of {gpus} GPUs", "give jobs more GPUs")
+                if sharded
+                else ("the GPU", "use a larger GPU")
             )
-        host = weights + HOST_GB if on_gpu else peak + CPU_GB
+            yield (
+                f"{spec.method} needs {peak:.1f} GB on {where}, and {gpu.name} has "
+                f"{gpu.memory_gb:.0f}: lower token_budget or micro_batch_size, set "
+                f"checkpoint_activations, or {other}"
+            )
+        # A process per GPU, and each reads the weights.
+        host = gpus * (loaded + HOST_GB) if on_gpu else peak + CPU_GB
         if host > asked:
             yield (
                 f"{spec.method} needs {host:.0f} GB of the machine's memory, and its job asks for "

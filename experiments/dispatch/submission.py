@@ -80,10 +80,13 @@ class Request:
     out: Path  # of tables and figures
     stage: Stage = field(default_factory=Stage)
     models: Models = field(default_factory=Models)
+    gpus: int = 1  # of a job that trains in shards
 
     def specs(self) -> list[RunSpec]:
         """The planned runs of the stage and their requirements."""
-        return self.stage.of(plan.planned(self.experiment, self.profile, self.device, self.models))
+        return self.stage.of(
+            plan.planned(self.experiment, self.profile, self.device, self.models, self.gpus)
+        )
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ class Submission:
     groups: tuple[Group, ...]
     stage: Stage = field(default_factory=Stage)
     models: Models = field(default_factory=Models)
+    gpus: int = 1
 
     @property
     def name(self) -> str:
@@ -144,6 +148,7 @@ class Submission:
             out,
             self.stage,
             self.models,
+            self.gpus,
         )
 
     def environment(self) -> dict[str, str]:
@@ -196,8 +201,9 @@ def load(folder: Path) -> Submission:
         "groups": tuple[RecordedGroup, ...],
         "stage": RecordedStage,
         "models": RecordedModels,
+        "gpus": int,
     }
-    defaults = {"git": None, "stage": asdict(Stage()), "models": asdict(Models())}
+    defaults = {"git": None, "stage": asdict(Stage()), "models": asdict(Models()), "gpus": 1}
     values = conform_fields(kinds, defaults | record, str(path))
     values["stage"] = Stage(**values["stage"])
     values["models"] = Models(**values["models"])
@@ -251,6 +257,7 @@ def describe(request: Request, executor: str, code: Code, groups: Sequence[Group
         groups=tuple(groups),
         stage=request.stage,
         models=request.models,
+        gpus=request.gpus,
     )
 
 

@@ -16,6 +16,8 @@ from experiments.harness.rehearsal import Rehearsal
 from experiments.harness.report_info import ReportInfo
 from experiments.harness.spec import RunSpec
 
+SHARDED_GPUS = 4  # fewest of a job that trains a model in shards
+
 
 class NeedsData(Exception):  # noqa: N818 - an outcome, not an error
     """Raised by `rescore` if the references of a metric are absent; says which."""
@@ -30,6 +32,16 @@ class Estimate:
     source: str  # for example "measured, 1 core"
     flops: float | None = None  # that `hours` follow from, on the GPU that is asked about
     decoding_hours: float = 0.0  # of `hours`, the part that does not
+    sharded_gb: float = 0.0  # beside `memory_gb`, shared out over the GPUs of a run in shards
+    gpus: int = 1  # `memory_gb` on each
+
+    def over(self, gpus: int) -> "Estimate":
+        """The cost on each of several GPUs, if they train the run in shards."""
+        if not self.sharded_gb or self.memory_gb is None or self.flops is None:
+            return self
+        memory = self.memory_gb + self.sharded_gb / gpus
+        flops = self.flops / gpus
+        return replace(self, memory_gb=memory, sharded_gb=0.0, flops=flops, gpus=gpus)
 
     def on(self, gpu: Gpu, utilisation: float) -> "Estimate":
         """The cost on another GPU, if it was predicted."""
@@ -37,15 +49,35 @@ class Estimate:
             return self
         hours = gpu.hours(self.flops, utilisation) + self.decoding_hours
         source = f"{gpu.tflops:.0f} TFLOP/s ({gpu.name}), {100 * utilisation:.0f} % used"
+        if self.gpus > 1:
+            source += f", {self.gpus} GPUs a run"
         return replace(self, hours=hours, source=source)
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on a run's device: of the weights, and at the peak of training, weights included."""
+    """Bytes that a run takes.
+
+    Attributes:
+        weights: on its device.
+        peak: on its device, at the peak of training, weights included.
+        sharded: beside the peak, shared out over the GPUs of a run in shards.
+        loaded: of the weights as the machine reads them, before they are quantised, say.
+    """
 
     weights: int
     peak: int
+    sharded: int = 0
+    loaded: int = 0
+
+    def on_each(self, gpus: int) -> int:
+        """The peak on each GPU; a model is there as a whole before it is sharded."""
+        return max(self.peak + self.sharded // gpus, self.weights)
+
+    @property
+    def on_host(self) -> int:
+        """What each process of the run reads."""
+        return max(self.weights, self.loaded)
 
 
 @dataclass(frozen=True)
@@ -76,6 +108,10 @@ def _nothing(spec: RunSpec) -> list[RunSpec]:
     return []
 
 
+def _never(spec: RunSpec) -> bool:
+    return False
+
+
 def _needs_nothing(spec: RunSpec) -> Needs:
     return Needs()
 
@@ -93,6 +129,8 @@ class Experiment:
     `needs(spec)` says which weights and data sets the run reads.
     `largest_step(spec)` returns the bytes of weights and the peak of a run's largest training step,
     predicted from its shapes; None where nothing is known.
+    `in_shards(spec)` says whether several GPUs train the run in shards; such runs are planned where
+    a job has at least SHARDED_GPUS.
     `rescore(path)` recomputes the fields of result.json that follow from the predictions in a run
     folder; None if an experiment keeps no predictions.
     `generate(path, prompts, device)` answers prompts with and without the adapter of a finished
@@ -125,5 +163,6 @@ class Experiment:
     needs: Callable[[RunSpec], Needs] = _needs_nothing
     rehearsal: Rehearsal | None = None
     largest_step: Callable[[RunSpec], Memory] | None = None
+    in_shards: Callable[[RunSpec], bool] = _never
     with_models: Callable[[RunSpec, Models], RunSpec] | None = None
     report: ReportInfo | None = None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from experiments.harness import registry, rehearsal, run_paths, stored
 from experiments.harness.archive import RunPath
-from experiments.harness.experiment import Estimate, Experiment, Models
+from experiments.harness.experiment import SHARDED_GPUS, Estimate, Experiment, Models
 from experiments.harness.registry import InvalidChoiceError, check_choice
 from experiments.harness.spec import RunSpec
 from zia_core.errors import ZiaError
@@ -97,15 +97,17 @@ def _shows_gpu() -> bool:
 
 
 def planned(
-    experiment: str | None, profile: str, device: str, models: Models = Models()
+    experiment: str | None, profile: str, device: str, models: Models = Models(), gpus: int = 1
 ) -> list[RunSpec]:
     """List all runs of a profile, of one experiment or of all that have the profile.
 
-    "cpu" moves every run to the CPU; "cuda" leaves runs for laptops on the CPU. Raises
-    InvalidChoiceError for an unknown experiment or profile, and ZiaError for `models` that
-    are not there or that the experiment cannot take.
+    "cpu" moves every run to the CPU; "cuda" leaves runs for laptops on the CPU. Runs in shards are
+    left out if a job has too few `gpus`. Raises InvalidChoiceError for an unknown experiment or
+    profile, and ZiaError for `models` that are not there or that the experiment cannot take.
     """
     specs = _as_planned(experiment, profile, device)
+    if gpus < SHARDED_GPUS:
+        specs = [spec for spec in specs if not registry.get(spec.experiment).in_shards(spec)]
     if models:
         specs = _with_models(specs, _takes_models(experiment), models)
     return [_on_cpu(spec) for spec in specs] if device == "cpu" else specs
@@ -233,7 +235,7 @@ def choose(
     valid.
     """
     owner = registry.get(experiment)
-    specs = planned(experiment, profile, device, models)
+    specs = planned(experiment, profile, device, models, gpus=SHARDED_GPUS)
     if task is not None:
         check_choice("task", task, owner.tasks, of=experiment)
         specs = [spec for spec in specs if spec.task == task]

@@ -1,5 +1,6 @@
 """The largest micro-batch of a language model's run, on torch's meta device."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from experiments.backbones import language_models, own, shapes, vision_models
@@ -42,7 +43,9 @@ def language_micro_batch(
     backbone = shapes.language_model(
         language_models.get(spec.backbone), weights_dtype(settings), device
     )
+    loaded = 0
     if in_four_bits(settings):
+        loaded = sum(parameter.nbytes for parameter in backbone.parameters())
         backbone = quantise(backbone)
     with torch.device(device):
         model = prepare(backbone, spec.method, settings, width)
@@ -53,7 +56,8 @@ def language_micro_batch(
     batch = task.batch(range(rows))
     if width is not None:
         batch |= _images(settings, width, batch["attention_mask"])
-    return micro_batch(model, settings, batch, task.loss, rows * tokens)
+    found = micro_batch(model, settings, batch, task.loss, rows * tokens)
+    return replace(found, loaded=loaded)
 
 
 def _images(settings: Any, width: int, mask: "Tensor") -> dict[str, "Tensor"]:

@@ -110,7 +110,9 @@ class Predictor:
         work = self.work(spec)
         flops = cost.step_flops * work.trained + cost.forward_flops * work.evaluated
         decoding = work.decoding_steps * DECODING_STEP_S / 3600
-        found = Estimate(None, cost.peak / 1e9, "", flops / cost.units, decoding)
+        found = Estimate(
+            None, cost.peak / 1e9, "", flops / cost.units, decoding, cost.sharded / 1e9
+        )
         return found.on(gpus.GPUS[gpus.DEFAULT], gpus.UTILISATION)
 
     def memory(self, spec: RunSpec) -> Memory:
@@ -120,7 +122,7 @@ class Predictor:
             None if source and (source.local / CONFIG).exists() else self.known().get(kind(spec))
         )
         cost = known or self.computed(spec)
-        return Memory(cost.weights, cost.peak)
+        return Memory(cost.weights, cost.peak, cost.sharded, cost.loaded)
 
     def computed(self, spec: RunSpec) -> StepCost:
         """The cost of the run's largest micro-batch."""
@@ -151,7 +153,7 @@ def _computed(make: Callable[[RunSpec], MicroBatch], kind: str, run: _Unhashed) 
 
 @cache
 def _known(path: Path) -> dict[str, StepCost]:
-    return {name: StepCost(**conform_fields(_KINDS, each, str(path)))
+    return {name: StepCost(**conform_fields(_KINDS, _OPTIONAL | each, str(path)))
             for name, each in read_json(path).items()} if path.exists() else {}  # fmt: skip
 
 
@@ -161,7 +163,10 @@ _KINDS: dict[str, Any] = {
     "step_flops": float,
     "forward_flops": float,
     "units": int,
+    "sharded": int,
+    "loaded": int,
 }
+_OPTIONAL = {"sharded": 0, "loaded": 0}
 
 
 def kind(spec: RunSpec) -> str:
@@ -172,7 +177,8 @@ def kind(spec: RunSpec) -> str:
         for name, value in asdict(spec.settings).items()
         if name not in WITHOUT_EFFECT and value != defaults[name]
     }
-    return f"{spec.method} on {spec.backbone} {canonical_json(changed)}"
+    where = " in shards" if registry.get(spec.experiment).in_shards(spec) else ""
+    return f"{spec.method} on {spec.backbone}{where} {canonical_json(changed)}"
 
 
 def main() -> None:
@@ -182,7 +188,11 @@ def main() -> None:
         predictor: Any = getattr(experiment.largest_step, "__self__", None)
         if predictor is not None and "paper" in experiment.profiles:
             specs = {kind(spec): spec for spec in experiment.plan("paper", "cuda")}
-            costs = {name: asdict(predictor.computed(spec)) for name, spec in specs.items()}
+            computed = {name: asdict(predictor.computed(spec)) for name, spec in specs.items()}
+            costs = {
+                name: {k: v for k, v in cost.items() if v or k not in _OPTIONAL}
+                for name, cost in computed.items()
+            }
             write_json_atomic(predictor.folder / FILE, costs)
             tell(predictor.folder / FILE)
 

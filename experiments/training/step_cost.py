@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,12 +23,16 @@ class MicroBatch:
         loss: its forward pass to a scalar.
         units: what it has of the unit that `Work` counts: padded tokens, or images.
         forward: the pass of an evaluation, if that is another one.
+        loaded: bytes of the backbone as it is read, if it is quantised afterwards.
+        in_shards: whether the model is sharded over several GPUs.
     """
 
     model: nn.Module
     loss: Callable[[], Tensor]
     units: int
     forward: Callable[[], object] | None = None
+    loaded: int = 0
+    in_shards: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,11 @@ class StepCost:
 
     Attributes:
         weights: bytes of parameters and buffers.
-        peak: bytes in use at a time, weights included.
+        peak: bytes in use at a time, weights included, without what is shared out.
         step_flops: forward and backward; a multiply-add counts 2.
         forward_flops: of the same micro-batch, without a gradient.
-        units: as of the micro-batch.
+        units, loaded: as of the micro-batch.
+        sharded: bytes shared out over the GPUs of a model in shards.
     """
 
     weights: int
@@ -48,6 +53,8 @@ class StepCost:
     step_flops: float
     forward_flops: float
     units: int
+    sharded: int = 0
+    loaded: int = 0
 
 
 def micro_batch(
@@ -89,6 +96,16 @@ def micro_batch(
     return MicroBatch(model.train(), scaled, units)
 
 
+def sharded(of: MicroBatch, settings: Optimisation) -> MicroBatch:
+    """The micro-batch of one of the GPUs that train the model in shards.
+
+    Its passes see weights in bfloat16, if `zia_core.sharding.shard` gathers them so.
+    """
+    if settings.precision == "bf16-autocast":
+        of.model.bfloat16()
+    return replace(of, in_shards=True)
+
+
 def step_cost(of: MicroBatch, settings: Optimisation) -> StepCost:
     """Predict what a step takes; seconds for a model of seven billion parameters."""
     import torch
@@ -101,7 +118,32 @@ def step_cost(of: MicroBatch, settings: Optimisation) -> StepCost:
         )
     with _counted_flops() as forward, torch.no_grad():
         (of.forward or of.loss)()
-    return StepCost(memory.weights, memory.peak, step.flops, forward.flops, of.units)
+    weights, peak, shared_out = memory.weights, memory.peak, 0
+    if of.in_shards:
+        weights = _FLOAT32 * sum(parameter.numel() for parameter in of.model.parameters())
+        shared_out = 4 * weights  # with gradients and AdamW's two moments
+        peak = memory.kept + memory.working + _gathered(of.model)
+    return StepCost(weights, peak, step.flops, forward.flops, of.units, shared_out, of.loaded)
+
+
+_FLOAT32 = 4  # bytes
+
+
+def _gathered(model: nn.Module) -> int:
+    """Bytes of whole weights and gradients that FSDP2 has on a GPU at a time.
+
+    All weights outside of the blocks, those of a block and of the next one, which is gathered
+    ahead, and a block's gradients, of which there is a float32 copy to be summed.
+    """
+    from zia_core.blocks import repeated_blocks
+
+    sizes = [
+        (sum(p.nbytes for p in block.parameters()), sum(p.numel() for p in block.parameters()))
+        for block in repeated_blocks(model)
+    ]
+    outside = sum(p.nbytes for p in model.parameters()) - sum(size for size, _ in sizes)
+    largest, numbers = max(sizes)
+    return outside + 3 * largest + _FLOAT32 * numbers
 
 
 def _counted_flops() -> Any:

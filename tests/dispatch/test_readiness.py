@@ -9,7 +9,7 @@ import pytest
 
 from experiments.dispatch import readiness
 from experiments.dispatch.cluster_file import Cluster, Resources
-from experiments.harness import registry, weights_check
+from experiments.harness import plan, registry, weights_check
 from experiments.harness.gpus import GPUS
 from experiments.harness.needs import WEIGHTS_VARIABLE, Source
 from experiments.io.files import sha256_file
@@ -82,8 +82,10 @@ def test_weights_that_are_absent_say_where_to_put_them(model: Path) -> None:
         weights_check.check(SOURCE, readiness.RELEASED)
 
 
-def problems(cluster: Cluster, gpu: str) -> list[str]:
-    specs = registry.get("alpaca_llama").plan("paper", "cuda")
+def problems(cluster: Cluster, gpu: str, **settings: str) -> list[str]:
+    gpus = cluster.gpus_for_shards("alpaca_llama", "paper", "cuda")
+    specs = plan.planned("alpaca_llama", "paper", "cuda", gpus=gpus)
+    specs = [spec.with_settings(settings) for spec in specs]
     (group,) = readiness.groups(specs, cluster, "cuda", GPUS[gpu])
     return group.problems
 
@@ -103,13 +105,35 @@ def test_runs_that_need_more_memory_than_their_job_asks_for_are_named() -> None:
     assert not any("mem_gb" in each for each in problems(Cluster(Resources()), "a100"))
 
 
+def test_each_gpu_has_a_part_of_a_model_in_shards_and_each_process_reads_all_of_it() -> None:
+    def on(gpus: int, **asked: float) -> list[str]:
+        return problems(Cluster(Resources(gpus_per_node=gpus, **asked)), "a100-40gb")  # type: ignore[arg-type]
+
+    assert not any(each.startswith("full") for each in on(1))
+    assert any(
+        each.startswith("full needs 44.1 GB on each of 4 GPUs, and a100-40gb has 42: ")
+        and each.endswith(", or give jobs more GPUs")
+        for each in on(4)
+    )
+    assert not any(each.startswith("full needs") and "on each" in each for each in on(8))
+    host = "full needs 132 GB of the machine's memory, and its job asks for"
+    assert any(each.startswith(host) for each in on(4, mem_gb=130.0))
+    assert not any("mem_gb" in each for each in on(4, mem_gb=140.0))
+
+
+def test_weights_are_read_before_they_are_quantised() -> None:
+    asked = Cluster(Resources(mem_gb=18.0))
+    found = [each for each in problems(asked, "a100", precision="nf4") if "mem_gb" in each]
+    assert found[0].startswith("zero-init needs 19 GB of the machine's memory")
+
+
 Usage = namedtuple("Usage", "total used free")
 
 
 def test_a_full_disk_and_a_silent_slurm_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    specs = registry.get("alpaca_llama").plan("paper", "cuda")
+    specs = plan.planned("alpaca_llama", "paper", "cuda")
     group = readiness.Group("alpaca_llama", specs)
     monkeypatch.setenv("PATH", str(tmp_path))  # without squeue
     runs = tmp_path / "not" / "there"

@@ -142,7 +142,7 @@ def test_every_run_of_the_paper_has_a_cost(experiment: str) -> None:
         assert cost.hours is not None
         assert 0 < cost.hours < 24
         assert cost.memory_gb is not None
-        assert cost.memory_gb < GPUS["a100"].memory_gb
+        assert cost.over(4).memory_gb < GPUS["a100"].memory_gb  # type: ignore[operator]
 
 
 def test_the_file_has_what_is_computed() -> None:
