@@ -205,7 +205,7 @@ def test_plans() -> None:
     released = next(spec for spec in paper if spec.task == plan.TASK_RELEASED)
     assert released.settings.peak_lr == pytest.approx(1.125e-3)
     assert released.settings.batch_size == 32
-    assert {spec.method for spec in paper} == set(plan.METHODS) - {"full"}
+    assert {spec.method for spec in paper} == set(plan.METHODS)
     for profile in plan.PROFILES:
         for device in ("cpu", "cuda"):
             specs = plan.plan(profile, device)
