@@ -147,17 +147,14 @@ def tokenizer_of(name: str) -> Any:
 
 @cache
 def _check_causal(name: str) -> None:
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     from zia_core.families import attention_layers
 
     folder, embeddings = own.files_of(name), None
     if not meta_llama.weight_files(folder):
         with own.refused(f"{name} cannot be a language model here"):
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-            with torch.device("meta"):
-                model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            model = own.shape_of(folder, AutoModelForCausalLM)
             found = attention_layers(model)
         if not all(getattr(layer.attention, "is_causal", False) for layer in found):
             raise ZiaError(f"{name} is not a causal language model: its tokens see later ones")

@@ -6,7 +6,7 @@ depend on, or `owner/name@<commit>`. Neither is a path, so that a run means the 
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -55,6 +55,8 @@ def named(asked: str, known: Collection[str]) -> str:
     if HUB_NAME.fullmatch(asked) and source(asked).local.is_dir():  # fetched: no network is needed
         return asked
     folder = Path(asked).expanduser()
+    if asked.startswith(("/", "~", ".")) and not folder.is_dir():
+        raise ZiaError(f"there is no folder {asked!r:.200} to take a backbone from")
     if not folder.is_dir() and "/" not in asked:
         folder = weights_root() / asked
     if folder.is_dir():
@@ -96,6 +98,35 @@ def files_of(name: str) -> Path:
 def config_of(name: str) -> dict[str, Any]:
     """The content of config.json."""
     return read_json(files_of(name) / CONFIG)
+
+
+def shape_of(folder: Path, kind: Any, change: Callable[[Any], Any] = lambda config: config) -> Any:
+    """The model of a config.json on torch's meta device: no weights.
+
+    Args:
+        folder: with the config.json.
+        kind: a class such as transformers' AutoModelForCausalLM.
+        change: returns the configuration to use.
+
+    Raises:
+        ZiaError: the configuration is that of a model for something else.
+    """
+    import torch
+    from transformers import AutoConfig
+
+    content = read_json(folder / CONFIG)
+    if "architecture" in content and "model_type" not in content:
+        raise ZiaError(
+            f"its {CONFIG} is that of timm's {content['architecture']!s:.60}, for images"
+        )
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    try:
+        with torch.device("meta"):
+            return kind.from_config(change(config), trust_remote_code=False)
+    except ValueError as error:
+        if "Unrecognized configuration class" not in str(error):
+            raise
+        raise ZiaError(f"its {CONFIG} is that of a {config.model_type}, another kind") from error
 
 
 def tokenizer(folder: Path, name: str) -> Any:

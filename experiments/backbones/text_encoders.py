@@ -62,17 +62,16 @@ def for_questions(config: "PretrainedConfig", hidden_dropout: float | None) -> "
 @cache
 def _check_reader(name: str) -> int:
     """Refuse what is not an encoder for questions; return the longest input in tokens."""
-    import torch
-    from transformers import AutoConfig, AutoModelForQuestionAnswering
+    from transformers import AutoModelForQuestionAnswering
 
     from zia_core.baselines.encoders import text_encoder
     from zia_core.families import attention_layers
 
     folder = own.files_of(name)
     with own.refused(f"{name} cannot answer questions here, which takes an encoder like BERT"):
-        config = for_questions(AutoConfig.from_pretrained(folder, trust_remote_code=False), None)
-        with torch.device("meta"):
-            model = AutoModelForQuestionAnswering.from_config(config, trust_remote_code=False)
+        model = own.shape_of(
+            folder, AutoModelForQuestionAnswering, lambda config: for_questions(config, None)
+        )
         encoder = text_encoder(model)
         if any(getattr(layer.attention, "is_causal", False) for layer in attention_layers(model)):
             raise ZiaError("its tokens do not see later ones")

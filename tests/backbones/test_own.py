@@ -140,6 +140,8 @@ def faulty(folder: Path, fault: str) -> Path:
         return write_reader(folder)
     if fault == "an image model":
         return write_vit(folder)
+    if fault == "a timm model":
+        return write_vit(folder, "timm")
     write_causal(folder)
     if fault == "an adapter":
         (folder / "adapter_config.json").write_text("{}")
@@ -177,7 +179,11 @@ def faulty(folder: Path, fault: str) -> Path:
         ("nothing known", r"cannot be a language model here: .*`mine`"),
         ("no depth", "cannot be a language model here: .*num_hidden_layers"),
         ("a masked model", r"is not a causal language model: its tokens see later ones"),
-        ("an image model", r"cannot be a language model here: Unrecognized configuration class"),
+        ("an image model", r"language model here: its config\.json is that of a vit, another kind"),
+        (
+            "a timm model",
+            r"language model here: its config\.json is that of timm's vit_tiny.*images",
+        ),
     ],
 )
 def test_what_is_not_a_language_model(tmp_path: Path, fault: str, sentence: str) -> None:
@@ -246,6 +252,15 @@ def test_other_wrong_choices(tmp_path: Path) -> None:
         config.write_text(json.dumps({"architecture": architecture}))
         with pytest.raises(ZiaError, match=sentence):
             vision_models.vit(str(config.parent))
-    for asked in ("nothing", str(tmp_path / "nowhere")):
-        with pytest.raises(ZiaError, match=r"there is no backbone .*nor one of: llama-7b, smol"):
+    for asked, sentence in (
+        ("nothing", r"there is no backbone 'nothing': .*nor one of: llama-7b, smol"),
+        (str(tmp_path / "nowhere"), "there is no folder '.*nowhere' to take a backbone from"),
+        ("./nowhere", r"there is no folder '\./nowhere'"),
+    ):
+        with pytest.raises(ZiaError, match=sentence):
             language_models.causal(asked)
+    for kind, what in (("vit", "of a vit, another kind"), ("timm", "of timm's vit_tiny")):
+        with pytest.raises(
+            ZiaError, match=rf"an encoder like BERT: its config\.json is that {what}"
+        ):
+            text_encoders.reader(str(write_vit(tmp_path / f"other-{kind}", kind)))
