@@ -95,16 +95,17 @@ def test_a_plan_changes_models_and_what_depends_on_them(
     assert unknown == {None}
 
 
-def one_step(experiment: str, backbones: Models) -> RunSpec:
+def one_step(experiment: str, backbones: Models, method: str = "zero-init") -> RunSpec:
     settings = STEP | STEPS[experiment]
     return plan.choose(
-        experiment, "mini", "cpu", method="zero-init", settings=settings, models=backbones
+        experiment, "mini", "cpu", method=method, settings=settings, models=backbones
     )
 
 
 def test_runs_are_verified_and_have_a_section_each(models: Path, tmp_path: Path) -> None:
     specs = [one_step(name, chosen(models, *rest)) for name, *rest in CHOICES]
     specs += [one_step("squad_roberta", chosen(models, kind)) for kind in ("bert", "modernbert")]
+    specs += [one_step("vtab_vit", chosen(models, "timm"), name) for name in ("zero-init", "lora")]
     specs.append(one_step("alpaca_llama", chosen(models, "smollm2")))
     specs += [
         one_step("alpaca_llama", replace(chosen(models, "llama3"), template=template))
