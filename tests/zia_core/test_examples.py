@@ -16,7 +16,7 @@ from tests.zia_core.api_reference import EXAMPLES, public_modules, public_names
 from tests.zia_core.examples_hub import examples_hub, write_foreign_adapters
 
 ON_RANKS = {"ranks", "sharding"}
-RECIPES = "Where people train"  # has tests of its own
+ON_RANKS_TOO = "with joined("  # blocks of the guide that torchrun starts
 RUN = """
 import json, os, sys, traceback
 sys.path.insert(0, sys.argv[1])
@@ -46,12 +46,9 @@ def examples() -> dict[str, str]:
 
 
 def blocks(document: str) -> str:
-    """The Python of a document, from top to bottom."""
-    sections = re.split(r"^## ", (PROJECT / document).read_text("utf-8"), flags=re.M)
-    told = [section for section in sections if not section.startswith(RECIPES)]
-    return "\n".join(
-        code for each in told for code in re.findall("```python\n(.*?)```", each, re.S)
-    )
+    """The Python of a document, from top to bottom, without what is for torchrun."""
+    found = re.findall("```python\n(.*?)```", (PROJECT / document).read_text("utf-8"), re.S)
+    return "\n".join(code for code in found if ON_RANKS_TOO not in code)
 
 
 def run(code: dict[str, str], folder: Path, environment: dict[str, str]) -> dict[str, str]:
@@ -82,19 +79,46 @@ def test_one_that_fails_is_seen(tmp_path: Path) -> None:
     assert "NameError: name 'x' is not defined" in wrong["wrong"]
 
 
-@pytest.mark.parametrize("name", sorted(ON_RANKS))
-def test_those_for_torchrun_run(name: str, hub: HubServer, tmp_path: Path) -> None:
-    (tmp_path / "example.py").write_text(examples()[name])
+def under_torchrun(hub: HubServer, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the folder's example.py in two processes."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    done = subprocess.run(
+    return subprocess.run(
         [*launch, "example.py"],
-        cwd=tmp_path,
-        env=hub.environment(tmp_path / "home", PYTHONPATH=str(PROJECT)),
+        cwd=folder,
+        env=hub.environment(folder / "home", PYTHONPATH=str(PROJECT)),
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.mark.parametrize("name", sorted(ON_RANKS))
+def test_those_for_torchrun_run(name: str, hub: HubServer, tmp_path: Path) -> None:
+    (tmp_path / "example.py").write_text(examples()[name])
+    done = under_torchrun(hub, tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_guide_s_sharded_training_runs(hub: HubServer, tmp_path: Path) -> None:
+    """With the task and settings of the engine's example, on a CPU."""
+    found = re.findall("```python\n(.*?)```", (PROJECT / "zia_core/README.md").read_text(), re.S)
+    (block,) = (code for code in found if ON_RANKS_TOO in code)
+    given = """
+from dataclasses import replace
+from pathlib import Path
+journal, shared_folder = Printed(), Path("shards")
+settings = replace(settings, precision="bf16-autocast", total_steps=2)
+model = AutoModelForCausalLM.from_pretrained(name)
+"""
+    before, _, _ = examples()["engine"].partition("model = attach(")
+    after, _, _ = examples()["engine"].partition("try:")
+    task = after[after.index("task = ") :]
+    assert 'device="cuda"' in block
+    program = before + task + given + block.replace('device="cuda"', 'device="cpu"')
+    (tmp_path / "example.py").write_text(program)
+    done = under_torchrun(hub, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("'grad_norm'") == 2, "steps, of the first rank's journal"
 
 
 def used(code: str) -> set[str]:
