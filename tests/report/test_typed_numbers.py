@@ -1,5 +1,6 @@
 """Numbers that people typed: those of runs are made, and those of plans are what plans count."""
 
+import json
 import re
 from pathlib import Path
 
@@ -80,3 +81,11 @@ def test_no_help_text_promises_a_time() -> None:
     told = {name: TIME.findall(command.help or "") for name, command in commands.items()}
     assert len(told) > 15
     assert {name: times for name, times in told.items() if times} == {}
+
+
+def test_the_small_vit_s_accuracy_is_that_of_its_card(repository: Path) -> None:
+    card = json.loads(
+        (repository / "experiments/backbones/released/small-vit/card.json").read_text()
+    )
+    text = (repository / "experiments/pretrain/vit/README.md").read_text("utf-8")
+    assert f"**{100 * card['test_accuracy']:.2f} % on the test set**" in text

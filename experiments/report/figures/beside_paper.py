@@ -34,6 +34,11 @@ class Bar:
 Panel = Mapping[str, Bar]  # by method
 
 
+def name_of(table: str) -> str:
+    """Return the name of a table's figure."""
+    return f"beside-{table}"
+
+
 def draw(runs: Runs) -> Iterator[Drawn]:
     """Yield a figure for each table that has headlines and runs."""
     for table in tables():
@@ -46,7 +51,7 @@ def draw(runs: Runs) -> Iterator[Drawn]:
             for one in table.headlines
         }
         if shown := {title: row for title, row in rows.items() if any(row[1:])}:
-            yield Drawn(f"beside-{table.name}", _figure(shown, titles))
+            yield Drawn(name_of(table.name), _figure(shown, titles))
 
 
 def _papers(table: Table, headline: Headline) -> Panel:

@@ -53,7 +53,7 @@ def _block(panel: Any, lines: Sequence[Line], profiles: Sequence[str], height: i
             )
             panel.text(
                 middle, down + 0.5, look.sign if verdict == NO_RUNS else f"{look.sign} {verdict}",
-                ha="center", va="center_baseline", color=look.ink, fontsize=6.4,
+                ha="center", va="center_baseline", color=look.ink, fontsize=6.1,
             )  # fmt: skip
     for down, line in enumerate(lines):
         panel.text(0, down + 0.5, line.claim.title, va="center_baseline", fontsize=7.2)

@@ -31,6 +31,11 @@ from experiments.report.tables import write
 NAME = "report.html"
 TEMPLATES = Path(__file__).with_name("templates")
 SHOWN_FIRST = (verdicts.draw, beside_paper.draw)  # the first as a table
+ABOUT = {
+    "mini": "Generated data and pocket models",
+    "small": "Real data and small models",
+    "paper": "The paper's data and models",
+}
 PNG_SIZE = slice(16, 24)  # of a PNG file: width and height, four bytes each
 
 
@@ -85,7 +90,9 @@ def page_of(runs: Runs) -> str:
             looks=LOOKS,
             profiles=profiles,
             matrix=[block for block in (lines[:half], lines[half:]) if block],
-            decided=[decided(results, profile) for profile in profiles],
+            decided={profile: decided(results, profile) for profile in profiles},
+            about=ABOUT,
+            titles={beside_paper.name_of(table.name): table.title for table in documents},
             leading=[made for kind, made in figures if kind.draw is beside_paper.draw],
             tables=documents,
             trace=trace(documents, browser.lines),
