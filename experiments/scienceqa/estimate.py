@@ -6,7 +6,7 @@ from experiments.harness.experiment import Estimate
 from experiments.harness.spec import RunSpec
 from experiments.language.step_shape import language_micro_batch
 from experiments.scienceqa.plan import REDUCED_DATA
-from experiments.scienceqa.subsets import OWN_SPLIT
+from experiments.scienceqa.subsets import MINI_IMAGES, OWN_SPLIT
 from experiments.training.predicted_cost import Predictor, Work
 from experiments.training.step_cost import MicroBatch
 
@@ -23,7 +23,7 @@ def estimate(spec: RunSpec) -> Estimate:
     """Return the cost of a run; measured for `mini` and the reduced budgets of `small`."""
     if spec.profile == "mini":
         fixed = 5.0 if spec.settings.phase == "final" else 2.6
-        epoch = 7.4 if spec.method == "lora" else 5.8
+        epoch = (7.4 if spec.method == "lora" else 5.8) / (3 if spec.data == MINI_IMAGES else 1)
         return Estimate((fixed + epoch * spec.settings.epochs) / 3600, 1.1, "measured, 1 core")
     if spec.profile == "paper":
         return PREDICTOR.estimate(spec)

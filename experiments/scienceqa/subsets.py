@@ -3,7 +3,7 @@
 `reduced-1773`: the problems 1 to 1773, in their official splits. `reduced-own-split`: questions of
 the official test split that have an image, in training, validation and test parts of our own, with
 no picture and no question text in two parts; its numbers are never compared with the paper's.
-`mini`: all problems of the generated world.
+`mini`: all problems of the generated world; `mini-images`: those with an image.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from zia_core.errors import ZiaError
 
 FOLDER = Path(__file__).parent
 OWN_SPLIT = "reduced-own-split"
-MINI = "mini"
+MINI, MINI_IMAGES = "mini", "mini-images"
 OWN_FOLDER = "scienceqa-images"
 REMEDY = "these ScienceQA data: use the official problems.json"
 
@@ -36,18 +36,20 @@ def select(name: str) -> Splits:
     ZiaError as in `load_problems`; for an unknown name; for `full` if problems are missing; for a
     listed problem that is missing or has another text.
     """
-    names = [*subsets.subset_names(FOLDER), MINI]
+    names = [*subsets.subset_names(FOLDER), MINI, MINI_IMAGES]
     subsets.check_name(name, names)
     # The own split needs only the questions, so problems in its folder may lack a grade.
     own = name == OWN_SPLIT and official_file(f"{OWN_FOLDER}/problems.json") is not None
     problems = load_problems(OWN_FOLDER if own else "scienceqa")
-    if name in (subsets.FULL, subsets.SAMPLE, MINI):
+    if name == MINI_IMAGES:
+        problems = {pid: problem for pid, problem in problems.items() if problem.image}
+    if name in (subsets.FULL, subsets.SAMPLE, MINI, MINI_IMAGES):
         parts = {s: [p for p in problems.values() if p.split == s] for s in SIZES}
         counts = {split: len(part) for split, part in parts.items()}
-        if name != MINI and counts != SIZES:
+        if name not in (MINI, MINI_IMAGES) and counts != SIZES:
             raise ZiaError(
                 f"these ScienceQA data are not complete ({counts}, officially {SIZES}): fetch the "
-                f"rest, or use data={', '.join(names[1:-2])}"
+                f"rest, or use data={', '.join(names[1:-3])}"
             )
         if name == subsets.SAMPLE:
             parts = {s: subsets.sample(part, trained=s == "train") for s, part in parts.items()}

@@ -76,7 +76,7 @@ def test_the_own_split_is_a_table_of_its_own_with_what_the_image_adds(tmp_path: 
     write_pair(tmp_path, "own-split", data="reduced-own-split")
     write_scienceqa(tmp_path, "lora", "own-split", 0, 49.0, data="reduced-own-split")
     table = text(tmp_path, OWN)
-    assert table.startswith("# ScienceQA's image questions, own split\n")
+    assert table.startswith("# Image questions alone, in splits of our own\n")
     assert lines_of(table, "zero-init †")[0][1:] == [
         "53.00 ± 1.58 (5)", "60.00 ± 0.00 (5)", "3.0 ± 0.0 (5)", "361 (5)",
     ]  # fmt: skip
