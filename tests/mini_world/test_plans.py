@@ -62,7 +62,9 @@ def test_every_trained_method_chooses_from_as_many_rates(experiment: Experiment)
 def test_one_length_for_all_and_choices_at_least_half_as_long(experiment: Experiment) -> None:
     """In steps: a third of the questions has three times the epochs. But for the ablated length."""
     share = {"mini-images": 3}
-    lengths = Counter(spec.settings.epochs / share.get(spec.data, 1) for spec in trained(experiment))
+    lengths = Counter(
+        spec.settings.epochs / share.get(spec.data, 1) for spec in trained(experiment)
+    )
     ((epochs, _),) = lengths.most_common(1)
     ablated = {epochs / 2, epochs, 2 * epochs} if experiment.name == "scienceqa" else {epochs}
     assert set(lengths) == ablated
