@@ -37,6 +37,7 @@ from zia_core.hub import ADAPTER_FILE, ModelCard, describe, local_file, refuse_f
 from zia_core.identity import (
     added_parameters,
     check_backbone,
+    flat_shards_gathered,
     gathered,
     identity_against,
     scattered,
@@ -97,7 +98,8 @@ def save_adapter(
 
     Nothing is pickled and each write is atomic. All weights of the backbone are hashed (11 s for a
     billion parameters in bfloat16), so that `load_adapter` can tell another one. Under
-    `fully_shard`, every rank must call this, and the first one writes.
+    `fully_shard` and FullyShardedDataParallel (with `use_orig_params=True`), every rank must call
+    this, and the first one writes.
 
     Args:
         model: bare or wrapped: compiled, in DistributedDataParallel, sharded, or a PeftModel.
@@ -115,14 +117,15 @@ def save_adapter(
     """
     refuse_folder_of_peft(Path(folder))
     is_saved(model)
-    held = _held(model, adapter)
-    about = about_adapter(model, weights_identity(model, held), adapter)
-    frozen = sorted(name for name, parameter in held.items() if not parameter.requires_grad)
-    if frozen and adapter == DEFAULT:
-        about["frozen"] = frozen
-    contents = packed(adapter_state_dict(model, adapter), about)
+    with flat_shards_gathered(model) as flat:
+        held = _held(model, adapter)
+        about = about_adapter(model, weights_identity(model, held), adapter)
+        frozen = sorted(name for name, parameter in held.items() if not parameter.requires_grad)
+        if frozen and adapter == DEFAULT:
+            about["frozen"] = frozen
+        contents = packed(adapter_state_dict(model, adapter), about)
     path = Path(folder, FILE)
-    if is_sharded(model) and distributed.get_rank() > 0:
+    if (flat or is_sharded(model)) and distributed.get_rank() > 0:
         return path
     with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -246,7 +247,8 @@ def _each(weight: Stored, precisions: Collection[str]) -> dict[str, str]:
         for kind, digest in digests.items():
             rounds = values.is_floating_point() and not weight.quantised
             each = values.to(getattr(torch, kind)) if rounds else values
-            digest.update(each.contiguous().view(torch.uint8).numpy().data)
+            # A copy: a storage that NumPy has seen can't be resized, as a wrapper may have to.
+            digest.update(each.clone().view(torch.uint8).numpy().data)
     return {kind: digest.hexdigest() for kind, digest in digests.items()}
 
 
@@ -254,6 +256,22 @@ def gathered(tensor: Tensor) -> Tensor:
     """The whole of a tensor that `fully_shard` may have sharded; every rank must call this."""
     whole: Any = getattr(tensor.detach(), "full_tensor", None)
     return tensor.detach() if whole is None else whole()
+
+
+@contextmanager
+def flat_shards_gathered(model: nn.Module) -> Iterator[bool]:
+    """Gather what FullyShardedDataParallel has sharded, to read it; every rank must enter this.
+
+    Yields whether it did: not if nothing is so sharded, or all of it is gathered already.
+    """
+    modules = list(model.modules())
+    flat = [each for each in modules if type(each).__name__ == "FullyShardedDataParallel"]
+    if not flat or all(each.prompt.ndim == 2 for each in modules if isinstance(each, ZeroInit)):
+        yield False
+        return
+    summoned: Any = type(flat[0])
+    with summoned.summon_full_params(model, writeback=False):
+        yield True
 
 
 def scattered(tensor: Tensor, like: Tensor) -> Tensor:

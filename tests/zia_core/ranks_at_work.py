@@ -1,13 +1,11 @@
-"""Train in several data-parallel processes, each a fork of the test.
+"""Train in several data-parallel processes.
 
 Every rank writes its trained parameters to `<folder>/<rank>.safetensors`, or the reason for failure
 to `<folder>/<rank>.txt`; its journal is the folder `<folder>/journal-<rank>`.
 """
 
-import multiprocessing
 import os
 import signal
-import socket
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tests.zia_core.backbones import VOCABULARY
+from tests.zia_core.processes import exit_codes, free_port
 from tests.zia_core.toy_training import FolderJournal, ToyTask, toy_model, toy_settings, trained
 from tests.zia_core.visual_reference import features, seeing
 from zia_core import images
@@ -86,21 +85,10 @@ def run_ranks(
 ) -> list[int]:
     """Train with `size` processes; return their exit codes (1 is an exception, < 0 a signal)."""
     folder.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    forked = multiprocessing.get_context("fork")
-    arguments = [(folder, rank, size, port, task, journal, settings) for rank in range(size)]
-    ranks = [forked.Process(target=_work, args=each) for each in arguments]
-    for rank in ranks:
-        rank.start()
-    for rank in ranks:
-        rank.join(120)
-    hanging = [rank for rank in ranks if rank.exitcode is None]
-    for rank in hanging:
-        rank.kill()
-    assert not hanging
-    return [rank.exitcode for rank in ranks]  # type: ignore[misc]
+    port = free_port()
+    return exit_codes(
+        _work, [(folder, rank, size, port, task, journal, settings) for rank in range(size)]
+    )
 
 
 def _work(

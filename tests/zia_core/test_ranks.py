@@ -83,17 +83,17 @@ class StopsAfterThree(FolderJournal):
         return "SIGUSR2 on a node" if self.asked == 4 else None
 
 
+def stopping(folder: Path, rank: int) -> FolderJournal:
+    place = folder / f"journal-{rank}"
+    return StopsAfterThree(place) if rank == 1 else FolderJournal(place)
+
+
 def test_one_ranks_signal_stops_all_and_the_next_attempt_ends_bitwise_the_same(
     tmp_path: Path,
 ) -> None:
     """With dropout: a resumed run draws the masks of the undisturbed one."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert run_ranks(whole, 2, ToyTask()) == [0, 0]
-
-    def stopping(folder: Path, rank: int) -> FolderJournal:
-        place = folder / f"journal-{rank}"
-        return StopsAfterThree(place) if rank == 1 else FolderJournal(place)
-
     assert run_ranks(cut, 2, ToyTask(), stopping, checkpoint_every=0) == [1, 1]
     for rank in range(2):
         reason = "Interrupted: SIGUSR2 on a node (stopped after step 3)"
@@ -127,12 +127,17 @@ def test_what_fails_on_one_rank_ends_all_of_them(
     assert steps == list(range(1, DOOM + 1))
 
 
-def test_a_failure_to_write_on_the_first_rank_ends_the_second(tmp_path: Path) -> None:
-    class Full(FolderJournal):
-        def save_checkpoint(self, *_: object) -> None:
-            raise ZiaError("no space left on the device")
+class Full(FolderJournal):
+    def save_checkpoint(self, *_: object) -> None:
+        raise ZiaError("no space left on the device")
 
-    codes = run_ranks(tmp_path, 2, ToyTask(), lambda folder, rank: Full(folder / str(rank)))
+
+def full(folder: Path, rank: int) -> FolderJournal:
+    return Full(folder / str(rank))
+
+
+def test_a_failure_to_write_on_the_first_rank_ends_the_second(tmp_path: Path) -> None:
+    codes = run_ranks(tmp_path, 2, ToyTask(), full)
     assert codes == [1, 1]
     second = (tmp_path / "1.txt").read_text()
     assert second == "ZiaError: rank 0 failed (ZiaError): no space left on the device"

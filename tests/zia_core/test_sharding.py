@@ -1,9 +1,7 @@
 """Full fine-tuning in shards: the losses of one process, also killed and resumed."""
 
-import multiprocessing
 import os
 import signal
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, distributed, nn
 
 from tests.zia_core.backbones import adapted
+from tests.zia_core.processes import exit_codes, free_port
 from tests.zia_core.toy_training import (
     FolderJournal,
     ToyTask,
@@ -47,23 +46,10 @@ class KilledAt(ToyTask):
 def run(folder: Path, size: int, task: ToyTask, **settings: Any) -> list[int]:
     """Train all of the toy model in `size` processes; returns their exit codes."""
     folder.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(unused.getsockname()[1])}
-    forked = multiprocessing.get_context("fork")
-    ranks = [
-        forked.Process(target=_work, args=(folder, rank, size, place, task, settings))
-        for rank in range(size)
-    ]
-    for rank in ranks:
-        rank.start()
-    for rank in ranks:
-        rank.join(240)
-    hanging = [rank for rank in ranks if rank.exitcode is None]
-    for rank in hanging:
-        rank.kill()
-    assert not hanging
-    return [rank.exitcode for rank in ranks]  # type: ignore[misc]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    return exit_codes(
+        _work, [(folder, rank, size, place, task, settings) for rank in range(size)], 240
+    )
 
 
 def _work(

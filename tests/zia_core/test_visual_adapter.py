@@ -1,7 +1,6 @@
 """The visual projection as part of a model: files, detaching, data-parallel ranks, refusals."""
 
 import copy
-import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.zia_core.backbones import BUILD, adapted, build, inputs, output
+from tests.zia_core.processes import exit_codes
 from tests.zia_core.visual_ranks import gradients_of_a_rank
 from tests.zia_core.visual_reference import CONFIGS, GLOBAL, batch_of, features, of, seeing
 from zia_core import (
@@ -94,13 +94,7 @@ def test_a_deep_copy_is_on_its_own() -> None:
 
 def test_data_parallel_ranks_of_which_one_has_no_image(tmp_path: Path) -> None:
     """With two processes: if a gradient were missing, the other rank would wait forever."""
-    forked = multiprocessing.get_context("fork")
-    ranks = [forked.Process(target=gradients_of_a_rank, args=(tmp_path, r)) for r in range(2)]
-    for rank in ranks:
-        rank.start()
-    for rank in ranks:
-        rank.join(60)
-    assert [rank.exitcode for rank in ranks] == [0, 0]
+    assert exit_codes(gradients_of_a_rank, [(tmp_path, rank) for rank in range(2)]) == [0, 0]
     for projection in PROJECTIONS:
         ours, theirs = (load_file(tmp_path / f"{projection}-{rank}") for rank in range(2))
         assert ours.keys() == theirs.keys()

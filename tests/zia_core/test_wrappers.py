@@ -227,20 +227,3 @@ def test_a_folder_of_peft_is_left_as_it_is(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in (tmp_path / "lora").iterdir()} == before
     save_adapter(model, tmp_path / "zero-init")
     save_adapter(model, tmp_path / "zero-init")
-
-
-def test_flat_shards_are_refused_and_gathered_ones_saved(tmp_path: Path) -> None:
-    from torch.distributed.fsdp import FullyShardedDataParallel
-
-    expected = save_adapter(adapted("llama-gqa"), tmp_path / "bare").read_bytes()
-    model = FullyShardedDataParallel(
-        adapted("llama-gqa"), use_orig_params=True, device_id=torch.device("cpu")
-    )
-    with FullyShardedDataParallel.summon_full_params(model, writeback=False):
-        assert save_adapter(model, tmp_path / "whole").read_bytes() == expected
-    # A rank's share of a prompt.
-    layer = zero_init_layers(model)[0]
-    layer.prompt.data = layer.prompt.data.flatten()[:7]
-    with pytest.raises(ZiaError, match=r"sharded by FullyShardedDataParallel; save inside"):
-        save_adapter(model, tmp_path / "pieces")
-    assert not (tmp_path / "pieces").exists()
