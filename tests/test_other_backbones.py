@@ -139,11 +139,17 @@ def test_a_template_is_a_setting_and_the_paper_s_is_no_change(models: Path) -> N
         plan.planned("alpaca_llama", "small", "cpu", Models(template="alpaca"))
 
 
-def test_a_model_without_a_chat_template_is_refused_when_planned(tmp_path: Path) -> None:
-    folder = write_causal(tmp_path / "base")
+def test_a_model_without_a_chat_template_is_refused_when_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_causal(tmp_path / "llama-7b")
+    monkeypatch.setenv("ZIA_WEIGHTS", str(tmp_path))
+    assert plan.planned("alpaca_llama", "paper", "cpu", Models(template="chat"))
     (folder / "chat_template.jinja").unlink()
-    with pytest.raises(ZiaError, match="base has no chat template: take the model's instruct ver"):
-        plan.planned("alpaca_llama", "paper", "cpu", Models(str(folder), template="chat"))
+    no_template = r"llama-7b\S* has no chat template: take the model's instruct version"
+    for backbone in (str(folder), None):
+        with pytest.raises(ZiaError, match=no_template):
+            plan.planned("alpaca_llama", "paper", "cpu", Models(backbone, template="chat"))
 
 
 def test_layers_are_the_papers_share() -> None:

@@ -145,6 +145,14 @@ def tokenizer_of(name: str) -> Any:
     return own.tokenizer(folder, name)
 
 
+def tokenizer_here(name: str) -> Any:
+    """The tokenizer of any model, without the network; None if it is not here."""
+    if own.is_own(name):
+        return tokenizer_of(name)
+    folder = get(name).local
+    return own.tokenizer(folder, name) if (folder / "tokenizer_config.json").exists() else None
+
+
 @cache
 def _check_causal(name: str) -> None:
     from transformers import AutoModelForCausalLM

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from experiments.backbones import language_models, own
+from experiments.backbones import language_models
 from experiments.harness.experiment import Models
 from experiments.harness.registry import InvalidChoiceError, check_choice
 from experiments.harness.spec import RunSpec
@@ -17,8 +17,8 @@ def with_models(spec: RunSpec, models: Models) -> RunSpec:
     """Return the run with the models that `models` names.
 
     The number of adapted layers is the paper's share of the new depth, and the encoder is read at
-    six evenly spaced depths. The template of a model in the project's lists, whose tokenizer may
-    not be here, is looked at when the run begins.
+    six evenly spaced depths. The template of a model in the project's lists is looked at when the
+    run begins, if its tokenizer is not in $ZIA_WEIGHTS.
 
     Raises:
         ZiaError: a model is not there or not supported.
@@ -47,7 +47,8 @@ def with_models(spec: RunSpec, models: Models) -> RunSpec:
                 f"{spec.experiment} has its own format of questions, so it takes no --template"
             )
         check_choice("template", models.template, templates.TEMPLATES)
-        if own.is_own(name):
-            templates.named(models.template, language_models.tokenizer_of(name))
+        tokenizer = language_models.tokenizer_here(name)
+        if tokenizer is not None:
+            templates.named(models.template, tokenizer)
         changes["template"] = models.template
     return replace(spec, backbone=name, settings=replace(settings, **changes))
