@@ -110,7 +110,7 @@ def planned(
         specs = [spec for spec in specs if not registry.get(spec.experiment).in_shards(spec)]
     if models:
         specs = _with_models(specs, _takes_models(experiment), models)
-    return [_on_cpu(spec) for spec in specs] if device == "cpu" else specs
+    return _on(device, specs)
 
 
 def _takes_models(experiment: str | None) -> Experiment:
@@ -129,6 +129,10 @@ def _with_models(specs: Sequence[RunSpec], of: Experiment, models: Models) -> li
         )
     changed = [of.with_models(spec, models) for spec in specs]
     return list({spec.identity: spec for spec in changed}.values())
+
+
+def _on(device: str, specs: Iterable[RunSpec]) -> list[RunSpec]:
+    return [_on_cpu(spec) for spec in specs] if device == "cpu" else list(specs)
 
 
 def _on_cpu(spec: RunSpec) -> RunSpec:
@@ -153,6 +157,8 @@ def _runs_of(experiment: Experiment, profile: str, base: str, device: str) -> It
     specs = experiment.plan(base, device)
     if profile == base:
         return specs
+    # A rehearsal may be shorter on a CPU.
+    specs = _on(device, specs)
     return rehearsal.rehearsed(specs, experiment.rehearsal) if experiment.rehearsal else []
 
 

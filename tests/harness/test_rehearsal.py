@@ -30,11 +30,20 @@ def _kept(spec: RunSpec) -> set[tuple[str, str]]:
     return {(k, str(v)) for k, v in asdict(spec.settings).items() if k in KEPT}
 
 
+def _small_batches(spec: RunSpec) -> RunSpec:
+    """Of VTAB-1k on a CPU, where 760 steps of 64 images would take half of the time."""
+    if spec.experiment != "vtab_vit" or spec.settings.device != "cpu":
+        return spec
+    return replace(spec, settings=replace(spec.settings, batch_size=8, micro_batch_size=8))
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_method_on_every_task_comes_with_its_own_settings(profile: str, device: str) -> None:
     planned = [
-        spec for spec in plan.planned(None, profile, device) if spec.settings.phase == "final"
+        _small_batches(spec)
+        for spec in plan.planned(None, profile, device)
+        if spec.settings.phase == "final"
     ]
     rehearsed = plan.planned(None, rehearsal.profile_of(profile), device)
     assert {(*_what(s), *sorted(_kept(s))) for s in rehearsed} == {
