@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
+from experiments.harness.experiment import SHARDED_GPUS
 from experiments.harness.spec import RunSpec
 from experiments.io.files import canonical_json
 from zia_core.errors import ZiaError
@@ -16,7 +17,7 @@ class Plans:
     """The plans of the experiments, each made once."""
 
     def __init__(self) -> None:
-        self._plans: dict[tuple[str, str, str], list[RunSpec]] = {}
+        self._plans: dict[tuple[str, str, str, int], list[RunSpec]] = {}
         self._seeds: dict[tuple[str, str, str], dict[str, set[int]]] = {}
 
     def tasks(self, run: "Run") -> set[str]:
@@ -40,7 +41,7 @@ class Plans:
         return any(spec.method == method for specs in everywhere for spec in specs)
 
     def seeds(self, run: "Run") -> int | None:
-        """Return how many seeds of this run are planned, its own included.
+        """Return how many seeds of this run are planned, its own included, also if for shards.
 
         None if no such run is planned: its settings were changed, it is of an older version, or its
         experiment is not registered.
@@ -65,19 +66,20 @@ class Plans:
         key = (experiment, profile, device)
         if key not in self._seeds:
             self._seeds[key] = {}
-            for spec in self._specs(*key):
+            for spec in self._specs(*key, gpus=SHARDED_GPUS):
                 self._seeds[key].setdefault(_without_seed(spec), set()).add(spec.seed)
         return self._seeds[key]
 
-    def _specs(self, experiment: str, profile: str, device: str) -> list[RunSpec]:
+    def _specs(self, experiment: str, profile: str, device: str, gpus: int = 1) -> list[RunSpec]:
         from experiments.harness import plan, registry
         from experiments.harness.rehearsal import rehearsed_profile
 
-        key = (experiment, profile, device)
+        key = (experiment, profile, device, gpus)
         if key not in self._plans:
             owner = registry.experiments().get(experiment)
             known = owner is not None and rehearsed_profile(profile) in owner.profiles
-            self._plans[key] = plan.planned(*key) if known else []
+            of = (experiment, profile, device)
+            self._plans[key] = plan.planned(*of, gpus=gpus) if known else []
         return self._plans[key]
 
 
