@@ -70,7 +70,7 @@ REDUCED_CANDIDATES: dict[str, tuple[float, ...]] = {
     "random-init": REDUCED_RATES,
     "random-init-gate": REDUCED_RATES,
     "adaption-prompt": REDUCED_RATES,
-    "lora": (3e-4, 1e-3, 3e-3, 9e-3),
+    "lora": (1e-3, 3e-3, 9e-3, 3e-2),
     "full": (2e-5, 6e-5, 2e-4, 6e-4),
 }
 REDUCED_METHODS = GPU_METHODS | {
