@@ -1,6 +1,7 @@
 """The plan of runs."""
 
 from dataclasses import asdict
+from itertools import pairwise
 
 import pytest
 
@@ -23,7 +24,17 @@ def test_methods_of_mini_differ_in_what_they_are_and_in_their_rates_alone() -> N
         assert spec.settings.warmup_epochs == pytest.approx(spec.settings.epochs / 10)
 
 
-def test_identities_of_older_profiles_do_not_move() -> None:
+def test_identities_of_other_profiles_do_not_move() -> None:
     """A new setting must keep them: its default is the old behaviour."""
     assert planning.plan("paper", "cuda")[0].identity == "5d7507b3b7c0ed29"
-    assert not any(planning.requires(spec) for spec in planning.plan("small", "cpu"))
+    assert not any(planning.requires(spec) for spec in planning.plan("small", "cuda"))
+
+
+def test_methods_of_small_on_a_cpu_choose_from_as_many_rates() -> None:
+    finals = [s for s in planning.plan("small", "cpu") if s.settings.phase == "final"]
+    for spec in (s for s in finals if s.method != "frozen"):
+        rates = spec.settings.candidates
+        assert len(rates) == 4
+        assert all(2.9 < high / low < 3.4 for low, high in pairwise(rates)), spec.method
+        assert [s.settings.peak_lr for s in planning.requires(spec)] == list(rates)
+        assert {s.settings.validate_on for s in planning.requires(spec)} == {"development"}
