@@ -15,8 +15,10 @@ QUESTIONS = ("Which animals can swim?", "Name a colour.", "Where is the river?")
 
 
 def shorten(spec: RunSpec) -> RunSpec:
-    """Train on the first records, and answer with two tokens each."""
+    """Train on the first records, with the first candidate, and answer with two tokens each."""
     changes = two_steps(spec.settings, SAMPLE_TRAINED) | {"new_tokens": 2}
+    if candidates := spec.settings.candidates:
+        changes |= {"candidates": candidates[:1], "selection_epochs": changes["epochs"]}
     return replace(spec, data=SAMPLE, settings=replace(spec.settings, **changes))
 
 
