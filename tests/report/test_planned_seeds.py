@@ -14,9 +14,9 @@ def done(spec: RunSpec) -> Run:
 
 
 def test_a_run_in_shards_is_one_of_those_that_larger_jobs_have_planned() -> None:
-    full, others = [], []
-    for spec in plan.plan("paper", "cuda"):
-        (full if plan.in_shards(spec) else others).append(spec)
+    planned = plan.plan("paper", "cuda")
+    full = [spec for spec in planned if plan.in_shards(spec)]
+    others = [spec for spec in planned if not plan.in_shards(spec)]
     plans = Plans()
     assert plans.seeds(done(full[0])) == len(full) > 0
     assert plans.seeds(done(others[0])) == 3
