@@ -262,15 +262,13 @@ def gathered(tensor: Tensor) -> Tensor:
 def flat_shards_gathered(model: nn.Module) -> Iterator[bool]:
     """Gather what FullyShardedDataParallel has sharded, to read it; every rank must enter this.
 
-    Yields whether it did: not if nothing is so sharded, or all of it is gathered already.
+    Yields whether it did: not if there is nothing such, or its caller has it gathered already.
     """
-    modules = list(model.modules())
-    flat = [each for each in modules if type(each).__name__ == "FullyShardedDataParallel"]
-    if not flat or all(each.prompt.ndim == 2 for each in modules if isinstance(each, ZeroInit)):
+    flat: list[Any] = [m for m in model.modules() if type(m).__name__ == "FullyShardedDataParallel"]
+    if not flat or any(m.training_state.name == "SUMMON_FULL_PARAMS" for m in flat):
         yield False
         return
-    summoned: Any = type(flat[0])
-    with summoned.summon_full_params(model, writeback=False):
+    with type(flat[0]).summon_full_params(model, writeback=False):
         yield True
 
 

@@ -27,6 +27,12 @@ def _save_flat_shards(folder: Path, rank: int, port: int) -> None:
     save_adapter(model, folder / "whole")
     with FullyShardedDataParallel.summon_full_params(model, writeback=False):
         save_adapter(model, folder / f"by-hand-{rank}")
+    parts = adapted("llama-gqa")  # whose prompts are whole, and other weights are not
+    for layer in parts.model.layers:
+        layer.mlp = FullyShardedDataParallel(
+            layer.mlp, use_orig_params=True, device_id=torch.device("cpu")
+        )
+    save_adapter(parts, folder / "parts")
     distributed.destroy_process_group()
 
 
@@ -35,5 +41,5 @@ def test_flat_shards_are_gathered_to_be_saved(tmp_path: Path) -> None:
     port = free_port()
     ranks = [(tmp_path, rank, port) for rank in (0, 1)]
     assert exit_codes(_save_flat_shards, ranks) == [0, 0]
-    for saved in ("whole", "by-hand-0", "by-hand-1"):
+    for saved in ("whole", "by-hand-0", "by-hand-1", "parts"):
         assert (tmp_path / saved / "adapter.safetensors").read_bytes() == expected
