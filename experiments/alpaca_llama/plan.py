@@ -44,9 +44,9 @@ RELEASED: dict[str, Any] = {
 PAPER_PLANNED = dict.fromkeys(METHODS, 3) | {"frozen": 1}
 
 # A reduced budget for CPUs: one epoch over 640 records, 40 steps of 16, with the paper's share of
-# warm-up, in the precisions of a GPU; 5 minutes of one core. Rates are chosen from the paper's for
-# prompts, unscaled, and three higher ones, since AdamW moves nothing by more than 40 times the
-# rate; likewise from LoRA's and Alpaca's own on.
+# warm-up, in the precisions of a GPU; 10 minutes of one core. Rates are chosen from four, a factor
+# of three apart: for prompts from the paper's, unscaled, on, since AdamW moves nothing by more than
+# 40 times the rate; for `full` from Alpaca's; for LoRA around the best of its first grid.
 REDUCED_DATA = "reduced-640"
 REDUCED: dict[str, Any] = {
     "selection_seed": 100,  # never reported
