@@ -68,7 +68,7 @@ REDUCED_RATES = (9e-3, 3e-2, 9e-2, 0.3)
 REDUCED_CANDIDATES: dict[str, tuple[float, ...]] = {
     "zero-init": REDUCED_RATES,
     "random-init": REDUCED_RATES,
-    "random-init-gate": REDUCED_RATES,
+    "random-init-gate": (3e-2, 9e-2, 0.3, 0.9),  # 0.3 was the best and at the edge
     "adaption-prompt": REDUCED_RATES,
     "lora": (1e-3, 3e-3, 9e-3, 3e-2),
     "full": (2e-5, 6e-5, 2e-4, 6e-4),
