@@ -45,9 +45,7 @@ rehearse: $(STAMP)  ## Every run of `paper` in two steps, with tiny models (7 mi
 
 test-slurm: $(STAMP)  ## Faults on a real Slurm: the one here, or two nodes on this host (root)
 	sh tests/slurm/install.sh
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -rs -n 2 --dist worksteal tests/slurm \
-		--ignore tests/slurm/test_fifty_kills.py
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -rs tests/slurm/test_fifty_kills.py  # times its kills
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -rs -n 2 --dist worksteal tests/slurm
 
 lint: $(STAMP)  ## ruff: lint and format check
 	.venv/bin/ruff check .

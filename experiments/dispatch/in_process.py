@@ -17,7 +17,7 @@ from experiments.dispatch.isolation import breaks_the_gpu, restored_process_stat
 from experiments.dispatch.out_of_memory import out_of_memory
 from experiments.dispatch.stop_signals import StopSignals
 from experiments.harness import plan, provenance, registry, rehearsal, stored
-from experiments.harness.folder import RunFolder
+from experiments.harness.folder import RunFolder, discard_checkpoints
 from experiments.harness.ownership import LostOwnershipError, Watch
 from experiments.harness.plan import PlannedRun
 from experiments.harness.spec import RunSpec
@@ -198,6 +198,7 @@ def run_all(specs: Sequence[RunSpec], runs_root: Path, *, retry_failed: bool = F
 
 def _do(run: PlannedRun, runs_root: Path, retry_failed: bool, code: CodeGuard) -> Outcome:
     if run.state == "done":
+        discard_checkpoints(runs_root / f"{run.spec.experiment}/{run.spec.folder_name}")
         return Outcome("done", "done before")
     if run.state == "failed" and not retry_failed:
         return Outcome("failed", f"{run.reason} (before; --retry failed runs it again)")

@@ -17,6 +17,7 @@ from experiments.dispatch import in_process
 from experiments.dispatch.code_snapshot import ChangedCodeError, CodeGuard
 from experiments.dispatch.stop_signals import StopSignals
 from experiments.harness import plan, registry, stored
+from experiments.harness.folder import discard_checkpoints
 from experiments.harness.ownership import Watch, may_be_claimed
 from experiments.harness.spec import RunSpec
 from experiments.io import terminal
@@ -184,6 +185,8 @@ class Worker:
 
         try:
             state = plan.inspect(spec, self._runs_root).state
+            if state == "done":
+                discard_checkpoints(folder)
             if state in ("done", "failed"):
                 self._finished(identity, spec, state)
             if state in ("done", "failed") or not is_mine:

@@ -38,6 +38,14 @@ STATUS_EVERY_S = 2.0
 FINGERPRINTS = ("data", "weights")
 
 
+def discard_checkpoints(run: Path) -> None:
+    """Remove the checkpoints of a run that is done.
+
+    Killed while they were removed, which takes a while if they are large, it still has some.
+    """
+    shutil.rmtree(run / stored.CHECKPOINT, ignore_errors=True)
+
+
 class RunFolder:
     """Write access to a run; also the engine's Journal.
 
@@ -87,6 +95,7 @@ class RunFolder:
         try:
             # Checked only now, as the previous owner may have just finished.
             if stored.is_done(path, result_fields):
+                discard_checkpoints(path)
                 ownership.release()
                 return None
             run = cls(ownership, spec, result_fields)
@@ -236,7 +245,7 @@ class RunFolder:
             self._status["attempts"][-1] |= {"ended": _now(), "end": state}
         if state == "done":
             self._finish()
-            shutil.rmtree(self.path / stored.CHECKPOINT, ignore_errors=True)
+            discard_checkpoints(self.path)
         else:
             self._write_status()
 

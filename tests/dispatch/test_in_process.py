@@ -52,6 +52,27 @@ def test_a_finished_run_has_all_its_files_and_no_checkpoint(tmp_path: Path) -> N
     assert len(stored.read_status(run.path)["attempts"]) == 1
 
 
+@pytest.mark.parametrize(
+    "do",
+    [
+        lambda spec, runs: run_one(spec, runs),
+        lambda spec, runs: run_all([spec], runs),
+        lambda spec, runs: Worker(runs, StopSignals()).work([spec]),
+    ],
+    ids=["run_one", "run_all", "worker"],
+)
+def test_a_run_killed_while_its_checkpoints_were_removed_loses_the_rest_of_them(
+    tmp_path: Path, do: Callable[[RunSpec, Path], object]
+) -> None:
+    """Those of a large model take tens of gigabytes, and their removal takes a while."""
+    run_one(toy.spec(), tmp_path)
+    rest = tmp_path / "toy" / toy.spec().folder_name / stored.CHECKPOINT / "shards"
+    rest.mkdir(parents=True)
+    do(toy.spec(), tmp_path)
+    assert not rest.parent.exists()
+    assert status(tmp_path)["state"] == "done"
+
+
 def test_a_failed_run_does_not_stop_the_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,12 +20,12 @@ import tests.slurm.faulty.tiny.model  # noqa: F401
 import zia_core.engine  # noqa: F401 - here, so that the children need not
 from experiments.dispatch import in_process
 from experiments.dispatch.worker import name_of
-from experiments.harness import provenance
+from experiments.harness import provenance, stored
 from experiments.harness.spec import RunSpec
 from tests.slurm.faulty.tiny import experiment as tiny
 
 KILLS = 50
-NOTHING = "before any record"
+FURTHER, LONGEST_DELAY_S = 10, 0.1  # a whole run has 28 records and takes 0.2 s
 
 
 def start(spec: RunSpec, runs: Path) -> int:
@@ -42,13 +42,12 @@ def start(spec: RunSpec, runs: Path) -> int:
     return pid
 
 
-def has_ended(pid: int, seconds: float) -> bool:
-    """Whether a child ends by itself within so many seconds."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+def reaches(pid: int, run: Path, records: int) -> bool:
+    """Whether a child's run has so many records before it ends by itself."""
+    while not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        if records_of(run) >= records:
             return True
-        time.sleep(0.002)
+        time.sleep(0.001)
     return False
 
 
@@ -57,35 +56,30 @@ def end(pid: int) -> int:
 
 
 def main(folder: Path) -> None:
-    """Kill in `<folder>/killed`, and do the same runs in `<folder>/undisturbed`."""
+    """Kill in `<folder>/killed`, and do the same runs in `<folder>/undisturbed`.
+
+    A kill waits for none to `FURTHER` records more than there were, and then for some milliseconds:
+    so a slow machine's runs are hit in the same places as a fast one's, and they get on.
+    """
     torch.set_num_threads(1)
+    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # imports what takes seconds
     provenance.environment(with_torch=True)  # what it keeps, every child has
     numbers, (pattern,) = random.Random(11), tiny.plan("one", "cpu")
     hit: Counter[str] = Counter()
-    specs, began = [pattern], time.monotonic()
-    codes = [end(start(pattern, folder / "undisturbed"))]
-    life_s = time.monotonic() - began
-    whole = True  # the run has not been killed yet
-    barren = 0  # kills in a row before any record: the machine has become slower since
-    while True:
-        began = time.monotonic()
+    specs, codes = [pattern], [end(start(pattern, folder / "undisturbed"))]
+    while sum(hit.values()) < KILLS:
+        run = folder / "killed" / name_of(specs[-1])
+        records = records_of(run) + max(0, numbers.randint(-3, FURTHER))
         pid = start(specs[-1], folder / "killed")
-        if sum(hit.values()) == KILLS:
-            codes.append(end(pid))
-            break
-        if has_ended(pid, numbers.uniform(0, life_s * (1 + barren / 2))):
-            codes.append(end(pid))
-            if whole:  # the first one's life may have been long
-                life_s = min(life_s, time.monotonic() - began)
-            whole = True
+        if reaches(pid, run, records):
+            time.sleep(numbers.uniform(0, LONGEST_DELAY_S))
+        os.kill(pid, signal.SIGKILL)  # nothing happens to one that has ended
+        if (code := end(pid)) >= 0:
+            codes.append(code)
             specs.append(replace(pattern, seed=len(specs)))  # this one is done: the next
-            continue
-        whole = False
-        os.kill(pid, signal.SIGKILL)
-        end(pid)
-        found = what_was_there(folder / "killed" / name_of(specs[-1]))
-        barren = barren + 1 if found == NOTHING else 0
-        hit[found] += 1
+        else:
+            hit[what_was_there(run)] += 1
+    codes.append(end(start(specs[-1], folder / "killed")))
     codes += [end(start(spec, folder / "undisturbed")) for spec in specs[1:]]
     print(json.dumps({"hit": hit, "codes": codes, "runs": [name_of(spec) for spec in specs]}))
 
@@ -98,7 +92,12 @@ def what_was_there(run: Path) -> str:
         return "between adapter and result"
     if list(run.glob("checkpoint/*")):
         return "between checkpoints"
-    return "after the first records" if (run / "metrics.jsonl").exists() else NOTHING
+    return "after the first records" if records_of(run) else "before any record"
+
+
+def records_of(run: Path) -> int:
+    path = run / stored.METRICS
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 if __name__ == "__main__":
