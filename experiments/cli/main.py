@@ -282,11 +282,17 @@ def verify(
 def publish(
     runs: Annotated[Path, typer.Argument(metavar="RUNS", help="The folder of runs.")],
     destination: Annotated[Path, typer.Argument(metavar="DEST", help="Where evidence is kept.")],
+    timed: Annotated[
+        bool,
+        typer.Option(
+            "--timed/--not-timed", help="Not timed: beside other work, so tables show no times."
+        ),
+    ] = True,
 ) -> None:
     """Copy finished runs that are whole, scrubbed, without weights."""
     from experiments.harness import publish as publishing
 
-    for folder in publishing.publish(runs, destination):
+    for folder in publishing.publish(runs, destination, timed=timed):
         tell(folder)
 
 

@@ -51,11 +51,13 @@ LOCK = ".publishing.lock"
 UNFINISHED = re.compile(rf"\.[0-9a-f]{{12}}\..+\{archive.SUFFIX}")
 
 
-def publish(runs_root: Path, destination: Path) -> list[ArchivedRun]:
+def publish(runs_root: Path, destination: Path, *, timed: bool = True) -> list[ArchivedRun]:
     """Add every finished run under `runs_root` to the archives in `destination`; return the new.
 
     Runs that are there already stay as they are: evidence is not rewritten, and an archive without
-    new runs is not touched. Others may publish to the same folder meanwhile.
+    new runs is not touched. Others may publish to the same folder meanwhile. Runs that did not have
+    their cores to themselves are not `timed`: tables and claims leave their times out.
+
     Raises ZiaError, before anything is written, if a run is not whole or holds something that may
     not be published, or if an archive is damaged.
     """
@@ -70,7 +72,7 @@ def publish(runs_root: Path, destination: Path) -> list[ArchivedRun]:
         for run in (run for run in finished if run.name not in there):
             check_publishable(run, runs_root)
             added[archive_path(run, destination)].append(run)
-        contents = {path: _contents(path, runs, scrubber) for path, runs in added.items()}
+        contents = {path: _contents(path, runs, scrubber, timed) for path, runs in added.items()}
         for path, runs in added.items():
             archive.write(path, runs[0].experiment, runs[0].config["profile"], contents[path])
         return [ArchivedRun(Archive(path), run.path.name) for path in added for run in added[path]]
@@ -82,7 +84,7 @@ def archive_path(run: StoredRun, destination: Path) -> Path:
     return inside(destination, name, run.path / stored.CONFIG)
 
 
-def scrubbed(run: StoredRun, scrubber: Scrubber) -> dict[str, bytes]:
+def scrubbed(run: StoredRun, scrubber: Scrubber, *, timed: bool = True) -> dict[str, bytes]:
     """The evidence of a finished run, by file name: scrubbed and sealed."""
     files: dict[str, bytes] = {}
     for name in sorted((seal.read(run.path) or {}).keys() & EVIDENCE):
@@ -92,7 +94,10 @@ def scrubbed(run: StoredRun, scrubber: Scrubber) -> dict[str, bytes]:
         elif name == stored.PREDICTIONS:
             files[stored.ARCHIVED_PREDICTIONS] = gzip.decompress(source.read_bytes())
         elif source.suffix == ".json":
-            files[name] = indented_json(scrubber.scrub(read_json(source))).encode()
+            content = scrubber.scrub(read_json(source))
+            if name == stored.ENVIRONMENT and not timed:
+                content["timed"] = False
+            files[name] = indented_json(content).encode()
         else:
             lines = [canonical_json(scrubber.scrub(line)) for line in read_lines(source)]
             files[name] = "".join(f"{line}\n" for line in lines).encode()
@@ -185,12 +190,12 @@ def _repeats(mine: dict[str, Any] | None, old: dict[str, Any] | None) -> bool:
 
 
 def _contents(
-    path: Path, runs: Sequence[StoredRun], scrubber: Scrubber
+    path: Path, runs: Sequence[StoredRun], scrubber: Scrubber, timed: bool
 ) -> dict[str, dict[str, bytes]]:
     """The runs that the archive at `path` has already, and `runs`."""
     there = Archive(path).runs if path.exists() else []
     kept = {run.name: run.contents() for run in there}
-    return kept | {run.path.name: scrubbed(run, scrubber) for run in runs}
+    return kept | {run.path.name: scrubbed(run, scrubber, timed=timed) for run in runs}
 
 
 @contextmanager

@@ -109,3 +109,4 @@ class Environment(TypedDict, total=False):
     data: dict[str, str]
     weights: dict[str, str]
     ranks: int
+    timed: bool  # False: published as a run that shared its cores

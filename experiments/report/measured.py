@@ -12,6 +12,7 @@ from experiments.report.rows import MIXED, Column, Row
 from experiments.report.runs import Run
 
 SEVERAL_MACHINES = "several machines"
+NOT_TIMED = "not timed"
 NOT_PLANNED = "not planned"  # in place of "missing"
 
 
@@ -29,6 +30,7 @@ class Measured:
     planned: int | None
     failed: int
     machines: int
+    timed: bool
     sources: tuple[Source, ...]
 
     @property
@@ -48,9 +50,16 @@ class Measured:
             return MIXED
         if self.mean is None or not self.column.field:  # only the paper has a column without one
             return formats.NOTHING
-        if self.column.of_machine and self.machines > 1:
-            return SEVERAL_MACHINES
-        return self.column.format(self.mean, nan if self.std is None else self.std)
+        return self.incomparable or self.column.format(
+            self.mean, nan if self.std is None else self.std
+        )
+
+    @property
+    def incomparable(self) -> str:
+        """Why the numbers of a machine have no common mean, or an empty string."""
+        if self.column.is_time and not self.timed:
+            return NOT_TIMED
+        return SEVERAL_MACHINES if self.column.of_machine and self.machines > 1 else ""
 
     @property
     def text(self) -> str:
@@ -59,7 +68,7 @@ class Measured:
             counted = self.planned and self.state != MIXED  # mixed seeds exist
             return self.state + (f" (0 of {self.planned})" if counted else "")
         number = self.number
-        if number in (formats.NOTHING, SEVERAL_MACHINES):
+        if number in (formats.NOTHING, self.incomparable):
             return number
         seeds = formats.seeds(len(self.values), self.planned)
         seeds += f", {self.failed} failed" if self.failed else ""
@@ -109,6 +118,7 @@ def measure(row: Row, column: Column, plans: Plans | None = None) -> Measured:
         planned=None if not planned or None in planned else min(filter(None, planned)),
         failed=sum(run.state == "failed" for run in row.runs),
         machines=len({run.hardware for run in row.done}),
+        timed=all(run.timed for run in row.done),
         sources=tuple(
             Source(run.folder, run.task, run.seed, run.state, _value(run, column))
             for run in row.runs

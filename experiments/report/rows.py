@@ -31,6 +31,11 @@ class Column:
     if_there: bool = False  # older runs lack the field: shown if any run has it
     band: float = 2.0  # of paired differences: methods that differ by less are level
 
+    @property
+    def is_time(self) -> bool:
+        """Whether runs that shared their cores have no such number."""
+        return self.unit in ("seconds", "tokens per second")
+
 
 @dataclass(frozen=True)
 class Row:

@@ -39,6 +39,7 @@ class Run:
     # Hashes of its data and weights: seeds are comparable only where these agree.
     inputs: Mapping[str, str] = field(default_factory=dict)
     line: str = ""  # its line in a table whose lines are not methods
+    timed: bool = True  # False if it shared its cores
 
     @property
     def heading(self) -> str:
@@ -186,6 +187,7 @@ def _run(run: StoredRun, fields: Collection[str], if_there: Collection[str]) -> 
             for key in ("data", "weights")
             if run.environment.get(key)
         },
+        timed=run.environment.get("timed", True),
     )
 
 

@@ -12,6 +12,7 @@ from experiments.cli import main
 from experiments.dispatch.in_process import run_one
 from experiments.harness import registry, seal, stored
 from experiments.harness.publish import SHOWN, compare, publish
+from experiments.harness.run_paths import every_run
 from experiments.harness.seal import SEAL
 from experiments.harness.verify import verify
 from tests.harness import toy
@@ -83,6 +84,18 @@ def test_weights_and_owners_stay_and_the_numbers_come_along(runs: Path, tmp_path
     others = {stored.ENVIRONMENT, stored.STATUS, stored.ARCHIVED_PREDICTIONS, SEAL}
     assert set(published.files) == {*names, *others}
     assert {finding.outcome for finding in verify(published)} == {"ok", "needs data"}
+
+
+def test_runs_that_shared_their_cores_are_marked(runs: Path, tmp_path: Path) -> None:
+    publish(runs, tmp_path / "alone")
+    publish(runs, tmp_path / "shared", timed=False)
+    alone, shared = (
+        stored.load_sealed(run)
+        for name in ("alone", "shared")
+        for run in every_run(tmp_path / name).values()
+    )
+    assert shared.environment == alone.environment | {"timed": False}
+    assert "timed" not in alone.environment
 
 
 def test_evidence_is_not_rewritten(runs: Path, tmp_path: Path) -> None:

@@ -89,9 +89,11 @@ def _compare(part: Comparison, section: Section, info: ReportInfo) -> Finding:
         numbers = f"{ours.mean:,.0f} against {other.mean:,.0f}"
         text, brief = f"{part.label}: {numbers}", f"{numbers} {part.unit}"
         return Finding(HOLDS if ahead else FAILS, text, brief)
-    machines = {run.hardware for row in rows for run in row.of(tasks).done}
-    if part.kind == "ratio" and len(machines) > 1:
+    done = [run for row in rows for run in row.of(tasks).done]
+    if part.kind == "ratio" and len({run.hardware for run in done}) > 1:
         return Finding(INCONCLUSIVE, f"{part.label}: measured on different machines")
+    if part.kind == "ratio" and not all(run.timed for run in done):
+        return Finding(INCONCLUSIVE, f"{part.label}: not timed, as the runs shared their cores")
     beside = _beside(ours.values, rows[1].of(tasks), other.values)
     return paired(part, label, ours.values, beside)
 

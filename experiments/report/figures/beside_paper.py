@@ -76,8 +76,7 @@ def _ours(table: Table, headline: Headline, section: Section) -> Panel:
     found: dict[str, Bar] = {}
     for row in section.begun:
         one = measure(row, column)
-        several_machines = column.of_machine and one.machines > 1
-        if one.mean is None or row.method in (*found, baseline) or several_machines:
+        if one.mean is None or row.method in (*found, baseline) or one.incomparable:
             continue
         if column.of_machine and not one.mean:  # without training
             continue

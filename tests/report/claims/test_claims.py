@@ -188,7 +188,11 @@ def test_step_0_is_equal_to_the_last_bit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("seconds", "verdict"), [(110.0, "holds"), (150.0, "does not hold")])
 def test_time_is_a_ratio_on_one_machine(tmp_path: Path, seconds: float, verdict: str) -> None:
     other = {"cpu": {"model": "Faster CPU"}, "torch": {"threads": 2, "gpus": []}}
-    for root, environment in (("one", None), ("two", other)):
+    for root, environment in (
+        ("one", None),
+        ("two", other),
+        ("three", ENVIRONMENT | {"timed": False}),
+    ):
         for seed, noise in enumerate(NOISE):
             for method, taken in (("zero-init", seconds + noise), ("full", 330.0)):
                 write_run(
@@ -203,6 +207,9 @@ def test_time_is_a_ratio_on_one_machine(tmp_path: Path, seconds: float, verdict:
     found, evidence = verdicts(tmp_path / "two")["training-time"]
     assert found == "inconclusive"
     assert "measured on different machines" in evidence
+    found, evidence = verdicts(tmp_path / "three")["training-time"]
+    assert found == "inconclusive"
+    assert "not timed" in evidence
 
 
 def test_fewer_parameters_are_compared_exactly(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.report.figures import beside_paper
 from experiments.report.runs import read_runs
-from tests.report.run_folders import write_run, write_squad, write_vtab
+from tests.report.run_folders import ENVIRONMENT, write_run, write_squad, write_vtab
 
 Panels = list[list[tuple[str, float]]]
 
@@ -73,8 +73,17 @@ def test_without_the_run_that_times_are_shares_of_there_are_none(tmp_path: Path)
     assert [panel.get_xlabel() for panel in figure.axes] == ["validation loss (nats)"] * 2
 
 
-def test_times_of_different_machines_are_not_shown(tmp_path: Path) -> None:
-    other = {"cpu": {"model": "Faster CPU"}, "torch": {"threads": 2, "gpus": []}}
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"cpu": {"model": "Faster CPU"}, "torch": {"threads": 2, "gpus": []}},
+        ENVIRONMENT | {"timed": False},
+    ],
+    ids=["different machines", "shared cores"],
+)
+def test_times_that_cannot_be_compared_are_not_shown(
+    tmp_path: Path, other: dict[str, object]
+) -> None:
     for seed, environment in ((0, None), (1, other)):
         for method in ("full", "zero-init"):
             write_run(tmp_path, method, seed, task="instruct", environment=environment)

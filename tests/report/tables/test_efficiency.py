@@ -143,6 +143,17 @@ def test_times_of_several_machines_have_no_mean(tmp_path: Path) -> None:
     assert "On 2 threads of Test CPU; 2 x NVIDIA A100." in markdown
 
 
+def test_of_runs_that_shared_their_cores_all_but_the_times_is_shown(tmp_path: Path) -> None:
+    memory = {"peak_memory_bytes": 5e9}
+    write_run(tmp_path, result=memory)
+    write_run(tmp_path, seed=1, result=memory, environment=ENVIRONMENT | {"timed": False})
+    ours, besides = lines_of(table(tmp_path), "zero-init")
+    assert ours[-1] == "not timed"
+    assert besides[5] == "not timed"  # tokens a second
+    assert besides[4].startswith("5.00")
+    assert besides[2] == "2.000 ± 0.000"
+
+
 def test_seeds_of_different_weights_have_no_mean(tmp_path: Path) -> None:
     for seed in (0, 1):
         environment = ENVIRONMENT | {"weights": {"model.gguf": f"digest {seed}"}}
