@@ -8,9 +8,12 @@ import math
 import types
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from zia_core.errors import ZiaError
+
+_kinds_of = cache(get_type_hints)  # of records that are read by the thousand
 
 
 def conform(annotation: Any, value: object, where: str) -> Any:
@@ -70,7 +73,7 @@ def _is_finite(value: float) -> bool:
 
 
 def _conform_record(kind: Any, value: dict[str, Any], where: str) -> dict[str, Any]:
-    kinds = get_type_hints(kind)
+    kinds = _kinds_of(kind)
     needed = kind.__required_keys__
     looked_at = {name: of for name, of in kinds.items() if name in needed or name in value}
     return value | conform_fields(looked_at, value, where)

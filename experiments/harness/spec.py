@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from functools import cache
 from typing import Any, Self, get_type_hints
 
 from experiments.harness import setting_bounds
@@ -20,6 +21,7 @@ SLUG_LENGTH = 80
 # One path component that starts with a letter or digit: never "..", hidden, or a path.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}")
 EXPERIMENT_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_kinds_of = cache(get_type_hints)  # of settings, which a plan has by the thousand
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ _TEXT_AND_NUMBERS = {
 
 
 def _conformed(settings_type: type, values: Mapping[str, object]) -> Any:
-    kinds = get_type_hints(settings_type)
+    kinds = _kinds_of(settings_type)
     _refuse_unknown(values, [f.name for f in fields(settings_type)], "setting")
     checked = {
         name: conform(kinds[name], value, f"setting {name}") for name, value in values.items()

@@ -7,7 +7,8 @@ from experiments.harness import registry
 from experiments.harness.report_info import ReportInfo, SharedTraining
 from experiments.report import formats
 from experiments.report.rows import SECTION_OF_TASKS, Column, Section, sections
-from experiments.report.runs import Run, Runs, select
+from experiments.report.run import Run
+from experiments.report.runs import Runs, select
 
 
 def report_infos() -> dict[str, ReportInfo]:

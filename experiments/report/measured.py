@@ -9,7 +9,7 @@ from experiments.report import formats
 from experiments.report.document import Cell, Source
 from experiments.report.planned_seeds import Plans
 from experiments.report.rows import MIXED, Column, Row
-from experiments.report.runs import Run
+from experiments.report.run import Run
 
 SEVERAL_MACHINES = "several machines"
 NOT_TIMED = "not timed"

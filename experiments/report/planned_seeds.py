@@ -2,15 +2,13 @@
 
 from collections.abc import Collection
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments.harness.experiment import SHARDED_GPUS
 from experiments.harness.spec import RunSpec
 from experiments.io.files import canonical_json
+from experiments.report.run import Run
 from zia_core.errors import ZiaError
-
-if TYPE_CHECKING:
-    from experiments.report.runs import Run
 
 
 class Plans:
@@ -20,11 +18,11 @@ class Plans:
         self._plans: dict[tuple[str, str, str, int], list[RunSpec]] = {}
         self._seeds: dict[tuple[str, str, str], dict[str, set[int]]] = {}
 
-    def tasks(self, run: "Run") -> set[str]:
+    def tasks(self, run: Run) -> set[str]:
         """Return the tasks planned in the profile of this run."""
         return {spec.task for spec in self._specs(run.experiment, run.profile, _device(run))}
 
-    def leaves_out(self, run: "Run", method: str, tasks: Collection[str]) -> bool:
+    def leaves_out(self, run: Run, method: str, tasks: Collection[str]) -> bool:
         """Whether the profile of this run plans the method on none of the tasks (empty: on any).
 
         It has to be planned in another profile: names that only tables know are not left out.
@@ -40,7 +38,7 @@ class Plans:
         everywhere = (self._specs(run.experiment, p, "cpu") for p in experiment.profiles)
         return any(spec.method == method for specs in everywhere for spec in specs)
 
-    def seeds(self, run: "Run") -> int | None:
+    def seeds(self, run: Run) -> int | None:
         """Return how many seeds of this run are planned, its own included, also if for shards.
 
         None if no such run is planned: its settings were changed, it is of an older version, or its
@@ -83,7 +81,7 @@ class Plans:
         return self._plans[key]
 
 
-def _device(run: "Run") -> str:
+def _device(run: Run) -> str:
     return str(run.settings.get("device", "cpu"))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from experiments.harness.report_info import TRAINING_LOSS, TrainedRule
 from experiments.io.files import canonical_json
 from experiments.report import formats
-from experiments.report.runs import Run
+from experiments.report.run import Run
 
 # Runs that differ in one of these are never in one section; runs of one task that differ in their
 # settings are never in one row.

@@ -1,9 +1,8 @@
 """Read stored runs as records, in an order that depends on their contents alone."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -12,44 +11,12 @@ from experiments.harness.archive import Archive, RunPath
 from experiments.harness.stored import RESULT, StoredRun
 from experiments.io.files import canonical_json
 from experiments.io.output import say
+from experiments.report.planned_seeds import Plans
+from experiments.report.run import Run
 from zia_core.errors import ZiaError
 from zia_core.validation import conform_fields
 
 PROFILE_ORDER = ("mini", "small", "paper")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run: its identity, its state, and the fields of its result that were asked for."""
-
-    experiment: str
-    version: int
-    task: str
-    method: str
-    backbone: str
-    data: str
-    profile: str
-    seed: int
-    settings: dict[str, Any]
-    state: str
-    reason: str
-    hardware: str
-    folder: str
-    result: dict[str, float | None]  # empty unless the run is done
-    # Hashes of its data and weights: seeds are comparable only where these agree.
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    line: str = ""  # its line in a table whose lines are not methods
-    timed: bool = True  # False if it shared its cores
-
-    @property
-    def heading(self) -> str:
-        """The name of its row in a table."""
-        return self.line or self.method
-
-    def value(self, field: str) -> float:
-        """Return a field of the result; NaN where there is none."""
-        value = self.result.get(field)
-        return nan if value is None else value
 
 
 @dataclass
@@ -60,6 +27,7 @@ class Runs:
     keep_going: bool = False
     found: dict[str, StoredRun] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)  # name: a sentence
+    plans: Plans = field(default_factory=Plans)  # made once for all that is made of these runs
 
     def of(self, experiment: str) -> list[StoredRun]:
         """Return the readable runs of one experiment."""

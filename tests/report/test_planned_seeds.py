@@ -5,7 +5,7 @@ from dataclasses import asdict
 from experiments.alpaca_llama import plan
 from experiments.harness.spec import RunSpec
 from experiments.report.planned_seeds import Plans
-from experiments.report.runs import Run
+from experiments.report.run import Run
 
 
 def done(spec: RunSpec) -> Run:

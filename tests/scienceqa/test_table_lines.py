@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from experiments.harness.report_info import Lines
 from experiments.report.claims.results import with_lines
-from experiments.report.runs import Run
+from experiments.report.run import Run
 from experiments.scienceqa import table_lines
 from experiments.scienceqa.report_info import REPORT
 

@@ -9,7 +9,8 @@ from experiments.report.claims.evaluate import computed, tested
 from experiments.report.claims.finding import Finding
 from experiments.report.experiments import final_runs, lines, report_infos
 from experiments.report.rows import SECTION_OF_TASKS, Section, sections
-from experiments.report.runs import PROFILE_ORDER, Run, Runs
+from experiments.report.run import Run
+from experiments.report.runs import PROFILE_ORDER, Runs
 from experiments.report.statistics import NO_RUNS
 
 

@@ -119,7 +119,7 @@ def _figure(rows: Mapping[str, Sequence[Panel]], titles: Sequence[str]) -> "Figu
 
 
 def _bars(panel: Any, bars: Panel, order: Sequence[str], without: str) -> None:
-    most = max((max(bar.height, *bar.seeds, 0.0) for bar in bars.values()), default=1.0)
+    most = max((max(bar.height, *bar.seeds, 0.0) for bar in bars.values()), default=1.0) or 1.0
     panel.set_xlim(0, 1.3 * most)
     panel.set_ylim(len(order) - 0.4, -0.6)
     panel.tick_params(axis="y", length=0)

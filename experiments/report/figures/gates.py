@@ -14,7 +14,8 @@ from experiments.report.figures.drawn import (
 )
 from experiments.report.figures.heat_map import by_layer, heat_map, height, ticks
 from experiments.report.rows import Section
-from experiments.report.runs import Run, Runs
+from experiments.report.run import Run
+from experiments.report.runs import Runs
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:

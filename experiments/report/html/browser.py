@@ -10,7 +10,8 @@ from experiments.harness.stored import StoredRun
 from experiments.io.output import plain
 from experiments.report import formats
 from experiments.report.experiments import report_infos
-from experiments.report.runs import Run, Runs, select
+from experiments.report.run import Run
+from experiments.report.runs import Runs, select
 from zia_core.errors import ZiaError
 
 POINTS = 40  # of a curve, each a mean over steps

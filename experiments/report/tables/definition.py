@@ -7,7 +7,8 @@ from experiments.harness.report_info import ReportInfo
 from experiments.report.experiments import final_runs, lines
 from experiments.report.paper import PaperTable
 from experiments.report.rows import SECTION_OF_TASKS, Column, Row, Section, sections
-from experiments.report.runs import Run, Runs
+from experiments.report.run import Run
+from experiments.report.runs import Runs
 
 Rows = tuple[tuple[str | None, str | None], ...]
 

@@ -7,7 +7,8 @@ from statistics import mean
 from experiments.harness.report_info import Score
 from experiments.report import formats
 from experiments.report.rows import SECTION_OF_TASKS, Section
-from experiments.report.runs import Run, Runs, select
+from experiments.report.run import Run
+from experiments.report.runs import Runs, select
 from experiments.report.tables.definition import Table
 
 LEAST_SEEDS = 2

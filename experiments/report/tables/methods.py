@@ -8,7 +8,6 @@ from experiments.report.control import counts, in_words
 from experiments.report.document import Cell, Document, Grid, Part
 from experiments.report.measured import NOT_PLANNED, Measured, measure
 from experiments.report.paper import PaperTable
-from experiments.report.planned_seeds import Plans
 from experiments.report.rows import Column, Row, Section
 from experiments.report.runs import Runs
 from experiments.report.tables import last_doubling, paired_differences
@@ -21,7 +20,7 @@ ABSENT = ("missing", NOT_PLANNED)
 def document(table: Table, runs: Runs) -> Document:
     """Return the table as a document that depends on the runs alone."""
     paper = table.paper or PaperTable(table.title, "", ())
-    builder = _Builder(table, paper, Plans(), runs)
+    builder = _Builder(table, paper, runs)
     parts = tuple(builder.parts(table.sections(runs)))
     intro = [f"The paper's numbers: {paper.conditions}."] if table.paper else []
     return Document(
@@ -39,7 +38,6 @@ def document(table: Table, runs: Runs) -> Document:
 class _Builder:
     table: Table
     paper: PaperTable
-    plans: Plans
     runs: Runs
     cells: list[Cell] = field(default_factory=list)
 
@@ -70,7 +68,7 @@ class _Builder:
         """The block without columns of our own that have neither runs nor plans."""
         if block.paper:
             return block
-        planned = self.plans.tasks(section.begun[0].runs[0])
+        planned = self.runs.plans.tasks(section.begun[0].runs[0])
         columns = tuple(
             column
             for column in block.columns
@@ -106,14 +104,14 @@ class _Builder:
         return Grid(header, tuple(lines), block.caption)
 
     def _measured(self, section: Section, row: Row, column: Column) -> Measured:
-        one = measure(row, column, self.plans)
+        one = measure(row, column, self.runs.plans)
         if one.state != "missing" or not section.begun:
             return one
         shared = self.table.info.shared  # whose task is trained with another's
         if shared and shared.task in column.tasks:
             return one
         run = section.begun[0].runs[0]
-        left_out = self.plans.leaves_out(run, row.method, column.tasks)
+        left_out = self.runs.plans.leaves_out(run, row.method, column.tasks)
         return replace(one, state=NOT_PLANNED) if left_out else one
 
     def _pairs(self, section: Section) -> Iterator[Grid]:

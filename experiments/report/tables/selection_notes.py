@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments.harness.report_info import ReportInfo
 from experiments.report.rows import Row, Section
-from experiments.report.runs import Run
+from experiments.report.run import Run
 
 
 def chosen_rates(row: Row, info: ReportInfo) -> str:

@@ -19,7 +19,7 @@ def document(table: Table, runs: Runs) -> Document:
     """Return the table as a document that depends on the runs alone."""
     assert table.paper
     assert table.experiment
-    plans = Plans()
+    plans = runs.plans
     sections = table.sections(runs, by=SECTION)
     return Document(
         name=table.name,

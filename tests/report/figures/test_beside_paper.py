@@ -91,6 +91,14 @@ def test_times_that_cannot_be_compared_are_not_shown(
     assert [panel.get_xlabel() for panel in figure.axes] == ["validation loss (nats)"] * 2
 
 
+@pytest.mark.filterwarnings("error")
+def test_scores_of_nought_have_an_axis(tmp_path: Path) -> None:
+    """As most of a rehearsal are."""
+    write_squad(tmp_path, "head", "squad-v1.1", 0, 0.0, result={"f1": 0.0})
+    _, ours = drawn(tmp_path)["beside-squad"].axes
+    assert ours.get_xlim() == (0, 1.3)
+
+
 def test_what_is_not_trained_is_hatched(tmp_path: Path) -> None:
     flat = {"train_loss_last": 2.3}
     write_squad(tmp_path, "head", "squad-v1.1", 0, 5.0, result=flat)
