@@ -26,6 +26,7 @@ MINI_OTHER_SECONDS = 2.5
 REDUCED_COSTS: dict[str, tuple[float, float, float | None]] = {
     "zero-init": (7.6, 2.5, 4.7),
     "random-init": (6.7, 2.5, 5.4),
+    "random-init-gate": (7.8, 2.5, 5.4),
     "lora": (7.8, 2.5, 6.3),
     "frozen": (0.0, 2.5, None),
 }

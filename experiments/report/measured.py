@@ -50,9 +50,8 @@ class Measured:
             return MIXED
         if self.mean is None or not self.column.field:  # only the paper has a column without one
             return formats.NOTHING
-        return self.incomparable or self.column.format(
-            self.mean, nan if self.std is None else self.std
-        )
+        number = self.column.format(self.mean, nan if self.std is None else self.std)
+        return number if number == formats.NOTHING else self.incomparable or number
 
     @property
     def incomparable(self) -> str:

@@ -144,9 +144,11 @@ def test_times_of_several_machines_have_no_mean(tmp_path: Path) -> None:
 
 
 def test_of_runs_that_shared_their_cores_all_but_the_times_is_shown(tmp_path: Path) -> None:
-    memory = {"peak_memory_bytes": 5e9}
+    memory, shared = {"peak_memory_bytes": 5e9}, ENVIRONMENT | {"timed": False}
     write_run(tmp_path, result=memory)
-    write_run(tmp_path, seed=1, result=memory, environment=ENVIRONMENT | {"timed": False})
+    write_run(tmp_path, seed=1, result=memory, environment=shared)
+    write_run(tmp_path, "frozen", result={"train_seconds": 0.0}, environment=shared)
+    assert lines_of(table(tmp_path), "frozen")[0][-1] == "-"
     ours, besides = lines_of(table(tmp_path), "zero-init")
     assert ours[-1] == "not timed"
     assert besides[5] == "not timed"  # tokens a second
