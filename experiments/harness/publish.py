@@ -87,6 +87,7 @@ def archive_path(run: StoredRun, destination: Path) -> Path:
 def scrubbed(run: StoredRun, scrubber: Scrubber, *, timed: bool = True) -> dict[str, bytes]:
     """The evidence of a finished run, by file name: scrubbed and sealed."""
     files: dict[str, bytes] = {}
+    marks: dict[str, dict[str, bool]] = {} if timed else {stored.ENVIRONMENT: {"timed": False}}
     for name in sorted((seal.read(run.path) or {}).keys() & EVIDENCE):
         source = inside(run.folder, name, seal.SEAL)
         if name in UNSCRUBBED:
@@ -95,12 +96,12 @@ def scrubbed(run: StoredRun, scrubber: Scrubber, *, timed: bool = True) -> dict[
             files[stored.ARCHIVED_PREDICTIONS] = gzip.decompress(source.read_bytes())
         elif source.suffix == ".json":
             content = scrubber.scrub(read_json(source))
-            if name == stored.ENVIRONMENT and not timed:
-                content["timed"] = False
-            files[name] = indented_json(content).encode()
+            files[name] = indented_json(content | marks.pop(name, {})).encode()
         else:
             lines = [canonical_json(scrubber.scrub(line)) for line in read_lines(source)]
             files[name] = "".join(f"{line}\n" for line in lines).encode()
+    for name, mark in marks.items():  # an old run has no such file
+        files[name] = indented_json(mark).encode()
     return files | {seal.SEAL: indented_json(seal.of_contents(files)).encode()}
 
 

@@ -98,6 +98,14 @@ def test_runs_that_shared_their_cores_are_marked(runs: Path, tmp_path: Path) -> 
     assert "timed" not in alone.environment
 
 
+def test_a_run_without_its_environment_is_marked_too(runs: Path, tmp_path: Path) -> None:
+    (folder(runs) / stored.ENVIRONMENT).unlink()
+    seal.write(folder(runs))
+    publish(runs, tmp_path / "shared", timed=False)
+    (shared,) = every_run(tmp_path / "shared").values()
+    assert stored.load_sealed(shared).environment == {"timed": False}
+
+
 def test_evidence_is_not_rewritten(runs: Path, tmp_path: Path) -> None:
     (published,) = publish(runs, tmp_path / "published")
     before = published.archive.path.stat(), published.archive.path.read_bytes()
