@@ -1,6 +1,7 @@
 """Model inputs: images or, if the method allows it, the features of the frozen trunk."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from experiments.harness.spec import RunSpec
@@ -11,6 +12,7 @@ from experiments.vtab_vit.loaded_task import KEPT_FEATURE_BYTES, LoadedTask
 from experiments.vtab_vit.methods import has_trunk
 from experiments.vtab_vit.settings import Settings
 from experiments.vtab_vit.task import Training, logits
+from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +36,15 @@ class Inputs:
         self._weights = weights
         reused = self._settings.reuse_trunk and has_trunk(spec.method, self._settings)
         self._trunk = trunk(model) if reused else None
+        exact = self._settings.trunk_precision == "fp32"
+        if exact and self._settings.precision == "bf16":
+            raise ZiaError(
+                "trunk_precision=fp32 needs float32 weights, which precision=bf16 has not: set "
+                "precision=bf16-autocast"
+            )
+        self._trunk_settings = (
+            replace(self._settings, precision="fp32") if exact else self._settings
+        )
         self._tokens = 1 if spec.method == "pixel-probe" else model.patch_embed.num_patches + 1
 
     def training(self, examples: Sequence[Example]) -> Training:
@@ -48,11 +59,13 @@ class Inputs:
         import torch
 
         settings, found = self._settings, self._trunk
-        if found and len(examples) * self._tokens * self._model.embed_dim * 4 <= KEPT_FEATURE_BYTES:
-            batches: Iterator[Tensor] = iter(self._features(examples).split(settings.batch_size))
-        else:  # decode images and pass them through the whole model, batch by batch
-            found = None
-            batches = self._task.batches(examples, self._protocol, settings.batch_size)
+        size, kept = settings.batch_size, KEPT_FEATURE_BYTES
+        if found and len(examples) * self._tokens * self._model.embed_dim * 4 <= kept:
+            batches: Iterator[Tensor] = iter(self._features(examples).split(size))
+        else:
+            batches = self._task.batches(examples, self._protocol, size)
+            if found:
+                batches = map(self._computed, batches)
         self._model.eval()
         for batch in batches:
             with torch.no_grad(), autocast(settings):
@@ -61,18 +74,25 @@ class Inputs:
 
     def _features(self, examples: Sequence[Example]) -> "Tensor":
         """The trunk's output (N, T, C), from this run or an earlier one in this process."""
+        settings = self._trunk_settings
+        assert self._trunk is not None
+        machine = settings.device, settings.precision, settings.threads
+        by = (self._protocol, self._weights, self._trunk.depth, self._pass_size, machine)
+        images = self._task.images
+        return self._task.features(
+            examples, by, lambda: self._computed(images(examples, self._protocol))
+        )
+
+    def _computed(self, images: "Tensor") -> "Tensor":
+        """The trunk's output (N, T, C)."""
         import torch
 
-        settings, found = self._settings, self._trunk
-        assert found is not None
-        # Batches of training's size: sums of another shape may be rounded differently.
-        size = min(settings.batch_size, settings.micro_batch_size or settings.batch_size)
+        assert self._trunk is not None
+        with autocast(self._trunk_settings), torch.no_grad():
+            return self._trunk.features(self._model, images, self._pass_size)
 
-        def compute() -> "Tensor":
-            images = self._task.images(examples, self._protocol)
-            with autocast(settings), torch.no_grad():
-                return found.features(self._model, images, size)
-
-        machine = settings.device, settings.precision, settings.threads
-        by = (self._protocol, self._weights, found.depth, size, machine)
-        return self._task.features(examples, by, compute)
+    @property
+    def _pass_size(self) -> int:
+        """Training's number of images in a pass: sums of another shape may be rounded otherwise."""
+        settings = self._settings
+        return min(settings.batch_size, settings.micro_batch_size or settings.batch_size)

@@ -58,3 +58,5 @@ class Settings(Optimisation):
     # Compute the blocks below the lowest adapted one once. In float32 on a CPU this changes no bit;
     # elsewhere sums may be rounded in another order.
     reuse_trunk: bool = True
+    # How those blocks are computed, whatever the precision of the rest; None: like the rest.
+    trunk_precision: Literal["fp32"] | None = None

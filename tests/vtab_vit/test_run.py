@@ -286,6 +286,30 @@ def test_features_of_a_large_test_set_are_not_kept(
     assert streamed.result["adapter_sha256"] == kept.result["adapter_sha256"]
 
 
+def test_the_trunk_may_be_computed_in_more_digits_than_the_rest(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[Any]] = []
+    features = trunk.Trunk.features
+
+    def kept(self: trunk.Trunk, *arguments: Any) -> Any:
+        found = features(self, *arguments)
+        seen[-1].append(found)
+        return found
+
+    monkeypatch.setattr(trunk.Trunk, "features", kept)
+    half = {"precision": "bf16-autocast"}
+    for changes in ({"precision": "fp32"}, half, half | {"trunk_precision": "fp32"}):
+        seen.append([])
+        monkeypatch.setattr(loaded_task, "_newest", {})
+        done(root, given("zero-init", seed=9, **changes))
+    for exact, rough, mixed in zip(*seen, strict=True):
+        assert mixed.equal(exact)
+        assert not rough.float().equal(exact)
+    outcome = run_one(given("zero-init", precision="bf16", trunk_precision="fp32"), root / "runs")
+    assert "trunk_precision=fp32 needs float32 weights" in (outcome.reason or "")
+
+
 def test_a_candidate_that_diverges_loses_and_blocks_nothing(root: Path) -> None:
     final = spec("linear", candidates=((1e38, 0.01), (0.03, 0.01)))
     assert run_all([final], root / "runs") == 1  # of the three runs one has failed

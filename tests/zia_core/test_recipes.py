@@ -61,14 +61,16 @@ def run(repository: Path, folder: Path, program: str, *launch: str) -> str:
     """Run a recipe in the folder; returns its output."""
     (folder / "recipe.py").write_text(program)
     environment = os.environ | {
-        "PYTHONPATH": str(repository), "CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "0"
+        "PYTHONPATH": str(repository), "CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "0",
+        "PYTHONFAULTHANDLER": "1",
     }  # fmt: skip
     done = subprocess.run(
         [sys.executable, *launch, "recipe.py"],
         cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=500,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    return said
 
 
 def bare(folder: Path) -> Any:
@@ -89,6 +91,14 @@ def test_each_is_short(recipes: dict[str, str]) -> None:
     for title, program in recipes.items():
         assert len([line for line in program.splitlines() if line.strip()]) < 25, title
         assert max(map(len, program.splitlines())) <= 100, title
+
+
+def test_each_leaves_the_process_group_that_it_joined(recipes: dict[str, str]) -> None:
+    """Else a thread of gloo that is not done when the interpreter ends aborts the process."""
+    of_ranks = [program for program in recipes.values() if "init_process_group" in program]
+    assert len(of_ranks) == 2
+    for program in of_ranks:
+        assert program.splitlines()[-1] == "distributed.destroy_process_group()"
 
 
 def trained(repository: Path, folder: Path, program: str, ranks: int) -> dict[str, Tensor]:
