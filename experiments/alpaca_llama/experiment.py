@@ -1,7 +1,7 @@
 """The experiment `alpaca_llama`: LLaMA instruction tuning on Alpaca-52K (paper section 4.1)."""
 
 from experiments.alpaca_llama import plan
-from experiments.alpaca_llama.chat import chat
+from experiments.alpaca_llama.chat import chat, chat_with
 from experiments.alpaca_llama.estimate import PREDICTOR, estimate
 from experiments.alpaca_llama.needs import needs
 from experiments.alpaca_llama.rehearsal import REHEARSAL
@@ -30,6 +30,7 @@ EXPERIMENT = Experiment(
     rescore=rescore_with_data(rescore),
     generate=generate,
     chat=chat,
+    chat_with=chat_with,
     requires=plan.requires,
     rehearsal=REHEARSAL,
     with_models=with_models,

@@ -27,6 +27,7 @@ class LanguageBackbone(Source):
     """A language model or text encoder."""
 
     layers: int
+    encoder: bool = False  # whether its tokens see later ones, as BERT's do
 
 
 _SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -58,6 +59,7 @@ BACKBONES = {
         LanguageBackbone(
             name="roberta-large",
             layers=24,
+            encoder=True,
             folder="roberta-large",
             hub="FacebookAI/roberta-large",
             revision="722cf37b1afa9454edce342e7895e588b6ff1d59",
@@ -65,6 +67,7 @@ BACKBONES = {
         LanguageBackbone(
             name="roberta-base",
             layers=12,
+            encoder=True,
             folder="roberta-base",
             hub="FacebookAI/roberta-base",
             revision="e2da8e2f811d1448a5b465c236feacd80ffbac7b",
@@ -72,6 +75,7 @@ BACKBONES = {
         LanguageBackbone(
             name="distilroberta-base",
             layers=6,
+            encoder=True,
             folder="distilroberta-base",
             hub="distilbert/distilroberta-base",
             revision="fb53ab8802853c8e4fbdbcd0529f21fc6f459b2b",
@@ -80,6 +84,7 @@ BACKBONES = {
         LanguageBackbone(
             name="minilm-l6",
             layers=6,
+            encoder=True,
             folder="minilm-l6",
             hub="sentence-transformers/all-MiniLM-L6-v2",
             revision="c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
@@ -89,6 +94,7 @@ BACKBONES = {
             LanguageBackbone(
                 name=f"pocket-{kind}",
                 layers=6,
+                encoder=kind == "roberta",
                 folder=f"pocket-{kind}",
                 howto=f"fetch the project's files again, or run `zia pretrain {kind}` and put the "
                 "folder backbone/ of that run there",
@@ -131,7 +137,7 @@ def causal(asked: str) -> LanguageBackbone:
         ZiaError: as `own.named`, its architecture is not supported, or it lacks a tokenizer that
             the experiments can use.
     """
-    name = own.named(asked, BACKBONES)
+    name = own.named(asked, [each.name for each in BACKBONES.values() if not each.encoder])
     if own.is_own(name):
         _check_causal(name)
     return get(name)

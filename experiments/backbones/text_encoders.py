@@ -33,7 +33,8 @@ def reader(asked: str) -> str:
     Raises:
         ZiaError: as `own.named`, it is not like BERT, or lacks a fast tokenizer.
     """
-    name = own.named(asked, language_models.BACKBONES)
+    known = language_models.BACKBONES.values()
+    name = own.named(asked, [each.name for each in known if each.encoder])
     if own.is_own(name):
         _check_reader(name)
     return name

@@ -29,7 +29,10 @@ class Session:
         ZiaError if there is only one.
         """
         if on and len(self.model.adapters) == 1:
-            raise ZiaError("nothing to compare: the method of this run has changed the backbone")
+            why = "the method of this run has changed the backbone"
+            if self.adapter is None:
+                why = "give adapters with --adapter"
+            raise ZiaError(f"nothing to compare: {why}")
         self.comparing = on
 
     def ask(self, prompt: str) -> None:

@@ -2,7 +2,8 @@
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ import typer
 from experiments.cli.chat import LARGEST_SEED, converse, stdin_lines
 from experiments.cli.chat_session import Session
 from experiments.cli.options import Device
-from experiments.harness.chat import OWN, Decoding
+from experiments.harness.chat import OWN, ChatModel, Decoding
 from experiments.harness.experiment import Experiment
 from experiments.io.terminal import side_by_side
 from zia_core.errors import ZiaError
@@ -22,10 +23,23 @@ RESERVED = (OWN, "none", "backbone", "default")
 
 
 def generate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
-    prompts: Annotated[
+    given: Annotated[
         list[str] | None,
-        typer.Argument(metavar="INSTRUCTION", help="Default: a chat, or one per line of stdin."),
+        typer.Argument(
+            metavar="[RUN] [INSTRUCTION]",
+            help="A finished run folder, unless --backbone is given; then instructions, by "
+            "default those of a chat or of stdin.",
+        ),
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FOLDER|OWNER/NAME@REVISION", help="A model to chat with, without a run."
+        ),
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(metavar="paper|chat", help="Its prompts: the paper's, or the tokenizer's."),
     ] = None,
     adapters: Annotated[
         list[str] | None,
@@ -63,35 +77,77 @@ def generate(
 ) -> None:
     """Chat with a trained adapter, or compare it with its backbone.
 
+    The adapter is that of a finished run or, with --backbone, any that was trained on that model.
     Instructions given as arguments are answered by backbone and adapter, each on its own. Without
     any, a terminal is a chat; other input has an instruction of its own in each line. With --top-p
     or --top-k alone the temperature is 1.
     """
     from experiments.harness import plan as planning
+
+    if temperature is None:
+        temperature = 0.0 if top_p is None and top_k is None else 1.0
+    decoding = Decoding(max_new_tokens, temperature, top_p, top_k, seed)
+    sources, words = _sources(adapters or []), list(given or [])
+    if backbone is not None:
+        if image is not None:
+            raise ZiaError("--image needs a run whose method sees images: leave --backbone out")
+        where = planning.resolve_device(device)
+        load = partial(_chats_with_backbone(), backbone, sources, template or "paper", where)
+        _chat(load, words, decoding, compare)
+    elif template is not None:
+        raise ZiaError("a run has its own template: leave --template out, or give --backbone")
+    elif not words:
+        raise ZiaError("give a finished run folder, or a model with --backbone")
+    else:
+        run, prompts = Path(words[0]), words[1:]
+        experiment = _experiment_of(run)
+        where = planning.resolve_device(device)
+        chosen = bool(sources) or compare or decoding != Decoding()
+        no_chat = experiment.chat is None or image is not None
+        if chosen and no_chat:
+            raise ZiaError(
+                f"{experiment.name if image is None else 'an image'} cannot be chatted about: "
+                "leave out all options but --image and --device"
+            )
+        unasked = partial(_before_and_after, experiment, run, [], None, where)
+        if experiment.chat is None or no_chat or (prompts and not chosen):
+            _before_and_after(experiment, run, prompts, image, where)
+        else:
+            load = partial(experiment.chat, run, sources, where)
+            _chat(load, prompts, decoding, compare, None if chosen else unasked)
+
+
+def _experiment_of(run: Path) -> Experiment:
     from experiments.harness import registry, stored
     from experiments.io.files import read_json
 
     if not (run / stored.CONFIG).exists():
         raise ZiaError(f"there is no run in {run}: give a folder such as RUNS/EXPERIMENT/RUN")
-    experiment = registry.get(str(read_json(run / stored.CONFIG).get("experiment")))
-    where = planning.resolve_device(device)
-    if temperature is None:
-        temperature = 0.0 if top_p is None and top_k is None else 1.0
-    decoding = Decoding(max_new_tokens, temperature, top_p, top_k, seed)
-    chosen = bool(adapters) or compare or decoding != Decoding()
-    if experiment.chat is None or image is not None or (prompts and not chosen):
-        if chosen:
-            raise ZiaError(
-                f"{experiment.name if image is None else 'an image'} cannot be chatted about: "
-                "leave out all options but --image and --device"
-            )
-        return _before_and_after(experiment, run, prompts or [], image, where)
+    return registry.get(str(read_json(run / stored.CONFIG).get("experiment")))
+
+
+def _chats_with_backbone() -> Callable[[str, Mapping[str, str], str, str], ChatModel]:
+    from experiments.harness import registry
+
+    (found,) = filter(None, (each.chat_with for each in registry.experiments().values()))
+    return found
+
+
+def _chat(
+    load: Callable[[], ChatModel],
+    prompts: Sequence[str],
+    decoding: Decoding,
+    compare: bool,
+    unasked: Callable[[], None] | None = None,
+) -> None:
+    """Answer the prompts, a terminal, or the lines of stdin; if there is none, do `unasked`."""
     terminal = sys.stdin is not None and sys.stdin.isatty()
     lines = iter(()) if prompts or terminal else stdin_lines()
     first = next(lines, None)
-    if not (prompts or terminal or chosen or first):
-        return _before_and_after(experiment, run, [], None, where)
-    session = Session(experiment.chat(run, _sources(adapters or []), where), decoding, compare)
+    if unasked and not (prompts or terminal or first):
+        unasked()
+        return
+    session = Session(load(), decoding, compare)
     if prompts:
         for prompt in prompts:
             session.tabulate(prompt)
@@ -99,7 +155,6 @@ def generate(
         converse(session)
     else:
         session.answer_each(chain([first] if first else [], lines))
-    return None
 
 
 def _before_and_after(

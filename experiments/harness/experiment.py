@@ -138,6 +138,7 @@ class Experiment:
     `generate_image(path, image, prompts, device)` does the same for an image file.
     `chat(path, adapters, device)` loads a finished run to chat with, and beside its own adapter
     others, given by name as folders or names at the hub.
+    `chat_with(backbone, adapters, template, device)` does so without a run.
     `rehearsal` shortens its runs for `zia rehearse`; without it they are not rehearsed.
     `with_models(spec, models)` returns a planned run with other models, and with the settings
     that depend on them; None if an experiment's models are its own.
@@ -159,6 +160,7 @@ class Experiment:
     generate: Callable[[Path, Sequence[str], str], Iterable[Answer]] | None = None
     generate_image: Callable[[Path, Path, Sequence[str], str], Iterable[Answer]] | None = None
     chat: Callable[[Path, Mapping[str, str], str], ChatModel] | None = None
+    chat_with: Callable[[str, Mapping[str, str], str, str], ChatModel] | None = None
     requires: Callable[[RunSpec], list[RunSpec]] = _nothing
     needs: Callable[[RunSpec], Needs] = _needs_nothing
     rehearsal: Rehearsal | None = None

@@ -193,6 +193,35 @@ def load(
     return spec, _with_one(model), tokenizer
 
 
+def load_backbone(
+    asked: str, sources: Mapping[str, str], device: str
+) -> tuple[str, Adapted, "PreTrainedTokenizerBase"]:
+    """Load a language model that no run names, in bfloat16, with adapters of it.
+
+    Args:
+        asked: what `language_models.causal` takes.
+        sources: adapters by name: folders, files, or `owner/name[@revision]` at the hub.
+        device: of the model.
+
+    Returns:
+        The model's name, the model, and its tokenizer.
+
+    Raises:
+        ZiaError: as `language_models.causal`, or an adapter is missing, damaged, or of another
+            backbone.
+    """
+    backbone = language_models.causal(asked)
+    dtype = weights_dtype(LanguageSettings())
+    model, tokenizer, _ = language_models.load(backbone, dtype, device)
+    for source in map(Path, sources.values()):
+        if (source / stored.CONFIG).exists():
+            stored.with_adapter(source)
+    if sources:
+        return backbone.name, _with_named(model, sources), tokenizer
+    alone = Adapted(model, [None], lambda model, adapters: nullcontext(), in_rows=False)
+    return backbone.name, alone, tokenizer
+
+
 def _separate(about: Mapping[str, Any]) -> bool:
     """Whether an adapter has prompts with a softmax of their own, which batches can mix."""
     from zia_core import ZeroInitConfig

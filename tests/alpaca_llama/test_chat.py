@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.alpaca_llama.chat import chat, joined
+from experiments.alpaca_llama.chat import chat, chat_with, joined
 from experiments.alpaca_llama.experiment import EXPERIMENT
 from experiments.backbones import language_models
 from experiments.dispatch.in_process import run_one
@@ -224,6 +224,30 @@ def test_an_adapter_of_the_hub(run: Path, deeper: Path, monkeypatch: pytest.Monk
     model = chat(run, {"deep": "owner/name@v1"}, "cpu")
     assert model.adapters == ["deep", "run", None]
     assert set(asked) == {("owner/name", "v1")}
+
+
+def test_adapters_without_a_run(root: Path, run: Path, deeper: Path, tmp_path: Path) -> None:
+    """On the backbone that is named, a folder or a known one, whatever else is there."""
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    shutil.copy(deeper / stored.ADAPTER, saved)
+    sources = {"mine": str(saved), "its": str(run)}
+    name = "smollm2-135m-instruct"
+    model = chat_with(name, sources, "paper", "cpu")
+    assert model.adapters == ["mine", "its", None]
+    assert model.adapted.model.dtype == torch.bfloat16
+    found = answers(model, model.adapters)
+    assert len(set(found.values())) == 3
+    assert found == answers(chat_with(name, sources, "paper", "cpu"), model.adapters)
+    alone = chat_with(str(root / "weights" / name), {}, "paper", "cpu")
+    assert alone.adapters == [None]
+    assert answers(alone, [None])[None] == found[None]
+    with pytest.raises(ZiaError, match="no chat template"):
+        chat_with(name, {}, "chat", "cpu")
+    with pytest.raises(ZiaError, match="there is no template 'papr'; choose from: paper, chat"):
+        chat_with(name, {}, "papr", "cpu")
+    with pytest.raises(ZiaError, match=r"There is no adapter at .*nothing"):
+        chat_with(name, {"x": str(tmp_path / "nothing")}, "paper", "cpu")
 
 
 def test_what_cannot_answer_is_one_sentence(root: Path, run: Path, tmp_path: Path) -> None:

@@ -264,3 +264,16 @@ def test_other_wrong_choices(tmp_path: Path) -> None:
             ZiaError, match=rf"an encoder like BERT: its config\.json is that {what}"
         ):
             text_encoders.reader(str(write_vit(tmp_path / f"other-{kind}", kind)))
+
+
+def test_a_known_model_is_a_decoder_or_an_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZIA_WEIGHTS", str(tmp_path))
+    for name, known in language_models.BACKBONES.items():
+        taken, refused = language_models.causal, text_encoders.reader
+        if known.encoder:
+            taken, refused = refused, taken
+        taken(name)
+        with pytest.raises(ZiaError, match=f"there is no backbone '{name}'"):
+            refused(name)

@@ -63,7 +63,11 @@ def chat(path: Path, sources: Mapping[str, str], device: str) -> ToyChat:
     return ToyChat([*sources] if only else [*sources, OWN, None])
 
 
-EXPERIMENT = replace(toy.EXPERIMENT, chat=chat)
+def chat_with(asked: str, sources: Mapping[str, str], template: str, device: str) -> ToyChat:
+    return ToyChat([*sources, None], title=f"{asked}, {template}")
+
+
+EXPERIMENT = replace(toy.EXPERIMENT, chat=chat, chat_with=chat_with)
 
 
 def only_this() -> dict[str, Experiment]:

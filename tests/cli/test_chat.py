@@ -41,10 +41,12 @@ def generate(
     monkeypatch.setattr(registry, "experiments", chat_toy.only_this)
     monkeypatch.setenv("COLUMNS", "80")
 
-    def call(line: str = "", *words: str, stdin: bytes = b"") -> tuple[int, str, str]:
+    def call(
+        line: str = "", *words: str, stdin: bytes = b"", of: tuple[str, ...] = (str(run),)
+    ) -> tuple[int, str, str]:
         stream = io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8")
         monkeypatch.setattr(sys, "stdin", stream)
-        monkeypatch.setattr(sys, "argv", ["zia", "generate", str(run), *line.split(), *words])
+        monkeypatch.setattr(sys, "argv", ["zia", "generate", *of, *line.split(), *words])
         with pytest.raises(SystemExit) as end:
             main.main()
         return (int(end.value.code or 0), *capsys.readouterr())
@@ -57,8 +59,8 @@ def terminal(run: Path, repository: Path) -> Iterator[Callable[..., Terminal]]:
     """`terminal("--compare")`: a chat that waits for the first prompt."""
     opened = []
 
-    def start(*options: str) -> Terminal:
-        arguments = ("generate", run, "--device", "cpu", *options)
+    def start(*options: str, of: tuple[str, ...] = (str(run),)) -> Terminal:
+        arguments = ("generate", *of, "--device", "cpu", *options)
         opened.append(Terminal(SCRIPT, *arguments, cwd=run, PYTHONPATH=str(repository)))
         opened[-1].until(">>> ")
         return opened[-1]
@@ -214,6 +216,39 @@ def test_what_cannot_be_is_one_sentence(
     assert generate("--compare --image x.jpg one")[2] == f"zia: an image {said}"
     monkeypatch.setattr(registry, "experiments", toy.only_toy)
     assert generate("--seed 3 one")[2] == f"zia: toy {said}"
+
+
+MINE = ("--backbone", "a/model", "--adapter", "mine=x/y")
+
+
+def test_adapters_without_a_run(generate: Generate, terminal: Callable[..., Terminal]) -> None:
+    assert generate("--seed 3", stdin=b"one\n", of=MINE)[:2] == (0, "mine#3()one\n\n")
+    assert generate(stdin=b"", of=MINE)[:2] == (0, "")
+    assert generate(stdin=b"one\n", of=MINE[:2])[1] == "None#0()one\n\n"
+    table = generate("", "one", of=MINE)[1]
+    assert "None#0()one" in table
+    assert "mine#0()one" in table
+    chat = terminal("--template", "chat", of=MINE)
+    assert chat.ask("one") == "mine#0()one"
+    assert chat.ask("/adapter") == "adapter mine; there are mine, none"
+
+
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [
+        ((), "give a finished run folder, or a model with --backbone"),
+        (("runs/x", "--template", "chat"), "a run has its own template: leave --template out"),
+        ((*MINE, "--image", "x.jpg"), "--image needs a run whose method sees images"),
+        ((*MINE[:2], "--compare"), "nothing to compare: give adapters with --adapter"),
+    ],
+)
+def test_what_needs_a_run_is_one_sentence(
+    generate: Generate, of: tuple[str, ...], said: str
+) -> None:
+    code, _, err = generate(stdin=b"one\n", of=of)
+    assert code == 1
+    assert err.startswith(f"zia: {said}")
+    assert err.count("\n") == 1
 
 
 def test_sampling_is_at_temperature_one_by_default(
