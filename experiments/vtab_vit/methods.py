@@ -30,7 +30,7 @@ RATES: dict[str, tuple[float, float, float]] = {
     # zero, by the rate at most.
     "zero-init": (9e-3, 3e-3, 3e-2),
     "random-init": (9e-3, 3e-3, 3e-2),
-    "pixel-probe": (1e-3, 3e-4, 3e-3),  # 3,072 inputs that are not normalised [ours]
+    "pixel-probe": (3e-4, 1e-4, 1e-3),  # thousands of inputs that are not normalised [ours]
     # VPT's Partial-k: fine-tune the adapted blocks, here at the rates of full fine-tuning.
     "partial": (3e-4, 1e-4, 1e-3),
 }
