@@ -10,17 +10,18 @@ from experiments.vtab_vit.methods import has_trunk
 from experiments.vtab_vit.step_shape import micro_batch
 
 # CPU seconds to train on 1,000 images in `small` on a core of an AMD EPYC, from cached features of
-# the ten blocks below; scoring an image takes half of that. Below, seconds for the rest of a run:
-# loading, and its share of the features, which take 270 for a task and a depth.
+# the ten blocks below; scoring an image takes half of that. `bias` and `partial` are 0.7 of what
+# they take in float32. Below, seconds for the rest of a run: loading, and its share of the
+# features, which take 270 for a task and a depth.
 EPOCH_SECONDS = {
-    "linear": 0.02,
-    "pixel-probe": 0.07,
-    "zero-init": 22.0,
-    "lora": 21.0,
-    "vpt-deep": 28.0,
-    "random-init": 21.0,
-    "bias": 22.0,
-    "partial": 33.0,
+    "linear": 0.06,
+    "pixel-probe": 0.6,
+    "zero-init": 15.0,
+    "lora": 17.0,
+    "vpt-deep": 21.0,
+    "random-init": 15.5,
+    "bias": 15.5,
+    "partial": 23.0,
 }
 OTHER_SECONDS = 11.0
 MEMORY_GB = 2.7  # of a process that does all runs

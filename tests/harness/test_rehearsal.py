@@ -31,10 +31,17 @@ def _kept(spec: RunSpec) -> set[tuple[str, str]]:
 
 
 def _small_batches(spec: RunSpec) -> RunSpec:
-    """Of VTAB-1k on a CPU, where 760 steps of 64 images would take half of the time."""
-    if spec.experiment != "vtab_vit" or spec.settings.device != "cpu":
+    """On a CPU, where steps of 64 examples would take most of the time."""
+    settings = spec.settings
+    if settings.device != "cpu" or not settings.epochs:
         return spec
-    return replace(spec, settings=replace(spec.settings, batch_size=8, micro_batch_size=8))
+    batch, micro, tokens = settings.batch_size, settings.micro_batch_size, settings.token_budget
+    smaller = {
+        "batch_size": min(batch, 8),
+        "micro_batch_size": micro and min(micro, 8 if micro == batch else 4),
+        "token_budget": tokens and min(tokens, 1024),
+    }
+    return replace(spec, settings=replace(settings, **smaller))
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
