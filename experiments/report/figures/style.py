@@ -145,6 +145,19 @@ def legend_below(figure: "Figure", panel: "Axes", columns: int = 3) -> None:
         legend.remove()
 
 
+def _fit_titles(figure: "Figure") -> None:
+    """Make titles smaller that are wider than their share of the figure."""
+    shares = [(text, 0.97) for text in figure.texts]
+    for panel in figure.axes:
+        spec = panel.get_subplotspec()
+        if spec is not None:  # a panel is centred beside its labels, so it has less
+            shares.append((panel.title, 0.8 / spec.get_gridspec().ncols))
+    for text, share in shares:
+        width = text.get_window_extent().width
+        if width > share * figure.bbox.width:
+            text.set_fontsize(text.get_fontsize() * share * figure.bbox.width / width)
+
+
 def files(figure: "Figure") -> dict[str, bytes]:
     """Return the figure as `.png` and `.pdf`, without dates and versions."""
     nothing = {
@@ -160,6 +173,7 @@ def png(figure: "Figure") -> bytes:
 
 
 def _saved(figure: "Figure", suffix: str, metadata: Any) -> bytes:
+    _fit_titles(figure)
     buffer = BytesIO()
     figure.savefig(buffer, format=suffix[1:], dpi=RESOLUTION, metadata=metadata)
     return buffer.getvalue()

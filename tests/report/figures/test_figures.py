@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -344,3 +345,22 @@ def test_a_legend_that_is_too_wide_has_fewer_columns() -> None:
             [legend] = figure.legends
             assert legend._ncols == columns
             assert legend.get_window_extent().width <= figure.bbox.width
+
+
+def test_titles_that_are_too_wide_are_smaller() -> None:
+    name = "vit_base_patch16_clip_quickgelu_224.int8, "
+    with style.styled():
+        for columns, title in ((1, name * 2), (3, name), (3, "short")):
+            figure, panels = style.new(2 * style.COLUMN, ncols=columns, squeeze=False)
+            for panel in panels[0]:
+                panel.set_ylabel("score")
+                panel.set_title(title)
+            overall = figure.suptitle(name * 4 if title == name else title)
+            style.png(figure)
+            around = [panel.title.get_window_extent() for panel in panels[0]]
+            for text in (*around, overall.get_window_extent()):
+                assert text.x0 >= 0
+                assert text.x1 <= figure.bbox.width
+            assert all(a.x1 < b.x0 for a, b in pairwise(around))
+            size = panels[0][0].title.get_fontsize()
+            assert size == 8 if title == "short" else 4 < size < 8
