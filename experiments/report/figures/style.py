@@ -153,9 +153,10 @@ def _fit_titles(figure: "Figure") -> None:
         if spec is not None:  # a panel is centred beside its labels, so it has less
             shares.append((panel.title, 0.8 / spec.get_gridspec().ncols))
     for text, share in shares:
-        width = text.get_window_extent().width
-        if width > share * figure.bbox.width:
-            text.set_fontsize(text.get_fontsize() * share * figure.bbox.width / width)
+        room = share * RESOLUTION * figure.get_figwidth()
+        width = text.get_window_extent(dpi=RESOLUTION).width
+        if width > room:
+            text.set_fontsize(float(text.get_fontsize()) * room / width)
 
 
 def files(figure: "Figure") -> dict[str, bytes]:

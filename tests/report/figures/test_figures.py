@@ -350,13 +350,15 @@ def test_a_legend_that_is_too_wide_has_fewer_columns() -> None:
 def test_titles_that_are_too_wide_are_smaller() -> None:
     name = "vit_base_patch16_clip_quickgelu_224.int8, "
     with style.styled():
-        for columns, title in ((1, name * 2), (3, name), (3, "short")):
+        for columns, title in ((1, name * 3), (3, name), (3, "short")):
             figure, panels = style.new(2 * style.COLUMN, ncols=columns, squeeze=False)
             for panel in panels[0]:
                 panel.set_ylabel("score")
                 panel.set_title(title)
             overall = figure.suptitle(name * 4 if title == name else title)
             style.png(figure)
+            figure.set_dpi(style.RESOLUTION)
+            figure.draw_without_rendering()
             around = [panel.title.get_window_extent() for panel in panels[0]]
             for text in (*around, overall.get_window_extent()):
                 assert text.x0 >= 0
