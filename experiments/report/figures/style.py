@@ -152,11 +152,11 @@ def _fit_titles(figure: "Figure") -> None:
         spec = panel.get_subplotspec()
         if spec is not None:  # a panel is centred beside its labels, so it has less
             shares.append((panel.title, 0.8 / spec.get_gridspec().ncols))
+    figure.set_dpi(RESOLUTION)
     for text, share in shares:
-        room = share * RESOLUTION * figure.get_figwidth()
-        width = text.get_window_extent(dpi=RESOLUTION).width
-        if width > room:
-            text.set_fontsize(float(text.get_fontsize()) * room / width)
+        # Letters are of whole dots, so the width does not follow the size exactly.
+        while text.get_window_extent().width > share * figure.bbox.width:
+            text.set_fontsize(0.97 * float(text.get_fontsize()))
 
 
 def files(figure: "Figure") -> dict[str, bytes]:
