@@ -91,8 +91,8 @@ def test_the_reduced_budget_has_measured_hours() -> None:
         for s in planning.plan("small", "cpu")
         if (s.method, s.settings.phase, s.task) == ("zero-init", "final", "cifar10")
     )
-    # Five epochs of 22 s, 2,000 images that are only scored, and 11 s.
-    assert estimate(final).hours == pytest.approx((5 * 22 + 22 + 11) / 3600)
+    # Five epochs of 15 s, 2,000 images that are only scored, and 11 s.
+    assert estimate(final).hours == pytest.approx((5 * 15 + 15 + 11) / 3600)
     assert all(estimate(spec).hours for spec in planning.plan("small", "cpu"))
     assert estimate(planning.plan("small", "cuda")[0]).hours is None
 
