@@ -9,6 +9,7 @@ BENCHMARKS = {
     "encoders": "ViT against VPT-deep, RoBERTa against P-tuning v2",
     "data_path": "Alpaca's lengths: padded to 512, to the longest, or cut",
     "trunk_reuse": "epochs that start at the lowest adapted block",
+    "trunk_precision": "CLIP's adapted blocks and those below, in bfloat16",
     "scale": "how a step's cost grows with batch, tokens, prompts, layers",
     "harness": "what planning, recording and reporting cost",
     "many_runs": "how the harness's costs grow with runs in a folder, and workers",

@@ -48,6 +48,15 @@ TOY: dict[str, dict[str, object]] = {
         "prompt_length": 3,
         "adapted_layers": [1, 3],
     },
+    "trunk_precision": {
+        "backbone": "pocket-vit",
+        "protocol": "vpt",
+        "resolution": 32,
+        "images": 2,
+        "digits": 3,
+        "adapted_layers": 2,
+        "prompt_length": 3,
+    },
     "scale": {
         **LLAMA,
         "batch": 1,

@@ -49,12 +49,23 @@ def quantise(model: Model, device: torch.device | str | None = None) -> Model:
     ]
     if not found:
         raise ZiaError(f"{name} has no linear layers in its blocks; do without 4 bits.")
+    _keep_the_table_of_scales_real(library)
     for parent, child, layer in found:
         setattr(
             parent, child, _quantised(library, layer, torch.device(device or layer.weight.device))
         )
     model.__dict__["is_loaded_in_4bit"] = True  # PEFT then does not merge into packed weights
     return model.requires_grad_(False)
+
+
+def _keep_the_table_of_scales_real(library: ModuleType) -> None:
+    """Have bitsandbytes make the table that it keeps for the process on the CPU.
+
+    It makes it at the first use, on the device of that use. On the meta device it would be without
+    values, for the weights of every later model too.
+    """
+    with torch.device("cpu"):
+        library.functional.quantize_blockwise(torch.zeros(1))
 
 
 def _quantised(library: ModuleType, layer: nn.Linear, device: torch.device) -> nn.Module:

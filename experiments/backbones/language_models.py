@@ -130,6 +130,22 @@ def _layers(folder: Path) -> int:
     return layers
 
 
+def named(asked: str, *, encoder: bool) -> str:
+    """The name in specs of an encoder, or of a language model, as `own.named` finds it.
+
+    ZiaError, beside those of `own.named`, if it is a known model of the other kind.
+    """
+    names = [each.name for each in BACKBONES.values() if each.encoder == encoder]
+    if asked in BACKBONES and asked not in names:
+        kinds = ("an encoder", "a language model")
+        is_one, is_wanted = kinds if not encoder else reversed(kinds)
+        raise ZiaError(
+            f"{asked} is {is_one}, and {is_wanted} is needed: give a model of your own, or one of "
+            f"{', '.join(names)}"
+        )
+    return own.named(asked, names)
+
+
 def causal(asked: str) -> LanguageBackbone:
     """The language model that `--backbone` asks for, as `own.named` finds it.
 
@@ -137,7 +153,7 @@ def causal(asked: str) -> LanguageBackbone:
         ZiaError: as `own.named`, its architecture is not supported, or it lacks a tokenizer that
             the experiments can use.
     """
-    name = own.named(asked, [each.name for each in BACKBONES.values() if not each.encoder])
+    name = named(asked, encoder=False)
     if own.is_own(name):
         _check_causal(name)
     return get(name)

@@ -33,8 +33,7 @@ def reader(asked: str) -> str:
     Raises:
         ZiaError: as `own.named`, it is not like BERT, or lacks a fast tokenizer.
     """
-    known = language_models.BACKBONES.values()
-    name = own.named(asked, [each.name for each in known if each.encoder])
+    name = language_models.named(asked, encoder=True)
     if own.is_own(name):
         _check_reader(name)
     return name

@@ -12,7 +12,7 @@ import typer
 
 from experiments.cli.chat import LARGEST_SEED, converse, stdin_lines
 from experiments.cli.chat_session import Session
-from experiments.cli.options import Device
+from experiments.cli.options import Device, chosen_models
 from experiments.harness.chat import OWN, ChatModel, Decoding
 from experiments.harness.experiment import Experiment
 from experiments.io.terminal import side_by_side
@@ -65,7 +65,7 @@ def generate(
         int | None, typer.Option(metavar="K", min=1, help="Sample among the K likeliest tokens.")
     ] = None,
     max_new_tokens: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Default: as in the run.")
+        int | None, typer.Option(metavar="N", min=1, help="Default: as in the run, else 512.")
     ] = None,
     seed: Annotated[
         int, typer.Option(metavar="S", min=0, max=LARGEST_SEED, help="Of samples.")
@@ -91,8 +91,8 @@ def generate(
     if backbone is not None:
         if image is not None:
             raise ZiaError("--image needs a run whose method sees images: leave --backbone out")
-        where = planning.resolve_device(device)
-        load = partial(_chats_with_backbone(), backbone, sources, template or "paper", where)
+        where, model = planning.resolve_device(device), chosen_models(backbone, None, None).backbone
+        load = partial(_chats_with_backbone(), model, sources, template or "paper", where)
         _chat(load, words, decoding, compare)
     elif template is not None:
         raise ZiaError("a run has its own template: leave --template out, or give --backbone")
@@ -103,17 +103,17 @@ def generate(
         experiment = _experiment_of(run)
         where = planning.resolve_device(device)
         chosen = bool(sources) or compare or decoding != Decoding()
-        no_chat = experiment.chat is None or image is not None
-        if chosen and no_chat:
+        load_run = None if image else experiment.chat
+        if chosen and load_run is None:
             raise ZiaError(
                 f"{experiment.name if image is None else 'an image'} cannot be chatted about: "
                 "leave out all options but --image and --device"
             )
-        unasked = partial(_before_and_after, experiment, run, [], None, where)
-        if experiment.chat is None or no_chat or (prompts and not chosen):
+        if load_run is None or (prompts and not chosen):
             _before_and_after(experiment, run, prompts, image, where)
         else:
-            load = partial(experiment.chat, run, sources, where)
+            unasked = partial(_before_and_after, experiment, run, [], None, where)
+            load = partial(load_run, run, sources, where)
             _chat(load, prompts, decoding, compare, None if chosen else unasked)
 
 
@@ -129,8 +129,7 @@ def _experiment_of(run: Path) -> Experiment:
 def _chats_with_backbone() -> Callable[[str, Mapping[str, str], str, str], ChatModel]:
     from experiments.harness import registry
 
-    (found,) = filter(None, (each.chat_with for each in registry.experiments().values()))
-    return found
+    return next(filter(None, (each.chat_with for each in registry.experiments().values())))
 
 
 def _chat(

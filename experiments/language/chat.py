@@ -167,9 +167,7 @@ def load(
     own = path / stored.ADAPTER
     if not sources or own.exists():
         stored.with_adapter(path)
-    for source in map(Path, sources.values()):
-        if (source / stored.CONFIG).exists():
-            stored.with_adapter(source)
+    _check_runs(sources)
     with_prompts = not own.exists() or _separate(unpacked(own)[0])
     if sources and not with_prompts:
         raise ZiaError(
@@ -210,16 +208,21 @@ def load_backbone(
         ZiaError: as `language_models.causal`, or an adapter is missing, damaged, or of another
             backbone.
     """
+    _check_runs(sources)
     backbone = language_models.causal(asked)
     dtype = weights_dtype(LanguageSettings())
     model, tokenizer, _ = language_models.load(backbone, dtype, device)
-    for source in map(Path, sources.values()):
-        if (source / stored.CONFIG).exists():
-            stored.with_adapter(source)
     if sources:
         return backbone.name, _with_named(model, sources), tokenizer
     alone = Adapted(model, [None], lambda model, adapters: nullcontext(), in_rows=False)
     return backbone.name, alone, tokenizer
+
+
+def _check_runs(sources: Mapping[str, str]) -> None:
+    """ZiaError if one of the sources is a run that is damaged or has no adapter."""
+    for source in map(Path, sources.values()):
+        if (source / stored.CONFIG).exists():
+            stored.with_adapter(source)
 
 
 def _separate(about: Mapping[str, Any]) -> bool:

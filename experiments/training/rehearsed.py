@@ -7,7 +7,7 @@ from experiments.training.optimisation import Optimisation
 from experiments.training.selection import shortened
 
 STEPS = 2  # one before the stop, one after it
-# On a CPU, where steps of 64 examples would take most of a rehearsal's time.
+# On a CPU: VTAB's steps of 64 images would take half of a rehearsal's time.
 CPU_BATCH, CPU_TOKENS = 8, 1024
 
 

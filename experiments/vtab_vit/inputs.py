@@ -42,6 +42,11 @@ class Inputs:
                 "trunk_precision=fp32 needs float32 weights, which precision=bf16 has not: set "
                 "precision=bf16-autocast"
             )
+        if exact and not self._settings.reuse_trunk:
+            raise ZiaError(
+                "trunk_precision=fp32 is for blocks that are computed once: set reuse_trunk=true, "
+                "or trunk_precision=none"
+            )
         self._trunk_settings = (
             replace(self._settings, precision="fp32") if exact else self._settings
         )

@@ -22,11 +22,11 @@ CANDIDATES = {method: {"candidates": candidates(method)} for method in METHODS}
 PAPER_TASKS = tuple(task.name for task in tasks.VTAB_1K)
 PAPER_PLANNED = {method: 5 for method in METHODS if method not in ("pixel-probe", "partial")}
 
-# CLIP ViT-B/16 at the images' own 96 pixels. Methods adapt the two topmost blocks, so that the ten
-# below are computed once: a step takes a sixth of the time, and on a CPU hours instead of days.
-# `full` would go through all blocks; `partial` fine-tunes those two instead. The two are computed
-# in bfloat16, which takes 0.63 of float32's time on an AVX-512 CPU; in the ten it would move class
-# tokens by 4 to 8 % of their length, and by 60 % at worst.
+# CLIP ViT-B/16 at 96 pixels, the size of Caltech-101 and DTD here. Methods adapt the two topmost
+# blocks, so that the ten below are computed once: a step takes a sixth of the time, and on a CPU
+# hours instead of days. `full` would go through all blocks; `partial` fine-tunes those two instead.
+# The two are computed in bfloat16, which is faster; the ten are not, as it would move the features
+# (benchmarks, `trunk_precision`).
 SMALL_TASKS = ("caltech101_96", "dtd10_96", "cifar10", "digits")
 SMALL_PLANNED = dict.fromkeys(
     (

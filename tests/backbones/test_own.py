@@ -272,8 +272,10 @@ def test_a_known_model_is_a_decoder_or_an_encoder(
     monkeypatch.setenv("ZIA_WEIGHTS", str(tmp_path))
     for name, known in language_models.BACKBONES.items():
         taken, refused = language_models.causal, text_encoders.reader
+        said = "a language model, and an encoder is needed"
         if known.encoder:
             taken, refused = refused, taken
+            said = "an encoder, and a language model is needed"
         taken(name)
-        with pytest.raises(ZiaError, match=f"there is no backbone '{name}'"):
+        with pytest.raises(ZiaError, match=f"^{name} is {said}: give a model of your own"):
             refused(name)

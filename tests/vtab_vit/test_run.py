@@ -306,8 +306,12 @@ def test_the_trunk_may_be_computed_in_more_digits_than_the_rest(
     for exact, rough, mixed in zip(*seen, strict=True):
         assert mixed.equal(exact)
         assert not rough.float().equal(exact)
-    outcome = run_one(given("zero-init", precision="bf16", trunk_precision="fp32"), root / "runs")
-    assert "trunk_precision=fp32 needs float32 weights" in (outcome.reason or "")
+    for changes, said in (
+        ({"precision": "bf16"}, "trunk_precision=fp32 needs float32 weights"),
+        ({"reuse_trunk": False}, "trunk_precision=fp32 is for blocks that are computed once"),
+    ):
+        outcome = run_one(given("zero-init", trunk_precision="fp32", **changes), root / "runs")
+        assert said in (outcome.reason or "")
 
 
 def test_a_candidate_that_diverges_loses_and_blocks_nothing(root: Path) -> None:

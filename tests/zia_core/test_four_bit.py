@@ -231,6 +231,22 @@ def test_peft_is_imported_without_a_warning_of_bitsandbytes(repository: Path) ->
     assert "kernel" not in done.stderr
 
 
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_model_without_values_spoils_no_later_one(
+    inside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if in a new process: bitsandbytes makes its table of scales once."""
+    expected = words(quantise(llama()))
+    monkeypatch.setattr(bitsandbytes.functional, "name2qmap", {})
+    with torch.device("meta"):
+        model = llama()
+        if inside:
+            quantise(model)
+    if not inside:
+        quantise(model)
+    assert torch.equal(words(quantise(llama())), expected)
+
+
 def test_the_memory_is_predicted_with_the_scales() -> None:
     """An eighth of float32, a byte for 64 weights, and four for 16,384."""
     with torch.device("meta"):

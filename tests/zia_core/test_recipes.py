@@ -101,6 +101,17 @@ def test_each_leaves_the_process_group_that_it_joined(recipes: dict[str, str]) -
         assert program.splitlines()[-1] == "distributed.destroy_process_group()"
 
 
+def test_whoever_joins_a_process_group_leaves_it(repository: Path) -> None:
+    joined = []
+    for part in ("zia_core", "experiments", "benchmarks", "tests"):
+        for path in (repository / part).rglob("*.[pm][yd]"):
+            calls = re.findall(r"\b(init|destroy)_process_group\(", path.read_text("utf-8"))
+            if "init" in calls and path != Path(__file__):
+                joined.append(path.name)
+                assert calls.count("destroy") >= calls.count("init"), path
+    assert {"RECIPES.md", "ranks.py"} <= set(joined)
+
+
 def trained(repository: Path, folder: Path, program: str, ranks: int) -> dict[str, Tensor]:
     """What torchrun's processes save, in float64 and once."""
     model = AutoModelForCausalLM.from_pretrained(folder / NAME)

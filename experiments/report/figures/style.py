@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMN = 3.4  # inches, a column of a two-column paper
+SMALLEST_TITLE = 4.0  # points; below, matplotlib's fonts do not shrink for ever
 RESOLUTION = 220  # dots per inch: 8-point text is readable at 350 pixels
 SETTINGS: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
@@ -155,8 +156,10 @@ def _fit_titles(figure: "Figure") -> None:
     figure.set_dpi(RESOLUTION)
     for text, share in shares:
         # Letters are of whole dots, so the width does not follow the size exactly.
-        while text.get_window_extent().width > share * figure.bbox.width:
-            text.set_fontsize(0.97 * float(text.get_fontsize()))
+        size = float(text.get_fontsize())
+        while size > SMALLEST_TITLE and text.get_window_extent().width > share * figure.bbox.width:
+            size *= 0.97
+            text.set_fontsize(size)
 
 
 def files(figure: "Figure") -> dict[str, bytes]:

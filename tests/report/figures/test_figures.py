@@ -366,3 +366,11 @@ def test_titles_that_are_too_wide_are_smaller() -> None:
             assert all(a.x1 < b.x0 for a, b in pairwise(around))
             size = panels[0][0].title.get_fontsize()
             assert size == 8 if title == "short" else 4 < size < 8
+
+
+def test_a_title_without_end_has_the_smallest_size() -> None:
+    with style.styled():
+        figure, panel = style.new()
+        panel.set_title("endless" * 200)
+        assert style.png(figure)
+        assert 3.8 < panel.title.get_fontsize() <= style.SMALLEST_TITLE
