@@ -22,12 +22,13 @@ from benchmarks.models import open_gates
 from experiments.backbones import vision_models
 from experiments.images import protocols
 from experiments.images.digits import INSTALLED, digits
-from experiments.vtab_vit import tasks
+from experiments.images.tasks import Task
 from zia_core import ZeroInitConfig, attach, train_head
 from zia_core.errors import ZiaError
 from zia_core.trunk import Trunk, trunk
 
 ROUNDS = 5
+DIGITS = Task("digits", "digits 8x8", "small", classes=10, test=797)  # as `vtab_vit` has it
 EXACT, ROUGH = "float32", "bfloat16 autocast"
 
 
@@ -79,7 +80,7 @@ def images(shape: Shape) -> Tensor:
     from PIL import Image
 
     protocol = protocols.get(shape.protocol, shape.resolution)
-    drawn = digits(Path(INSTALLED), tasks.get("digits")).test[: max(shape.digits, shape.images)]
+    drawn = digits(Path(INSTALLED), DIGITS).test[: max(shape.digits, shape.images)]
     opened = [Image.open(io.BytesIO(each.content)).convert("RGB") for each in drawn]
     return torch.stack([protocol(image) for image in opened])
 

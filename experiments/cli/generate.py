@@ -91,7 +91,8 @@ def generate(
     if backbone is not None:
         if image is not None:
             raise ZiaError("--image needs a run whose method sees images: leave --backbone out")
-        where, model = planning.resolve_device(device), chosen_models(backbone, None, None).backbone
+        where = planning.resolve_device(device)
+        model = chosen_models(backbone, None, None).backbone or backbone
         load = partial(_chats_with_backbone(), model, sources, template or "paper", where)
         _chat(load, words, decoding, compare)
     elif template is not None:
