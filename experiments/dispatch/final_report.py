@@ -25,17 +25,21 @@ def check(out: Path) -> None:
 
 def make(runs: Path, out: Path) -> Iterator[str]:
     """Write everything under `out`; yield a line for each file written or left out."""
-    from experiments.report.claims.write import write_claims
-    from experiments.report.figures.write import write_figures
-    from experiments.report.html.report import write_report
+    from experiments.report.claims.write import findings_of, write_findings
+    from experiments.report.figures.write import by_kind, write_drawn
+    from experiments.report.html.report import page_of, write_page
+    from experiments.report.runs import read_runs
     from experiments.report.tables import write
 
-    yield from map(str, write.write_tables([runs], out / "tables"))
-    written, left_out = write_figures([runs], out / "figures")
+    read = read_runs([runs])
+    tables = write.made_of(read)
+    yield from map(str, write.write_made(tables, out / "tables"))
+    figures = list(by_kind(read))
+    written, left_out = write_drawn(figures, read, out / "figures")
     yield from map(str, (*written, *left_out))
-    path, lines = write_claims([runs], out / "tables")
+    path, lines = write_findings(findings_of(read), out / "tables")
     yield from map(str, (*lines, path))
-    yield str(write_report([runs], out))
+    yield str(write_page(page_of(read, figures, tables), out))
 
 
 def make_if_finished(submission: Submission) -> bool:

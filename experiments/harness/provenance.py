@@ -26,7 +26,7 @@ def environment(*, with_torch: bool) -> dict[str, Any]:
     `with_torch` adds torch's build, threads and GPUs, which imports torch.
     """
     return {
-        "git": code_state(PROJECT),
+        "git": _imported_code(os.environ.get(SUBMISSION)),
         "packages": dict(_packages()),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -34,6 +34,12 @@ def environment(*, with_torch: bool) -> dict[str, Any]:
         "cpu": {"model": _cpu_model(), "cores": os.cpu_count(), "usable_cores": usable_cores()},
         "torch": _torch() if with_torch else None,
     }
+
+
+@functools.cache  # an edit does not change what this process has imported
+def _imported_code(submission: str | None) -> dict[str, Any] | None:
+    """`code_state` of this project in a job of `submission`, which it reads itself."""
+    return code_state(PROJECT)
 
 
 def code_state(project: Path) -> dict[str, Any] | None:

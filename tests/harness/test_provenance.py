@@ -157,3 +157,17 @@ def test_the_code_of_a_job_is_that_of_its_submission(tmp_path, monkeypatch):
     assert provenance.code_state(tmp_path) is None, "not the code of that submission"
     monkeypatch.delenv(provenance.SUBMISSION)
     assert provenance.code_state(copy) is None
+
+
+def test_the_code_s_state_is_that_of_the_first_run_of_a_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is imported stays, whatever is edited; and git takes longer than the rest."""
+    states = iter([{"sha": "imported"}, {"sha": "edited later"}])
+    monkeypatch.setattr(provenance, "git_state", lambda project: next(states))
+    provenance._imported_code.cache_clear()
+    try:
+        for _ in range(3):
+            assert provenance.environment(with_torch=False)["git"] == {"sha": "imported"}
+    finally:
+        provenance._imported_code.cache_clear()

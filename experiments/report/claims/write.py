@@ -54,7 +54,11 @@ def write_claims(
 ) -> tuple[Path, list[str]]:
     """Write `claims.md`; return its path, and one line per claim, by profile."""
     check_output(out)
-    document = findings(roots, keep_going=keep_going)
+    return write_findings(findings(roots, keep_going=keep_going), out)
+
+
+def write_findings(document: Document, out: Path) -> tuple[Path, list[str]]:
+    """Write claims that were tested before, as `write_claims` does."""
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / NAME, markdown(document))
     lines = []

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from experiments.harness.report_info import ReportInfo
 from experiments.report.experiments import tasks_of
+from experiments.report.figures import style
 from experiments.report.rows import Section
 
 if TYPE_CHECKING:
@@ -19,6 +21,16 @@ class Drawn:
 
     name: str
     figure: "Figure"
+
+    @cached_property
+    def png(self) -> bytes:
+        """The figure as `.png`; rendered once, for its file and for the page."""
+        return style.png(self.figure)
+
+    @property
+    def pdf(self) -> bytes:
+        """The figure as `.pdf`."""
+        return style.pdf(self.figure)
 
 
 def groups(section: Section, info: ReportInfo) -> dict[tuple[str, ...], list[str]]:

@@ -162,22 +162,19 @@ def _fit_titles(figure: "Figure") -> None:
             text.set_fontsize(size)
 
 
-def files(figure: "Figure") -> dict[str, bytes]:
-    """Return the figure as `.png` and `.pdf`, without dates and versions."""
-    nothing = {
-        ".png": {"Software": None},
-        ".pdf": dict.fromkeys(("Creator", "Producer", "CreationDate")),
-    }
-    return {suffix: _saved(figure, suffix, metadata) for suffix, metadata in nothing.items()}
-
-
 def png(figure: "Figure") -> bytes:
-    """Return the figure as `.png`, the same bytes as of `files`."""
-    return _saved(figure, ".png", {"Software": None})
+    """Return the figure as `.png`, without dates and versions."""
+    return _saved(figure, "png", {"Software": None})
 
 
-def _saved(figure: "Figure", suffix: str, metadata: Any) -> bytes:
-    _fit_titles(figure)
+def pdf(figure: "Figure") -> bytes:
+    """Return the figure as `.pdf`, without dates and versions."""
+    return _saved(figure, "pdf", dict.fromkeys(("Creator", "Producer", "CreationDate")))
+
+
+def _saved(figure: "Figure", kind: str, metadata: Any) -> bytes:
     buffer = BytesIO()
-    figure.savefig(buffer, format=suffix[1:], dpi=RESOLUTION, metadata=metadata)
+    with styled():
+        _fit_titles(figure)
+        figure.savefig(buffer, format=kind, dpi=RESOLUTION, metadata=metadata)
     return buffer.getvalue()

@@ -1,6 +1,6 @@
 """Write all figures."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,15 +77,20 @@ def write_figures(
     """
     check_output(out)
     runs = read_runs(roots, keep_going=keep_going)
+    return write_drawn(by_kind(runs), runs, out)
+
+
+def write_drawn(
+    figures: Iterable[tuple[Kind, list[Drawn]]], runs: Runs, out: Path
+) -> tuple[list[Path], list[str]]:
+    """Write figures of these runs, as `write_figures` does."""
     made: dict[str, bytes] = {}
     left_out = []
-    with style.styled():
-        for kind, drawn in by_kind(runs):
-            if all(figure.name == losses.PAPER for figure in drawn):
-                left_out.append(f"left out: {kind.title}, which needs {kind.needs}")
-            for figure in drawn:
-                files = style.files(figure.figure)
-                made |= {f"{figure.name}{suffix}": content for suffix, content in files.items()}
+    for kind, drawn in figures:
+        if all(figure.name == losses.PAPER for figure in drawn):
+            left_out.append(f"left out: {kind.title}, which needs {kind.needs}")
+        for figure in drawn:
+            made |= {f"{figure.name}.png": figure.png, f"{figure.name}.pdf": figure.pdf}
     left_out += [f"left out, because damaged: {s}" for _, s in sorted(runs.damaged.items())]
     out.mkdir(parents=True, exist_ok=True)
     for name, content in made.items():
@@ -94,6 +99,8 @@ def write_figures(
 
 
 def by_kind(runs: Runs) -> Iterator[tuple[Kind, list[Drawn]]]:
-    """Yield each kind with its figures; draw and save them within `style.styled`."""
+    """Yield each kind with its figures."""
     for kind in KINDS:
-        yield kind, list(kind.draw(runs))
+        with style.styled():
+            drawn = list(kind.draw(runs))
+        yield kind, drawn

@@ -6,7 +6,7 @@ load or run anything else. Every text of a run is escaped by the template engine
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -17,6 +17,7 @@ from experiments.report.claims.matrix import LOOKS, matrix, profiles_of
 from experiments.report.claims.results import results_of
 from experiments.report.claims.summary import decided
 from experiments.report.claims.write import document
+from experiments.report.document import Document
 from experiments.report.figures import beside_paper, style, verdicts
 from experiments.report.figures.drawn import Drawn
 from experiments.report.figures.write import Kind, by_kind
@@ -57,23 +58,35 @@ def write_report(roots: Sequence[Path], out: Path, *, keep_going: bool = False) 
     folder; with `keep_going` it is left out and named at the top of the page.
     """
     check_output(out)
-    page = plain(page_of(read_runs(roots, keep_going=keep_going)))
+    return write_page(page_of(read_runs(roots, keep_going=keep_going)), out)
+
+
+def write_page(page: str, out: Path) -> Path:
+    """Write a page that was made before, as `write_report` does."""
     out.mkdir(parents=True, exist_ok=True)
-    write_atomic(out / NAME, page)
+    write_atomic(out / NAME, plain(page))
     return out / NAME
 
 
-def page_of(runs: Runs) -> str:
-    """Return the page of these runs."""
+def page_of(
+    runs: Runs,
+    drawn: Iterable[tuple[Kind, list[Drawn]]] | None = None,
+    documents: Sequence[Document] | None = None,
+) -> str:
+    """Return the page of these runs; figures and tables are made unless they are given."""
     # First what reads most of each run, so that damage is known before anything is made.
     browser = browse(runs)
     written = samples(runs)
-    figures = _figures(runs)
+    figures = [
+        (kind, [_picture(one) for one in made])
+        for kind, made in (by_kind(runs) if drawn is None else drawn)
+    ]
     results = results_of(runs)
     lines, profiles = matrix(results), profiles_of(results)
     half = ceil(len(lines) / 2)
     claims = document(results)
-    documents = write.made_of(runs)
+    if documents is None:
+        documents = write.made_of(runs)
     script, styles = (
         (TEMPLATES / name).read_text(encoding="utf-8") for name in ("script.js", "style.css")
     )
@@ -105,21 +118,14 @@ def page_of(runs: Runs) -> str:
     )
 
 
-def _figures(runs: Runs) -> list[tuple[Kind, list[Picture]]]:
-    """The figures by kind, also of kinds without any."""
-    with style.styled():
-        return [(kind, [_picture(one) for one in made]) for kind, made in by_kind(runs)]
-
-
 def _picture(drawn: Drawn) -> Picture:
-    content = style.png(drawn.figure)
-    size = content[PNG_SIZE]
+    size = drawn.png[PNG_SIZE]
     width, height = (int.from_bytes(part) for part in (size[:4], size[4:]))
     panel = drawn.figure.axes[0]
     return Picture(
         name=drawn.name,
         about=text.one_line(drawn.figure.get_suptitle() or panel.get_title()),
-        source=text.data_address(content),
+        source=text.data_address(drawn.png),
         width=round(width * 96 / style.RESOLUTION),
         height=round(height * 96 / style.RESOLUTION),
     )

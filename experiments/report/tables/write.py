@@ -52,7 +52,11 @@ def write_tables(roots: Sequence[Path], out: Path, *, keep_going: bool = False) 
     """
     check_output(out)
     # All are made before one is written, so that a damaged run leaves the old tables whole.
-    made = documents(roots, keep_going=keep_going)
+    return write_made(documents(roots, keep_going=keep_going), out)
+
+
+def write_made(made: Sequence[Document], out: Path) -> list[Path]:
+    """Write tables that were made before, as `write_tables` does."""
     texts = {
         f"{document.name}{suffix}": form(document)
         for document in made

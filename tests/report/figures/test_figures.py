@@ -285,7 +285,8 @@ def test_the_share_of_the_prompts_is_drawn_of_the_first_seed_that_has_it(tmp_pat
     assert panel.images[0].norm.vmin == 0
     assert "seed 1" in drawn.figure.get_suptitle()
     assert bar.get_ylabel() == "prompts / words"
-    assert style.files(drawn.figure)
+    assert drawn.png
+    assert drawn.pdf
     assert drawn.name == "prompt-share-vtab_vit-small-small-vit-full-v1-cifar10"
 
 
@@ -329,10 +330,9 @@ def test_a_figure_has_no_date_and_no_version() -> None:
     with style.styled():
         figure, panel = style.new()
         panel.plot([1, 2])
-        made = style.files(figure)
-    with Image.open(BytesIO(made[".png"])) as image:
+    with Image.open(BytesIO(style.png(figure))) as image:
         assert "Software" not in image.info
-    assert b"Matplotlib" not in made[".pdf"]
+    assert b"Matplotlib" not in style.pdf(figure)
 
 
 def test_a_legend_that_is_too_wide_has_fewer_columns() -> None:
