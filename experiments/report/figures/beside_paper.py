@@ -105,7 +105,7 @@ def _figure(rows: Mapping[str, Sequence[Panel]], titles: Sequence[str]) -> "Figu
     )  # fmt: skip
     for across, (score, row), order in zip(panels, rows.items(), orders, strict=True):
         for place, (panel, bars) in enumerate(zip(across, row, strict=True)):
-            _bars(panel, bars, order, "not printed" if place == 0 else "no runs")
+            _bars(panel, bars, order, "not printed" if place == 0 else "not measured")
             panel.set_xlabel(score, fontsize=7)
             panel.set_yticks(range(len(order)), order if place == 0 else [""] * len(order))
     for panel, title in zip(panels[0], titles, strict=True):

@@ -66,6 +66,19 @@ def test_times_are_shares_and_what_the_paper_does_not_print_is_said(tmp_path: Pa
     assert bars(losses) == {0: 1.5, 1: 2.0}
 
 
+def test_what_a_profile_does_not_have_is_said(tmp_path: Path) -> None:
+    """Its runs may be there: times are left out where they cannot be compared."""
+    result = {"train_seconds": 50.0, "val_loss": 1.5}
+    for profile, methods in (("mini", ("full", "zero-init")), ("small", ("zero-init",))):
+        for method in methods:
+            write_run(tmp_path, method, task="instruct", result=result, profile=profile)
+    figure = drawn(tmp_path)["beside-efficiency"]
+    said = [[text.get_text() for text in panel.texts] for panel in figure.axes]
+    assert said[2] == ["not measured"]
+    assert said[3] == ["not printed"]
+    assert "not measured" not in (*said[1], *said[4], *said[5])
+
+
 def test_without_the_run_that_times_are_shares_of_there_are_none(tmp_path: Path) -> None:
     result = {"train_seconds": 50.0, "val_loss": 1.5}
     write_run(tmp_path, "zero-init", task="instruct", result=result)
