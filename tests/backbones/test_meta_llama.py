@@ -1,7 +1,6 @@
 """LLaMA as Meta released it is the model that transformers has, and a bad folder is a sentence."""
 
 import json
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from safetensors.torch import save_file
 from transformers import LlamaForCausalLM
 
 from experiments.backbones import language_models, meta_llama
+from tests.allocations import peak_of
 from tests.backbones.meta_format import change, random_llama, write
 from zia_core import ZeroInitConfig, ZiaError, attach, zero_init_layers
 
@@ -203,15 +203,9 @@ def test_a_folder_in_the_hubs_format_comes_first(
 
 def test_memory_is_the_model_and_one_file(tmp_path: Path) -> None:
     """As torch counts it; besides, the matrix that is being reordered."""
-    from torch.profiler import ProfilerActivity, profile
-
     reference = random_llama()
     write(reference, tmp_path / "llama", 4)
     sizes = [t.numel() * t.element_size() for t in reference.state_dict().values()]
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-        loaded(tmp_path / "llama")
-    events = profiled.profiler.kineto_results.events()
-    changes = [event.nbytes() for event in events if event.name() == "[memory]"]
-    peak = max(accumulate(changes))
+    peak = peak_of(lambda: loaded(tmp_path / "llama"))
     file = (tmp_path / "llama" / "consolidated.00.pth").stat().st_size
     assert sum(sizes) <= peak < sum(sizes) + file + max(sizes)

@@ -11,7 +11,7 @@ from benchmarks.lengths import Lengths
 from benchmarks.llama7b import Shape, _steps, modes, predicted_peaks, step_flops
 from benchmarks.models import open_gates, random_llama
 from benchmarks.toy_sizes import TOY
-from tests.zia_core.test_step_memory import allocated
+from tests.allocations import peak_of
 from zia_core import ZeroInitConfig, attach
 from zia_core.batching import fixed_micro_batches
 
@@ -49,5 +49,5 @@ def test_predicted_peaks_are_what_the_engine_takes() -> None:
     model = attach(random_llama(shape), ZeroInitConfig(shape.prompt_length, 3))
     weights = sum(parameter.nbytes for parameter in model.parameters())
     for name in ("8,192 tokens", "4,096 tokens, recomputed"):
-        taken = allocated(partial(_steps, model, shape, modes()[name], of, 2))
+        taken = peak_of(partial(_steps, model, shape, modes()[name], of, 2))
         assert predicted[name] - weights == pytest.approx(taken, rel=0.1), name

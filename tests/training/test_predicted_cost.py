@@ -19,7 +19,7 @@ from experiments.squad_roberta import step_shape as windows
 from experiments.training.predicted_cost import Predictor, kind
 from experiments.training.step_cost import MicroBatch, step_cost
 from experiments.vtab_vit import step_shape as images
-from tests.zia_core.test_step_memory import allocated
+from tests.allocations import peak_of
 
 PREDICTED = ("alpaca_llama", "coco_caption", "scienceqa", "squad_roberta", "vtab_vit")
 LLAMA = LlamaConfig(
@@ -102,7 +102,7 @@ def test_the_predicted_peak_is_what_torch_allocates(
 
     step()  # creates AdamW's moments
     moments = 2 * sum(parameter.nbytes for parameter in trained)
-    found = allocated(step) + moments
+    found = peak_of(step) + moments
     assert predicted.peak - predicted.weights == pytest.approx(found, rel=0.15)
 
 
@@ -112,7 +112,7 @@ def test_the_peak_of_images_is_what_torch_allocates() -> None:
     predicted = step_cost(images.micro_batch(spec), spec.settings)
     there = images.micro_batch(spec, "cpu")
     there.loss().backward()
-    found = allocated(lambda: there.loss().backward())
+    found = peak_of(lambda: there.loss().backward())
     trained = sum(p.nbytes for p in there.model.parameters() if p.requires_grad)
     assert predicted.peak - predicted.weights - 3 * trained == pytest.approx(found, rel=0.15)
 

@@ -27,7 +27,7 @@ import json, os, sys
 import torch
 from experiments.training.step_cost import sharded, step_cost
 from tests.training.test_predicted_cost import WORDS, paper
-from tests.zia_core.test_step_memory import allocated
+from tests.allocations import peak_of
 from zia_core.ranks import joined
 from zia_core.sharding import shard
 with joined(device="cpu") as ranks:
@@ -42,7 +42,7 @@ with joined(device="cpu") as ranks:
             optimizer.step()
             optimizer.zero_grad()
         step()
-        found, gradients = allocated(step), predicted.sharded / 4
+        found, gradients = peak_of(step), predicted.sharded / 4
         if ranks.is_first:
             print(json.dumps([predicted.peak + gradients / ranks.size, found]), flush=True)
 os._exit(0)

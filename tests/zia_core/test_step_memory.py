@@ -1,5 +1,6 @@
 """Predicted memory against the requests to torch's allocator on a CPU."""
 
+import gc
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -9,9 +10,9 @@ import timm
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.profiler import ProfilerActivity, profile
 from transformers import LlamaConfig, LlamaForCausalLM, RobertaConfig, RobertaModel
 
+from tests.allocations import peak_of
 from zia_core import ZeroInitConfig, attach
 from zia_core.blocks import run_blocks
 from zia_core.errors import ZiaError
@@ -39,18 +40,6 @@ ROBERTA = RobertaConfig(
     attention_probs_dropout_prob=0.0,
 )
 Loss = Callable[[nn.Module], Tensor]
-
-
-def allocated(call: Callable[[], None]) -> int:
-    """Peak bytes allocated by torch's CPU allocator within a call."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        call()
-    events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
-    now = most = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        now += event.nbytes()
-        most = max(most, now)
-    return most
 
 
 def batch(device: str) -> dict[str, Tensor]:
@@ -132,7 +121,7 @@ def test_the_prediction_is_what_a_step_takes(case: str) -> None:
         optimizer.zero_grad()
 
     step()  # creates AdamW's moments and the tables of rotary embeddings
-    found = allocated(step)
+    found = peak_of(step)
     with torch.device("meta"):
         shape = build().train()
     predicted = step_memory(shape, lambda: loss("meta", shape), checkpoint_activations=checkpointed)
@@ -163,3 +152,22 @@ def test_options_save_what_they_are_for() -> None:
 def test_a_model_with_numbers_is_refused() -> None:
     with pytest.raises(ZiaError, match=r"weight is on cpu: build the model on the meta device$"):
         step_memory(nn.Linear(2, 2), lambda: torch.zeros(()))
+
+
+def test_what_was_allocated_before_is_not_counted() -> None:
+    """A cycle stays until it is collected, which may be within the next measurement."""
+
+    def leave_garbage() -> None:
+        cycle: list[object] = [torch.zeros(1 << 20)]
+        cycle.append(cycle)
+
+    def allocate() -> None:
+        gc.collect()
+        torch.zeros(1 << 10)
+
+    gc.disable()
+    try:
+        assert peak_of(leave_garbage) == 4 << 20
+        assert peak_of(allocate) == 4 << 10
+    finally:
+        gc.enable()
