@@ -40,7 +40,7 @@ reproduce: $(STAMP)  ## Missing runs of a profile, first seeds or all, and resul
 test: $(STAMP)  ## The tests, on all cores (15 minutes on 2)
 	.venv/bin/python -m pytest -n auto --dist loadfile
 
-rehearse: $(STAMP)  ## Every run of `paper` in two steps, with tiny models (7 minutes on 2 cores)
+rehearse: $(STAMP)  ## Every run of `paper` in two steps, with tiny models (6 minutes on 2 cores)
 	.venv/bin/zia rehearse --profile paper
 
 test-slurm: $(STAMP)  ## Faults on a real Slurm: the one here, or two nodes on this host (root)

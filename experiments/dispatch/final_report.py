@@ -24,13 +24,17 @@ def check(out: Path) -> None:
 
 
 def make(runs: Path, out: Path) -> Iterator[str]:
-    """Write everything under `out`; yield a line for each file written or left out."""
+    """Write everything under `out`; yield a line for each file written or left out.
+
+    ZiaError as in `check`, before anything is made.
+    """
     from experiments.report.claims.write import findings_of, write_findings
     from experiments.report.figures.write import by_kind, write_drawn
     from experiments.report.html.report import page_of, write_page
     from experiments.report.runs import read_runs
     from experiments.report.tables import write
 
+    check(out)
     read = read_runs([runs])
     tables = write.made_of(read)
     yield from map(str, write.write_made(tables, out / "tables"))

@@ -15,6 +15,7 @@ from experiments.harness.ownership import Ownership
 from experiments.harness.process_identity import Process
 from tests.dispatch.stand_ins import submission_in
 from tests.harness import toy
+from zia_core.errors import ZiaError
 
 
 @pytest.fixture
@@ -52,3 +53,13 @@ def test_a_worker_that_is_at_it_is_left_alone(finished: Submission, tmp_path: Pa
     owner.release()
     assert not (tmp_path / "made").exists()
     assert final_report.make_if_finished(finished)
+
+
+def test_nothing_is_made_where_something_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "figures").write_text("a file")
+    with pytest.raises(ZiaError, match="figures"):
+        list(final_report.make(tmp_path / "runs", out))
+    assert [path.name for path in out.iterdir()] == ["figures"]
