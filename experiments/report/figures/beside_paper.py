@@ -41,17 +41,30 @@ def name_of(table: str) -> str:
 
 def draw(runs: Runs) -> Iterator[Drawn]:
     """Yield a figure for each table that has headlines and runs."""
-    for table in tables():
-        found = [section for section in table.sections(runs) if section.begun]
-        if not table.headlines or not found:
+    known = {table.name: table for table in tables()}
+    for table in known.values():
+        if not table.headlines:
             continue
-        titles = [PAPER, *(f"{s.key['profile']}: {s.key['backbone']}" for s in found[:MOST])]
+        also = [known[name] for name in table.drawn_with]
+        found = list(_begun((table, *also), runs))[:MOST]
+        titles = [PAPER, *(_title(section, of in also) for of, section in found)]
         rows = {
-            one.title: [_papers(table, one), *(_ours(table, one, s) for s in found[:MOST])]
+            one.title: [_papers(table, one), *(_ours(of, one, section) for of, section in found)]
             for one in table.headlines
         }
         if shown := {title: row for title, row in rows.items() if any(row[1:])}:
             yield Drawn(name_of(table.name), _figure(shown, titles))
+
+
+def _begun(of: Sequence[Table], runs: Runs) -> Iterator[tuple[Table, Section]]:
+    for table in of:
+        yield from ((table, section) for section in table.sections(runs) if section.begun)
+
+
+def _title(section: Section, other_data: bool) -> str:
+    title = f"{section.key['profile']}: {section.key['backbone']}"
+    tasks = sorted({run.task for run in section.runs})
+    return f"{title}\n{', '.join(tasks)}" if other_data else title
 
 
 def _papers(table: Table, headline: Headline) -> Panel:

@@ -60,6 +60,7 @@ class Table:
     pairs: tuple[tuple[str, str], ...]
     paired: tuple[Column, ...]
     headlines: tuple[Headline, ...]
+    drawn_with: tuple[str, ...]  # tables of other data whose headlines are in the same figure
     ours: str  # of a comparison: the method that the others are compared with
 
     @property

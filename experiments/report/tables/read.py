@@ -20,6 +20,7 @@
       "row_note": "chosen_rates",
       "pairs": [["lora", "full"]], "paired": ["EM"],   lines compared seed by seed, in these columns
       "headlines": [{"title": "F1 (%)", "column": "1.1 F1"}],   drawn beside the paper's
+      "drawn_with": ["flickr8k"],     other tables that have these columns, in the same figure
       "of": "squad", "ours": "zero-init"   a comparison: of which table, and with which method
     }
 
@@ -71,9 +72,11 @@ TABLE: Mapping[str, tuple[Any, Any]] = {  # type and default of each key
     "pairs": (tuple[tuple[str, str], ...], ()),
     "paired": (tuple[str, ...], ()),
     "headlines": (list, []),
+    "drawn_with": (tuple[str, ...], ()),
     "of": (str | None, None),
     "ours": (str, ""),
 }
+DRAWN = ("figure", "headlines", "drawn_with")  # what a comparison does not take over
 HEADLINE: Mapping[str, tuple[Any, Any]] = {
     "title": (str, ""),
     "column": (str, ""),
@@ -106,7 +109,8 @@ COLUMN: Mapping[str, tuple[Any, Any]] = {
 def tables() -> list[Table]:
     """Return the tables in their order, except those of experiments that are not registered.
 
-    ZiaError names a malformed file, and tables that share a name.
+    ZiaError names a malformed file, tables that share a name, and one that is drawn with a table
+    that is not there or lacks a headline's column.
     """
     known = report_infos()
     folders = [FOLDER, *(info.tables for info in known.values() if info.tables)]
@@ -116,6 +120,7 @@ def tables() -> list[Table]:
         if names.count(path.stem) > 1:
             raise ZiaError(f"{path}: there is another table {path.stem}: rename one of them")
     found = [table for path in files if (table := read_table(path, known))]
+    _check_drawn_with({table.name: table for table in found})
     return sorted(found, key=lambda table: (table.order, table.name))
 
 
@@ -124,9 +129,7 @@ def read_table(path: Path, known: Mapping[str, ReportInfo]) -> Table | None:
     stored: dict[str, Any] = dict(read_json(path))
     if "of" in stored:
         compared = read_json(path.with_name(f"{stored['of']}.json"))
-        stored = {
-            key: value for key, value in compared.items() if key not in ("figure", "headlines")
-        } | stored
+        stored = {key: value for key, value in compared.items() if key not in DRAWN} | stored
     keys = _checked(TABLE, stored, str(path))
     del keys["of"]
     info = known.get(keys["experiment"]) if keys["experiment"] else NOBODY
@@ -163,6 +166,15 @@ def read_table(path: Path, known: Mapping[str, ReportInfo]) -> Table | None:
             "paired": tuple(by_title[title] for title in keys["paired"]),
         }
     )
+
+
+def _check_drawn_with(found: Mapping[str, Table]) -> None:
+    for table in found.values():
+        for name in table.drawn_with:
+            check_choice("table", name, found, of=f"{table.name}.json")
+            titles = [column.title for column in found[name].columns]
+            for headline in table.headlines:
+                check_choice("column", headline.column, titles, of=f"{name}.json")
 
 
 def _rows(paper: PaperTable | None) -> list[str]:

@@ -117,3 +117,27 @@ def test_what_is_not_trained_is_hatched(tmp_path: Path) -> None:
     write_squad(tmp_path, "head", "squad-v1.1", 0, 5.0, result=flat)
     _, ours = drawn(tmp_path)["beside-squad"].axes
     assert [bool(bar.get_hatch()) for bar in ours.patches] == [True]
+
+
+def test_captions_of_flickr8k_have_a_panel_that_says_so(tmp_path: Path) -> None:
+    for task, profile, cider in (("coco", "mini", 1.8), ("flickr8k", "small", 0.12)):
+        write_run(
+            tmp_path, "zero-init", experiment="coco_caption", task=task, profile=profile,
+            result={"CIDEr": cider, "Bleu_4": cider / 4},
+        )  # fmt: skip
+    figure = drawn(tmp_path)["beside-coco"]
+    paper, mini, small = figure.axes[:3]
+    assert bars(paper) == {0: 122.2}
+    assert bars(mini) == {0: 180.0}
+    assert bars(small) == {0: 12.0}
+    assert "\n" not in mini.get_title()
+    assert small.get_title().startswith("small: ")
+    assert small.get_title().endswith("\nflickr8k")
+
+
+def test_flickr8k_alone_is_drawn(tmp_path: Path) -> None:
+    result = {"CIDEr": 0.12, "Bleu_4": 0.03}
+    write_run(tmp_path, "lora", experiment="coco_caption", task="flickr8k", result=result)
+    paper, ours = drawn(tmp_path)["beside-coco"].axes[:2]
+    assert bars(paper) == {0: 122.2}
+    assert bars(ours) == {1: 12.0}

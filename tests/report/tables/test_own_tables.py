@@ -187,6 +187,7 @@ def test_the_paper_s_numbers_alone_need_no_layout(
         ({"blocks": [{"columns": [{"format": "x"}]}]}, "there is no format 'x' of "),
         ({"blocks": [{"columns": ["x"]}]}, "sums.json, a column must be a JSON object with field"),
         ({"blocks": [{"counts": True, "columns": []}]}, "counts tasks, but the experiment has no"),
+        ({"drawn_with": ["x"]}, "there is no table 'x' of sums.json"),
         ({"paper": {"title": "x"}}, "sums.json lacks conditions, cells"),
         ({"paper": PAPER | {"cells": [{"row": "x"}]}}, "sums.json, cell 0 lacks column, value"),
     ],
@@ -199,6 +200,12 @@ def test_a_file_that_is_not_well_formed_is_named(
         read.tables()
     assert sentence in str(raised.value)
     assert path.name in str(raised.value) or "toy" in str(raised.value)
+
+
+def test_a_table_drawn_with_another_needs_its_headlines(toy_table: Callable[..., Path]) -> None:
+    toy_table(headlines=[{"title": "sum", "column": "sums"}], drawn_with=["flickr8k"])
+    with pytest.raises(ZiaError, match="there is no column 'sums' of flickr8k.json"):
+        read.tables()
 
 
 def test_two_tables_of_one_name_are_refused(toy_table: Callable[..., Path]) -> None:
