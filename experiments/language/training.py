@@ -140,7 +140,7 @@ def train_language_model(
     )
     if settings.phase == "final":
         alone = first_alone(examples.validation)
-        write_prompt_share(folder, trained.model, validated_on, alone, task.loss)
+        write_prompt_share(folder, trained.model, validated_on, alone, task.loss, settings)
     # None: an earlier attempt did all steps, the last evaluation included.
     losses = task.losses or example_losses(
         trained.model, examples.validation, settings.eval_tokens, settings.loss_chunk

@@ -83,7 +83,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     )
     if is_final:
         alone = first_alone(validation)
-        write_prompt_share(folder, trained.model, "validation windows", alone, task.loss)
+        write_prompt_share(folder, trained.model, "validation windows", alone, task.loss, settings)
     threshold = None
     decoded: list[Decoded] = []
     scored = splits.validation

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.harness import stored
 from experiments.harness.folder import RunFolder
+from experiments.training.optimisation import Optimisation, autocast
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -25,6 +26,7 @@ def write_prompt_share(
     of: str,
     batches: "Iterable[dict[str, Tensor]]",
     forward: "Callable[[nn.Module, dict[str, Tensor]], Any]",
+    settings: Optimisation,
 ) -> None:
     """Pass batches through the model, in eval mode, and write the shares.
 
@@ -34,11 +36,12 @@ def write_prompt_share(
         of: a name for the examples, for readers.
         batches: `EXAMPLES` of one example each, since padding would count.
         forward: passes one batch, which is on the model's device.
+        settings: of the run; batches are passed in the precision that it trained in.
     """
     from zia_core.observe import observed
 
     device = next(model.parameters()).device
-    with observed(model) as norms:
+    with observed(model) as norms, autocast(settings):
         if not norms:
             return
         for batch in batches:

@@ -86,6 +86,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
         "images that the run is scored on",
         ({"images": image[None]} for image in images.images(scored_on[:EXAMPLES], protocol)),
         lambda model, batch: model(batch["images"]),
+        settings,
     )
     predictions = [
         {"id": example.name, "label": guess}
