@@ -33,7 +33,7 @@ from zia_core.head import (
     train_parts,
     trained_head,
 )
-from zia_core.hub import ADAPTER_FILE, ModelCard, describe, local_file, refuse_folder_of_peft
+from zia_core.hub import ADAPTER_FILE, ModelCard, describe, local_file, refuse_folder_of_others
 from zia_core.identity import (
     added_parameters,
     check_backbone,
@@ -112,10 +112,10 @@ def save_adapter(
 
     Raises:
         ZiaError: no zero-init attention, no adapter of that name, offloaded weights, trained
-            parameters that an adapter file cannot hold, or a folder that is not writable or has an
-            adapter of PEFT.
+            parameters that an adapter file cannot hold, or a folder that is not writable or holds
+            a model or an adapter of PEFT.
     """
-    refuse_folder_of_peft(Path(folder))
+    refuse_folder_of_others(Path(folder))
     is_saved(model)
     with flat_shards_gathered(model) as flat:
         held = _held(model, adapter)
@@ -218,13 +218,20 @@ def unpacked(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             about = loads((file.metadata() or {})[_HEADER])
             _check_header(path, about)
             about = {"backbone": {}} | about  # without one it matches no model
-            return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise ZiaError(f"There is no adapter at {path}.") from error
     except KeyError as error:
         raise ZiaError(f"{path} is not an adapter: its header says nothing about one.") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise ZiaError(f"{path} is damaged ({error}); save the adapter again.") from error
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise ZiaError(
+                f"{path} is damaged: {name} is {tensor.dtype}, which is never trained; save the "
+                "adapter again."
+            )
+    return about, tensors
 
 
 def _check_header(path: Path, about: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from types import MethodType
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -50,6 +50,8 @@ def attach(
             offloaded weights, or already attached. The model is unchanged.
     """
     config, bare = config or ZeroInitConfig(), unwrapped(model)
+    if not isinstance(config, ZeroInitConfig):
+        raise ZiaError(f"attach takes a ZeroInitConfig, not a {type(config).__name__}.")
     if zero_init_layers(model):
         raise ZiaError(
             f"{type(bare).__name__} already has zero-init attention; call detach(model) first."
@@ -70,8 +72,8 @@ def attach(
     state: Any = bare.__dict__
     state["_zero_init_was_trainable"] = was_trainable
     if callable(getattr(bare, "generate", None)):
-        # A bound method, not a closure: deepcopy rebinds it to the copy.
-        state["generate"] = MethodType(_generate, bare)
+        # Neither a closure nor a bound method: deepcopy and pickle rebind it to the copy.
+        state["generate"] = partial(_generate, bare)
     state["_zero_init_was_packing"] = without_packing(bare)
     watch(bare)
     watch_saving(model)

@@ -87,7 +87,8 @@ def train(
     Raises:
         Interrupted: `journal.stop_requested()` gave a reason and a checkpoint was saved, or another
             rank is gone and the newest checkpoint has to do.
-        NonFiniteLoss: a loss or gradient is NaN or infinite; no step was made.
+        NonFiniteLoss: a loss or gradient is NaN or infinite, and no step was made; or a number of
+            an evaluation is.
         ZiaError: the checkpoint belongs to another model, the model's dtype contradicts the
             settings' precision, the data do not fill a batch, the model has no blocks to
             compile or checkpoint, or a sharded model has no folder for its checkpoints.
@@ -324,7 +325,7 @@ class _Training:
         step = self.so_far.steps
         for name, value in evaluation.items():
             if not math.isfinite(value):
-                raise ZiaError(f"the evaluation after step {step} gives {name} = {value}")
+                raise NonFiniteLoss(f"the evaluation after step {step} gives {name} = {value}")
         self.so_far = replace(
             self.so_far,
             first_evaluation=self.so_far.first_evaluation or evaluation,

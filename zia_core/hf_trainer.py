@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
-from types import MethodType
 from typing import Any
 
 from transformers import TrainerCallback
@@ -44,12 +44,12 @@ class AdapterCheckpoints(TrainerCallback):
             if layer.prompt.itemsize < 4:
                 layer.float()  # TRL makes all that is trained bfloat16 if the rest is quantised
         own: dict[str, Any] = model.__dict__
-        # Bound methods, not closures: deepcopy rebinds them to the copy.
+        # Neither closures nor bound methods: deepcopy and pickle rebind them to the copy.
         if "PeftModel" in {kind.__name__ for kind in type(model).__mro__}:
-            own["save_pretrained"] = MethodType(_save_beside_peft, model)
-            own["load_adapter"] = MethodType(_load_beside_peft, model)
+            own["save_pretrained"] = partial(_save_beside_peft, model)
+            own["load_adapter"] = partial(_load_beside_peft, model)
             return
-        own["save_pretrained"] = MethodType(_save_pretrained, model)
+        own["save_pretrained"] = partial(_save_pretrained, model)
         # The Trainer then does not list the whole backbone as missing when it loads.
         absent = model.state_dict().keys() - adapter_state_dict(model).keys()
         own.setdefault("_zero_init_kept_keys", getattr(model, "_keys_to_ignore_on_save", None))

@@ -59,14 +59,18 @@ def describe(folder: Path, model: nn.Module, about: Mapping[str, Any], card: Mod
         write_atomic(readme, _card(base, about, card))
 
 
-def refuse_folder_of_peft(folder: Path) -> None:
-    """Refuse a folder whose `adapter_config.json` is PEFT's, which reads its adapters by it."""
-    config = folder / CONFIG_FILE
-    if config.is_file() and '"peft_type"' in config.read_text("utf-8", errors="replace"):
-        raise ZiaError(
-            f"{folder} holds an adapter of PEFT, which has an {CONFIG_FILE} of its own; save to "
-            "another folder."
-        )
+def refuse_folder_of_others(folder: Path) -> None:
+    """Refuse a folder where `adapter_config.json` is or would be taken for PEFT's.
+
+    transformers looks for that file beside a model.
+    """
+    for name, mark, holds in (
+        (CONFIG_FILE, '"peft_type"', f"an adapter of PEFT, which has an {CONFIG_FILE} of its own"),
+        ("config.json", '"model_type"', "a model, which transformers could not load then"),
+    ):
+        file = folder / name
+        if file.is_file() and mark in file.read_text("utf-8", errors="replace"):
+            raise ZiaError(f"{folder} holds {holds}; save to another folder.")
 
 
 def base_model(model: nn.Module) -> dict[str, str | None]:

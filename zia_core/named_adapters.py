@@ -54,6 +54,8 @@ def add(
             f"{type(unwrapped(model)).__name__} has no zero-init attention; call attach() or "
             "load_adapter() first."
         )
+    if not isinstance(name, str):
+        raise ZiaError(f"The name of an adapter is a string, not {name!r:.60}.")
     if not name or "." in name or hasattr(nn.ModuleDict(), name) or name in adapter_names(model):
         raise ZiaError(
             f"An adapter cannot be called {name!r}: a name is not empty, has no dot, is not that "
@@ -115,7 +117,7 @@ def use(model: Model, adapter: str | Sequence[str | None] | None) -> Iterator[Mo
             per sample (in generation, one per beam or returned sequence).
 
     Raises:
-        ZiaError: an unknown name, or rows for the joint softmax.
+        ZiaError: an unknown name, an empty list, or rows for the joint softmax.
     """
     layers = layers_of_call(model)
     chosen: str | Rows | None
@@ -124,6 +126,8 @@ def use(model: Model, adapter: str | Sequence[str | None] | None) -> Iterator[Mo
         chosen = adapter
     else:
         _check_names(model, adapter)
+        if not adapter:
+            raise ZiaError("An empty list names no adapter: give one per sample, or None for none.")
         if layers[0].config.softmax == "joint":
             raise ZiaError("With softmax='joint' a batch has one adapter; use one for all rows.")
         chosen = _rows(adapter, layers[0].prompt.device)
@@ -173,5 +177,4 @@ def _rows(names: Sequence[str | None], device: torch.device) -> Rows:
     for number, name in enumerate(names):
         numbers.setdefault(name, []).append(number)
     of = {name: torch.tensor(each, device=device) for name, each in numbers.items()}
-    order = torch.cat([*of.values()]).argsort() if of else torch.empty(0, dtype=torch.int64)
-    return Rows(of, order)
+    return Rows(of, torch.cat([*of.values()]).argsort())

@@ -1,6 +1,7 @@
 """AdamW's parameter groups and the learning-rate schedule."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -9,6 +10,7 @@ from torch.nn import Parameter
 
 __all__ = ["learning_rate", "parameter_groups", "scaled_peak"]
 
+_GATE = re.compile(r"\.zero_init\.(.+\.)?gate$")  # of the one adapter, or of one with a name
 Decay: TypeAlias = Literal["all", "all-but-gates", "matrices", "none"]
 
 
@@ -38,7 +40,7 @@ def parameter_groups(
         if parameter.requires_grad:
             is_decayed = (
                 decay == "all"
-                or (decay == "all-but-gates" and not f".{name}".endswith(".zero_init.gate"))
+                or (decay == "all-but-gates" and not _GATE.search(f".{name}"))
                 or (decay == "matrices" and parameter.ndim >= 2)
             )
             rate = next((rates[part] for part in name.split(".") if part in rates), 1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import MethodType
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,8 +26,8 @@ def compute_in_float32(module: nn.Module, *, back: bool = False) -> None:
     if not is_half(module):
         return
     module.float()
-    # A bound method, not a closure: deepcopy rebinds it to the copy.
-    module.__dict__["forward"] = MethodType(_wide_and_back if back else _wide, module)
+    # Neither a closure nor a bound method: deepcopy and pickle rebind it to the copy.
+    module.__dict__["forward"] = partial(_wide_and_back if back else _wide, module)
 
 
 def _wide(self: nn.Module, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:

@@ -8,7 +8,7 @@ module. BEiT and Swin have neither: there we intercept `proj`, and compute queri
 
 from __future__ import annotations
 
-from types import MethodType
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -38,13 +38,13 @@ class TimmZeroInit(ZeroInit):
     def install(self, attention: Any) -> None:
         """Make a timm attention module run our forward pass."""
         attention.zero_init = self
-        # A bound method, not a closure: deepcopy rebinds it to the copy.
-        attention.__dict__["forward"] = MethodType(_forward, attention)
+        # Neither a closure nor a bound method: deepcopy and pickle rebind it to the copy.
+        attention.__dict__["forward"] = partial(_forward, attention)
 
     def uninstall(self, attention: Any) -> None:
         """Undo `install`."""
         # A hook installed later, as by accelerate, wraps ours: leave it, `_forward` then passes on.
-        if getattr(attention.__dict__.get("forward"), "__func__", None) is _forward:
+        if getattr(attention.__dict__.get("forward"), "func", None) is _forward:
             del attention.__dict__["forward"]
         del attention.zero_init
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from types import MethodType
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -46,8 +46,8 @@ def watch_saving(model: nn.Module) -> None:
     """Look at `save_pretrained` of a model and its wrappers, by which an adapter can be lost."""
     for each in wrapper_chain(model):
         if callable(getattr(type(each), "save_pretrained", None)):
-            # A bound method, not a closure: deepcopy rebinds it to the copy.
-            each.__dict__["save_pretrained"] = MethodType(_save_pretrained, each)
+            # Neither a closure nor a bound method: deepcopy and pickle rebind it to the copy.
+            each.__dict__["save_pretrained"] = partial(_save_pretrained, each)
 
 
 def unwatch(model: nn.Module) -> None:

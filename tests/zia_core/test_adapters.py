@@ -3,6 +3,7 @@
 import resource
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -85,6 +86,20 @@ def test_missing_tensors(tmp_path: Path) -> None:
     path.write_bytes(packed(tensors, about))
     with pytest.raises(ZiaError, match=r"zero_init\.prompt: nothing instead of \(5, 48\)"):
         load_adapter(build("llama-gqa"), path)
+
+
+def test_tensors_of_integers_are_no_adapter(tmp_path: Path) -> None:
+    path = save_adapter(adapted("llama-gqa"), tmp_path)
+    about, tensors = unpacked(path)
+    path.write_bytes(packed({name: t.to(torch.int32) for name, t in tensors.items()}, about))
+    with pytest.raises(ZiaError, match=r"is damaged: .*zero_init\.gate is torch\.int32"):
+        load_adapter(build("llama-gqa"), path)
+
+
+def test_a_config_of_another_type_is_a_sentence() -> None:
+    config: Any = {"num_layers": 2}
+    with pytest.raises(ZiaError, match="attach takes a ZeroInitConfig, not a dict"):
+        attach(build("llama-gqa"), config)
 
 
 def test_a_full_disk_leaves_the_previous_adapter(tmp_path: Path) -> None:

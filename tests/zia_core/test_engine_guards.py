@@ -54,7 +54,7 @@ def test_an_infinite_gradient_names_at_most_16_records(tmp_path: Path) -> None:
 
 def test_a_nan_evaluation_ends_the_run(tmp_path: Path) -> None:
     model, task = poisoned(0)
-    with pytest.raises(ZiaError, match=r"^the evaluation after step 0 gives val_loss = nan$"):
+    with pytest.raises(NonFiniteLoss, match=r"^the evaluation after step 0 gives val_loss = nan$"):
         train(model, task, toy_settings(), FolderJournal(tmp_path))
 
 

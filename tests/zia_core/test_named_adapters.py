@@ -330,6 +330,10 @@ def test_refusals_leave_the_model_as_it_was(saved: Any, tmp_path: Path) -> None:
     for name in ("", "a.b", "keys", "short", "default"):
         with pytest.raises(ZiaError, match="An adapter cannot be called"):
             add(model, name, config)
+    name: Any
+    for name in (5, None):
+        with pytest.raises(ZiaError, match=f"The name of an adapter is a string, not {name}"):
+            add(model, name, config)
     with pytest.raises(ZiaError, match="num_layers=3, but the model's own adapter has 2"):
         add(model, "deep", ZeroInitConfig(num_layers=3))
     with pytest.raises(ZiaError, match="need softmax='separate'"):
@@ -371,6 +375,8 @@ def test_wrong_use_is_a_sentence(saved: Any) -> None:
         use(model, ["short", "long"]),
     ):
         output(model, batch)
+    with pytest.raises(ZiaError, match="An empty list names no adapter"):
+        use(model, []).__enter__()
     with pytest.raises(ZiaError, match=r"call attach\(\) first"):
         disabled(bare("llama-gqa")).__enter__()
     with pytest.raises(ZiaError, match="a batch has one adapter"):

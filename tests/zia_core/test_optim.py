@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch.nn import Parameter
 
+from tests.zia_core.backbones import build
+from zia_core import ZeroInitConfig, add, attach
 from zia_core.optim import Decay, learning_rate, parameter_groups, scaled_peak
 
 PROMPT, GATE, FROZEN = "layers.0.zero_init.prompt", "layers.0.zero_init.gate", "embedding"
@@ -36,6 +38,18 @@ def test_what_adamw_shrinks_without_a_gradient(decay: Decay, decayed: set[str]) 
     assert {name for name, p in parameters.items() if not p.eq(1).all()} == decayed
     for name in decayed:
         assert torch.allclose(parameters[name], torch.tensor(1 - 0.1 * 0.5))
+
+
+def test_gates_of_adapters_with_names_are_gates() -> None:
+    model = build("llama-gqa")
+    config = ZeroInitConfig(prompt_length=2, num_layers=2)
+    add(attach(model, config), "other", config)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = parameter_groups(model.named_parameters(), 0.02, "all-but-gates")
+    kept = [group for group in groups if not group["weight_decay"]]
+    gates = [names[id(parameter)] for group in kept for parameter in group["params"]]
+    assert len(gates) == 4
+    assert {name.split(".")[-1] for name in gates} == {"gate"}
 
 
 @pytest.mark.parametrize("decay", get_args(Decay))

@@ -218,6 +218,15 @@ def test_a_copy_of_a_compiled_model_saves_the_copy(tmp_path: Path) -> None:
     assert torch.equal(output(loaded, inputs("llama")), output(twin, inputs("llama")))
 
 
+def test_a_model_s_own_folder_is_left_as_it_is(tmp_path: Path) -> None:
+    """transformers would take our `adapter_config.json` for PEFT's and not load the model."""
+    model = build("llama-gqa")
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ZiaError, match=r"holds a model, which .*; save to another folder"):
+        save_adapter(attach(model, CONFIG), tmp_path)
+    assert not (tmp_path / "adapter_config.json").exists()
+
+
 def test_a_folder_of_peft_is_left_as_it_is(tmp_path: Path) -> None:
     model = attach(with_lora(build("llama-gqa")), CONFIG)
     model.save_pretrained(tmp_path / "lora")

@@ -50,7 +50,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ZiaError(f"There is no file {path}.") from error
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
+    except pickle.UnpicklingError as error:  # torch advises to run what is in the file
+        raise ZiaError(f"{path} is not a file of weights alone.") from error
+    except (SafetensorError, RuntimeError, OSError, EOFError) as error:
         first = str(error).strip().split("\n")[0]
         raise ZiaError(f"{path} cannot be read as weights alone: {first}") from error
     found = found.get("model", found) if isinstance(found, Mapping) else found

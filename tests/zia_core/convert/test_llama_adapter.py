@@ -89,7 +89,7 @@ class Harmful:
 
 def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
     torch.save({"adapter_query.weight": Harmful(tmp_path / "harm")}, tmp_path / "official.pth")
-    with pytest.raises(ZiaError, match="cannot be read as weights alone"):
+    with pytest.raises(ZiaError, match=r"official\.pth is not a file of weights alone\.$"):
         from_llama_adapter(build("llama-gqa"), tmp_path / "official.pth", **SIZES)
     assert not (tmp_path / "harm").exists()
     with pytest.raises(ZiaError, match="There is no file"):
