@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import asdict
+from itertools import product
 
 import pytest
 
@@ -44,21 +45,22 @@ def test_the_paper_s_runs_are_p_tuning_v2_s() -> None:
 def test_every_method_chooses_from_as_many_rates_on_the_same_schedule() -> None:
     specs = plan.plan("small", "cpu")
     finals = [spec for spec in specs if spec.settings.phase == "final"]
-    assert {spec.method for spec in finals} == set(plan.METHODS)
+    methods = {"zero-init", "p-tuning-v2", "lora", "full"}
+    assert {(spec.method, spec.seed) for spec in finals} == set(product(methods, range(5)))
     assert {spec.task for spec in finals} == {plan.V1}
-    assert {len(set(spec.settings.candidates)) for spec in finals} == {3}
+    assert {len(set(spec.settings.candidates)) for spec in finals} == {4}
     rates = ("peak_lr", "candidates")
-    # What a reduced final run may take is the same time, not the same number of epochs.
-    for phase, free in (("select", rates), ("final", (*rates, "epochs", "warmup_epochs"))):
+    for phase in ("select", "final"):
         shared = {
-            tuple((k, v) for k, v in asdict(spec.settings).items() if k not in free)
+            tuple((k, v) for k, v in asdict(spec.settings).items() if k not in rates)
             for spec in specs
             if spec.settings.phase == phase
         }
         assert len(shared) == 1
-    for spec in finals:
-        assert spec.settings.warmup_epochs == pytest.approx(spec.settings.epochs / 10)
-    assert len(specs) == len(finals) + 3 * len(plan.METHODS)
+    selects = [spec for spec in specs if spec not in finals]
+    assert len(selects) == 4 * len(methods)
+    assert {spec.seed for spec in selects} == {100}
+    assert {spec.settings.epochs for spec in selects} == {finals[0].settings.epochs / 2}
 
 
 def test_all_seeds_share_the_choice_and_another_setting_makes_another() -> None:
