@@ -95,13 +95,14 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     final = settings.phase == "final"  # of a select run only the validation loss is wanted
     predictions = trained.validation_losses("validation")
     if texts.texts and final:
-        predictions += language_loss.language_losses(
-            trained.model,
-            trained.tokenizer,
-            texts.texts,
-            settings.eval_tokens,
-            settings.loss_chunk,
-        )
+        with trained.precision():
+            predictions += language_loss.language_losses(
+                trained.model,
+                trained.tokenizer,
+                texts.texts,
+                settings.eval_tokens,
+                settings.loss_chunk,
+            )
     # In `mini`, the records that are answered include the instructions asked by default.
     default = own_instructions(spec.profile) if final and spec.profile != MINI else []
     answered = held_out[: settings.answered]
@@ -186,7 +187,8 @@ def _answers(
         max_new_tokens=trained.spec.settings.new_tokens,
         **DECODINGS[decoding],
     )
-    return list(found)
+    with trained.precision():
+        return list(found)
 
 
 def _result(

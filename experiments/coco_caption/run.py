@@ -140,9 +140,10 @@ def _captions(trained: LanguageRun, images: Sequence[Captioned]) -> dict[Any, st
         **DECODINGS[settings.decoding],
     )
     captions = {}
-    for each, text in zip(images, texts, strict=True):
-        trained.stop_if_requested()
-        captions[each.id] = text.partition("\n")[0].strip()
+    with trained.precision():
+        for each, text in zip(images, texts, strict=True):
+            trained.stop_if_requested()
+            captions[each.id] = text.partition("\n")[0].strip()
     return captions
 
 

@@ -1,6 +1,7 @@
 """Train a language model to respond to prompts, with or without images, and write the results."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,13 @@ from experiments.language.losses import LanguageTask, example_losses, mean_loss
 from experiments.language.methods import PROJECTION, prepare, projection_parameters
 from experiments.language.settings import ImageTextSettings, LanguageSettings
 from experiments.training.method_training import TrainedModel, train_method
-from experiments.training.optimisation import bucket, in_four_bits, set_threads, weights_dtype
+from experiments.training.optimisation import (
+    autocast,
+    bucket,
+    in_four_bits,
+    set_threads,
+    weights_dtype,
+)
 from experiments.training.prompt_share import first_alone, write_prompt_share
 from experiments.training.result import FIELDS, training_result
 from experiments.training.selection import Choice, chosen_rate
@@ -50,6 +57,10 @@ class LanguageRun(TrainedModel):
     examples: RunExamples
     losses: Sequence[tuple[float, int]]  # of each validation example, with its number of labels
     choice: Choice
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """What the model computes in, in training and whenever it is evaluated."""
+        return autocast(self.spec.settings)
 
     def validation_losses(self, name: str) -> list[dict[str, Any]]:
         """The predictions of the set `name`: the loss of each validation example."""
@@ -142,9 +153,12 @@ def train_language_model(
         alone = first_alone(examples.validation)
         write_prompt_share(folder, trained.model, validated_on, alone, task.loss, settings)
     # None: an earlier attempt did all steps, the last evaluation included.
-    losses = task.losses or example_losses(
-        trained.model, examples.validation, settings.eval_tokens, settings.loss_chunk
-    )
+    losses = task.losses
+    if not losses:
+        with autocast(settings):
+            losses = example_losses(
+                trained.model, examples.validation, settings.eval_tokens, settings.loss_chunk
+            )
     return LanguageRun(**vars(trained), spec=spec, tokenizer=tokenizer, examples=examples,
                        losses=losses, choice=choice)  # fmt: skip
 

@@ -175,7 +175,14 @@ def _fingerprints(spec: RunSpec, parts: Mapping[str, list[Problem]]) -> dict[str
 def _answers(
     trained: LanguageRun, asked: Examples, problems: Sequence[Problem]
 ) -> dict[str, dict[str, Any]]:
-    """Both answers by pid."""
+    """Both answers by pid, in the precision of the training."""
+    with trained.precision():
+        return dict(_answered(trained, asked, problems))
+
+
+def _answered(
+    trained: LanguageRun, asked: Examples, problems: Sequence[Problem]
+) -> Iterator[tuple[str, dict[str, Any]]]:
     settings: Settings = trained.spec.settings
     model, tokenizer = trained.model, trained.tokenizer
     written: dict[str, str] = {}
@@ -196,9 +203,7 @@ def _answers(
         said = {pid: tokens[:-1] for pid, tokens in zip(written, ids, strict=True)}  # without EOS
     options = [len(problem.choices) for problem in problems]
     likely = likeliest(model, asked, options, letter_tokens(tokenizer), settings.eval_tokens, said)
-    found = {}
     for place, option in likely:
         trained.stop_if_requested()
         pid = problems[place].id
-        found[pid] = {"output": written[pid], "likeliest": option}
-    return found
+        yield pid, {"output": written[pid], "likeliest": option}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.harness.folder import RunFolder
+from experiments.training.optimisation import Optimisation
 from experiments.training.prompt_share import NAME, first_alone, write_prompt_share
 from tests.harness import toy
 from tests.zia_core.backbones import VOCABULARY, build, open_gates
@@ -30,11 +31,13 @@ class Texts:
         return {"input_ids": nn.utils.rnn.pad_sequence(texts, batch_first=True)}
 
 
-def write(root: Path, model: nn.Module, texts: Texts) -> Path:
+def write(
+    root: Path, model: nn.Module, texts: Texts, settings: Optimisation = Optimisation()
+) -> Path:
     folder = RunFolder.claim(root, toy.spec(), toy.EXPERIMENT.result_fields)
     assert folder is not None
     with folder:
-        write_prompt_share(folder, model, "texts", first_alone(texts), forward)
+        write_prompt_share(folder, model, "texts", first_alone(texts), forward, settings)
     return folder.path / NAME
 
 
@@ -54,6 +57,14 @@ def test_it_is_of_the_first_examples_without_padding(tmp_path: Path) -> None:
     for layer in (1, 2):
         assert stored["share"][str(layer)] == pytest.approx(norms[layer].share(), rel=1e-5)
     assert min(stored["share"]["2"]) > 0.001
+
+
+def test_it_is_measured_in_the_precision_of_the_training(tmp_path: Path) -> None:
+    seen = []
+    model = attach(build("llama-gqa"), ZeroInitConfig(prompt_length=5, num_layers=2)).eval()
+    model.register_forward_pre_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+    write(tmp_path, model, Texts(), Optimisation(device="cpu", precision="bf16-autocast"))
+    assert seen == [True] * 16
 
 
 def test_without_gates_there_is_none(tmp_path: Path) -> None:
