@@ -5,7 +5,7 @@ The report finds it through the registry, as `Experiment.report`, and imports no
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isnan, nan
+from math import nan
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -60,8 +60,8 @@ class TrainedRule:
 
 
 def _training_loss_fell(result: Mapping[str, float | None]) -> bool:
-    first, last = (_number(result, name) for name in TRAINING_LOSS.fields)
-    return isnan(first) or last <= 0.8 * first  # nothing was trained
+    first, last, tuned = (_number(result, name) for name in TRAINING_LOSS.fields)
+    return last <= 0.8 * first or tuned == 0  # nothing was trained
 
 
 def _validation_loss_fell(result: Mapping[str, float | None]) -> bool:
@@ -75,7 +75,7 @@ def _number(result: Mapping[str, float | None], name: str) -> float:
 
 
 TRAINING_LOSS = TrainedRule(
-    ("train_loss_first", "train_loss_last"),
+    ("train_loss_first", "train_loss_last", "tuned_parameters"),
     _training_loss_fell,
     "the training loss of a seed did not fall by 20 %",
     "mean of the last tenth of the steps against the first",

@@ -30,14 +30,17 @@ def expanded(
 ) -> tuple[tuple[str, ...], list[str]]:
     """Return tasks, with groups such as "@small" expanded, and the remarks on the groups.
 
-    A group may leave out tasks that do not count. Without any task, the one task is "none".
+    A group may leave out tasks that do not count, or of which that is not known yet (`undecided`).
+    Without any task, the one task is "none".
     """
     found: list[str] = []
     remarks: dict[str, None] = {}
     for name in names:
         if name.startswith("@"):
             group = info.group(name[1:], section.key["profile"])
-            tasks = [t for t in group.tasks if not group.if_they_count or _counts(section, t, info)]
+            tasks = [
+                t for t in group.tasks if not group.if_they_count or _verdict(section, t, info)
+            ]
             found += tasks
             remarks |= dict.fromkeys([group.remark] if tasks and group.remark else [])
         else:
@@ -45,6 +48,18 @@ def expanded(
     return tuple(found) or ("none",), list(remarks)  # an empty tuple would mean all tasks
 
 
-def _counts(section: Section, task: str, info: ReportInfo) -> bool:
+def undecided(names: Sequence[str], section: Section, info: ReportInfo) -> list[str]:
+    """Return the tasks of the groups in `names` that have runs and may count: not known yet."""
+    groups = [info.group(name[1:], section.key["profile"]) for name in names if name[:1] == "@"]
+    begun = {run.task for run in section.runs}
+    return [
+        task
+        for group in groups
+        for task in group.tasks
+        if group.if_they_count and task in begun and _verdict(section, task, info) is None
+    ]
+
+
+def _verdict(section: Section, task: str, info: ReportInfo) -> bool | None:
     control = info.control
-    return control is not None and counts(section, score_column(info, task), control) is True
+    return None if control is None else counts(section, score_column(info, task), control)

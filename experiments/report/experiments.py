@@ -1,10 +1,12 @@
 """What experiments say of themselves, and the runs of theirs that are reported."""
 
+import json
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 from experiments.harness import registry
 from experiments.harness.report_info import ReportInfo, SharedTraining
+from experiments.io.files import canonical_json
 from experiments.report import formats
 from experiments.report.rows import SECTION_OF_TASKS, Column, Section, sections
 from experiments.report.run import Run
@@ -42,7 +44,13 @@ def _as_shared(run: Run, shared: SharedTraining) -> Run:
     prefix = shared.prefix
     scores = {name: run.result[prefix + name] for name in run.result if prefix + name in run.result}
     settings = {**run.settings, shared.setting: False, **shared.settings}
-    return replace(run, task=shared.task, settings=settings, result={**run.result, **scores})
+    data = json.loads(run.inputs.get("data", "{}"))
+    # What the other scores are of is recorded under its own name.
+    read = {name: digest for name, digest in data.items() if not name.endswith("-scored")}
+    inputs = {**run.inputs, "data": canonical_json(read)}
+    return replace(
+        run, task=shared.task, settings=settings, result={**run.result, **scores}, inputs=inputs
+    )
 
 
 def lines(info: ReportInfo, name: str, runs: Iterable[Run]) -> list[Run]:

@@ -126,14 +126,17 @@ def measure(row: Row, column: Column, plans: Plans | None = None) -> Measured:
 
 
 def _by_seed(column: Column, parts: list[Row]) -> dict[int, float]:
-    """Means over the parts, for seeds that have a value in each."""
-    found: dict[int, list[float]] = {}
+    """Means over the parts, for seeds that have a value in each.
+
+    A run may be there twice: itself, and as that which a shared training stands for.
+    """
+    found: dict[int, dict[str, float]] = {}
     for part in parts:
         for run in part.done:
             value = _value(run, column)
             if value is not None:
-                found.setdefault(run.seed, []).append(value)
-    return {seed: mean(of) for seed, of in sorted(found.items()) if len(of) == len(parts)}
+                found.setdefault(run.seed, {}).setdefault(run.task, value)
+    return {seed: mean(of.values()) for seed, of in sorted(found.items()) if len(of) == len(parts)}
 
 
 def _measured(column: Column, parts: list[Row]) -> bool:

@@ -1,5 +1,6 @@
 """Group runs into sections and rows: seeds together, and only what is comparable."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
@@ -13,6 +14,7 @@ from experiments.report.run import Run
 # settings are never in one row.
 SECTION = ("profile", "backbone", "data", "version", "task")
 SECTION_OF_TASKS = ("profile", "backbone", "data", "version")
+FEATURES = "images"  # of an encoder: one vector an image, or all of its tokens
 MIXED = "different data or weights"  # seeds of one task that have no common mean
 
 
@@ -103,6 +105,22 @@ class Row:
             return MIXED
         trained = all(self.trained.holds(run.result) for run in self.done)
         return "done" if trained else "not trained"
+
+
+def same_inputs(*rows: Row) -> bool:
+    """Whether finished runs of a task had the same data and weights, where several record them.
+
+    A run without images records no encoder; `FEATURES` may differ between methods.
+    """
+    found: dict[tuple[str, str, str], Any] = {}
+    return all(
+        found.setdefault((run.task, kind, name), digest) == digest
+        for row in rows
+        for run in row.done
+        for kind, digests in run.inputs.items()
+        for name, digest in json.loads(digests).items()
+        if name != FEATURES
+    )
 
 
 def setting_text(settings: dict[str, Any], name: str) -> str:

@@ -47,7 +47,7 @@ class Arithmetic:
     added: int  # parameters besides prompts and gates
     bytes: int  # per parameter; 0 counts parameters
     per: float  # the paper's unit, as 1e6 for M
-    margin: float  # about half of the last printed digit
+    margin: float  # half of the last printed digit; a whole one where `added` is inferred
     paper: tuple[str, str, str]  # table, row, column
     which: int  # of the numbers that the paper prints there
 

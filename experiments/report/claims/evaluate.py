@@ -7,10 +7,10 @@ from experiments.harness.report_info import ReportInfo
 from experiments.report import formats, statistics
 from experiments.report.claims.definition import Arithmetic, Cause, Claim, Comparison
 from experiments.report.claims.finding import Finding, paired, together
-from experiments.report.control import expanded
+from experiments.report.control import expanded, undecided
 from experiments.report.measured import Measured, measure
 from experiments.report.paper import paper_table
-from experiments.report.rows import MIXED, Column, Row, Section
+from experiments.report.rows import MIXED, Column, Row, Section, same_inputs
 from experiments.report.statistics import FAILS, HOLDS, INCONCLUSIVE, LEVEL, NO_RUNS
 
 
@@ -63,6 +63,9 @@ def _compare(part: Comparison, section: Section, info: ReportInfo) -> Finding:
     found = {method: _rows(section, method, tasks) for method in methods}
     if missing := [method for method in methods if not found[method]]:
         return Finding(NO_RUNS, f"{part.label}: no runs of {' or '.join(missing)}")
+    if open_tasks := undecided(part.tasks, section, info):
+        why = f"whether {' and '.join(open_tasks)} {'count' if len(open_tasks) > 1 else 'counts'}"
+        return Finding(INCONCLUSIVE, f"{part.label}: not known yet {why}")
     for method in methods:
         if len(found[method]) > 1:
             return Finding(INCONCLUSIVE, f"{part.label}: {method} has runs with several settings")
@@ -74,12 +77,16 @@ def _compare(part: Comparison, section: Section, info: ReportInfo) -> Finding:
     for method, one in pair:
         if one.state == MIXED:
             return Finding(INCONCLUSIVE, f"{part.label}: seeds of {method} have {MIXED}")
+    if not same_inputs(*(row.of(tasks) for row in rows)):
+        return Finding(INCONCLUSIVE, f"{part.label}: {' and '.join(methods)} have {MIXED}")
     if ours.mean is None or other.mean is None:
         states = " and ".join(f"{method} {one.state}" for method, one in pair if one.mean is None)
         return Finding(NO_RUNS, f"{part.label}: {states}")
     for method, one in pair:
-        if one.state != "done" and part.kind in ("difference", "ratio"):
+        if (one.state != "done" or one.failed) and part.kind in ("difference", "ratio"):
             why = f"{method} is {one.state}"
+            if one.failed:
+                why = f"{one.failed} {'run' if one.failed == 1 else 'runs'} of {method} failed"
             return Finding(INCONCLUSIVE, f"{part.label}: {why}", label, why)
     if part.kind == "equal":
         return _equal(part, ours.values, other.values)
@@ -117,6 +124,8 @@ def _signs(part: Comparison, ours: Row, other: Row, tasks: Sequence[str]) -> Fin
         one, two = (_measured(part, row, (task,)) for row in (ours, other))
         if one.mean is None or two.mean is None or {one.state, two.state} != {"done"}:
             continue
+        if one.failed or two.failed or not same_inputs(ours.of((task,)), other.of((task,))):
+            continue
         difference = one.mean - two.mean
         differences.append(difference if part.direction == "above" else -difference)
     if not differences:
@@ -126,7 +135,8 @@ def _signs(part: Comparison, ours: Row, other: Row, tasks: Sequence[str]) -> Fin
     if len(differences) < len(tasks):
         left = len(tasks) - len(differences)
         return Finding(
-            INCONCLUSIVE, f"{text}; {left} tasks are missing, not trained, or have seeds of {MIXED}"
+            INCONCLUSIVE,
+            f"{text}; {left} tasks are missing, failed, not trained, or have {MIXED}",
         )
     verdict = statistics.sign_verdict(wins, untied, p)
     if verdict == INCONCLUSIVE:

@@ -9,6 +9,8 @@ from experiments.report import statistics
 from experiments.report.claims.definition import Comparison
 from experiments.report.statistics import INCONCLUSIVE, LEVEL, NO_RUNS
 
+MOST_PLACES = 6
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -87,10 +89,14 @@ def _missed(part: Comparison, values: Sequence[float], places: int) -> str:
 def _brief(label: str, part: Comparison, values: Sequence[float], places: int) -> str:
     """The mean and its interval, as "accuracy: +1.2 [+0.4, +2.0] points"."""
 
+    ends = t_interval(values) if len(values) >= statistics.ENOUGH else ()
+    # An end that is not "no difference" is not printed as if it were.
+    while places < MOST_PLACES and any(end and not round(end, places) for end in ends):
+        places += 1
+
     def short(value: float) -> str:
         rounded = round(value, places) + 0.0  # no -0.0
         return f"{rounded:{'' if part.kind == 'ratio' else '+'}.{places}f}"
 
-    decides = len(values) >= statistics.ENOUGH
-    interval = f" [{', '.join(map(short, t_interval(values)))}]" if decides else ""
+    interval = f" [{', '.join(map(short, ends))}]" if ends else ""
     return f"{label}: {short(mean(values))}{interval} {part.unit}".rstrip()

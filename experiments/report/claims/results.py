@@ -77,7 +77,9 @@ def _name(section: Section) -> str:
 def _sections(
     runs: Runs, experiment: str, info: ReportInfo, claims: Sequence[Claim]
 ) -> list[Section]:
-    parts = [part for claim in claims if claim.experiment == experiment for part in claim.parts]
+    of_it = [claim for claim in claims if claim.experiment == experiment]
+    parts = [part for claim in of_it for part in claim.parts]
+    parts += [claim.cause.part for claim in of_it if claim.cause]
     fields = {part.field: part.if_there for part in parts if isinstance(part, Comparison)}
     newer = sorted(name for name, if_there in fields.items() if if_there)
     found = final_runs(runs, experiment, info, sorted(fields), newer)

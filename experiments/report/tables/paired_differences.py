@@ -7,7 +7,7 @@ from statistics import mean
 from experiments.metrics.intervals import t_interval
 from experiments.report.document import Cell, Grid
 from experiments.report.measured import Measured, measure
-from experiments.report.rows import Column, Row, Section
+from experiments.report.rows import MIXED, Column, Row, Section, same_inputs
 from experiments.report.statistics import ENOUGH, FAILS, HOLDS, INCONCLUSIVE, detectable, verdict
 from experiments.report.tables.definition import Table
 
@@ -26,6 +26,8 @@ def difference(section: Section, ours: Row, other: Row, column: Column) -> Cell:
         for seed in sorted(one.values.keys() & two.values.keys())
     }
     state, text = _said(one, two, list(pairs.values()), column.band)
+    if not same_inputs(ours.of(column.tasks), other.of(column.tasks)):
+        state = text = MIXED
     return replace(
         two.cell(section.label(other), other.method, section.key),
         mean=mean(pairs.values()) if pairs else None,

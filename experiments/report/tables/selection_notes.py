@@ -37,10 +37,12 @@ def selection(section: Section, info: ReportInfo, by: str) -> Iterator[str]:
         return
     numbers = sorted({len(_candidates(run)) for _, run in runs})
     seeds = sorted({str(run.settings["selection_seed"]) for _, run in runs})
+    # An ablation is scored where the paper scores it: on what choices are made on.
+    both = any(run.settings.get("evaluated_on") == "val" for _, run in runs)
+    role = "the same examples are scored here" if both else "what is scored chose nothing"
     yield (
         f"Selection: the peak learning rate by {by}, from {' or '.join(map(str, numbers))} "
-        f"candidates a method (seed {', '.join(seeds)}, which no line has); what is scored chose "
-        "nothing."
+        f"candidates a method (seed {', '.join(seeds)}, which no line has); {role}."
     )
     for end, limit in (("highest", max), ("lowest", min)):
         rows = [

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.report.claims.finding import Finding, together
+from experiments.report.claims.definition import Comparison
+from experiments.report.claims.finding import Finding, paired, together
 from experiments.report.claims.results import Result, results_of
 from experiments.report.runs import read_runs
 from experiments.report.statistics import FAILS, HOLDS, INCONCLUSIVE, NO_RUNS, wins_needed
@@ -40,6 +41,18 @@ def test_parts_in_a_row_share_a_remark() -> None:
 )
 def test_the_fewest_wins_that_decide(untied: int, wins: int | None) -> None:
     assert wins_needed(untied) == wins
+
+
+def test_an_end_that_is_not_nothing_is_not_printed_as_nothing() -> None:
+    part = Comparison(
+        "loss", "difference", "val_loss", "a", "b", "below", 0.0, 0.1, "nats", (), 1.0, False
+    )
+    other = dict.fromkeys(range(5), 0.0)
+    small = dict(enumerate((-0.005, -0.006, -0.005, -0.006, -0.006)))
+    assert paired(part, "loss", small, other).in_short == "loss: -0.006 [-0.006, -0.005] nats"
+    large = {seed: 100 * value for seed, value in small.items()}
+    assert paired(part, "loss", large, other).in_short == "loss: -0.56 [-0.63, -0.49] nats"
+    assert paired(part, "loss", other, other).in_short == "loss: +0.00 [+0.00, +0.00] nats"
 
 
 def test_every_open_finding_says_what_it_would_have_taken(repository: Path) -> None:

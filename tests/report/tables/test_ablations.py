@@ -41,6 +41,30 @@ def test_one_run_is_in_three_tables(tmp_path: Path) -> None:
     assert epochs[1:] == ["ours", "0.300 (1)", "0.300 (1)", "52.00 (1)"]
 
 
+def test_a_shared_training_and_a_run_of_its_own_are_one_seed(tmp_path: Path) -> None:
+    write_ablations(tmp_path, ACCURACIES)
+    shared = {"num_layers": 28, "epochs": 3.0, "also_validated": True}
+    both = {"val_acc_average": 52.0, "val_likelihood_accuracy": 57.0, "val_loss": 0.3}
+    write_scienceqa(
+        tmp_path, "zero-init-text", "qcm-a", 0, 40.0, settings=shared, result=both
+    )  # fmt: skip
+    assert lines_of(text(tmp_path, INITIALISATION), "zero-init")[0][-1] == "52.00 (1)"
+
+
+def test_what_is_scored_may_be_what_the_rate_was_chosen_on(tmp_path: Path) -> None:
+    for method in ("zero-init", "random-init"):
+        for task, scored in (("qcm-a", "test"), ("ablation", "val")):
+            settings = {
+                "peak_lr": None, "candidates": [0.1, 0.2], "selection_seed": 100,
+                "evaluated_on": scored,
+            }  # fmt: skip
+            write_scienceqa(tmp_path, method, task, 0, 50.0, settings=settings)
+    assert "which no line has); the same examples are scored here." in text(
+        tmp_path, INITIALISATION
+    )
+    assert "which no line has); what is scored chose nothing." in text(tmp_path, "scienceqa")
+
+
 def test_layers_stand_under_the_paper_s_share_of_the_depth(tmp_path: Path) -> None:
     """A backbone of 30 layers: 9, 19, 28, 30 are the nearest to 10, 20, 30, 32 of 32."""
     write_ablations(tmp_path, ACCURACIES)
