@@ -79,7 +79,7 @@ def reproduce(
     from experiments.dispatch import final_report, in_process
     from experiments.dispatch.submission import Request
     from experiments.harness import plan as planning
-    from experiments.harness import publish
+    from experiments.harness import publish, run_paths
     from experiments.harness import stage as stages
     from experiments.harness.registry import check_choice
     from experiments.report.claims.summary import summary
@@ -111,6 +111,7 @@ def reproduce(
         return tell(out)
     if not dry_run:
         final_report.check(out)
+        run_paths.check_writable(runs)
         if not reselect and (taken := stages.take_choices(specs, PUBLISHED, runs)):
             tell(f"{taken} runs that choose rates are the published ones; --reselect redoes them")
     if executor == "inprocess":
@@ -174,6 +175,7 @@ def worker(
     from experiments.dispatch.submission import Request
     from experiments.dispatch.worker import Worker
     from experiments.harness import plan as planning
+    from experiments.harness import run_paths
 
     again = retry_failed(retry)
     one = None if experiment == ALL else experiment
@@ -182,6 +184,7 @@ def worker(
     gpus = cluster_file.read(None).gpus_for_shards(one, profile, where, models)
     request = Request(one, profile, where, runs, FRESH, models=models, gpus=gpus)
     specs = request.specs()
+    run_paths.check_writable(runs)
     if again:
         _make_pending(request)
     stop = StopSignals(WORKER_SIGNALS, patient=True)

@@ -25,12 +25,14 @@ from experiments.cli.options import (
     KeepGoing,
     Out,
     Profile,
+    ReadRuns,
     Retry,
     Runs,
     Template,
     chosen_models,
     output_folder,
     retry_failed,
+    there,
 )
 from experiments.cli.score import app as score
 from experiments.dispatch.job_environment import forget_ranks
@@ -193,7 +195,7 @@ app.add_typer(dispatch.retry_app, name="retry")
 
 @app.command()
 def tables(
-    runs: Runs = RUNS,
+    runs: ReadRuns = RUNS,
     out: Out = None,
     keep_going: KeepGoing = False,
     explain: Annotated[
@@ -215,7 +217,7 @@ def tables(
 
 
 @app.command()
-def figures(runs: Runs = RUNS, out: Out = None, keep_going: KeepGoing = False) -> None:
+def figures(runs: ReadRuns = RUNS, out: Out = None, keep_going: KeepGoing = False) -> None:
     """Draw the figures whose runs exist, from run folders."""
     from experiments.report.figures.write import write_figures
 
@@ -226,7 +228,7 @@ def figures(runs: Runs = RUNS, out: Out = None, keep_going: KeepGoing = False) -
 
 
 @app.command()
-def claims(runs: Runs = RUNS, out: Out = None, keep_going: KeepGoing = False) -> None:
+def claims(runs: ReadRuns = RUNS, out: Out = None, keep_going: KeepGoing = False) -> None:
     """Test the paper's claims against run folders."""
     from experiments.report.claims.write import write_claims
 
@@ -237,7 +239,7 @@ def claims(runs: Runs = RUNS, out: Out = None, keep_going: KeepGoing = False) ->
 
 
 @app.command()
-def report(runs: Runs = RUNS, out: Out = None, keep_going: KeepGoing = False) -> None:
+def report(runs: ReadRuns = RUNS, out: Out = None, keep_going: KeepGoing = False) -> None:
     """Write report.html: claims, tables, figures and every run."""
     from experiments.report.html.report import write_report
 
@@ -249,7 +251,7 @@ def readme(
     files: Annotated[
         list[Path] | None, typer.Argument(metavar="FILE", help="Markdown; default: all READMEs.")
     ] = None,
-    runs: Runs = PUBLISHED,
+    runs: ReadRuns = PUBLISHED,
     keep_going: KeepGoing = False,
 ) -> None:
     """Fill the marked blocks of READMEs from run folders."""
@@ -280,7 +282,9 @@ def verify(
 
 @app.command()
 def publish(
-    runs: Annotated[Path, typer.Argument(metavar="RUNS", help="The folder of runs.")],
+    runs: Annotated[
+        Path, typer.Argument(metavar="RUNS", help="The folder of runs.", callback=there)
+    ],
     destination: Annotated[Path, typer.Argument(metavar="DEST", help="Where evidence is kept.")],
     timed: Annotated[
         bool,
@@ -320,10 +324,15 @@ def convert(
 
 def _pairs(settings: list[str]) -> dict[str, str]:
     """Parse KEY=VALUE texts; values may contain equals signs."""
+    found: dict[str, str] = {}
     for setting in settings:
-        if "=" not in setting:
+        key, mark, value = setting.partition("=")
+        if not mark:
             raise typer.BadParameter(f"{setting!r} is not KEY=VALUE", param_hint="--set")
-    return dict(setting.split("=", 1) for setting in settings)
+        if key in found:
+            raise typer.BadParameter(f"{key} is set twice: once will do", param_hint="--set")
+        found[key] = value
+    return found
 
 
 def main() -> None:

@@ -8,6 +8,8 @@ import typer
 if TYPE_CHECKING:
     from experiments.harness.experiment import Models
 
+RUNS = Path("results/runs")
+
 ExperimentName = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="One of `zia list`.")]
 AnyExperiment = Annotated[
     str | None, typer.Argument(metavar="EXPERIMENT", help="One experiment; all by default.")
@@ -41,7 +43,19 @@ Template = Annotated[
         help="Prompts of alpaca_llama: the paper's, or the tokenizer's chat template.",
     ),
 ]
+
+
+def there(runs: Path) -> Path:
+    """Refuse a mistyped folder; the default one may not be there yet."""
+    if runs != RUNS and not runs.exists():
+        raise typer.BadParameter(f"there is no {runs}")
+    return runs
+
+
 Runs = Annotated[Path, typer.Option(metavar="DIR", help="Folder of runs, or of archives.")]
+ReadRuns = Annotated[
+    Path, typer.Option(metavar="DIR", help="Folder of runs, or of archives.", callback=there)
+]
 OutFolder = Annotated[Path, typer.Option(metavar="DIR", help="Folder for the output.")]
 Out = Annotated[
     Path | None,
@@ -60,7 +74,6 @@ LOCK = Path("hub.lock.json")
 LockFile = Annotated[
     Path, typer.Option("--lock", metavar="FILE", help="Of `zia fetch`: revisions and hashes.")
 ]
-RUNS = Path("results/runs")
 RESULTS = Path("results")
 PUBLISHED = RESULTS / "published"
 FRESH = RESULTS / "fresh"  # not committed, unlike what is made from published runs

@@ -16,7 +16,7 @@ from experiments.dispatch.code_snapshot import ChangedCodeError, CodeGuard
 from experiments.dispatch.isolation import breaks_the_gpu, restored_process_state
 from experiments.dispatch.out_of_memory import out_of_memory
 from experiments.dispatch.stop_signals import StopSignals
-from experiments.harness import plan, provenance, registry, rehearsal, stored
+from experiments.harness import plan, provenance, registry, rehearsal, run_paths, stored
 from experiments.harness.folder import RunFolder, discard_checkpoints
 from experiments.harness.ownership import LostOwnershipError, Watch
 from experiments.harness.plan import PlannedRun
@@ -167,8 +167,10 @@ def run_all(specs: Sequence[RunSpec], runs_root: Path, *, retry_failed: bool = F
     """Do all unfinished runs in order, each after those that it requires, listed or not.
 
     A failed run does not stop the others. Returns the exit code: 0 if all are done, 1 if not, or
-    128 + the signal that stopped it. Raises ChangedCodeError if the code is edited meanwhile.
+    128 + the signal that stopped it. Raises ChangedCodeError if the code is edited meanwhile, and
+    ZiaError, before the first run, if runs cannot be done in `runs_root`.
     """
+    run_paths.check_writable(runs_root)
     if not specs:
         say("nothing is planned for this profile yet")
     specs = plan.with_requirements(specs)

@@ -1,5 +1,6 @@
-"""Say which settings to change for a run that did not fit its GPU."""
+"""Say which settings to change for a run that did not fit its GPU, or the machine."""
 
+import re
 import traceback
 from collections.abc import Iterator
 from typing import Any
@@ -12,17 +13,23 @@ WITHOUT_GRADIENT = {
     "example_losses": "eval_tokens",
     "generate": "answered_together",
 }
+ON_CPU = re.compile(r"DefaultCPUAllocator.*?allocate (\d+) bytes", re.DOTALL)
 OF_A_STEP = ("token_budget", "micro_batch_size")
 
 
 def out_of_memory(spec: RunSpec, error: BaseException) -> str | None:
-    """A sentence for torch's error that a GPU's memory is full; None for any other error."""
+    """A sentence for torch's error that memory is full, of a GPU or not; None for any other."""
     import torch
 
-    if not isinstance(error, torch.OutOfMemoryError):
+    if isinstance(error, torch.OutOfMemoryError):
+        said = ".".join(str(error).partition("\n")[0].split(". ")[:2]).replace(".Tried", ", tried")
+        larger = "use a larger GPU"
+    elif isinstance(error, RuntimeError) and (tried := ON_CPU.search(str(error))):
+        said = f"the machine's memory does not hold {int(tried[1]) / 1e9:,.1f} GB more"
+        larger = "use a machine with more of it"
+    else:
         return None
-    said = ".".join(str(error).partition("\n")[0].split(". ")[:2]).replace(".Tried", ", tried")
-    advice = [*_advice(spec.settings, error), "use a larger GPU"]
+    advice = [*_advice(spec.settings, error), larger]
     return f"{said.rstrip('.')}: {', or '.join(advice)} (a setting changed by --set is another run)"
 
 

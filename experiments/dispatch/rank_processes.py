@@ -90,11 +90,11 @@ def _as_rank_0(spec: RunSpec, folder: Path, ranks: int) -> Iterator[None]:
     from zia_core.training import Interrupted
 
     world = {"MASTER_ADDR": HERE, "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(ranks)}
-    # Other ranks inherit blocked signals, and ignore them once they have started.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, WORKER_SIGNALS)
-    others = {rank: _start(folder, rank, world) for rank in range(1, ranks)}
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    others: dict[int, subprocess.Popen[bytes]] = {}
     try:
+        with _signals_blocked():  # which they inherit, and ignore once they have started
+            for rank in range(1, ranks):
+                others[rank] = _start(folder, rank, world)
         with joined(world | {"RANK": "0"}, device=_device(spec)):
             yield
     except Interrupted as interrupted:
@@ -111,6 +111,15 @@ def _as_rank_0(spec: RunSpec, folder: Path, ranks: int) -> Iterator[None]:
         for process in others.values():
             process.kill()
             process.wait()
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, WORKER_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _STOPPED = 3  # exit code of another rank when the run is stopped

@@ -24,6 +24,7 @@ FREE_SHARE = 0.95  # of a GPU's memory that torch can use
 # Disk: records, adapter and checkpoints of a run; each of the two checkpoints of full fine-tuning
 # has all weights and two moments, and its adapter has all weights.
 RUN_GB = 0.05
+MINI_GB = 0.002  # of pocket models
 FULL_COPIES = 2 * 3 + 1
 
 FetchedFiles = Callable[[str | None, str | None], Mapping[str, str]]
@@ -155,6 +156,8 @@ def _memory(group: Group, cluster: Cluster, device: str, gpu: Gpu) -> Iterator[s
 
 def _disk_gb(spec: RunSpec) -> float:
     predict = registry.get(spec.experiment).largest_step
+    if spec.profile == "mini":
+        return MINI_GB
     if spec.method != "full" or predict is None or spec.profile != "paper":
         return RUN_GB
     return RUN_GB + FULL_COPIES * predict(spec).weights / 1e9

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from experiments.harness.needs import DataSet
 from experiments.io.files import write_errors
+from experiments.io.output import say
 from experiments.io.safe_names import inside
 from zia_core.errors import ZiaError
 
@@ -32,7 +33,8 @@ class Held:
 def held_files(folder: Path) -> Iterator[list[Held]]:
     """All files in a folder and in the archives in it; they can be read within the block.
 
-    ZiaError if the folder does not exist or an archive is damaged.
+    Damaged archives are passed over, which is said: they may be of something else. ZiaError if the
+    folder does not exist.
     """
     if not folder.is_dir():
         raise ZiaError(f"--from {folder}: there is no such folder")
@@ -40,13 +42,18 @@ def held_files(folder: Path) -> Iterator[list[Held]]:
         found: list[Held] = []
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             name = path.relative_to(folder).as_posix()
-            with _readable(path):
-                if name.endswith(ZIPS):
-                    found += _in_zip(path, archives.enter_context(zipfile.ZipFile(path)))
-                elif name.endswith(TARS):
-                    found += _in_tar(path, archives.enter_context(tarfile.open(path)))
-                else:
-                    found.append(Held(name, path, partial(_opened, path)))
+            try:
+                with _readable(path):
+                    if name.endswith(ZIPS):
+                        archive = archives.enter_context(zipfile.ZipFile(path))
+                        found += list(_in_zip(path, archive))
+                    elif name.endswith(TARS):
+                        packed = archives.enter_context(tarfile.open(path))
+                        found += list(_in_tar(path, packed))
+                    else:
+                        found.append(Held(name, path, partial(_opened, path)))
+            except ZiaError as error:
+                say(f"passed over: {error}")
         yield found
 
 
@@ -155,6 +162,7 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
-        raise ZiaError(f"{path} is damaged ({error}): download it again") from error
+        said = str(error).partition("\n")[0]
+        raise ZiaError(f"{path} is damaged ({said}): download it again") from error
     except OSError as error:
         raise ZiaError(f"cannot read {path}: {error.strerror or error}") from error

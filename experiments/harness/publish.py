@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.harness import archive, run_paths, seal, stored
-from experiments.harness.archive import Archive, ArchivedRun
+from experiments.harness.archive import Archive, ArchivedRun, RunPath
 from experiments.harness.rehearsal import is_rehearsal
 from experiments.harness.scrub import Scrubber
 from experiments.harness.spec import RunSpec
@@ -36,7 +36,7 @@ from experiments.io.files import (
 from experiments.io.safe_names import inside
 from zia_core.errors import ZiaError
 
-SHOWN = 5  # runs that differ from the published ones
+SHOWN = 5  # runs that differ from the published ones, and values of each
 # A prediction is our output beside an id; the texts of a data set are not ours to publish.
 REFERENCE_KEYS = frozenset({"reference", "references", "answer", "answers", "target", "targets"})
 # The files of a run that are published.
@@ -48,6 +48,8 @@ EVIDENCE = frozenset(
 )
 UNSCRUBBED = frozenset({stored.CONFIG, stored.ANSWERS})
 LOCK = ".publishing.lock"
+# Results that the same code does not repeat.
+OF_MACHINE = re.compile(r".*_seconds|.*_per_s|peak_memory_bytes")
 UNFINISHED = re.compile(rf"\.[0-9a-f]{{12}}\..+\{archive.SUFFIX}")
 
 
@@ -135,8 +137,9 @@ def check_publishable(run: StoredRun, runs_root: Path) -> None:
 def compare(specs: Sequence[RunSpec], runs_root: Path, published: Path) -> Iterator[str]:
     """Say how many finished runs have the numbers of their evidence in `published`.
 
-    Of the first few that differ, say from which step on. metrics.jsonl does not depend on the
-    clock, so the same code on the same kind of machine repeats it to the last digit.
+    Of the first few that differ, say where: from which step on, in which prediction, or in which
+    result. None of these depends on the clock but the results in `OF_MACHINE`, so the same code on
+    the same kind of machine repeats them to the last digit.
     """
     found = list(_differences(specs, runs_root, published))
     different = [sentence for sentence in found if sentence is not None]
@@ -164,21 +167,44 @@ def _differences(
         except ZiaError as error:
             yield f"{name}: {error}"
             continue
-        pairs = zip_longest(stored.metrics(ours), stored.metrics(theirs))
-        different = next(
-            ((mine or {}, old or {}) for mine, old in pairs if not _repeats(mine, old)), None
-        )
-        if different is None:
-            yield None
-        else:
-            step = different[0].get("step", different[1].get("step"))
-            keys = sorted(key for key in different[0] | different[1] if key != "step")
-            values = ", ".join(
-                f"{key} {different[0].get(key)} (published {different[1].get(key)})"
-                for key in keys
-                if different[0].get(key) != different[1].get(key)
-            )
-            yield f"{name}: differs from the published run at step {step}: {values}"
+        difference = _difference(ours, theirs)
+        yield difference and f"{name}: differs from the published run {difference}"
+
+
+def _difference(path: RunPath, published: RunPath) -> str | None:
+    """Where a run differs first from the published one, or None."""
+    steps = _first_different(stored.metrics(path), stored.metrics(published))
+    if steps is not None:
+        mine, old = steps
+        return f"at step {mine.get('step', old.get('step'))}: {_values(mine, old)}"
+    ours, theirs = stored.load(path), stored.load(published)
+    if ours.has_predictions and theirs.has_predictions:
+        predictions = _first_different(ours.predictions(), theirs.predictions())
+        if predictions is not None:
+            mine, old = predictions
+            return f"in the prediction {mine.get('id', old.get('id'))}: {_values(mine, old)}"
+    mine, old = (
+        {key: value for key, value in run.result.items() if not OF_MACHINE.fullmatch(key)}
+        for run in (ours, theirs)
+    )
+    return None if _repeats(mine, old) else f"in {stored.RESULT}: {_values(mine, old)}"
+
+
+def _first_different(
+    ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, Any]]
+) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    pairs = zip_longest(ours, theirs)
+    return next(((mine or {}, old or {}) for mine, old in pairs if not _repeats(mine, old)), None)
+
+
+def _values(mine: dict[str, Any], old: dict[str, Any]) -> str:
+    """The values that differ, of both; what only one has where nothing else differs."""
+    keys = sorted((mine | old).keys() - {"step"})
+    different = [key for key in keys if mine.get(key) != old.get(key)]
+    shared = [key for key in different if key in mine and key in old] or different
+    return ", ".join(
+        f"{key} {mine.get(key)!s:.60} (published {old.get(key)!s:.60})" for key in shared[:SHOWN]
+    )
 
 
 def _repeats(mine: dict[str, Any] | None, old: dict[str, Any] | None) -> bool:

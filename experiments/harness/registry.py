@@ -43,7 +43,7 @@ def _packages_outside() -> list[str]:
 def _experiments_of(package: str) -> Iterator[Experiment]:
     try:
         folders = importlib.import_module(package).__path__
-    except (ModuleNotFoundError, AttributeError, ValueError) as error:
+    except (ModuleNotFoundError, AttributeError, TypeError, ValueError) as error:
         raise ZiaError(
             f"${OUTSIDE} names {package!r:.60}, which is not a package: {error}"
         ) from error

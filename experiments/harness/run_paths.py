@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.harness.archive import SUFFIX, Archive, ArchivedRun, RunPath, archives
+from experiments.io.files import check_output
+from zia_core.errors import ZiaError
 
 
 def run_name(path: RunPath) -> str:
@@ -18,12 +20,27 @@ def every_run(runs: Path) -> dict[str, RunPath]:
 
 
 def folders(runs: Path) -> list[Path]:
-    """Every run folder `<runs>/<experiment>/<run>/` that has begun (has a config), sorted.
+    """Every run folder `<runs>/<experiment>/<run>/` that has begun or was finished, sorted.
 
-    Hidden folders (a bin, an unfinished copy) are left out.
+    It has a config or a seal: one that lost its config is damaged, and reading it says so. Hidden
+    folders (a bin, an unfinished copy) are left out.
     """
-    found = (config.parent for config in runs.glob("*/*/config.json"))
+    found = {
+        file.parent for name in ("config.json", "files.json") for file in runs.glob(f"*/*/{name}")
+    }
     return sorted(path for path in found if not is_hidden(path))
+
+
+def check_writable(runs: Path) -> None:
+    """Raise ZiaError unless runs can be done in the folder `runs`; changes nothing.
+
+    Not beside published runs: whoever did them again would do so unasked, into the evidence.
+    """
+    if archives_of(runs):
+        raise ZiaError(
+            f"{runs} holds archives of published runs: name a folder of your own, as results/runs"
+        )
+    check_output(runs)
 
 
 def is_hidden(path: Path) -> bool:

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from experiments.harness import plan, run_paths, stored
 from experiments.harness.spec import RunSpec
 from experiments.harness.unpacking import as_folder
+from experiments.io.files import write_errors
 
 SEEDS = ("first", "all")
 
@@ -38,6 +39,11 @@ class Stage:
         return plan.with_requirements(chosen)
 
 
+def _temporary_beside(target: Path) -> TemporaryDirectory[str]:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return TemporaryDirectory(prefix=".copying-", dir=target.parent)
+
+
 def is_choice(spec: RunSpec) -> bool:
     """Whether the run is scored on held-out data only, for a rate or a length to be chosen."""
     return bool(getattr(spec.settings, "phase", "final") != "final")
@@ -57,11 +63,17 @@ def take_choices(specs: Sequence[RunSpec], published: Path, runs_root: Path) -> 
         if target.exists() or name not in there:
             continue
         stored.load_sealed(there[name])
-        target.parent.mkdir(parents=True, exist_ok=True)
         with (
+            write_errors(target),
             as_folder(there[name]) as source,
-            TemporaryDirectory(prefix=".copying-", dir=target.parent) as temporary,
+            _temporary_beside(target) as temporary,
         ):
-            shutil.copytree(source, Path(temporary, "run")).rename(target)
+            whole = shutil.copytree(source, Path(temporary, "run"))
+            try:
+                whole.rename(target)
+            except OSError:
+                if not target.exists():
+                    raise
+                continue  # another process was faster
         copied += 1
     return copied

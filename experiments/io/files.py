@@ -7,7 +7,7 @@ Every failure to read or write is a `ZiaError` that names the file. Atomic repla
 import hashlib
 import json
 import os
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Protocol
@@ -101,17 +101,16 @@ class AppendLog:
     def __init__(self, path: Path, kept: bytes, *, staging: Path) -> None:
         """Replace `path` by the lines in `kept`; `append` continues them."""
         self.path = path
-        with replacing(path, staging=staging) as temporary, write_errors(path):
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
-            # Opened before the rename: afterwards, the name may belong to a successor's file.
-            self._descriptor = os.open(temporary, flags, 0o666)
-            self.size = 0
-            self._digest = hashlib.sha256()
-            try:
+        with ExitStack() as closed_on_errors:
+            with replacing(path, staging=staging) as temporary, write_errors(path):
+                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
+                # Opened before the rename: afterwards, the name may belong to a successor's file.
+                self._descriptor = os.open(temporary, flags, 0o666)
+                closed_on_errors.callback(os.close, self._descriptor)
+                self.size = 0
+                self._digest = hashlib.sha256()
                 self._write(kept)
-            except OSError:
-                os.close(self._descriptor)
-                raise
+            closed_on_errors.pop_all()
 
     def append(self, record: dict[str, Any]) -> None:
         """Add one line; when the disk is full the log keeps its last whole line."""

@@ -95,6 +95,7 @@ def test_list_and_plan(zia: Zia) -> None:
         ),
         ("run toy --set steps=many", "setting steps must be a whole number, not 'many'"),
         ("run toy --set steps", "'steps' is not KEY=VALUE"),
+        ("run toy --set steps=3 --set steps=4", "steps is set twice: once will do"),
         ("run toy --device tpu", "no device 'tpu'; choose from: auto, cpu, cuda"),
         ("reproduce --executor x", "no executor 'x'; choose from: inprocess, local, slurm"),
         ("reproduce --executor inprocess --gpus 0", "--gpus goes with --executor local only"),
@@ -312,3 +313,43 @@ def test_nothing_heavy_is_imported_to_look_around(repository: Path, line: str) -
         [sys.executable, "-c", program, *line.split()], cwd=repository, capture_output=True
     ).stdout
     assert out.endswith(b"0\n[]\n")
+
+
+def test_a_finished_run_without_its_config_is_damaged(zia: Zia) -> None:
+    assert zia("run toy").code == 0
+    (run_folder() / stored.CONFIG).unlink()
+    for command in ("status", "tables", "claims", "report", f"publish {RUNS} published"):
+        code, _, err = zia(command)
+        assert code == 1, command
+        assert f"{stored.CONFIG} is missing" in err
+    assert not list(Path().glob("published/*.zip"))
+
+
+def test_runs_are_not_done_among_published_ones(zia: Zia) -> None:
+    assert zia("run toy").code == 0
+    assert zia(f"publish {RUNS} published").code == 0
+    before = sorted(Path("published").rglob("*"))
+    for command in ("run toy", "worker toy", "reproduce toy --executor inprocess"):
+        code, _, err = zia(f"{command} --runs published")
+        assert code == 1, command
+        assert "published holds archives of published runs: name a folder of your own" in err
+    assert sorted(Path("published").rglob("*")) == before
+
+
+def test_where_runs_cannot_be_written_is_said_once(zia: Zia) -> None:
+    Path("file").write_text("")
+    for command in ("run toy", "worker toy", "reproduce toy --executor inprocess"):
+        code, _, err = zia(f"{command} --runs file")
+        assert code == 1, command
+        assert err.startswith("zia: cannot write into the folder file (")
+        assert err.count("\n") == 1
+        assert "choose another folder" in err
+
+
+def test_a_mistyped_folder_of_runs_is_not_read(zia: Zia) -> None:
+    for command in ("tables", "figures", "claims", "report", "readme"):
+        code, _, err = zia(f"{command} --runs results/rums")
+        assert (code, "there is no results/rums" in err) == (2, True), command
+    code, _, err = zia("publish results/rums published")
+    assert (code, "there is no results/rums" in err) == (2, True)
+    assert not list(Path().iterdir())

@@ -72,6 +72,19 @@ def test_a_full_gpu_names_the_setting_and_its_value(
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_a_machine_without_room_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def allocate() -> None:
+        torch.empty(10**15)
+
+    found = outcome("alpaca_llama", allocate, tmp_path, monkeypatch)
+    assert found.state == "failed"
+    assert found.reason.startswith("the machine's memory does not hold 4,000,000.0 GB more: lower ")
+    assert "or use a machine with more of it (a setting changed by --set" in found.reason
+    assert "Traceback" not in capsys.readouterr().err
+
+
 @pytest.fixture
 def turing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A card without bfloat16; torch would emulate it, slowly."""

@@ -177,3 +177,25 @@ def test_one_that_would_run_other_code_ends_with_a_sentence(tmp_path: Path) -> N
     assert done.returncode == 1
     assert done.stderr.startswith("zia: zia_core would be imported from ")
     assert "Traceback" not in done.stderr
+
+
+def test_when_a_rank_does_not_start_the_others_end_and_signals_arrive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(folder: Path, rank: int, world: Any) -> subprocess.Popen[bytes]:
+        if rank == 2:
+            raise OSError(11, "Resource temporarily unavailable")
+        started.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
+        return started[0]
+
+    monkeypatch.setattr(rank_processes, "_start", start)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    with (
+        pytest.raises(OSError, match="unavailable"),
+        rank_processes.other_ranks(spec(), tmp_path, 3),
+    ):
+        pass
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+    assert started[0].poll() == -signal.SIGKILL

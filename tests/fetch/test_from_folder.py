@@ -107,10 +107,20 @@ def test_an_archive_writes_nothing_outside(folder: Path) -> None:
     assert not list(folder.parent.rglob("outside"))
 
 
-def test_a_damaged_archive_and_a_missing_folder_have_a_sentence(folder: Path) -> None:
+def test_a_damaged_archive_is_passed_over_and_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (folder / "vtab-1k.zip").write_text("no zip")
-    with pytest.raises(ZiaError, match=r"vtab-1k\.zip is damaged.*download it again"):
-        fetch(CIFAR, folder)
+    (folder / "holidays.tar.gz").write_text("no tar")
+    assert fetch(CIFAR, folder)
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(" is damaged (")[0] for line in said] == [
+        f"passed over: {folder / name}" for name in ("holidays.tar.gz", "vtab-1k.zip")
+    ]
+    assert all(line.endswith("): download it again") for line in said)
+
+
+def test_a_missing_folder_has_a_sentence(folder: Path) -> None:
     with pytest.raises(ZiaError, match="there is no such folder"):
         fetch(CIFAR, folder / "none")
 

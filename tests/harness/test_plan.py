@@ -47,6 +47,9 @@ def test_the_registry_finds_every_package_with_an_experiment(
     find_experiments.cache_clear()
     with pytest.raises(ZiaError, match="names 'nowhere', which is not a package"):
         find_experiments()
+    monkeypatch.setenv("ZIA_EXPERIMENTS", "./mine")
+    with pytest.raises(ZiaError, match=r"names '\./mine', which is not a package"):
+        find_experiments()
     monkeypatch.setenv("ZIA_EXPERIMENTS", "tests.toys")
     find_experiments.cache_clear()
     assert {"alpaca_llama", "gated", "toy"} <= find_experiments().keys()

@@ -231,6 +231,30 @@ def test_compare_finds_the_first_step_that_differs(runs: Path, tmp_path: Path) -
     assert "differs from the published run at step 3: loss 7.5 (published 1.12" in different
 
 
+def test_compare_reads_predictions_and_results_as_well(runs: Path, tmp_path: Path) -> None:
+    result, predictions = folder(runs) / stored.RESULT, folder(runs) / stored.PREDICTIONS
+    kept = json.loads(result.read_text()) | {"train_seconds": 2.0, "peak_memory_bytes": 5}
+    result.write_text(json.dumps(kept))
+    seal.write(folder(runs))
+    publish(runs, tmp_path / "published")
+
+    def told() -> list[str]:
+        seal.write(folder(runs))
+        return list(compare([toy.spec()], runs, tmp_path / "published"))[1:]
+
+    result.write_text(json.dumps(kept | {"train_seconds": 1e6, "peak_memory_bytes": 1}))
+    assert told() == []  # of the machine
+    result.write_text(json.dumps(kept | {"score": 0.125}))
+    assert "differs from the published run in result.json: score 0.125 (published 0." in told()[0]
+    result.write_text(json.dumps(kept))
+    first, *others = gzip.decompress(predictions.read_bytes()).splitlines(keepends=True)
+    other = json.dumps(json.loads(first) | {"output": "no"}).encode() + b"\n"
+    predictions.write_bytes(gzip.compress(b"".join([other, *others])))
+    assert "differs from the published run in the prediction 0: output no (published " in told()[0]
+    predictions.write_bytes(gzip.compress(first))
+    assert "differs from the published run in the prediction" in told()[0]
+
+
 def test_of_many_differences_a_few_are_listed(tmp_path: Path) -> None:
     specs = [toy.spec(seed=seed) for seed in range(SHOWN + 3)]
     for spec in specs:

@@ -1,5 +1,6 @@
 """Stages of a plan, and the published runs that they take their choices from."""
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -84,6 +85,23 @@ def test_published_choices_are_copied_where_they_are_missing(
     }  # fmt: skip
     assert (own / "result.json").read_text() == "own"
     assert take_choices(PLANNED, there, runs) == 0
+
+
+def test_a_choice_that_another_process_copies_meanwhile_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "load_sealed", lambda path: None)
+    published(tmp_path / "published", CHOICES[0])
+    copy = shutil.copytree
+
+    def slowly(source: Path, target: Path) -> Path:
+        published(tmp_path / "runs", CHOICES[0], "the other's")
+        return Path(copy(source, target))
+
+    monkeypatch.setattr(shutil, "copytree", slowly)
+    assert take_choices(PLANNED, tmp_path / "published", tmp_path / "runs") == 0
+    [kept] = (tmp_path / "runs" / "toy").iterdir()
+    assert (kept / "result.json").read_text() == "the other's"
 
 
 def test_a_damaged_published_choice_is_not_taken(

@@ -1,5 +1,6 @@
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +56,14 @@ def test_a_log_gets_the_mode_that_the_umask_grants(tmp_path):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "log").stat().st_mode) == 0o664
+
+
+def test_a_log_that_cannot_be_moved_into_place_leaves_no_descriptor(tmp_path):
+    (tmp_path / "log").mkdir()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(ZiaError):
+        AppendLog(tmp_path / "log", b"", staging=tmp_path)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_log_holds_every_appended_record(tmp_path):
