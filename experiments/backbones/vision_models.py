@@ -33,13 +33,13 @@ class ImageBackbone(Source):
     marker: str = WEIGHTS
 
 
-def timm_vit(name: str, architecture: str, resolution: int = 224) -> ImageBackbone:
+def timm_vit(name: str, architecture: str) -> ImageBackbone:
     """A ViT of timm's at the hub."""
     return ImageBackbone(
         name=name,
         folder=name,
         hub=f"timm/{name}",
-        resolution=resolution,
+        resolution=224,
         layers=12,
         architecture=architecture,
     )

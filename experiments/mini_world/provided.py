@@ -19,17 +19,15 @@ PROFILE = "mini"
 Found = TypeVar("Found")
 
 
-def world_folder(root: Path | None = None) -> Path:
+def world_folder() -> Path:
     """The world's folder, which is created if missing; safe to call from several processes.
 
-    `root` defaults to the project's part of the cache of `datasets` (`HF_DATASETS_CACHE`). Delete
-    the folder to regenerate it.
+    It is in the project's part of the cache of `datasets` (`HF_DATASETS_CACHE`). Delete it to
+    regenerate it.
     """
-    if root is None:
-        import datasets
+    import datasets
 
-        root = Path(datasets.config.HF_DATASETS_CACHE) / "zia"
-    folder = root / f"world-v{VERSION}"
+    folder = Path(datasets.config.HF_DATASETS_CACHE, "zia", f"world-v{VERSION}")
     if not folder.is_dir():
         try:
             write_world(folder)

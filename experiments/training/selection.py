@@ -87,17 +87,16 @@ def chosen_rate(
     folder: RunFolder,
     result_fields: Mapping[str, Any],
     required: Callable[[RunSpec], list[RunSpec]] = select_runs,
-    by: str = "val_loss",
-    wanted: Literal["lowest", "highest"] = "lowest",
 ) -> Choice:
-    """Return the given rate, or that of the best select run; the first of equals wins.
+    """Return the given rate, or that of the select run with the lowest validation loss.
+
+    The first of equals wins.
 
     Args:
         folder: of the run. Call `write_environment` first, so that select runs made with other
             data or weights are refused.
         result_fields: of the experiment's result.json.
         required: returns the select runs in the order of the candidates.
-        by, wanted: the result field that decides, and its better end.
 
     Raises:
         ZiaError: as of `RunFolder.result_of` and `best`, or there is neither rate nor candidate.
@@ -109,11 +108,10 @@ def chosen_rate(
     if not runs:
         raise ZiaError("no learning rate: set peak_lr, or candidates to choose it from")
     results = [folder.result_of(each, result_fields) for each in runs]
-    values = [None if result is None else float(result[by]) for result in results]
-    sign = -1.0 if wanted == "lowest" else 1.0
-    number = best([None if value is None else sign * value for value in values], spec)
+    values = [None if result is None else float(result["val_loss"]) for result in results]
+    number = best([None if value is None else -value for value in values], spec)
     tried = [
-        {"peak_lr": rate, by: value}
+        {"peak_lr": rate, "val_loss": value}
         for rate, value in zip(settings.candidates, values, strict=True)
     ]
     return Choice(settings.candidates[number], tuple(tried))
