@@ -324,15 +324,10 @@ def convert(
 
 def _pairs(settings: list[str]) -> dict[str, str]:
     """Parse KEY=VALUE texts; values may contain equals signs."""
-    found: dict[str, str] = {}
     for setting in settings:
-        key, mark, value = setting.partition("=")
-        if not mark:
+        if "=" not in setting:
             raise typer.BadParameter(f"{setting!r} is not KEY=VALUE", param_hint="--set")
-        if key in found:
-            raise typer.BadParameter(f"{key} is set twice: once will do", param_hint="--set")
-        found[key] = value
-    return found
+    return dict(setting.split("=", 1) for setting in settings)
 
 
 def main() -> None:

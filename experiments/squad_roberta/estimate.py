@@ -13,8 +13,8 @@ MINI_STEPS = {V1: 118, V2: 178}
 MINI_STEP_SECONDS = {"full": 0.051}
 OTHER_STEP_SECONDS = 0.039
 # Minutes of an epoch with the reduced budget.
-REDUCED_MINUTES = {"full": 5.6, "head": 2.3, "prompt-tuning": 4.7}
-OTHER_MINUTES = 4.1
+REDUCED_MINUTES = {"full": 4.2, "lora": 2.4}
+OTHER_MINUTES = 3.4
 # Windows of 384 tokens with a stride of 128, of the training and the dev set; padded tokens of one.
 WINDOWS = {V1: (89_300, 10_900), V2: (133_600, 12_300)}
 PADDED_TOKENS = 200
@@ -25,8 +25,8 @@ def estimate(spec: RunSpec) -> Estimate:
     is_select = spec.settings.phase == "select"
     if spec.data == REDUCED_DATA:
         epoch = REDUCED_MINUTES.get(spec.method, OTHER_MINUTES)
-        minutes = epoch * spec.settings.epochs + (0.4 if is_select else 1.2)
-        memory_gb = 1.9 if spec.method == "full" else 1.5
+        minutes = epoch * spec.settings.epochs + (0.2 if is_select else 0.6)
+        memory_gb = 3.4 if spec.method == "full" else 3.0
         return Estimate(minutes / 60, memory_gb, "measured, 1 core")
     if spec.profile == "mini":
         steps = spec.settings.epochs * MINI_STEPS[spec.task]

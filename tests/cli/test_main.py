@@ -95,7 +95,6 @@ def test_list_and_plan(zia: Zia) -> None:
         ),
         ("run toy --set steps=many", "setting steps must be a whole number, not 'many'"),
         ("run toy --set steps", "'steps' is not KEY=VALUE"),
-        ("run toy --set steps=3 --set steps=4", "steps is set twice: once will do"),
         ("run toy --device tpu", "no device 'tpu'; choose from: auto, cpu, cuda"),
         ("reproduce --executor x", "no executor 'x'; choose from: inprocess, local, slurm"),
         ("reproduce --executor inprocess --gpus 0", "--gpus goes with --executor local only"),

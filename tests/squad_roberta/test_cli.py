@@ -88,7 +88,7 @@ def test_data_without_held_out_paragraphs_are_refused(zia: Zia, tmp_path: Path) 
 
 
 def test_the_reduced_runs_want_their_questions(zia: Zia) -> None:
-    said = zia("run squad_roberta --profile small --device cpu --method head --set peak_lr=0.01")
+    said = zia("run squad_roberta --profile small --device cpu --method lora --set peak_lr=0.01")
     assert said.startswith("1: failed: record ")
     assert "which the subset reduced-2000-short lists, is missing in these train questions" in said
 

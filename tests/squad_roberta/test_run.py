@@ -23,7 +23,6 @@ from experiments.squad_roberta.experiment import EXPERIMENT
 from experiments.squad_roberta.features import features
 from experiments.squad_roberta.subsets import select
 from experiments.squad_roberta.windows import WindowSettings
-from experiments.training.selection import select_runs
 from tests.squad_roberta import tiny
 from zia_core.adapters import load_adapter
 from zia_core.identity import backbone_identity
@@ -199,7 +198,7 @@ def test_a_rate_that_is_not_given_is_chosen_by_validation_loss(root: Path) -> No
 
     assert run_all([spec], root / "runs", retry_failed=True) == 0
     final = stored.load(folder_of(root, spec))
-    tried = [stored.load(folder_of(root, each)) for each in select_runs(spec)]
+    tried = [stored.load(folder_of(root, each)) for each in plan.requires(spec)]
     assert [each.result["peak_lr"] for each in tried] == [1e-5, 0.02, 3.0]
     losses = [each.result["val_loss"] for each in tried]
     assert final.result["peak_lr"] == tried[losses.index(min(losses))].result["peak_lr"] == 0.02

@@ -104,17 +104,18 @@ def test_a_group_with_an_untrained_task_is_not_trained(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "cell"),
+    ("first", "last", "tuned", "cell"),
     [
-        (2.0, 1.6, "60.0 (1)"),
-        (2.0, 1.61, "not trained: 60.0 (1)"),
-        (None, None, "60.0 (1)"),
+        (2.0, 1.6, 10, "60.0 (1)"),
+        (2.0, 1.61, 10, "not trained: 60.0 (1)"),
+        (None, None, 10, "not trained: 60.0 (1)"),
+        (None, None, 0, "60.0 (1)"),
     ],
 )
 def test_training_loss_has_to_fall_by_a_fifth(
-    tmp_path: Path, first: float | None, last: float | None, cell: str
+    tmp_path: Path, first: float | None, last: float | None, tuned: int, cell: str
 ) -> None:
-    ends = {"train_loss_first": first, "train_loss_last": last}
+    ends = {"train_loss_first": first, "train_loss_last": last, "tuned_parameters": tuned}
     write_vtab(tmp_path, "full", "cifar10", 0, 60, result=ends)
     assert lines_of(text(tmp_path), "full")[0][1:] == [cell]
 
