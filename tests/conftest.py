@@ -12,6 +12,9 @@ from experiments.harness.provenance import usable_cores
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+# Configures logging when it is imported, which closes the handlers that are there. absl's, which
+# comes with ROUGE, then closes the stream that was stderr when it was made: pytest's own.
+import submitit  # noqa: F401
 import torch
 
 # Without a card Triton's kernels are interpreted; Triton reads this as it is imported.

@@ -19,6 +19,7 @@ from experiments.report.document import markdown
 from experiments.report.runs import read_runs
 from experiments.report.tables.write import document
 from tests.alpaca_llama import world
+from tests.language.passes import noted
 from zia_core import ZiaError, load_adapter, zero_init_layers
 
 
@@ -210,3 +211,11 @@ def test_plans() -> None:
         for device in ("cpu", "cuda"):
             specs = plan.plan(profile, device)
             assert len({spec.identity for spec in specs}) == len(specs)
+
+
+def test_every_pass_is_in_the_precision_of_the_training(root: Path) -> None:
+    """Answers and the losses that are reported, too."""
+    with noted() as passes:
+        done(root, "zero-init", precision="bf16-autocast")
+    assert len(passes) > 8
+    assert all(passes)

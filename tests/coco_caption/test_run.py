@@ -26,6 +26,7 @@ from experiments.language.methods import sees_images
 from experiments.metrics.coco.files import score_files
 from experiments.training.method_training import TrainedModel
 from tests.coco_caption import world
+from tests.language.passes import noted
 from tests.language.tokenizers_by_hand import byte_level
 from zia_core import ZiaError
 from zia_core.engine import Interrupted
@@ -242,3 +243,11 @@ def test_plans() -> None:
 def test_estimates_are_of_what_was_measured() -> None:
     assert all(estimate(spec).hours for spec in plan.plan("small", "cpu"))
     assert not any(estimate(spec).hours for spec in plan.plan("small", "cuda"))
+
+
+def test_every_pass_is_in_the_precision_of_the_training(root: Path) -> None:
+    """Answers and the losses that are reported, too."""
+    with noted() as passes:
+        done(root, "zero-init", precision="bf16-autocast")
+    assert len(passes) > 8
+    assert all(passes)

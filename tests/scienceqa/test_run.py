@@ -26,6 +26,7 @@ from experiments.scienceqa.estimate import estimate
 from experiments.scienceqa.experiment import EXPERIMENT
 from experiments.scienceqa.run import last_epoch
 from experiments.scienceqa.settings import Settings
+from tests.language.passes import noted
 from tests.scienceqa import world
 from zia_core import ZiaError
 from zia_core.engine import Interrupted
@@ -345,3 +346,11 @@ def test_estimates_are_of_what_was_measured() -> None:
     own = [hours[s.identity] for s in small if s.task == plan.OWN and s.method == "zero-init"]
     assert own[0] == pytest.approx((75 + 3 * 105) / 3600)
     assert all(estimate(spec).hours for spec in plan.plan("paper", "cuda"))
+
+
+def test_every_pass_is_in_the_precision_of_the_training(root: Path) -> None:
+    """Answers and the losses that are reported, too."""
+    with noted() as passes:
+        done(root, "zero-init", precision="bf16-autocast")
+    assert len(passes) > 8
+    assert all(passes)
