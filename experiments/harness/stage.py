@@ -10,8 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from experiments.harness import plan, run_paths, stored
+from experiments.harness.archive import ArchivedRun, RunPath
 from experiments.harness.spec import RunSpec
-from experiments.harness.unpacking import as_folder
+from experiments.harness.unpacking import unpack
 from experiments.io.files import write_errors
 
 SEEDS = ("first", "all")
@@ -39,6 +40,12 @@ class Stage:
         return plan.with_requirements(chosen)
 
 
+def _copied(run: RunPath, folder: Path) -> Path:
+    if isinstance(run, ArchivedRun):
+        return unpack(run, folder)  # nothing is gathered elsewhere first: the disk may be full
+    return shutil.copytree(run, folder / run.name)
+
+
 def _temporary_beside(target: Path) -> TemporaryDirectory[str]:
     target.parent.mkdir(parents=True, exist_ok=True)
     return TemporaryDirectory(prefix=".copying-", dir=target.parent)
@@ -63,12 +70,8 @@ def take_choices(specs: Sequence[RunSpec], published: Path, runs_root: Path) -> 
         if target.exists() or name not in there:
             continue
         stored.load_sealed(there[name])
-        with (
-            write_errors(target),
-            as_folder(there[name]) as source,
-            _temporary_beside(target) as temporary,
-        ):
-            whole = shutil.copytree(source, Path(temporary, "run"))
+        with write_errors(target), _temporary_beside(target) as temporary:
+            whole = _copied(there[name], Path(temporary))
             try:
                 whole.rename(target)
             except OSError:

@@ -145,6 +145,16 @@ def test_a_full_disk_and_a_silent_slurm_are_named(
     assert disk.startswith(f"the results need 1.0 GB, and {tmp_path} has 0.1 GB free: make room")
 
 
+def test_all_of_mini_asks_for_little_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is for laptops; a run's adapter is 5 MB at most, and most are a hundredth of that."""
+    group = readiness.Group("all", plan.planned(None, "mini", "cpu"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**10, 10**10, 4 * 10**9))
+    assert not list(readiness.shared_problems([group], tmp_path, ask_slurm=False))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**10, 10**10, 10**9))
+    (disk,) = readiness.shared_problems([group], tmp_path, ask_slurm=False)
+    assert disk.startswith("the results need 2.3 GB")
+
+
 def test_the_command(zia: Zia) -> None:
     runs = len(registry.get("alpaca_llama").plan("mini", "cpu"))
     assert zia("check alpaca_llama") == (

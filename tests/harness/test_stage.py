@@ -1,16 +1,21 @@
 """Stages of a plan, and the published runs that they take their choices from."""
 
+import gzip
 import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from experiments.harness import registry, stored
+from experiments.harness import archive, registry, stored
 from experiments.harness.spec import RunSpec
 from experiments.harness.stage import Stage, is_choice, take_choices
 from experiments.training.selection import Selection, select_runs
 from zia_core.errors import ZiaError
+
+Limit = Callable[[int], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,24 @@ def test_a_choice_that_another_process_copies_meanwhile_is_left(
     assert take_choices(PLANNED, tmp_path / "published", tmp_path / "runs") == 0
     [kept] = (tmp_path / "runs" / "toy").iterdir()
     assert (kept / "result.json").read_text() == "the other's"
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_size_limit: Limit
+) -> None:
+    """Of an archive, as published runs are."""
+    contents = {"config.json": b"{}", "predictions.jsonl": b'{"id":1}\n' * 100_000}
+    folder = tmp_path / "published"
+    folder.mkdir()
+    archive.write(folder / "toy-mini.zip", "toy", "mini", {CHOICES[0].folder_name: contents})
+    monkeypatch.setattr(stored, "load_sealed", lambda path: None)
+    monkeypatch.setattr(gzip, "compress", lambda data, mtime: data)
+    with file_size_limit(100_000), pytest.raises(ZiaError) as raised:
+        take_choices(PLANNED, folder, tmp_path / "runs")
+    assert "\n" not in str(raised.value)
+    assert str(raised.value).endswith("unchanged: make room there and try again")
+    assert not list((tmp_path / "runs" / "toy").iterdir())
+    assert take_choices(PLANNED, folder, tmp_path / "runs") == 1
 
 
 def test_a_damaged_published_choice_is_not_taken(

@@ -10,7 +10,18 @@ import torch
 from torch import nn
 
 from tests.zia_core.backbones import adapted, build, inputs, open_gates, output
-from zia_core import ZeroInitConfig, add, detach, use
+from tests.zia_core.test_wrappers import with_lora
+from zia_core import (
+    VisualConfig,
+    ZeroInitConfig,
+    add,
+    attach,
+    attach_visual,
+    detach,
+    use,
+)
+from zia_core.baselines import prefix_dropout, vpt
+from zia_core.hf_trainer import AdapterCheckpoints
 from zia_core.precision import compute_in_float32
 
 CONFIG = ZeroInitConfig(prompt_length=5, num_layers=2)
@@ -54,6 +65,32 @@ def test_a_copy_generates_and_has_its_named_adapters() -> None:
         with use(model, adapter), use(twin, adapter):
             expected = model.generate(ids, max_new_tokens=4, do_sample=False)
             assert torch.equal(twin.generate(ids, max_new_tokens=4, do_sample=False), expected)
+
+
+KEY_VALUE = ZeroInitConfig(prompt_length=4, num_layers=2, prompt_source="key_value")
+
+
+def checkpointed(model: nn.Module) -> nn.Module:
+    AdapterCheckpoints().on_init_end(None, None, None, model=model)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "family"),
+    [
+        (lambda: attach_visual(adapted("llama-gqa"), VisualConfig(6)), "llama-gqa"),
+        (lambda: prefix_dropout(attach(build("bert"), KEY_VALUE), 0.1), "bert"),
+        (lambda: checkpointed(adapted("llama-gqa")), "llama-gqa"),
+        (lambda: checkpointed(attach(with_lora(build("llama-gqa")), CONFIG)), "llama-gqa"),
+        (lambda: vpt(build("timm"), 4, deep=True), "timm"),
+    ],
+    ids=["visual", "prefix dropout", "Trainer's checkpoints", "beside PEFT", "VPT"],
+)
+@torch.no_grad()
+def test_what_else_is_put_on_a_model_is_copied(make: Callable[[], nn.Module], family: str) -> None:
+    model = open_gates(make().eval(), seed=1)
+    expected = output(model, inputs(family))
+    assert torch.equal(output(pickled(model), inputs(family)), expected)
 
 
 @torch.no_grad()

@@ -78,6 +78,8 @@ def _said(
     for method in (two, one):
         if method.state != "done":
             return method.state, method.state
+        if method.failed:  # what is left may be the lucky seeds
+            return INCONCLUSIVE, f"{method.failed} failed"
     if not differences:
         return "missing", "no seed that both have"
     text = f"{mean(differences):+.1f}"

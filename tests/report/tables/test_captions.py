@@ -8,7 +8,7 @@ import pytest
 from experiments.report.document import markdown
 from experiments.report.runs import read_runs
 from experiments.report.tables.write import document
-from tests.report.run_folders import lines_of, write_run
+from tests.report.run_folders import ENVIRONMENT, lines_of, write_run
 
 COCO, FLICKR = "coco", "flickr8k"
 
@@ -63,3 +63,28 @@ def test_flickr8k_is_never_beside_coco(tmp_path: Path) -> None:
 def test_a_run_whose_loss_did_not_fall_says_so(tmp_path: Path) -> None:
     write(tmp_path, "lora", "flickr8k", 0, 0.1, train_loss_first=2.0, train_loss_last=1.9)
     assert lines_of(text(tmp_path, FLICKR), "lora")[0][6] == "not trained: 10.0 (1)"
+
+
+def test_a_seed_that_failed_decides_no_pair(tmp_path: Path) -> None:
+    """As in claims."""
+    for seed in range(5):
+        write(tmp_path, "zero-init", "flickr8k", seed, 0.31 + seed / 1000)
+        write(tmp_path, "zero-init-text", "flickr8k", seed, 0.30)
+    pair = "zero-init minus zero-init-text"
+    assert lines_of(text(tmp_path, FLICKR), pair)[0][-1].startswith("+1.2 [")
+    write_run(
+        tmp_path, "zero-init", 5, experiment="coco_caption", task="flickr8k", state="failed",
+        reason="the loss is not finite",
+    )  # fmt: skip
+    assert lines_of(text(tmp_path, FLICKR), pair)[0][1:] == ["1 failed"] * 6
+
+
+def test_methods_with_other_weights_are_no_pair(tmp_path: Path) -> None:
+    for method, digest in (("zero-init", "a"), ("zero-init-text", "b")):
+        for seed in range(5):
+            write_run(
+                tmp_path, method, seed, experiment="coco_caption", task="flickr8k",
+                result={"CIDEr": 0.3}, environment=ENVIRONMENT | {"weights": {"model": digest}},
+            )  # fmt: skip
+    pair = lines_of(text(tmp_path, FLICKR), "zero-init minus zero-init-text")[0]
+    assert pair[1:] == ["different data or weights"] * 6
