@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from experiments.alpaca_llama import plan
+from experiments.alpaca_llama import language_loss, plan
 from experiments.alpaca_llama.experiment import EXPERIMENT
 from experiments.backbones import language_models
 from experiments.dispatch.in_process import run_one
@@ -18,9 +18,11 @@ from experiments.harness import seal, stored, verify
 from experiments.report.document import markdown
 from experiments.report.runs import read_runs
 from experiments.report.tables.write import document
+from experiments.training.method_training import TrainedModel
 from tests.alpaca_llama import world
 from tests.language.passes import noted
 from zia_core import ZiaError, load_adapter, zero_init_layers
+from zia_core.engine import Interrupted
 
 
 @pytest.fixture(scope="module")
@@ -213,9 +215,24 @@ def test_plans() -> None:
             assert len({spec.identity for spec in specs}) == len(specs)
 
 
-def test_every_pass_is_in_the_precision_of_the_training(root: Path) -> None:
-    """Answers and the losses that are reported, too."""
+def test_every_pass_is_in_the_precision_of_the_training(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers and the losses that are reported, too, and those measured again by a resumed run."""
+    held_out = language_loss.HeldOut({"1": "A text that is no instruction."}, "one text")
+    monkeypatch.setattr(language_loss, "held_out_texts", lambda profile: held_out)
+    spec = world.spec("zero-init", precision="bf16-autocast")
+
+    def stop(model: TrainedModel) -> None:
+        raise Interrupted("asked to", model.summary.steps)
+
     with noted() as passes:
-        done(root, "zero-init", precision="bf16-autocast")
+        with monkeypatch.context() as patch:  # after the training, before the first answer
+            patch.setattr(TrainedModel, "stop_if_requested", stop)
+            assert run_one(spec, tmp_path).state == "preempted"
+        assert run_one(spec, tmp_path).state == "done"
+    resumed = stored.load(tmp_path / spec.experiment / spec.folder_name)
+    assert resumed.result["language_loss"] is not None
+    assert resumed.metrics()[-1]["eval"]["val_loss"] == resumed.result["val_loss"]
     assert passes
     assert all(passes)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import LlamaForCausalLM
+from transformers import LlamaModel
 
 
 @contextmanager
@@ -15,7 +15,7 @@ def noted() -> Iterator[list[bool]]:
     seen: list[bool] = []
 
     def hook(module: nn.Module, *_: Any) -> None:
-        if isinstance(module, LlamaForCausalLM):
+        if isinstance(module, LlamaModel):
             seen.append(torch.is_autocast_enabled("cpu"))
 
     handle = nn.modules.module.register_module_forward_pre_hook(hook)

@@ -20,7 +20,8 @@ def write_lead(root: Path, **ours: Any) -> None:
     small_tasks_count(root)
     for seed, noise in enumerate(NOISE):
         write_vtab(root, "zero-init", "cifar10", seed, 61 + noise, **ours)
-        environment = ENVIRONMENT | {"data": {"cifar10": "d"}, "weights": {"small-vit": "w"}}
+        environment = ENVIRONMENT | {"data": {"cifar10": "d", "images": "b"}}
+        environment |= {"weights": {"small-vit": "w"}}
         write_vtab(root, "vpt-deep", "cifar10", seed, 60, environment=environment)
 
 
