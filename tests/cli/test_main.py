@@ -328,7 +328,7 @@ def test_runs_are_not_done_among_published_ones(zia: Zia) -> None:
     assert zia("run toy").code == 0
     assert zia(f"publish {RUNS} published").code == 0
     before = sorted(Path("published").rglob("*"))
-    for command in ("run toy", "worker toy", "reproduce toy --executor inprocess"):
+    for command in ("run toy", "worker toy", "reproduce toy --executor local"):
         code, _, err = zia(f"{command} --runs published")
         assert code == 1, command
         assert "published holds archives of published runs: name a folder of your own" in err
@@ -337,7 +337,7 @@ def test_runs_are_not_done_among_published_ones(zia: Zia) -> None:
 
 def test_where_runs_cannot_be_written_is_said_once(zia: Zia) -> None:
     Path("file").write_text("")
-    for command in ("run toy", "worker toy", "reproduce toy --executor inprocess"):
+    for command in ("run toy", "worker toy", "reproduce toy --executor local"):
         code, _, err = zia(f"{command} --runs file")
         assert code == 1, command
         assert err.startswith("zia: cannot write into the folder file (")
