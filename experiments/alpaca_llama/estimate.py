@@ -14,6 +14,8 @@ MINI_STEPS = 62
 MINI_STEP_SECONDS = {
     "zero-init": 0.096,
     "zero-init-40": 0.1,
+    "zero-init-no-tanh": 0.096,
+    "zero-init-low-rate": 0.096,
     "random-init": 0.091,
     "random-init-gate": 0.103,
     "lora": 0.119,

@@ -142,6 +142,8 @@ class Experiment:
     `rehearsal` shortens its runs for `zia rehearse`; without it they are not rehearsed.
     `with_models(spec, models)` returns a planned run with other models, and with the settings
     that depend on them; None if an experiment's models are its own.
+    `follow_ups` are methods that only answer why a claim does not hold (the `cause`s of
+    `report/claims`): the first stage of a plan leaves them out.
     `report` is what tables, figures and claims need to know; without it they leave out its runs.
     """
 
@@ -167,4 +169,5 @@ class Experiment:
     largest_step: Callable[[RunSpec], Memory] | None = None
     in_shards: Callable[[RunSpec], bool] = _never
     with_models: Callable[[RunSpec, Models], RunSpec] | None = None
+    follow_ups: tuple[str, ...] = ()
     report: ReportInfo | None = None

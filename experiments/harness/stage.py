@@ -1,4 +1,4 @@
-"""Stages of a plan: the first seed of everything, then all seeds; choices are published or redone.
+"""Stages of a plan: a first seed of what claims compare, then all; choices are published or redone.
 
 A stage is a set of runs, never a time limit, so its results do not depend on the machine's speed.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from experiments.harness import plan, run_paths, stored
+from experiments.harness import plan, registry, run_paths, stored
 from experiments.harness.archive import ArchivedRun, RunPath
 from experiments.harness.spec import RunSpec
 from experiments.harness.unpacking import unpack
@@ -29,7 +29,7 @@ class Stage:
         """Return the runs of the stage, each after those it requires."""
         first: dict[str, RunSpec] = {}
         for spec in specs:
-            if not is_choice(spec):
+            if not is_choice(spec) and spec.method not in registry.get(spec.experiment).follow_ups:
                 first.setdefault(replace(spec, seed=0).identity, spec)
         wanted = set(map(id, first.values()))
         chosen = [

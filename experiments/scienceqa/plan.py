@@ -45,7 +45,9 @@ TEXT_PLANNED = {"lora-text": 5, "frozen": 1}
 # With five seeds of `mini`, four claims about the main table were open; it has twenty since.
 MINI_SEEDS = 20
 MINI_SHARED = {"zero-init": MINI_SEEDS, "random-init": MINI_SEEDS}
-MINI_PLANNED = {"zero-init-text": MINI_SEEDS, "lora": MINI_SEEDS, "frozen": 1}
+MINI_PLANNED = dict.fromkeys(("zero-init-text", "lora", "zero-init-40"), MINI_SEEDS) | {"frozen": 1}
+# With 40 prompts zero-init has as many parameters as LoRA: is it these that LoRA leads by?
+FOLLOW_UPS: dict[str, dict[str, Any]] = {"zero-init-40": {"prompt_length": 40}}
 ABLATED_SEEDS = 5
 # A third of the questions have an image: three times the epochs are as many steps.
 MINI_OWN = {"zero-init": 5, "zero-init-text": 5}
@@ -91,8 +93,12 @@ MINI = mini_settings.MINI | {
     "max_length": 192,
 }
 
+MINI_METHODS = mini_settings.MINI_METHODS | {
+    method: mini_settings.MINI_METHODS["zero-init"] | own for method, own in FOLLOW_UPS.items()
+}
+
 MINI_RECIPE = Recipe(
-    *(NAME, VERSION, "mini", "pocket-llama", "mini", Settings(**MINI), mini_settings.MINI_METHODS),
+    *(NAME, VERSION, "mini", "pocket-llama", "mini", Settings(**MINI), MINI_METHODS),
     seeds=range(MINI_SEEDS),
 )
 MINI_TRIALS = Trials(

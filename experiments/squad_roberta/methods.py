@@ -1,6 +1,6 @@
 """Prepare an encoder with a question-answering head for a method."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from experiments.squad_roberta.settings import Settings
 
@@ -25,14 +25,18 @@ def prepare(model: "nn.Module", method: str, settings: Settings) -> "nn.Module":
         return baselines.lora_encoder(
             model, settings.lora_rank, settings.lora_alpha, settings.lora_dropout
         )
-    return zero_init(model, settings) if method == "zero-init" else baselines.linear_probe(model)
+    if method == "zero-init":
+        return gated_prefix(model, settings)
+    if method == "random-init-gate":
+        return gated_prefix(model, settings, gate_init=1.0, gate_activation="identity")
+    return baselines.linear_probe(model)
 
 
-def zero_init(model: "nn.Module", settings: Settings) -> "nn.Module":
-    """P-tuning v2's free keys and values with their own softmax and a tanh gate per head.
+def gated_prefix(model: "nn.Module", settings: Settings, **gates: Any) -> "nn.Module":
+    """P-tuning v2's free keys and values with their own softmax and a gate per head.
 
     All that the paper says is to keep P-tuning v2's prompt tokens in every layer and add zero
-    gating.
+    gating. `gates` are fields of ZeroInitConfig; without them, tanh gates that start at zero.
     """
     from zia_core import ZeroInitConfig, attach, baselines
     from zia_core.families import attention_layers
@@ -41,6 +45,7 @@ def zero_init(model: "nn.Module", settings: Settings) -> "nn.Module":
         prompt_length=settings.prompt_length,
         num_layers=len(attention_layers(model)),
         prompt_source="key_value",
+        **gates,
     )
     attach(model, config)
     return baselines.train_head(baselines.prefix_dropout(model, settings.prefix_dropout))

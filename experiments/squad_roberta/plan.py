@@ -107,7 +107,12 @@ MINI_CANDIDATES: dict[str, tuple[float, ...]] = {
     "lora": (3e-4, 1e-3, 3e-3, 1e-2),
     "zero-init": PREFIX_RATES,
 }
-MINI_METHODS = {method: choose_from(rates) for method, rates in MINI_CANDIDATES.items()}
+# P-tuning v2's prompts with zero-init's own softmax, and gates that start at 1: is it by the gates
+# at zero that P-tuning v2 leads?
+FOLLOW_UPS: dict[str, tuple[float, ...]] = {"random-init-gate": PREFIX_RATES}
+MINI_METHODS = {
+    method: choose_from(rates) for method, rates in (MINI_CANDIDATES | FOLLOW_UPS).items()
+}
 # On v2.0 the lowest of these was the best for two methods, which get lower ones there.
 LOWER = {"full": (3e-5, 1e-4, 3e-4, 1e-3), "zero-init": (3e-3, 0.01, 0.03, 0.1)}
 MINI_METHODS_OF = {
@@ -117,7 +122,7 @@ MINI_METHODS_OF = {
 # What claims compare. Five seeds left all four of them open; there are twenty since.
 MINI_SEEDS = 20
 MINI_PLANNED = {
-    V1: dict.fromkeys(MINI_CANDIDATES, MINI_SEEDS),
+    V1: dict.fromkeys(MINI_CANDIDATES | FOLLOW_UPS, MINI_SEEDS),
     V2: dict.fromkeys(("full", "p-tuning-v2", "zero-init"), MINI_SEEDS),
 }
 

@@ -81,12 +81,12 @@ def prepare(
         return PixelProbe(settings.resolution, classes).to(next(model.parameters()).device)
     model.reset_classifier(classes)
     torch.manual_seed(derived_seed(seed, "parameters"))
-    if method in ("zero-init", "random-init"):
+    if method == "random-init" or method.startswith("zero-init"):
         # The paper does not define rand-init; here it is one softmax over prompts and patches.
         config = ZeroInitConfig(
             prompt_length=settings.prompt_length,
             num_layers=settings.num_layers,
-            softmax="separate" if method == "zero-init" else "joint",
+            softmax="joint" if method == "random-init" else "separate",
         )
         return baselines.train_head(attach(model, config))
     adapted = settings.adapted_blocks if method in PARTLY else None

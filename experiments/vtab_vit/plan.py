@@ -82,9 +82,14 @@ MINI_RATES: dict[str, tuple[float, ...]] = {
     "random-init": (0.01, 0.03, 0.1, 0.3),
     "pixel-probe": (3e-4, 1e-3, 3e-3, 0.01),
 }
-MINI_CANDIDATES = {
+MINI_CANDIDATES: dict[str, dict[str, Any]] = {
     method: {"candidates": tuple((rate, WEIGHT_DECAY) for rate in rates)}
     for method, rates in MINI_RATES.items()
+}
+# LoRA and VPT are in all six blocks: is it that what they lead by?
+FOLLOW_UPS: dict[str, dict[str, Any]] = {"zero-init-6-layers": {"num_layers": 6}}
+MINI_CANDIDATES |= {
+    method: MINI_CANDIDATES["zero-init"] | own for method, own in FOLLOW_UPS.items()
 }
 # Five seeds of what claims compare; "linear" and "pixel-probe" tell which tasks count.
 MINI_PLANNED = {
@@ -92,6 +97,7 @@ MINI_PLANNED = {
     "vpt-deep": 5,
     "lora": 5,
     "zero-init": 5,
+    "zero-init-6-layers": 5,
     "random-init": 5,
     "pixel-probe": 3,
 }

@@ -16,8 +16,8 @@ exact match, F1, BLEU or ROUGE-L, 10 of CIDEr (whose scale is about five times a
 a loss, and 5 % of a ratio. Margins and bands are ours: the paper reports no spread. They are
 declared before the runs that they judge, and not changed after.
 
-Where runs contradict the first part of a claim, its `cause` is a question that a further
-comparison answers: yes if that holds or is level.
+Where runs contradict a claim, and not only in a count of parameters, its `cause` is a question that
+a further comparison answers: yes if that holds or is level.
 
 A task may be a group, as `@small`. `ours` and `other` are methods, or lines of a table whose lines
 are not methods.

@@ -24,7 +24,8 @@ def tested(claim: Claim, section: Section, info: ReportInfo) -> Finding:
     parts = [part for part in claim.parts if isinstance(part, Comparison)]
     findings = [_compare(part, section, info) for part in parts]
     finding = together(findings)
-    if claim.cause is None or findings[0].verdict != FAILS:
+    measured = [one for part, one in zip(parts, findings, strict=True) if part.band]
+    if claim.cause is None or FAILS not in [one.verdict for one in measured]:
         return finding
     return _explained(finding, claim.cause, section, info)
 
