@@ -38,6 +38,7 @@ PLANNED = [*FINALS, *CHOICES, TRIAL]
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     class Toy:
         requires = staticmethod(select_runs)
+        follow_ups = ("why",)
 
     monkeypatch.setattr(registry, "get", lambda name: Toy)
 
@@ -47,6 +48,12 @@ def test_the_first_stage_has_one_seed_of_everything_and_what_it_requires() -> No
     finals = [spec for spec in stage if not is_choice(spec)]
     assert finals == FINALS[::2]
     assert {s.identity for s in stage if is_choice(s)} == {s.identity for s in CHOICES}
+
+
+def test_the_first_stage_leaves_out_what_only_tests_causes() -> None:
+    specs = [final("why", 42), *PLANNED]
+    assert [spec for spec in Stage("first").of(specs) if not is_choice(spec)] == FINALS[::2]
+    assert specs[0] in Stage("all").of(specs)
 
 
 def test_all_seeds_are_all_final_runs() -> None:

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,13 @@ from experiments.squad_roberta.subsets import select
 from experiments.squad_roberta.windows import WindowSettings
 from tests.squad_roberta import tiny
 from zia_core.adapters import load_adapter
+from zia_core.attachment import zero_init_layers
 from zia_core.identity import backbone_identity
 from zia_core.rng import derived_seed
 from zia_core.trained_weights import load_trained
 
 HEAD = 2 * tiny.WIDTH + 2
+GATED = ("zero-init", "random-init-gate")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +60,7 @@ def bare(spec: RunSpec) -> Any:
 
 
 @pytest.mark.parametrize("backbone", [tiny.BERT, tiny.ROBERTA])
-@pytest.mark.parametrize("method", plan.METHODS)
+@pytest.mark.parametrize("method", EXPERIMENT.methods)
 def test_every_method(root: Path, method: str, backbone: str) -> None:
     run = done(root, tiny.spec(method, backbone=backbone))
     result = run.result
@@ -73,12 +76,13 @@ def test_every_method(root: Path, method: str, backbone: str) -> None:
             "p-tuning-v2": prefix,
             "lora": tiny.LAYERS * 2 * (8 * tiny.WIDTH + tiny.WIDTH * 8),
             "zero-init": prefix + tiny.LAYERS * tiny.HEADS,
+            "random-init-gate": prefix + tiny.LAYERS * tiny.HEADS,
             "head": 0,
         }[method]
     )
     assert result["tuned_parameters"] == expected
     assert result["head_parameters"] == HEAD
-    assert (run.path / "prompt_share.json").exists() == (method == "zero-init")
+    assert (run.path / "prompt_share.json").exists() == (method in GATED)
     assert 0 <= result["adapter_bytes"] - 4 * expected < 8000
     assert result["steps"] == len(run.timing()) == 2 * (40 // 8)
     assert result["val_loss"] != result["val_loss_start"]
@@ -87,7 +91,7 @@ def test_every_method(root: Path, method: str, backbone: str) -> None:
     assert result["null_threshold"] is result["has_answer_f1"] is None
     # The same seed draws the same head, so all of these begin with the same function.
     same = done(root, tiny.spec("head", backbone=backbone)).result["val_loss_start"]
-    starts_at_backbone = method not in ("prompt-tuning", "p-tuning-v2")
+    starts_at_backbone = method not in ("prompt-tuning", "p-tuning-v2", "random-init-gate")
     assert (result["val_loss_start"] == pytest.approx(same, rel=1e-6)) == starts_at_backbone
     findings = verify.verify(run.path)
     assert {finding.outcome for finding in findings} == {"ok"}, findings
@@ -122,14 +126,25 @@ def test_an_interrupted_run_ends_bitwise_like_another(root: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("method", plan.METHODS)
+def test_the_follow_up_is_zero_init_but_for_its_gates(root: Path) -> None:
+    specs = [tiny.spec(method) for method in GATED]
+    models = [methods.prepare(bare(spec)[0], spec.method, spec.settings) for spec in specs]
+    zero, one = map(zero_init_layers, models)
+    assert len(zero) == len(one) == tiny.LAYERS
+    for ours, other in zip(zero, one, strict=True):
+        assert replace(ours.config, gate_init=1.0, gate_activation="identity") == other.config
+        assert ours.gate.eq(0).all()
+        assert other.gate.eq(1).all()
+
+
+@pytest.mark.parametrize("method", EXPERIMENT.methods)
 def test_an_adapter_on_a_fresh_encoder_gives_the_same_answers(root: Path, method: str) -> None:
     spec = tiny.spec(method)
     run = done(root, spec)
     model, tokenizer, _ = bare(spec)
     questions = select(spec.task, spec.data).dev
     dataset = features(questions, tokenizer, WindowSettings(96, 24, 24))
-    if method == "zero-init":
+    if method in GATED:
         load_adapter(model, run.path)
     else:
         identity = backbone_identity(model)

@@ -16,7 +16,8 @@ from experiments.harness import stored, verify
 from experiments.harness.folder import RunFolder
 from experiments.harness.spec import RunSpec
 from experiments.images.task_folder import Example, read_image
-from experiments.vtab_vit import inputs, loaded_task, methods, tasks
+from experiments.pretrain.pocket_vit.task import Settings as PocketViT
+from experiments.vtab_vit import inputs, loaded_task, methods, plan, tasks
 from experiments.vtab_vit.run import RESULT_FIELDS, run
 from experiments.vtab_vit.selection import chosen, select_runs
 from tests.vtab_vit import world
@@ -124,6 +125,15 @@ def test_loss_sequence(root: Path) -> None:
     sequence = losses(done(root, given("zero-init")))
     stored_sequence = json.loads(Path(__file__).with_name("loss_sequence.json").read_text())
     assert sequence == pytest.approx(stored_sequence, rel=1e-5)
+
+
+def test_the_follow_up_is_zero_init_in_all_blocks(root: Path) -> None:
+    follow_up = "zero-init-6-layers"
+    every, other = (done(root, given(m, num_layers=BLOCKS)) for m in ("zero-init", follow_up))
+    assert every.result["tuned_parameters"] == BLOCKS * (3 * C + 2) + HEAD
+    assert losses(other) == losses(every)
+    settings = [s.settings for s in plan.plan("mini", "cpu") if s.method == follow_up]
+    assert {each.num_layers for each in settings} == {PocketViT.depth} == {6}
 
 
 WITH_TRUNK = [m for m in methods.METHODS if m not in (*methods.WITHOUT_TRUNK, "partial")]

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from experiments.harness import registry
 from experiments.mini_world.image_tasks import MINI
-from experiments.report.claims.definition import Arithmetic, read_claims
+from experiments.report.claims.definition import Arithmetic, Comparison, read_claims
 from experiments.report.claims.write import findings, write_claims
 from experiments.report.document import markdown
 from experiments.vtab_vit.tasks import VTAB_1K
@@ -172,6 +173,47 @@ def test_a_contradicted_claim_says_whether_its_cause_is_one(
     evidence = verdicts(tmp_path)["lora-alpaca"][1]
     assert ("Is it the number" in evidence) == (said is not None)
     assert said is None or said in evidence
+
+
+def test_a_later_part_that_is_contradicted_is_explained_too(tmp_path: Path) -> None:
+    losses = {"zero-init": 2.0, "random-init": 3.0, "random-init-gate": 1.5}
+    for seed, noise in enumerate(NOISE):
+        for method, loss in (losses | {"zero-init-no-tanh": 1.51}).items():
+            result = {"val_loss": loss + noise / 10 * (method == "zero-init-no-tanh")}
+            write_run(tmp_path, method, seed, task="instruct", result=result)
+    verdict, evidence = verdicts(tmp_path)["random-init-alpaca"]
+    assert verdict == "does not hold"
+    assert "Is it the tanh of the gates? yes: without tanh: +0.010 nats" in evidence
+
+
+def test_a_count_of_parameters_needs_no_cause(tmp_path: Path) -> None:
+    for seed, noise in enumerate(NOISE):
+        for method, loss, count in (
+            ("zero-init", 1.0, 9),
+            ("lora", 2.0, 8),
+            ("zero-init-40", 2, 8),
+        ):
+            result = {"val_loss": loss + noise / 10, "tuned_parameters": count}
+            write_run(tmp_path, method, seed, task="instruct", result=result)
+    verdict, evidence = verdicts(tmp_path)["lora-alpaca"]
+    assert verdict == "does not hold"
+    assert "Is it" not in evidence
+
+
+def test_follow_ups_are_the_methods_that_only_causes_compare() -> None:
+    claims = [claim for claim in read_claims() if claim.experiment]
+    for name, experiment in registry.experiments().items():
+        of_it = [claim for claim in claims if claim.experiment == name]
+        compared = {
+            method
+            for claim in of_it
+            for part in claim.parts
+            if isinstance(part, Comparison)
+            for method in (part.ours, part.other)
+        }
+        causes = [claim.cause.part for claim in of_it if claim.cause]
+        only = {method for part in causes for method in (part.ours, part.other)} - compared
+        assert set(experiment.follow_ups) == only, name
 
 
 def test_step_0_is_equal_to_the_last_bit(tmp_path: Path) -> None:
