@@ -71,7 +71,9 @@ def _tables(runs: Path, jobs: ActiveJobs) -> tuple[Any, list[str]]:
     parts += [str(work) for work in jobs.current()]
     if jobs.slurm_answers and not jobs.current():
         parts += _abandoned(readable)
-    return Group(*(parts or [f"no runs in {runs}"])), problems
+    if not parts and not problems:
+        parts = [f"no runs in {runs}"]
+    return Group(*parts), problems
 
 
 def _abandoned(runs: list[StoredRun]) -> Iterator[str]:

@@ -318,9 +318,10 @@ def test_a_finished_run_without_its_config_is_damaged(zia: Zia) -> None:
     assert zia("run toy").code == 0
     (run_folder() / stored.CONFIG).unlink()
     for command in ("status", "tables", "claims", "report", f"publish {RUNS} published"):
-        code, _, err = zia(command)
+        code, out, err = zia(command)
         assert code == 1, command
         assert f"{stored.CONFIG} is missing" in err
+        assert "no runs" not in out
     assert not list(Path().glob("published/*.zip"))
 
 
