@@ -48,6 +48,10 @@ class Look(NamedTuple):
 
 LOOKS = {
     "zero-init": Look("#D55E00", "o"),
+    "zero-init-40": Look("#D55E00", "d", "--"),
+    "zero-init-6-layers": Look("#D55E00", "^", ":"),
+    "zero-init-no-tanh": Look("#D55E00", "v", "-."),
+    "zero-init-low-rate": Look("#D55E00", "s", "--"),
     "random-init": Look("#CC79A7", "X", "--"),
     "random-init-gate": Look("#CC79A7", "P", ":"),
     "zero-init-queries": Look("#D55E00", "*", "-."),
