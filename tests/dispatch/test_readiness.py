@@ -152,7 +152,7 @@ def test_all_of_mini_asks_for_little_room(tmp_path: Path, monkeypatch: pytest.Mo
     assert not list(readiness.shared_problems([group], tmp_path, ask_slurm=False))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**10, 10**10, 10**9))
     (disk,) = readiness.shared_problems([group], tmp_path, ask_slurm=False)
-    assert disk.startswith("the results need 2.3 GB")
+    assert disk.startswith("the results need 2.6 GB")
 
 
 def test_the_command(zia: Zia) -> None:
