@@ -41,13 +41,15 @@ def show(runs: Path, *, watch: bool) -> None:
 
 
 def _redraw(runs: Path) -> None:
+    from rich.console import Group
     from rich.live import Live
 
     try:
         jobs = ActiveJobs(runs)
         with Live(console=terminal.console(), screen=True, auto_refresh=False) as live:
             while True:
-                live.update(_tables(runs, jobs)[0], refresh=True)
+                drawn, problems = _tables(runs, jobs)
+                live.update(Group(drawn, *problems), refresh=True)
                 time.sleep(REFRESH_S)
     except KeyboardInterrupt:
         return

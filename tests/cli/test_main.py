@@ -289,11 +289,13 @@ def test_watch_redraws_in_a_terminal_until_ctrl_c(
 ) -> None:
     assert zia("status --watch").err == "zia: status --watch needs a terminal; leave --watch out\n"
     zia("run toy")
+    zia("run toy --seed 1")
+    (run_folder(seed=1) / "status.json").write_text("{")
     ours, theirs = pty.openpty()
     watching = child("status --watch", stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     drawn = b""
-    while b"1.7107" not in drawn:
+    while b"1.7107" not in drawn or b"JSON" not in drawn:  # the damaged one is named, too
         drawn += os.read(ours, 4096)
     watching.send_signal(signal.SIGINT)
     assert watching.wait(timeout=60) == 0

@@ -16,13 +16,15 @@ exact match, F1, BLEU or ROUGE-L, 10 of CIDEr (whose scale is about five times a
 a loss, and 5 % of a ratio. Margins and bands are ours: the paper reports no spread. They are
 declared before the runs that they judge, and not changed after.
 
-Where runs contradict a claim, and not only in a count of parameters, its `cause` is a question that
-a further comparison answers: yes if that holds or is level.
+A `cause` is a question that a further comparison answers: yes if that holds or is level. It is
+asked where runs contradict the part of the claim that compares the same field with the same method
+on the same tasks; without such a part, the first.
 
 A task may be a group, as `@small`. `ours` and `other` are methods, or lines of a table whose lines
 are not methods.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -76,6 +78,12 @@ class Cause:
 
     question: str
     part: Comparison
+
+    def about(self, parts: Sequence[Comparison]) -> int:
+        """The number of the claim's part that it explains."""
+        measured = [(part.field, part.other, part.tasks) for part in parts]
+        ours = (self.part.field, self.part.other, self.part.tasks)
+        return measured.index(ours) if ours in measured else 0
 
 
 @dataclass(frozen=True)

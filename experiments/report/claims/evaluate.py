@@ -24,10 +24,10 @@ def tested(claim: Claim, section: Section, info: ReportInfo) -> Finding:
     parts = [part for part in claim.parts if isinstance(part, Comparison)]
     findings = [_compare(part, section, info) for part in parts]
     finding = together(findings)
-    measured = [one for part, one in zip(parts, findings, strict=True) if part.band]
-    if claim.cause is None or FAILS not in [one.verdict for one in measured]:
+    cause = claim.cause
+    if cause is None or findings[cause.about(parts)].verdict != FAILS:
         return finding
-    return _explained(finding, claim.cause, section, info)
+    return _explained(finding, cause, section, info)
 
 
 def _explained(finding: Finding, cause: Cause, section: Section, info: ReportInfo) -> Finding:

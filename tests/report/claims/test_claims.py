@@ -186,6 +186,17 @@ def test_a_later_part_that_is_contradicted_is_explained_too(tmp_path: Path) -> N
     assert "Is it the tanh of the gates? yes: without tanh: +0.010 nats" in evidence
 
 
+def test_a_part_that_the_cause_is_not_about_is_not_explained_by_it(tmp_path: Path) -> None:
+    losses = {"zero-init": 2.0, "random-init": 1.0, "random-init-gate": 3.0}
+    for seed, noise in enumerate(NOISE):
+        for method, loss in (losses | {"zero-init-no-tanh": 2.0}).items():
+            result = {"val_loss": loss + noise / 10 * (method == "zero-init-no-tanh")}
+            write_run(tmp_path, method, seed, task="instruct", result=result)
+    verdict, evidence = verdicts(tmp_path)["random-init-alpaca"]
+    assert verdict == "does not hold"
+    assert "Is it" not in evidence
+
+
 def test_a_count_of_parameters_needs_no_cause(tmp_path: Path) -> None:
     for seed, noise in enumerate(NOISE):
         for method, loss, count in (
@@ -198,6 +209,16 @@ def test_a_count_of_parameters_needs_no_cause(tmp_path: Path) -> None:
     verdict, evidence = verdicts(tmp_path)["lora-alpaca"]
     assert verdict == "does not hold"
     assert "Is it" not in evidence
+
+
+def test_every_cause_is_about_a_part_of_its_claim() -> None:
+    for claim in read_claims():
+        if claim.cause is not None:
+            parts = [part for part in claim.parts if isinstance(part, Comparison)]
+            ours, part = claim.cause.part, parts[claim.cause.about(parts)]
+            assert (ours.field, ours.other, ours.tasks) == (part.field, part.other, part.tasks)
+            assert ours.direction == part.direction
+            assert (ours.margin, ours.band) == (part.margin, part.band)
 
 
 def test_follow_ups_are_the_methods_that_only_causes_compare() -> None:
