@@ -30,6 +30,7 @@ EXPERIMENT = Experiment(
     rescore=rescore_with_data(rescore),
     generate_image=generate_image,
     requires=plan.requires,
+    later=plan.later,
     rehearsal=REHEARSAL,
     with_models=with_models,
     report=REPORT,

@@ -144,6 +144,7 @@ class Experiment:
     that depend on them; None if an experiment's models are its own.
     `follow_ups` are methods that only answer why a claim does not hold (the `cause`s of
     `report/claims`): the first stage of a plan leaves them out.
+    `later(spec)` says what else it leaves out, so that it ends in minutes.
     `report` is what tables, figures and claims need to know; without it they leave out its runs.
     """
 
@@ -170,4 +171,5 @@ class Experiment:
     in_shards: Callable[[RunSpec], bool] = _never
     with_models: Callable[[RunSpec, Models], RunSpec] | None = None
     follow_ups: tuple[str, ...] = ()
+    later: Callable[[RunSpec], bool] = _never
     report: ReportInfo | None = None

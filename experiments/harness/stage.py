@@ -1,4 +1,4 @@
-"""Stages of a plan: first seeds, but of follow-ups; then all; choices are published or redone.
+"""Stages of a plan: first seeds of what is not for later; then all; choices are published or redone.
 
 A stage is a set of runs, never a time limit, so its results do not depend on the machine's speed.
 """
@@ -29,7 +29,7 @@ class Stage:
         """Return the runs of the stage, each after those it requires."""
         first: dict[str, RunSpec] = {}
         for spec in specs:
-            if not is_choice(spec) and spec.method not in registry.get(spec.experiment).follow_ups:
+            if not is_choice(spec) and not is_later(spec):
                 first.setdefault(replace(spec, seed=0).identity, spec)
         wanted = set(map(id, first.values()))
         chosen = [
@@ -38,6 +38,12 @@ class Stage:
             if (self.reselect if is_choice(spec) else self.seeds == "all" or id(spec) in wanted)
         ]
         return plan.with_requirements(chosen)
+
+
+def is_later(spec: RunSpec) -> bool:
+    """Whether the first stage leaves the run out, whatever its seed."""
+    experiment = registry.get(spec.experiment)
+    return spec.method in experiment.follow_ups or experiment.later(spec)
 
 
 def _copied(run: RunPath, folder: Path) -> Path:

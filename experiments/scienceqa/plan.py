@@ -134,6 +134,12 @@ def requires(spec: RunSpec) -> list[RunSpec]:
     return select_runs(spec, evaluated_on="val", also_validated=False, new_tokens=1, candidates=())
 
 
+def later(spec: RunSpec) -> bool:
+    """Say whether the first stage of `mini` leaves the run out: the ablation of 60 epochs."""
+    longest = MINI["epochs"] * ABLATED_EPOCHS[-1] / EPOCHS
+    return spec.profile == "mini" and spec.task == ABLATION and spec.settings.epochs == longest
+
+
 def _mini() -> Iterator[RunSpec]:
     """The pocket LLaMA and the pocket ViT, on a CPU whatever the device."""
     epochs = [MINI["epochs"] * each / EPOCHS for each in ABLATED_EPOCHS]

@@ -28,6 +28,7 @@ EXPERIMENT = Experiment(
     largest_step=PREDICTOR.memory,
     rescore=rescore_with_data(rescore),
     requires=plan.requires,
+    later=plan.later,
     rehearsal=REHEARSAL,
     with_models=plan.with_models,
     report=REPORT,

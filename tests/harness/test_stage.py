@@ -39,6 +39,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     class Toy:
         requires = staticmethod(select_runs)
         follow_ups = ("why",)
+        later = staticmethod(lambda spec: spec.settings.width == 9)
 
     monkeypatch.setattr(registry, "get", lambda name: Toy)
 
@@ -50,10 +51,13 @@ def test_the_first_stage_has_one_seed_of_everything_and_what_it_requires() -> No
     assert {s.identity for s in stage if is_choice(s)} == {s.identity for s in CHOICES}
 
 
-def test_the_first_stage_leaves_out_what_only_tests_causes() -> None:
-    specs = [final("why", 42), *PLANNED]
+@pytest.mark.parametrize("left_out", [final("why", 42), final("a", 42, width=9)])
+def test_the_first_stage_leaves_out_what_only_tests_causes_and_what_is_for_later(
+    left_out: RunSpec,
+) -> None:
+    specs = [left_out, *PLANNED]
     assert [spec for spec in Stage("first").of(specs) if not is_choice(spec)] == FINALS[::2]
-    assert specs[0] in Stage("all").of(specs)
+    assert left_out in Stage("all").of(specs)
 
 
 def test_all_seeds_are_all_final_runs() -> None:
