@@ -344,6 +344,7 @@ def main() -> None:
 
 def _exit_code(arguments: list[str], *, debug: bool) -> int:
     try:
+        _refuse_empty(arguments)
         return app(arguments, prog_name="zia", standalone_mode=False) or 0
     except USAGE_ERROR as error:
         return _refuse(_with_choices(error), 2)
@@ -355,6 +356,14 @@ def _exit_code(arguments: list[str], *, debug: bool) -> int:
         if debug:
             raise
         return _refuse(str(error), 2 if isinstance(error, InvalidChoiceError) else 1)
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """Raise BadParameter: as a path an empty text would be the current folder, unasked."""
+    for before, argument in zip(["zia", *arguments], arguments, strict=False):
+        if not argument or (argument.startswith("--") and argument.endswith("=")):
+            given = argument or '""'
+            raise typer.BadParameter(f"{given} after {before} is empty; is a variable unset?")
 
 
 def _not_printed(error: OSError) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -36,7 +37,7 @@ def zia(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setenv("COLUMNS", "80")
 
     def call(line: str) -> Printed:
-        monkeypatch.setattr(sys, "argv", ["zia", *line.split()])
+        monkeypatch.setattr(sys, "argv", ["zia", *shlex.split(line)])
         with pytest.raises(SystemExit) as end:
             main.main()
         return Printed(int(end.value.code or 0), *capsys.readouterr())
@@ -113,6 +114,13 @@ def test_a_wrong_choice_is_answered_with_the_valid_ones(zia: Zia, line: str, sai
     assert said in err
     assert len(err.splitlines()) == 1
     assert not RUNS.exists()
+
+
+@pytest.mark.parametrize("line", ["status --runs ''", "status --runs=", "verify ''", "generate ''"])
+def test_an_empty_argument_is_not_the_current_folder(zia: Zia, line: str) -> None:
+    code, _, err = zia(line)
+    assert code == 2
+    assert "is empty; is a variable unset?" in err
 
 
 def test_set_seed_and_method_make_the_run(zia: Zia) -> None:

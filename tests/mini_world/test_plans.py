@@ -19,7 +19,7 @@ NAMES = ("alpaca_llama", "coco_caption", "scienceqa", "squad_roberta", "vtab_vit
 SEEDS_OF_A_VERDICT = 5
 DETERMINISTIC = ("frozen",)
 RATE_IS_GIVEN = ("frozen", "zero-init-low-rate")  # which asks what a lower rate does
-# What the first stage leaves out beside follow-ups: methods that no claim compares, and the longest.
+# What the first stage leaves out: follow-ups, methods that no claim compares, and the longest.
 LATER = {
     "coco_caption": {("coco", method, 4) for method in ("zero-init-text", "random-init", "lora")},
     "scienceqa": {("ablation", "zero-init", 16)},
