@@ -26,6 +26,7 @@ TASKS = (TASK, ABLATION, OWN)
 ABLATED_LAYERS = (10, 20, 30, 32)  # of these
 ABLATED_EPOCHS = (15, 30, 60)
 EPOCHS = 30  # of all other runs
+LONGER = 120  # epochs in `mini`: does the loss rise later than in the paper?
 
 # Seeds of each method; the pair with five shows what the image adds.
 PLANNED = {"zero-init": 5, "zero-init-text": 5, "zero-init-queries": 1, "lora": 1, "lora-text": 1}
@@ -135,15 +136,16 @@ def requires(spec: RunSpec) -> list[RunSpec]:
 
 
 def later(spec: RunSpec) -> bool:
-    """Say whether the first stage of `mini` leaves the run out: the ablation of 60 epochs."""
-    longest = MINI["epochs"] * ABLATED_EPOCHS[-1] / EPOCHS
-    return spec.profile == "mini" and spec.task == ABLATION and spec.settings.epochs == longest
+    """Say whether the first stage of `mini` leaves the run out: ablations of 60 and more epochs."""
+    longer = spec.settings.epochs > MINI["epochs"]
+    return spec.profile == "mini" and spec.task == ABLATION and longer
 
 
 def _mini() -> Iterator[RunSpec]:
     """The pocket LLaMA and the pocket ViT, on a CPU whatever the device."""
-    epochs = [MINI["epochs"] * each / EPOCHS for each in ABLATED_EPOCHS]
+    *epochs, follow_up = (MINI["epochs"] * each / EPOCHS for each in (*ABLATED_EPOCHS, LONGER))
     yield from _with_shared(MINI_RECIPE, MINI_SHARED, MINI_PLANNED, epochs)
+    yield from _lengths(MINI_RECIPE, {"zero-init": ABLATED_SEEDS}, [follow_up])
     longer = {name: 3 * MINI[name] for name in ("epochs", "warmup_epochs", "selection_epochs")}
     yield from replace(MINI_RECIPE, data=MINI_IMAGES).runs(OWN, MINI_OWN, **longer)
 
@@ -193,8 +195,13 @@ def _ablations(
     for layers in ABLATED_LAYERS:
         yield from ablation(zero_init, num_layers=scaled(layers, depth))
     yield from ablation(random_init)
-    for each in (epochs[0], epochs[2]):  # all other runs have the middle one
-        yield from ablation(zero_init, epochs=float(each), evaluations=max(1, round(each)))
+    yield from _lengths(recipe, zero_init, (epochs[0], epochs[2]))  # all others have the middle one
+
+
+def _lengths(recipe: Recipe, planned: dict[str, int], epochs: Sequence[float]) -> Iterator[RunSpec]:
+    for each in map(float, epochs):
+        changed = {"epochs": each, "evaluations": max(1, round(each))}
+        yield from recipe.runs(ABLATION, planned, evaluated_on="val", **changed)
 
 
 def _depth(backbone: str) -> int:

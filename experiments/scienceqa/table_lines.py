@@ -13,7 +13,7 @@ from experiments.backbones import language_models
 from experiments.harness.report_info import R
 from experiments.language.depth import DEPTH, scaled
 from experiments.language.methods import TEXT
-from experiments.scienceqa.plan import ABLATED_EPOCHS, ABLATED_LAYERS, ABLATION
+from experiments.scienceqa.plan import ABLATED_EPOCHS, ABLATED_LAYERS, ABLATION, LONGER
 
 METHOD, RIVALS = "zero-init", ("random-init", "lora")
 LAYERS, EPOCHS = 30, 30  # the paper's own choice
@@ -100,8 +100,8 @@ def depth_of(run: Any) -> int | None:
 
 
 def _epochs(run: R, reference: float | None) -> int | None:
-    """The epochs of the paper that are the same ratio to its 30 as these to `reference`."""
-    for epochs in ABLATED_EPOCHS:
+    """The epochs of the paper, or LONGER, that are the ratio to its 30 of these to `reference`."""
+    for epochs in (*ABLATED_EPOCHS, LONGER):
         if reference and isclose(run.settings["epochs"], reference * epochs / EPOCHS):
             return epochs
     return None

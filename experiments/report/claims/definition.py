@@ -16,9 +16,9 @@ exact match, F1, BLEU or ROUGE-L, 10 of CIDEr (whose scale is about five times a
 a loss, and 5 % of a ratio. Margins and bands are ours: the paper reports no spread. They are
 declared before the runs that they judge, and not changed after.
 
-A `cause` is a question that a further comparison answers: yes if that holds or is level. It is
-asked where runs contradict the part of the claim that compares the same field with the same method
-on the same tasks; without such a part, the first.
+A `cause` is a question that a further comparison answers: yes if that holds or is level; with a
+`band` of 0, level is no answer. It is asked where runs contradict the part of the claim that
+compares the same field with the same method on the same tasks; without such a part, the first.
 
 A task may be a group, as `@small`. `ours` and `other` are methods, or lines of a table whose lines
 are not methods.
@@ -129,19 +129,21 @@ def _cause(stored: dict[str, Any], where: str) -> Cause | None:
     if not stored:
         return None
     fields = conform_fields({"question": str, "part": dict}, stored, f"{where}, its cause")
-    part = _part(fields["part"], f"{where}, its cause")
+    part = _part(fields["part"], f"{where}, its cause", level=False)
     if not isinstance(part, Comparison):
         raise ZiaError(f"{where}: a cause is tested by a comparison")
     return Cause(fields["question"], part)
 
 
-def _part(stored: dict[str, Any], where: str) -> Arithmetic | Comparison:
+def _part(stored: dict[str, Any], where: str, *, level: bool = True) -> Arithmetic | Comparison:
+    """Read a part; without `level`, a difference may have no band."""
     if stored.get("kind") == "arithmetic":
         return Arithmetic(
             **conform_fields(get_type_hints(Arithmetic), {"which": 0} | stored, where)
         )
     usual = {"band": 0.0, "scale": 1.0, "tasks": [], "if_there": False}
     part = Comparison(**conform_fields(get_type_hints(Comparison), usual | stored, where))
-    if (part.band > 0) != (part.kind in ("difference", "ratio")):
+    banded = part.kind in ("difference", "ratio")
+    if (part.band > 0) != banded and (level or not banded):
         raise ZiaError(f"{where}: a difference or a ratio has a positive band, no other part one")
     return part
