@@ -13,7 +13,7 @@ from experiments.report.run import Run
 
 SEVERAL_MACHINES = "several machines"
 NOT_TIMED = "not timed"
-NOT_PLANNED = "not planned"  # in place of "missing"
+NOT_PLANNED, LATER = "not planned", "later"  # in place of "missing"; later: `SEEDS=all` has it
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """Count the planned seeds of a row, so that a table can say "3 of 5"."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, fields
 from typing import Any
 
 from experiments.harness.experiment import SHARDED_GPUS
+from experiments.harness.report_info import Lines
 from experiments.harness.spec import RunSpec
 from experiments.io.files import canonical_json
 from experiments.report.run import Run
@@ -17,6 +18,7 @@ class Plans:
     def __init__(self) -> None:
         self._plans: dict[tuple[str, str, str, int], list[RunSpec]] = {}
         self._seeds: dict[tuple[str, str, str], dict[str, set[int]]] = {}
+        self._stages: dict[tuple[str, str, str, Lines | None], list[tuple[str, str, bool]]] = {}
 
     def tasks(self, run: Run) -> set[str]:
         """Return the tasks planned in the profile of this run."""
@@ -37,6 +39,20 @@ class Plans:
             return False
         everywhere = (self._specs(run.experiment, p, "cpu") for p in experiment.profiles)
         return any(spec.method == method for specs in everywhere for spec in specs)
+
+    def later(
+        self, run: Run, line: str, tasks: Collection[str], lines: Lines | None = None
+    ) -> bool:
+        """Whether this line is planned in the profile of this run, but not in the first stage.
+
+        `lines` names the lines of runs that are not called by their methods.
+        """
+        key = (run.experiment, run.profile, _device(run), lines)
+        if key not in self._stages:
+            self._stages[key] = list(_stages(self._specs(*key[:3]), lines))
+        of_it = [each for each in self._stages[key] if each[1] == line]
+        stages = [later for task, _, later in of_it if not tasks or task in tasks]
+        return bool(stages) and all(stages)
 
     def seeds(self, run: Run) -> int | None:
         """Return how many seeds of this run are planned, its own included, also if for shards.
@@ -83,6 +99,22 @@ class Plans:
 
 def _device(run: Run) -> str:
     return str(run.settings.get("device", "cpu"))
+
+
+def _undone(spec: RunSpec) -> Run:
+    planned: dict[str, Any] = {field.name: getattr(spec, field.name) for field in fields(RunSpec)}
+    planned |= {"settings": asdict(spec.settings), "folder": spec.folder_name, "state": "missing"}
+    return Run(**planned, reason="", hardware="", result={})
+
+
+def _stages(specs: list[RunSpec], lines: Lines | None) -> Iterator[tuple[str, str, bool]]:
+    """Yield task and line of each final run, and whether the first stage leaves it out."""
+    from experiments.harness.stage import is_choice, is_later
+
+    finals = {spec.folder_name: spec for spec in specs if not is_choice(spec)}
+    runs = list(map(_undone, finals.values()))
+    for run, line in lines(runs) if lines else ((run, run.method) for run in runs):
+        yield run.task, line, is_later(finals[run.folder])
 
 
 def _without_seed(spec: RunSpec) -> str:

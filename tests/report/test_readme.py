@@ -8,8 +8,10 @@ import pytest
 
 from experiments.harness import plan
 from experiments.harness.stage import is_choice, is_later
+from experiments.report.document import markdown
 from experiments.report.readme import END, filled, marked, update
 from experiments.report.runs import read_runs
+from experiments.report.tables.write import document
 from tests.report.run_folders import write_run, write_squad
 from zia_core.errors import ZiaError
 
@@ -41,6 +43,20 @@ def test_blocks_are_replaced_and_nothing_else(tmp_path: Path) -> None:
     readme.write_text(block("table squad paper 1"))
     update([readme], [tmp_path / "runs"])
     assert readme.read_text() == block("table squad paper 1", "No runs yet.\n")
+
+
+def test_what_a_later_stage_has_is_not_missing(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(block("table squad mini 1"))
+    mini = {"profile": "mini", "backbone": "pocket-roberta"}
+    write_squad(tmp_path / "runs", "full", "squad-v1.1", 0, 50, **mini)
+    update([readme], [tmp_path / "runs"])
+    assert "\n| full | ours | 50.0 (1) | 60.0 (1) | later | later |\n" in readme.read_text()
+    assert (
+        "\n| lora | ours | missing | missing | not planned | not planned |\n" in readme.read_text()
+    )
+    made = markdown(document("squad", read_runs([tmp_path / "runs"])))
+    assert "- later: not in the first stage; `make reproduce SEEDS=all` does it.\n" in made
 
 
 def test_verdicts_of_all_profiles_are_side_by_side(tmp_path: Path) -> None:

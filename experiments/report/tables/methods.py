@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from experiments.report import formats
 from experiments.report.control import counts, in_words
 from experiments.report.document import Cell, Document, Grid, Part
-from experiments.report.measured import NOT_PLANNED, Measured, measure
+from experiments.report.measured import LATER, NOT_PLANNED, Measured, measure
 from experiments.report.paper import PaperTable
 from experiments.report.rows import Column, Row, Section
 from experiments.report.runs import Runs
@@ -14,7 +14,7 @@ from experiments.report.tables import last_doubling, paired_differences
 from experiments.report.tables.definition import Block, Table
 from experiments.report.tables.paper_cells import paper_cells, shown_as, sources
 
-ABSENT = ("missing", NOT_PLANNED)
+ABSENT = ("missing", NOT_PLANNED, LATER)
 
 
 def document(table: Table, runs: Runs) -> Document:
@@ -107,10 +107,13 @@ class _Builder:
         one = measure(row, column, self.runs.plans)
         if one.state != "missing" or not section.begun:
             return one
+        run = section.begun[0].runs[0]
+        lines = self.table.info.lines[self.table.lines] if self.table.lines else None
+        if self.runs.plans.later(run, row.method, column.tasks, lines):
+            return replace(one, state=LATER)
         shared = self.table.info.shared  # whose task is trained with another's
         if shared and shared.task in column.tasks:
             return one
-        run = section.begun[0].runs[0]
         left_out = self.runs.plans.leaves_out(run, row.method, column.tasks)
         return replace(one, state=NOT_PLANNED) if left_out else one
 
@@ -136,6 +139,8 @@ class _Builder:
         trained = self.table.info.trained
         details = f" ({trained.details})" if trained.details else ""
         yield f"not trained: {trained.unmet}{details}."
+        if any(cell.state == LATER and cell.key == section.key for cell in self.cells):
+            yield "later: not in the first stage; `make reproduce SEEDS=all` does it."
         if section.key["profile"] != "paper":
             yield (
                 "Backbone and data are not the paper's: a difference is one of models and data as "
