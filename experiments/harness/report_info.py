@@ -145,7 +145,7 @@ class ReportInfo:
     `is_final(task, settings)` says whether a run with these settings is reported. `lines` are used
     by the tables that name them, and by claims. `inputs(settings)` describes how model inputs were
     made, in a sentence without its full stop. `depth(run)` is the number of its blocks, if
-    known.
+    known. `guesses` has, for a score, the fields with what answers without any knowledge score.
     """
 
     score: Score
@@ -160,6 +160,7 @@ class ReportInfo:
     control: Control | None = None
     lines: Mapping[str, Lines] = field(default_factory=dict)
     shared: SharedTraining | None = None
+    guesses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     inputs: Callable[[Mapping[str, Any]], str | None] = lambda settings: None
     depth: Callable[[Any], int | None] = lambda run: None
     samples: Samples | None = None

@@ -100,15 +100,19 @@ def depth_of(run: Any) -> int | None:
 
 
 def _epochs(run: R, reference: float | None) -> int | None:
-    """The epochs of the paper, or LONGER, that are the ratio to its 30 of these to `reference`."""
-    for epochs in (*ABLATED_EPOCHS, LONGER):
-        if reference and isclose(run.settings["epochs"], reference * epochs / EPOCHS):
-            return epochs
+    """What the run's epochs stand for if `reference` stands for the paper's 30; None: for none."""
+    return _stands_for(run.settings["epochs"], reference, (*ABLATED_EPOCHS, LONGER))
+
+
+def _stands_for(epochs: float, reference: float | None, known: Sequence[int]) -> int | None:
+    for one in known:
+        if reference and isclose(epochs, reference * one / EPOCHS):
+            return one
     return None
 
 
 def _reference(runs: Sequence[R]) -> float | None:
-    """The epochs that stand for the paper's 30: those of most lines, or the middle of three.
+    """The epochs that stand for the paper's 30: those of most lines, or the only ones that fit.
 
     None while too few runs are there to tell.
     """
@@ -118,7 +122,16 @@ def _reference(runs: Sequence[R]) -> float | None:
     counts = sorted((len(kinds) for kinds in tried.values()), reverse=True)
     if counts and counts[0] > 1 and counts.count(counts[0]) == 1:
         return max(tried, key=lambda epochs: len(tried[epochs]))
-    return sorted(tried)[1] if len(tried) == len(ABLATED_EPOCHS) else None
+    for known in (ABLATED_EPOCHS, (*ABLATED_EPOCHS, LONGER)):
+        fitting = {
+            round(epochs * EPOCHS / one, 6)
+            for epochs in tried
+            for one in known
+            if all(_stands_for(each, epochs * EPOCHS / one, known) for each in tried)
+        }
+        if len(fitting) == 1:
+            return fitting.pop()
+    return None
 
 
 def _layers(run: R) -> int:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
+
 from experiments.harness.report_info import Lines
 from experiments.report.claims.results import with_lines
 from experiments.report.run import Run
@@ -26,7 +28,7 @@ def runs_of(*kinds: tuple[str, int, float], backbone: str = "llama-7b") -> list[
     ]  # fmt: skip
 
 
-def test_the_reference_epochs_are_those_of_most_lines_or_the_middle_of_three() -> None:
+def test_the_reference_epochs_are_those_of_most_lines_or_the_only_ones_that_fit() -> None:
     some = runs_of(("zero-init", 10, 30.0), ("zero-init", 30, 30.0), ("zero-init", 30, 60.0))
     assert lines_by(table_lines.by_epochs, some) == [
         "zero-init, as for 30 epochs", "zero-init, as for 60 epochs",
@@ -35,6 +37,28 @@ def test_the_reference_epochs_are_those_of_most_lines_or_the_middle_of_three() -
     assert lines_by(table_lines.by_epochs, three) == [
         "zero-init, as for 60 epochs", "zero-init, as for 15 epochs", "zero-init, as for 30 epochs",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("lengths", "stand_for"),
+    [
+        ((4, 8, 16, 32), (15, 30, 60, 120)),
+        ((4, 16, 32), (15, 60, 120)),
+        ((4, 16), (15, 60)),
+        ((8, 32), (30, 120)),
+        ((4, 8), None),  # 15 and 30, or 30 and 60
+        ((4, 8, 9), None),
+    ],
+)
+def test_lengths_are_told_by_their_ratios(
+    lengths: tuple[int, ...], stand_for: tuple[int, ...] | None
+) -> None:
+    runs = runs_of(*(("zero-init", 30, float(epochs)) for epochs in lengths))
+    assert lines_by(table_lines.by_epochs, runs) == (
+        [f"zero-init, as for {epochs} epochs" for epochs in stand_for]
+        if stand_for
+        else ["zero-init, other epochs"] * len(lengths)
+    )
 
 
 def test_while_the_reference_cannot_be_told_no_line_is_called_after_the_paper() -> None:

@@ -7,7 +7,7 @@ A claim holds if all of its parts hold. The kinds of parts, which compare the me
 - ratio: the same for ours over other
 - sign: ours is above other on most tasks, by the sign test
 - equal: no seed differs at all
-- exact: ours is above (or below) other, in numbers without spread
+- exact: ours is above (or below) other, in numbers without spread; level within 1 %
 - arithmetic: a number of the paper follows from the shape of the model, to within `margin`
 
 The verdicts on differences and ratios also use `band`, as `statistics.verdict` says: methods are
@@ -17,8 +17,9 @@ a loss, and 5 % of a ratio. Margins and bands are ours: the paper reports no spr
 declared before the runs that they judge, and not changed after.
 
 A `cause` is a question that a further comparison answers: yes if that holds or is level; with a
-`band` of 0, level is no answer. It is asked where runs contradict the part of the claim that
-compares the same field with the same method on the same tasks; without such a part, the first.
+`band` of 0, level is no answer. In part: it does not hold, but its method is ahead of the claim's.
+It is asked where runs contradict the part of the claim whose label is `about`, by default the one
+that compares the same field with the same method on the same tasks, or else the first.
 
 A task may be a group, as `@small`. `ours` and `other` are methods, or lines of a table whose lines
 are not methods.
@@ -78,9 +79,12 @@ class Cause:
 
     question: str
     part: Comparison
+    about: str = ""  # the label of the part that it explains
 
-    def about(self, parts: Sequence[Comparison]) -> int:
+    def explains(self, parts: Sequence[Comparison]) -> int:
         """The number of the claim's part that it explains."""
+        if self.about:
+            return [part.label for part in parts].index(self.about)
         measured = [(part.field, part.other, part.tasks) for part in parts]
         ours = (self.part.field, self.part.other, self.part.tasks)
         return measured.index(ours) if ours in measured else 0
@@ -114,7 +118,7 @@ def read_claims(path: Path = FILE) -> list[Claim]:
         fields = conform_fields(kinds, {"cause": {}} | one, f"{path}, claim {number}")
         where = f"{path}, claim {fields['id']}"
         parts = tuple(_part(part, where) for part in fields.pop("parts"))
-        cause = _cause(fields.pop("cause"), where)
+        cause = _cause(fields.pop("cause"), parts, where)
         claims.append(Claim(**fields, parts=parts, cause=cause))
         if len(claims[-1].title) > LONGEST_TITLE:
             raise ZiaError(
@@ -125,14 +129,19 @@ def read_claims(path: Path = FILE) -> list[Claim]:
     return claims
 
 
-def _cause(stored: dict[str, Any], where: str) -> Cause | None:
+def _cause(
+    stored: dict[str, Any], parts: Sequence[Arithmetic | Comparison], where: str
+) -> Cause | None:
     if not stored:
         return None
-    fields = conform_fields({"question": str, "part": dict}, stored, f"{where}, its cause")
-    part = _part(fields["part"], f"{where}, its cause", level=False)
+    kinds = {"question": str, "part": dict, "about": str}
+    fields = conform_fields(kinds, {"about": ""} | stored, f"{where}, its cause")
+    part = _part(fields.pop("part"), f"{where}, its cause", level=False)
     if not isinstance(part, Comparison):
         raise ZiaError(f"{where}: a cause is tested by a comparison")
-    return Cause(fields["question"], part)
+    if fields["about"] not in ("", *(part.label for part in parts)):
+        raise ZiaError(f"{where}: its cause is about {fields['about']!r}, which is no part of it")
+    return Cause(part=part, **fields)
 
 
 def _part(stored: dict[str, Any], where: str, *, level: bool = True) -> Arithmetic | Comparison:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from math import isclose
 
 from experiments.harness.report_info import ReportInfo
 from experiments.report import formats, statistics
@@ -11,7 +12,9 @@ from experiments.report.control import expanded, undecided
 from experiments.report.measured import Measured, measure
 from experiments.report.paper import paper_table
 from experiments.report.rows import MIXED, Column, Row, Section, same_inputs
-from experiments.report.statistics import FAILS, HOLDS, INCONCLUSIVE, LEVEL, NO_RUNS
+from experiments.report.statistics import DECIDED, FAILS, HOLDS, INCONCLUSIVE, LEVEL, NO_RUNS
+
+SAME = 0.01  # counts that differ by less are level: gates beside as many prompts
 
 
 def computed(claim: Claim) -> Finding:
@@ -25,17 +28,23 @@ def tested(claim: Claim, section: Section, info: ReportInfo) -> Finding:
     findings = [_compare(part, section, info) for part in parts]
     finding = together(findings)
     cause = claim.cause
-    if cause is None or findings[cause.about(parts)].verdict != FAILS:
+    if cause is None or findings[cause.explains(parts)].verdict != FAILS:
         return finding
-    return _explained(finding, cause, section, info)
+    return _explained(finding, parts[cause.explains(parts)].ours, cause, section, info)
 
 
-def _explained(finding: Finding, cause: Cause, section: Section, info: ReportInfo) -> Finding:
-    """Add what the runs say about a cause, if there are any."""
+def _explained(
+    finding: Finding, ours: str, cause: Cause, section: Section, info: ReportInfo
+) -> Finding:
+    """Add what the runs say about a cause, if there are any; `ours` is the claim's method."""
     why = _compare(cause.part, section, info)
     if why.verdict == NO_RUNS:
         return finding
     answer = {HOLDS: "yes", LEVEL: "yes", FAILS: "no"}.get(why.verdict, "open")
+    none = 1.0 if cause.part.kind == "ratio" else 0.0
+    change = _compare(replace(cause.part, other=ours, margin=none), section, info)
+    if answer == "no" and change.verdict == HOLDS:
+        answer = "in part"
     return Finding(
         finding.verdict,
         f"{finding.evidence}. {cause.question} {answer}: {why.evidence}",
@@ -92,18 +101,35 @@ def _compare(part: Comparison, section: Section, info: ReportInfo) -> Finding:
     if part.kind == "equal":
         return _equal(part, ours.values, other.values)
     if part.kind == "exact":
-        less, more = sorted((ours.mean, other.mean))
-        ahead = less < more and ours.mean == (more if part.direction == "above" else less)
+        ahead = (ours.mean > other.mean) == (part.direction == "above")
+        verdict = HOLDS if ahead else FAILS
+        if isclose(ours.mean, other.mean, rel_tol=SAME):
+            verdict = LEVEL
         numbers = f"{ours.mean:,.0f} against {other.mean:,.0f}"
         text, brief = f"{part.label}: {numbers}", f"{numbers} {part.unit}"
-        return Finding(HOLDS if ahead else FAILS, text, brief)
+        return Finding(verdict, text, brief)
     done = [run for row in rows for run in row.of(tasks).done]
     if part.kind == "ratio" and len({run.hardware for run in done}) > 1:
         return Finding(INCONCLUSIVE, f"{part.label}: measured on different machines")
     if part.kind == "ratio" and not all(run.timed for run in done):
         return Finding(INCONCLUSIVE, f"{part.label}: not timed, as the runs shared their cores")
     beside = _beside(ours.values, rows[1].of(tasks), other.values)
-    return paired(part, label, ours.values, beside)
+    finding = paired(part, label, ours.values, beside)
+    guess = _guess(part, rows[0], tasks, info)
+    if finding.verdict not in DECIDED or guess is None or max(ours.mean, other.mean) > guess:
+        return finding
+    return replace(
+        finding,
+        evidence=f"{finding.evidence}; neither is better than a guess, {guess:.3f}",
+        brief=f"{finding.brief}, neither better than a guess",
+    )
+
+
+def _guess(part: Comparison, row: Row, tasks: Sequence[str], info: ReportInfo) -> float | None:
+    """What answers without any knowledge score, where runs recorded it."""
+    fields = info.guesses.get(part.field, ())
+    found = [_measured(replace(part, field=field), row, tasks).mean for field in fields]
+    return max((one for one in found if one is not None), default=None)
 
 
 def _beside(seeds: Iterable[int], row: Row, values: dict[int, float]) -> dict[int, float]:

@@ -81,6 +81,7 @@ def _sections(
     parts = [part for claim in of_it for part in claim.parts]
     parts += [claim.cause.part for claim in of_it if claim.cause]
     fields = {part.field: part.if_there for part in parts if isinstance(part, Comparison)}
+    fields |= {name: True for names in info.guesses.values() for name in names}
     newer = sorted(name for name, if_there in fields.items() if if_there)
     found = final_runs(runs, experiment, info, sorted(fields), newer)
     shown = with_lines(info, found)

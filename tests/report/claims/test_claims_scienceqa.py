@@ -192,3 +192,31 @@ def test_lines_of_ablations_and_methods_of_the_same_name_are_kept_apart(tmp_path
     found = verdicts(tmp_path)
     assert found["random-init-scienceqa"][0] == "holds"
     assert found["image-branch"][0] == "holds"
+
+
+@pytest.mark.parametrize(("always_one_letter", "said"), [(53.0, False), (55.0, True)])
+def test_where_neither_method_is_better_than_a_guess_it_is_said(
+    tmp_path: Path, always_one_letter: float, said: bool
+) -> None:
+    result = {"chance_accuracy": 40.0, "majority_accuracy": always_one_letter}
+    for seed, noise in enumerate(NOISE):
+        for method, accuracy in (("zero-init-text", 54.0), ("random-init-text", 20.0 + noise)):
+            write_scienceqa(tmp_path, method, "qcm-a", seed, accuracy, result=result)
+    verdict, evidence = verdicts(tmp_path)["random-init-scienceqa-test"]
+    assert verdict == "holds"
+    assert ("; neither is better than a guess, 55.000" in evidence) is said
+
+
+def test_whether_the_loss_rises_later_is_asked_of_a_longer_training(tmp_path: Path) -> None:
+    falling = {1.5: 0.3, 3.0: 0.2, 6.0: 0.19}
+    write_seeds(tmp_path, {}, val_losses=falling)
+    for seed, noise in enumerate(NOISE):
+        settings = {"epochs": 12.0}
+        result = {"val_loss": 0.195 + noise / 100}
+        write_scienceqa(
+            *(tmp_path, "zero-init-text", "ablation", seed, 84.0), settings=settings, result=result
+        )
+    verdict, evidence = verdicts(tmp_path)["longer-training"]
+    assert verdict == "does not hold"
+    # Above that of 60 epochs, below that of 15.
+    assert "Does it rise later? yes: 120 epochs after 60: +0.005 nats" in evidence
