@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zia_core.errors import ZiaError
+
 if TYPE_CHECKING:
     from experiments.harness.experiment import Models
 
@@ -46,9 +48,14 @@ Template = Annotated[
 
 
 def there(runs: Path) -> Path:
-    """Refuse a mistyped folder; the default one may not be there yet."""
-    if runs != RUNS and not runs.exists():
-        raise typer.BadParameter(f"there is no {runs}")
+    """Refuse a mistyped folder, or one without runs; the default one may not be there yet."""
+    from experiments.harness.run_paths import check_holds_runs
+
+    if runs != RUNS:
+        try:
+            check_holds_runs(runs)
+        except ZiaError as error:
+            raise typer.BadParameter(str(error)) from error
     return runs
 
 

@@ -1,6 +1,7 @@
 """Find stored runs: run folders, and archives of published runs."""
 
 from collections.abc import Sequence
+from os.path import normpath
 from pathlib import Path
 
 from experiments.harness.archive import SUFFIX, Archive, ArchivedRun, RunPath, archives
@@ -29,6 +30,24 @@ def folders(runs: Path) -> list[Path]:
         file.parent for name in ("config.json", "files.json") for file in runs.glob(f"*/*/{name}")
     }
     return sorted(path for path in found if not is_hidden(path))
+
+
+def no_run_in(path: RunPath | Path) -> str:
+    """Say that a folder or file has no runs, and what would be one that has."""
+    return f"there is no run in {path}: it holds no <experiment>/<run>/config.json and no archive"
+
+
+def check_holds_runs(runs: Path) -> None:
+    """Raise ZiaError unless `runs` is an archive, or a folder that has runs or archives."""
+    if not runs.exists():
+        raise ZiaError(f"there is no {runs}")
+    if archives_of(runs) or folders(runs):
+        return
+    for depth, above in enumerate(("../..", "..")):
+        if any(runs.glob(f"{'*/' * depth}config.json")):
+            found = "one run" if depth == 0 else "the runs of one experiment"
+            raise ZiaError(f"{runs} holds {found}: name the folder {normpath(runs / above)}")
+    raise ZiaError(no_run_in(runs))
 
 
 def check_writable(runs: Path) -> None:

@@ -51,17 +51,20 @@ def verify(path: RunPath, *, sealing: bool = False) -> list[Finding]:
     """Check one run, an archive, or all runs and archives in a folder; ZiaError if there is none.
 
     `path`: a run folder, an archive, a run in an archive (`ARCHIVE.zip/RUN`), or a folder of them.
-    `sealing`: give finished runs without a seal one if nothing else is wrong with them.
+    `sealing`: give finished runs without a seal one if nothing else is wrong with them. An archive
+    whose index cannot be read is one failed check.
     """
     runs = list(_runs_in(path))
     if not runs:
-        raise ZiaError(
-            f"there is no run in {path}: it holds no <experiment>/<run>/config.json and no archive"
-        )
-    return [finding for run in runs for finding in _verified(run, sealing)]
+        raise ZiaError(run_paths.no_run_in(path))
+    return [
+        finding
+        for run in runs
+        for finding in ([run] if isinstance(run, Finding) else _verified(run, sealing))
+    ]
 
 
-def _runs_in(path: RunPath) -> Iterator[RunPath]:
+def _runs_in(path: RunPath) -> Iterator[RunPath | Finding]:
     if isinstance(path, ArchivedRun):
         yield path
     elif run_paths.is_archive(path.parent):
@@ -72,7 +75,10 @@ def _runs_in(path: RunPath) -> Iterator[RunPath]:
         found = {file.parent for name in TELLING for file in path.glob(f"*/*/{name}")}
         yield from sorted(each for each in found if not run_paths.is_hidden(each))
         for archived in run_paths.archives_of(path):
-            yield from Archive(archived).runs
+            try:
+                yield from Archive(archived).runs
+            except ZiaError as error:
+                yield Finding(archived.name, "archive", "failed", str(error))
 
 
 def _verified(run: RunPath, sealing: bool) -> list[Finding]:

@@ -363,3 +363,21 @@ def test_a_mistyped_folder_of_runs_is_not_read(zia: Zia) -> None:
     code, _, err = zia("publish results/rums published")
     assert (code, "there is no results/rums" in err) == (2, True)
     assert not list(Path().iterdir())
+
+
+def test_a_file_or_a_folder_at_the_wrong_level_is_not_read_as_one_without_runs(zia: Zia) -> None:
+    zia("run toy")
+    Path("text").write_text("")
+    Path("empty").mkdir()
+    for wrong, said in (
+        ("text", "there is no run in text: it holds no <experiment>/<run>/config.json"),
+        ("empty", "there is no run in empty: it holds no <experiment>/<run>/config.json"),
+        (RUNS / "toy", "results/runs/toy holds the runs of one experiment: name the folder "),
+        (run_folder(), "holds one run: name the folder results/runs"),
+    ):
+        for command in (f"{each} --out out --runs" for each in ("tables", "figures", "claims")):
+            code, _, err = zia(f"{command} {wrong}")
+            assert (code, said in err) == (2, True), err
+        assert zia(f"publish {wrong} published").code == 2
+    assert not Path("out").exists()
+    assert not Path("published").exists()

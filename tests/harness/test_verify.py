@@ -157,3 +157,14 @@ def test_an_experiment_may_keep_no_predictions(run: Path, monkeypatch: pytest.Mo
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ZiaError, match="there is no run in"):
         verify(tmp_path)
+
+
+def test_a_damaged_archive_hides_no_other(run: Path, tmp_path: Path) -> None:
+    published = tmp_path / "published"
+    publish(run.parent.parent, published)
+    (published / "zebra-mini.zip").write_bytes(b"PK\x03\x04")
+    findings = verify(published)
+    assert {finding.outcome for finding in findings[:-1]} <= {"ok", "needs data", "absent"}
+    assert (findings[-1].run, findings[-1].outcome) == ("zebra-mini.zip", "failed")
+    assert findings[-1].detail.startswith(f"{published}/zebra-mini.zip: ")
+    assert [finding.outcome for finding in verify(published / "zebra-mini.zip")] == ["failed"]

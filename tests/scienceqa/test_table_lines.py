@@ -45,7 +45,6 @@ def test_the_reference_epochs_are_those_of_most_lines_or_the_only_ones_that_fit(
         ((4, 8, 16, 32), (15, 30, 60, 120)),
         ((4, 16, 32), (15, 60, 120)),
         ((4, 16), (15, 60)),
-        ((8, 32), (30, 120)),
         ((4, 8), None),  # 15 and 30, or 30 and 60
         ((4, 8, 9), None),
     ],
