@@ -48,7 +48,7 @@ def reproduce(
     out: OutFolder = FRESH,
     retry: Retry = None,
     seeds: Annotated[
-        str, typer.Option(metavar="first|all", help="The first seed, without follow-ups, or all.")
+        str, typer.Option(metavar="first|all", help="The first stage, one seed of most, or all.")
     ] = "all",
     reselect: Annotated[
         bool, typer.Option("--reselect", help="Redo published choices of rates and lengths.")

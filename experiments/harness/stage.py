@@ -1,4 +1,4 @@
-"""Stages of a plan: first seeds but of what is later; then all; choices are published or redone.
+"""Stages of a plan: first, one seed of what is not left for later; then all of it.
 
 A stage is a set of runs, never a time limit, so its results do not depend on the machine's speed.
 """

@@ -90,6 +90,8 @@ def setting(value: object) -> str:
         return "(" + ", ".join(setting(item) for item in value) + ")"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float):
+        return str(float(f"{value:.12g}"))  # 3e-4, not 0.00030000000000000003
     return "none" if value is None else str(value)
 
 

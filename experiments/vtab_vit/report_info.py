@@ -24,6 +24,12 @@ def _inputs(settings: Mapping[str, Any]) -> str | None:
 
 
 GENERATED = "generated tasks, none of VTAB's"
+
+
+def _generated(tasks: Iterable[Task]) -> TaskGroup:
+    return TaskGroup(_names(tasks), if_they_count=True, remark=GENERATED)
+
+
 GROUPS = {
     **{name: TaskGroup(_names(t for t in VTAB_1K if t.group == name)) for name in VTAB_GROUPS},
     "vtab": TaskGroup(_names(VTAB_1K)),
@@ -31,15 +37,11 @@ GROUPS = {
     "mini": TaskGroup(_names(MINI), remark=GENERATED),
     # In the profile `mini`, what stands in for these groups.
     **{
-        f"mini-{name}": TaskGroup(
-            _names(task for task in MINI if task.group == f"mini-{name}"), remark=GENERATED
-        )
+        f"mini-{name}": _generated(task for task in MINI if task.group == f"mini-{name}")
         for name in VTAB_GROUPS
     },
-    "mini-vtab": TaskGroup(
-        _names(task for task in MINI if task.group != "mini-other"), remark=GENERATED
-    ),
-    "mini-small": TaskGroup(_names(MINI), if_they_count=True, remark=GENERATED),
+    "mini-vtab": _generated(task for task in MINI if task.group != "mini-other"),
+    "mini-small": _generated(MINI),
 }
 REPORT = ReportInfo(
     score=Score("accuracy", "top-1 accuracy (%)", scale=100),

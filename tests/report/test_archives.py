@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,3 +115,16 @@ def test_a_damaged_archive_is_named_or_left_out(folders: Path, tmp_path: Path) -
         assert runs.found.keys() == others
         assert all(f"{path.name}: {said}" in one for one in runs.damaged_of("squad_roberta"))
         assert runs.damaged_of("squad_roberta")
+
+
+def test_the_examples_of_the_readme_read_one_run(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    text = Path("results/README.md").read_text("utf-8")
+    names: dict[str, Any] = {}
+    for code in re.findall("```python\n(.*?)```", text, re.DOTALL):
+        exec(code, names)
+    metrics = [json.loads(line) for line in names["metrics"].splitlines()]
+    assert metrics == list(names["run"].metrics())
+    assert len(metrics) > 1

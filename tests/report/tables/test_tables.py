@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from experiments.harness.registry import InvalidChoiceError
+from experiments.report import formats
 from experiments.report.document import Document, Grid, Part
 from experiments.report.tables import latex
 from experiments.report.tables.write import CELLS, explain, write_tables
@@ -186,3 +187,9 @@ def test_a_damaged_run_stops_or_is_left_out_and_named(
     assert str(tmp_path) not in table
     assert f"vtab\\_vit/{run.name}" in (tmp_path / "out" / "vtab_tasks.tex").read_text()
     assert "Left out" not in (tmp_path / "out" / "squad.md").read_text()
+
+
+def test_settings_are_shown_without_the_noise_of_floats() -> None:
+    assert formats.setting([[3 * 1e-4, 0.0], 8.0, 1e-12, True, None, "a"]) == (
+        "((0.0003, 0.0), 8.0, 1e-12, yes, none, a)"
+    )
