@@ -131,7 +131,8 @@ def parse(annotation: Any, text: str, where: str) -> Any:
         items = [item.strip() for item in text.split(",")] if text.strip() else []
         kinds = _element_kinds(arguments, len(items))
         if len(kinds) == len(items):
-            value = [parse(kind, item, where) for kind, item in zip(kinds, items, strict=True)]
+            one = f"{where} (items separated by commas)"
+            value = [parse(kind, item, one) for kind, item in zip(kinds, items, strict=True)]
     elif origin is Literal:
         value = {str(choice): choice for choice in arguments}.get(text, text)
     elif kind is bool:

@@ -188,7 +188,7 @@ def test_set_parses_by_the_type_of_the_setting():
         ("shuffle", "1", "setting shuffle must be true or false"),
         ("precision", "fp8", "must be one of fp32, bf16"),
         ("betas", "0.9", "must be a list of 2"),
-        ("layers", "1,x", "setting layers must be a whole number, not 'x'"),
+        ("layers", "1,x", "setting layers .items separated by commas. must be a whole number, not"),
     ],
 )
 def test_a_wrong_set_is_refused(key, text, message):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import count
 from math import isclose
 
 from experiments.harness.report_info import ReportInfo
@@ -168,9 +169,8 @@ def _signs(part: Comparison, ours: Row, other: Row, tasks: Sequence[str]) -> Fin
     verdict = statistics.sign_verdict(wins, untied, p)
     if verdict == INCONCLUSIVE:
         least = statistics.wins_needed(untied)
-        text += (
-            f"; {least} of {untied} would have decided" if least else "; too few tasks to decide"
-        )
+        enough = next(n for n in count(untied) if statistics.wins_needed(n))
+        text += f"; {least} of {untied} would have decided" if least else f"; {enough} tasks needed"
     return Finding(verdict, text)
 
 

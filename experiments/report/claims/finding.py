@@ -81,7 +81,7 @@ def _missed(part: Comparison, values: Sequence[float], places: int) -> str:
     n = len(values)
     if n < statistics.ENOUGH:
         return f"{n} {'seed' if n == 1 else 'seeds'}, {statistics.ENOUGH} needed"
-    from_margin = f" from {part.margin:g}" if part.margin else ""
+    from_margin = f" from the margin, {part.margin:g}" if part.margin else ""
     least = f"{statistics.detectable(values):.{places}f} {part.unit}".rstrip()
     return f"{n} seeds would have shown {least} or more{from_margin}"
 

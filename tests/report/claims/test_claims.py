@@ -320,11 +320,13 @@ def test_the_sign_test_is_across_tasks(tmp_path: Path, wins: int, verdict: str) 
 
 def test_the_generated_tasks_stand_in_for_vtab_s_in_mini(tmp_path: Path) -> None:
     generated = [task for task in MINI if task.group != "mini-other"]
+    backbone = {"profile": "mini", "backbone": "pocket-vit"}
     for seed in range(5):
         for place, task in enumerate(generated):
             for method, better in (("zero-init", 2 + NOISE[seed]), ("vpt-deep", 0)):
                 accuracy = 50 + place + better
-                backbone = {"profile": "mini", "backbone": "pocket-vit"}
+                write_vtab(tmp_path, method, task.name, seed, accuracy, **backbone)
+            for method, accuracy in (("linear", 40), ("pixel-probe", 30)):
                 write_vtab(tmp_path, method, task.name, seed, accuracy, **backbone)
     found = verdicts(tmp_path, "mini")
     verdict, evidence = found["vpt-tasks"]
@@ -333,6 +335,14 @@ def test_the_generated_tasks_stand_in_for_vtab_s_in_mini(tmp_path: Path) -> None
     verdict, evidence = found["vpt-groups"]
     assert verdict == "holds"
     assert evidence.count("(generated tasks, none of VTAB's): +2") == 3
+    # A task whose pixels tell as much is left out.
+    for seed in range(5, 8):
+        write_vtab(tmp_path, "pixel-probe", generated[0].name, seed, 60, **backbone)
+    left = verdicts(tmp_path, "mini")["vpt-tasks"]
+    assert left[0] == "inconclusive"
+    assert left[1].endswith("ahead on 5 of 5 tasks, sign test p = 0.0625; 6 tasks needed")
+    for seed in range(5, 8):
+        write_vtab(tmp_path, "linear", generated[0].name, seed, 70, **backbone)
     # And no official task: none has runs.
     write_official(tmp_path, wins=3)
     assert verdicts(tmp_path, "mini")["vpt-tasks"][0] == "holds"
