@@ -25,5 +25,8 @@ REPORT = ReportInfo(
     # Table 2 has the run that the three ablations share, and random initialisation.
     shared=SharedTraining("also_validated", ABLATION, "val_", {"evaluated_on": "val"}),
     depth=table_lines.depth_of,
-    guesses={"acc_average": ("chance_accuracy", "majority_accuracy")},
+    guesses={
+        "acc_average": ("chance_accuracy", "majority_accuracy"),
+        "acc_has_image": ("chance_has_image",),
+    },
 )

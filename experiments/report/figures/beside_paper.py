@@ -52,8 +52,12 @@ def draw(runs: Runs) -> Iterator[Drawn]:
             one.title: [_papers(table, one), *(_ours(of, one, section) for of, section in found)]
             for one in table.headlines
         }
+        guesses = {
+            one.title: [None, *(_guess(of, one, section) for of, section in found)]
+            for one in table.headlines
+        }
         if shown := {title: row for title, row in rows.items() if any(row[1:])}:
-            yield Drawn(name_of(table.name), _figure(shown, titles))
+            yield Drawn(name_of(table.name), _figure(shown, guesses, titles))
 
 
 def _begun(of: Sequence[Table], runs: Runs) -> Iterator[tuple[Table, Section]]:
@@ -97,6 +101,14 @@ def _ours(table: Table, headline: Headline, section: Section) -> Panel:
     return _over(found, headline)
 
 
+def _guess(table: Table, headline: Headline, section: Section) -> float | None:
+    """What answers without any knowledge score, where runs recorded it."""
+    column = table.column(headline.column)
+    fields = table.info.guesses.get(column.field, ())
+    found = [measure(row, replace(column, field=f)).mean for row in section.begun for f in fields]
+    return max((one for one in found if one is not None), default=None)
+
+
 def _over(found: Panel, headline: Headline) -> Panel:
     if not headline.over:
         return found
@@ -109,7 +121,11 @@ def _over(found: Panel, headline: Headline) -> Panel:
     }
 
 
-def _figure(rows: Mapping[str, Sequence[Panel]], titles: Sequence[str]) -> "Figure":
+def _figure(
+    rows: Mapping[str, Sequence[Panel]],
+    guesses: Mapping[str, Sequence[float | None]],
+    titles: Sequence[str],
+) -> "Figure":
     orders = [style.ordered({method for panel in row for method in panel}) for row in rows.values()]
     heights = [MARGIN + BAR * len(order) for order in orders]
     figure, panels = style.new(
@@ -119,6 +135,8 @@ def _figure(rows: Mapping[str, Sequence[Panel]], titles: Sequence[str]) -> "Figu
     for across, (score, row), order in zip(panels, rows.items(), orders, strict=True):
         for place, (panel, bars) in enumerate(zip(across, row, strict=True)):
             _bars(panel, bars, order, "not printed" if place == 0 else "not measured")
+            if (guess := guesses[score][place]) is not None:
+                panel.axvline(guess, linestyle=":", color="black", linewidth=0.8)
             panel.set_xlabel(score, fontsize=7)
             panel.set_yticks(range(len(order)), order if place == 0 else [""] * len(order))
     for panel, title in zip(panels[0], titles, strict=True):
@@ -127,6 +145,8 @@ def _figure(rows: Mapping[str, Sequence[Panel]], titles: Sequence[str]) -> "Figu
         not bar.trained for row in rows.values() for panel in row for bar in panel.values()
     )
     marks = "points: seeds" + ("; hatched: not trained" if hatched else "")
+    if any(one is not None for title in rows for one in guesses[title]):
+        marks += "; dotted: a guess"
     figure.supxlabel(marks, fontsize=6.5)
     return figure
 

@@ -47,7 +47,9 @@ def test_the_one_run_of_the_frozen_backbone_stands_beside_every_seed(
     found, evidence = verdicts(tmp_path, "mini")["knowledge"]
     tail = ", wanted below 0.1, n=5"
     if verdict == "inconclusive":  # differences of ours: s / sqrt(5) = 0.00707, times 2.776 + 0.941
-        tail = ", wanted below 0.1; 5 seeds would have shown 0.026 nats or more from the margin, 0.1"
+        tail = (
+            ", wanted below 0.1; 5 seeds would have shown 0.026 nats or more from the margin, 0.1"
+        )
     assert found == verdict
     assert evidence.endswith(tail)
     assert f"{ours - 0.7:+.3f} nats against frozen, 95 % interval" in evidence

@@ -7,7 +7,13 @@ import pytest
 
 from experiments.report.figures import beside_paper
 from experiments.report.runs import read_runs
-from tests.report.run_folders import ENVIRONMENT, write_run, write_squad, write_vtab
+from tests.report.run_folders import (
+    ENVIRONMENT,
+    write_run,
+    write_scienceqa,
+    write_squad,
+    write_vtab,
+)
 
 Panels = list[list[tuple[str, float]]]
 
@@ -141,3 +147,15 @@ def test_flickr8k_alone_is_drawn(tmp_path: Path) -> None:
     paper, ours = drawn(tmp_path)["beside-coco"].axes[:2]
     assert bars(paper) == {0: 122.2}
     assert bars(ours) == {1: 12.0}
+
+
+def test_what_a_guess_scores_is_dotted(tmp_path: Path) -> None:
+    known = {"chance_accuracy": 40.0, "majority_accuracy": 42.0, "acc_has_image": 30.0}
+    write_scienceqa(tmp_path, "zero-init", "qcm-a", 0, 50.0, result=known)
+    figure = drawn(tmp_path)["beside-scienceqa"]
+    paper, ours, _, pictured = figure.axes
+    assert [line.get_xdata() for line in ours.lines if line.get_linestyle() == ":"] == [[42, 42]]
+    assert not [
+        line for panel in (paper, pictured) for line in panel.lines if len(line.get_xdata()) == 2
+    ]
+    assert figure.get_supxlabel() == "points: seeds; dotted: a guess"
