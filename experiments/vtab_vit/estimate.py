@@ -32,7 +32,7 @@ MINI_EPOCH_SECONDS = {
     "vpt-deep": 2.5,
     "lora": 2.0,
     "zero-init": 0.7,
-    "zero-init-6-layers": 2.3,
+    "zero-init-6-layers": 2.0,
     "random-init": 0.8,
     "pixel-probe": 0.06,
 }
