@@ -1,6 +1,6 @@
 """Read stored runs as records, in an order that depends on their contents alone."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -151,12 +151,22 @@ def _run(run: StoredRun, fields: Collection[str], if_there: Collection[str]) -> 
         folder=run.path.name,
         result=result,
         inputs={
-            key: canonical_json(run.environment[key])
+            key: canonical_json(_read_once(run.environment[key]))
             for key in ("data", "weights")
             if run.environment.get(key)
         },
         timed=run.environment.get("timed", True),
     )
+
+
+def _read_once(hashes: Mapping[str, str]) -> dict[str, str]:
+    """Hashes by name, without those of scored data that have another name too, as in older runs."""
+    named = {digest for name, digest in hashes.items() if not name.endswith("-scored")}
+    return {
+        name: digest
+        for name, digest in hashes.items()
+        if not (name.endswith("-scored") and digest in named)
+    }
 
 
 def _order(run: Run) -> tuple[Any, ...]:

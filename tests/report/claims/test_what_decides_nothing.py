@@ -46,6 +46,20 @@ def test_methods_are_compared_on_the_same_data_and_weights(
     )
 
 
+@pytest.mark.parametrize(("scored", "verdict"), [("a", "holds"), ("b", "inconclusive")])
+def test_data_that_older_runs_name_twice_are_the_same(
+    tmp_path: Path, scored: str, verdict: str
+) -> None:
+    small_tasks_count(tmp_path)
+    once = {"val": "a"}
+    for seed, noise in enumerate(NOISE):
+        data = once if seed else once | {"cifar10-scored": scored}
+        environment = ENVIRONMENT | {"data": data}
+        write_vtab(tmp_path, "zero-init", "cifar10", seed, 61 + noise, environment=environment)
+        write_vtab(tmp_path, "vpt-deep", "cifar10", seed, 60)
+    assert verdicts(tmp_path)[CLAIM][0] == verdict
+
+
 def test_a_seed_that_failed_leaves_the_claim_open(tmp_path: Path) -> None:
     write_lead(tmp_path)
     assert verdicts(tmp_path)[CLAIM][0] == "holds"
