@@ -138,15 +138,15 @@ def test_its_claims_are_those_of_zia_claims(text: str) -> None:
 
 
 def test_the_matrix_is_first_and_leads_to_the_evidence(tmp_path: Path) -> None:
-    for method in ("zero-init", "lora", "p-tuning-v2"):
-        write_squad(tmp_path, method, "squad-v1.1", 0, 50)
+    for method, tuned in (("zero-init", 2082), ("lora", 1041), ("p-tuning-v2", 2082)):
+        write_squad(tmp_path, method, "squad-v1.1", 0, 50, result={"tuned_parameters": tuned})
     text = page_of(read_runs([tmp_path]))
     page = Page(text)
     assert page.tables[:2] == [
         [
             ["claim", "small"],
             ["Beats random init: SQuAD", "? inconclusive"],
-            ["As good as LoRA: SQuAD", "✗ does not hold"],  # with as many parameters
+            ["As good as LoRA: SQuAD", "✗ does not hold"],  # with more parameters
         ],
         [["claim", "small"], ["Beats P-tuning v2: SQuAD", "? inconclusive"]],
     ]
