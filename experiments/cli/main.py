@@ -361,7 +361,8 @@ def _exit_code(arguments: list[str], *, debug: bool) -> int:
 def _refuse_empty(arguments: list[str]) -> None:
     """Raise BadParameter: as a path an empty text would be the current folder, unasked."""
     for before, argument in zip(["zia", *arguments], arguments, strict=False):
-        if not argument or (argument.startswith("--") and argument.endswith("=")):
+        name, equals, value = argument.partition("=")
+        if not argument or (name.startswith("--") and equals and not value):
             given = argument or '""'
             raise typer.BadParameter(f"{given} after {before} is empty; is a variable unset?")
 

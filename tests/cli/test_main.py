@@ -123,6 +123,10 @@ def test_an_empty_argument_is_not_the_current_folder(zia: Zia, line: str) -> Non
     assert "is empty; is a variable unset?" in err
 
 
+def test_an_empty_setting_is_no_empty_argument(zia: Zia) -> None:
+    assert "setting steps must be a whole number, not ''" in zia("run toy --set=steps=").err
+
+
 def test_set_seed_and_method_make_the_run(zia: Zia) -> None:
     assert zia("run toy --method add-twice --seed 7 --set steps=2 --set rate=1").code == 0
     path = RUNS / "toy" / toy.spec("add-twice", "product", 7, steps=2, rate=1.0).folder_name
