@@ -14,6 +14,7 @@ from typing import Any, get_type_hints
 
 from benchmarks import BENCHMARKS
 from experiments.harness.registry import check_choice
+from zia_core.arguments import named_path
 from zia_core.errors import ZiaError
 from zia_core.strict_json import loads
 from zia_core.validation import conform
@@ -121,7 +122,7 @@ def _each(value: Any) -> tuple[Any, ...]:
 def main(name: str) -> None:
     """The command line of a benchmark's module."""
     parser = argparse.ArgumentParser(prog=f"benchmarks.{name}", description=BENCHMARKS[name])
-    parser.add_argument("--out", type=Path, help="JSON file for the result")
+    parser.add_argument("--out", type=named_path, help="JSON file for the result")
     parser.add_argument("--rounds", type=_at_least_one, help="repetitions")
     parser.add_argument("--threads", type=_at_least_one, help="of torch, on the CPU")
     parser.add_argument("--shape", default="{}", help='sizes to change, {"width": 4096} say')

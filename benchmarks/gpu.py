@@ -24,6 +24,7 @@ from typing import Any
 from benchmarks.toy_sizes import TOY
 from experiments.io.files import write_errors, write_json_atomic
 from experiments.io.output import tell
+from zia_core.arguments import named_path
 from zia_core.errors import ZiaError
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -181,7 +182,7 @@ def _part(step: Step, out: Path, limit: float) -> str:
 def main() -> None:
     """The command line of `make gpu`."""
     parser = argparse.ArgumentParser(prog="benchmarks.gpu", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--out", type=Path, help="folder for JSON and logs")
+    parser.add_argument("--out", type=named_path, help="folder for JSON and logs")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="in all (default: 8)")
     parser.add_argument("--dry-run", action="store_true", help="print the plan; run nothing")
     parser.add_argument("--toy", action="store_true", help="toy sizes on the CPU")

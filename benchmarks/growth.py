@@ -18,6 +18,7 @@ from benchmarks import BENCHMARKS
 from benchmarks.show import MIB
 from experiments.io.files import check_output, read_json, write_atomic
 from experiments.io.output import tell
+from zia_core.arguments import named_path
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
@@ -135,8 +136,10 @@ def _scale(panel: "Axes", together: Sequence[Curve]) -> None:
 def main() -> None:
     """Draw one plot per device, and print the final exponent of each curve."""
     parser = argparse.ArgumentParser(prog="benchmarks.growth", description=__doc__.split("\n")[0])
-    parser.add_argument("folder", type=Path, nargs="?", default=RESULTS)
-    parser.add_argument("--out", type=Path, help="folder of the pictures; that of the results")
+    parser.add_argument("folder", type=named_path, nargs="?", default=RESULTS)
+    parser.add_argument(
+        "--out", type=named_path, help="folder of the pictures; that of the results"
+    )
     given = parser.parse_args()
     try:
         _write(given.folder, given.out or given.folder)

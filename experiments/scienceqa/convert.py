@@ -28,6 +28,7 @@ from experiments.io.output import guarded, say, tell
 from experiments.io.safe_names import inside
 from experiments.scienceqa.data import SIZES
 from experiments.scienceqa.subsets import OWN_FOLDER
+from zia_core.arguments import named_path
 from zia_core.errors import ZiaError
 
 PROBLEMS, SPLITS = "problems_1-1773.json", "pid_splits.json"
@@ -127,8 +128,8 @@ def _json(source: Path, name: str) -> tuple[Any, Path]:
 def main() -> int:
     """Convert and print what was written; return 1 after a failure."""
     parser = argparse.ArgumentParser(prog="python -m experiments.scienceqa.convert")
-    parser.add_argument("source", type=Path, help="folder with the partial files")
-    parser.add_argument("dest", type=Path, help="the folder $ZIA_DATA")
+    parser.add_argument("source", type=named_path, help="folder with the partial files")
+    parser.add_argument("dest", type=named_path, help="the folder $ZIA_DATA")
     arguments = parser.parse_args()
     try:
         written = convert(arguments.source, arguments.dest)

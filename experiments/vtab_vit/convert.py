@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from experiments.images.digits import INSTALLED
 from experiments.images.task_folder import contents
@@ -11,6 +10,7 @@ from experiments.io.files import check_output
 from experiments.io.output import guarded, say, tell
 from experiments.vtab_vit.sources import SOURCES
 from experiments.vtab_vit.tasks import get
+from zia_core.arguments import named_path
 from zia_core.errors import ZiaError
 
 
@@ -20,9 +20,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.vtab_vit.convert")
     parser.add_argument("kind", metavar="SOURCE_KIND", choices=SOURCES, help=", ".join(SOURCES))
     parser.add_argument(
-        "source", type=Path, help=f"folder with its files; digits: digits.csv.gz or {INSTALLED!r}"
+        "source",
+        type=named_path,
+        help=f"folder with its files; digits: digits.csv.gz or {INSTALLED!r}",
     )
-    parser.add_argument("dest", type=Path, help="the folder vtab/ of $ZIA_DATA")
+    parser.add_argument("dest", type=named_path, help="the folder vtab/ of $ZIA_DATA")
     arguments = parser.parse_args()
     name, read = SOURCES[arguments.kind]
     task = get(name)

@@ -2,8 +2,8 @@
 
 import sys
 from argparse import ArgumentParser, BooleanOptionalAction
-from pathlib import Path
 
+from zia_core.arguments import named_path
 from zia_core.convert.command import SOURCES, convert
 from zia_core.errors import ZiaError
 
@@ -11,8 +11,8 @@ from zia_core.errors import ZiaError
 def main() -> int:
     """Parse the command line, convert, and print where to and how exactly."""
     parser = ArgumentParser("python -m zia_core.convert", description=convert.__doc__)
-    parser.add_argument("source", type=Path)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("source", type=named_path)
+    parser.add_argument("out", type=named_path)
     parser.add_argument("--from", dest="kind", choices=SOURCES, required=True)
     parser.add_argument("--model", required=True, help="folder or hub name of the base model")
     parser.add_argument("--prompt-length", type=int)

@@ -14,7 +14,8 @@ The verdicts on differences and ratios also use `band`, as `statistics.verdict` 
 level if they differ by less. It is the same for every claim with one unit: 2 points of accuracy,
 exact match, F1, BLEU or ROUGE-L, 10 of CIDEr (whose scale is about five times as long), 0.1 nats of
 a loss, and 5 % of a ratio. Margins and bands are ours: the paper reports no spread. They are
-declared before the runs that they judge, and not changed after.
+declared before the runs that they judge, and not changed after; that counts within 1 % are level is
+younger than the runs.
 
 A `cause` is a question that a further comparison answers: yes if that holds or is level; with a
 `band` of 0, level is no answer. In part: it does not hold, but its method is ahead of the claim's.
