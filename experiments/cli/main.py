@@ -296,8 +296,11 @@ def publish(
     """Copy finished runs that are whole, scrubbed, without weights."""
     from experiments.harness import publish as publishing
 
-    for folder in publishing.publish(runs, destination, timed=timed):
+    published = publishing.publish(runs, destination, timed=timed)
+    for folder in published:
         tell(folder)
+    if not published:
+        tell(f"nothing new: {runs} has no finished run folder that is not in {destination}")
 
 
 @app.command()

@@ -360,6 +360,14 @@ def test_where_runs_cannot_be_written_is_said_once(zia: Zia) -> None:
         assert "choose another folder" in err
 
 
+def test_publishing_nothing_is_said(zia: Zia) -> None:
+    zia("run toy")
+    assert "published/" in zia(f"publish {RUNS} published").out
+    nothing = "nothing new: {} has no finished run folder that is not in {}\n"
+    assert zia(f"publish {RUNS} published").out == nothing.format(RUNS, "published")
+    assert zia("publish published other").out == nothing.format("published", "other")
+
+
 def test_a_mistyped_folder_of_runs_is_not_read(zia: Zia) -> None:
     for command in ("tables", "figures", "claims", "report", "readme"):
         code, _, err = zia(f"{command} --runs results/rums")
